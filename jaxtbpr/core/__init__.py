@@ -1,0 +1,1 @@
+"""What all rooms share: manifests, atomic files, seeds, options, devices, metric writers."""

@@ -1,0 +1,65 @@
+"""Files that are either whole or not there: a name appears only when its bytes are complete."""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core.errors import UserError
+
+
+def sha256(data: bytes) -> str:
+    """Returns the hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_bytes_atomic(path: epath.PathLike, data: bytes, *, durable: bool = False) -> None:
+    """Writes `data` under a temporary name beside `path`, then renames it.
+
+    durable: also waits until the disk has the bytes; for files that say "this is done".
+    Raises OSError (disk full, read-only); the temporary file is then removed.
+    """
+    path = epath.Path(path)
+    temporary = path.parent / f".{path.name}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable and is_local(path):
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text_atomic(path: epath.PathLike, text: str, *, durable: bool = False) -> None:
+    """Writes `text` as UTF-8; see `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode("utf-8"), durable=durable)
+
+
+def write_json_atomic(path: epath.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, waiting for the disk; see `write_bytes_atomic`."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text_atomic(path, text, durable=True)
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises UserError where the file is missing or is not JSON.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path, or run the stage that writes it.")
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); restore or delete it.") from error
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """Whether `path` is on a file system of this machine (not gs:// or s3://)."""
+    return "://" not in os.fspath(path)

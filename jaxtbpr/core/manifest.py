@@ -1,0 +1,164 @@
+"""Manifests: JSON-lines shards, one line per person image; all that passes between stages.
+
+A stage's folder holds `records-00000-of-00004.jsonl` and so on. A shard file is there only when
+it is whole. While a shard is being made, `records-….journal` beside it has one line for each
+input record that is done, so that a killed stage goes on at the record where it stopped.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import progress
+
+Record = dict
+Shard = list[Record]
+Work = Callable[[Iterator[Record]], Iterator[list[Record]]]
+
+_SHARD = re.compile(r"records-(\d{5})-of-(\d{5})\.jsonl")
+
+
+def set_aside(record: Record, stage: str, reason: str) -> Record:
+    """Returns `record` marked as set aside by `stage`; later stages do not see it."""
+    return record | {"set_aside": {"stage": stage, "reason": reason}}
+
+
+def is_kept(record: Record) -> bool:
+    """Whether no stage has set `record` aside."""
+    return "set_aside" not in record
+
+
+class Manifest:
+    """The committed records of one stage.
+
+    directory: the stage's folder; digests: {shard file name: SHA-256} of its commit file.
+    """
+
+    def __init__(self, directory: epath.PathLike, digests: dict[str, str]):
+        self.directory = epath.Path(directory)
+        self._digests = digests
+
+    def shards(self) -> Iterator[Shard]:
+        """Yields each shard's kept records.
+
+        Raises UserError for a shard that is missing or is not what was committed.
+        """
+        for name in sorted(self._digests):
+            yield [record for record in self._read(name) if is_kept(record)]
+
+    def __iter__(self) -> Iterator[Record]:
+        for shard in self.shards():
+            yield from shard
+
+    def set_aside(self) -> Iterator[Record]:
+        """Yields the records that the stage set aside."""
+        for name in sorted(self._digests):
+            yield from (record for record in self._read(name) if not is_kept(record))
+
+    def _read(self, name: str) -> Shard:
+        path = self.directory / name
+        redo = (
+            f"delete it and {self.directory / 'commit.json'}, and start again: "
+            "only this shard is made anew, with the same content"
+        )
+        if not path.exists():
+            raise UserError(f"{path} is missing though its stage is committed; {redo}.")
+        data = path.read_bytes()
+        records = [_parse(path, n, line, redo) for n, line in enumerate(data.splitlines(), 1)]
+        if files.sha256(data) != self._digests[name]:
+            raise UserError(f"{path} is not what was committed (another SHA-256); {redo}.")
+        return records
+
+
+def map_records(
+    shards: Iterable[Sequence[Record]],
+    directory: epath.PathLike,
+    work: Work,
+    *,
+    label: str,
+    shard_count: int,
+) -> None:
+    """Makes one output shard of each input shard, going on where an earlier run stopped.
+
+    shards: the input; output shard k comes from input shard k. work: takes an iterator of input
+    records and yields, for each and in the same order, the list of its output records; it must
+    depend on nothing else, since it is not called for records that are already done.
+    label: the stage's name, for the progress line.
+    """
+    directory = epath.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for k, shard in enumerate(shards):
+        path = directory / f"records-{k:05d}-of-{shard_count:05d}.jsonl"
+        if not path.exists():
+            _make_shard(shard, path, work, f"{label} {k + 1}/{shard_count}")
+
+
+def shard_digests(directory: epath.PathLike) -> dict[str, str]:
+    """Returns {shard file name: SHA-256} of a finished stage.
+
+    Raises UserError where a shard is missing.
+    """
+    directory = epath.Path(directory)
+    found = {p.name: _SHARD.fullmatch(p.name) for p in directory.iterdir()}
+    found = {name: match for name, match in found.items() if match}
+    counts = {int(match[2]) for match in found.values()}
+    if len(counts) > 1 or (counts and len(found) != counts.pop()):
+        raise UserError(f"{directory} lacks shards (it has {sorted(found)}); run its stage again.")
+    return {name: files.sha256((directory / name).read_bytes()) for name in sorted(found)}
+
+
+def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
+    """Cuts `records` into shards of at most `size`; always at least one, maybe empty."""
+    return [records[i : i + size] for i in range(0, len(records), size)] or [[]]
+
+
+def _make_shard(shard: Sequence[Record], path: epath.Path, work: Work, label: str) -> None:
+    journal = path.with_suffix(".journal")
+    done = _resume(journal)
+    todo = shard[len(done) :]
+    with journal.open("ab") as file:
+        for outputs in progress(work(iter(todo)), total=len(todo), label=label):
+            file.write(_line(outputs))
+            file.flush()
+            done.append(outputs)
+    if len(done) != len(shard):
+        raise RuntimeError(f"{label}: {len(shard)} records went in, {len(done)} came out")
+    lines = b"".join(_line(record) for outputs in done for record in outputs)
+    files.write_bytes_atomic(path, lines, durable=True)
+    journal.unlink()
+
+
+def _resume(journal: epath.Path) -> list[list[Record]]:
+    """Reads a journal up to its first torn line and cuts the file there."""
+    done, good = [], 0
+    data = journal.read_bytes() if journal.exists() else b""
+    for line in data.splitlines(keepends=True):
+        try:
+            outputs = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(outputs, list):
+            break
+        done.append(outputs)
+        good += len(line)
+    if good < len(data):
+        files.write_bytes_atomic(journal, data[:good])
+    return done
+
+
+def _line(value: Record | list[Record]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def _parse(path: epath.Path, number: int, line: bytes, redo: str) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{path} line {number} is not valid JSON; {redo}.") from error
+    if not isinstance(record, dict) or "id" not in record:
+        raise UserError(f"{path} line {number} is not a record with an id; {redo}.")
+    return record

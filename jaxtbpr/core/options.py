@@ -1,0 +1,136 @@
+"""Config keys: each with a default, a range and a sentence, checked before anything runs."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxtbpr.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One config key of a stage.
+
+    default: also gives the key's type; a float key takes integers too. A dict default makes the
+      key a table whose own keys are free (for example data set names).
+    help: one sentence for the config table. low, high: inclusive bounds of a number.
+    choices: the allowed values; of a tuple, those of each element.
+    """
+
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple | None = None
+
+
+Options = dict[str, "Option | Options"]
+
+
+def default_config(options: Options) -> ConfigDict:
+    """Returns an unlocked ConfigDict holding every option's default."""
+    config = ConfigDict()
+    for key, option in options.items():
+        is_table = isinstance(option, Mapping)
+        config[key] = default_config(option) if is_table else option.default
+    return config
+
+
+def flatten(options: Options, prefix: str = "") -> dict[str, Option]:
+    """Returns {dotted key: option}, for example {"train.steps": Option(...)}."""
+    flat = {}
+    for key, option in options.items():
+        if isinstance(option, Mapping):
+            flat |= flatten(option, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = option
+    return flat
+
+
+def validate(config: Mapping, options: Options) -> None:
+    """Checks every key and value of `config`.
+
+    Raises UserError naming the key, the value and the nearest right key or the allowed range.
+    """
+    _validate(config, options, "config.", list(flatten(options)))
+
+
+def check_key(key: str, options: Options) -> None:
+    """Raises UserError, with the nearest right key, unless dotted `key` is an option.
+
+    Sections ("train") and the free keys below a table option count as right.
+    """
+    known = flatten(options)
+    parts = key.split(".")
+    heads = [".".join(parts[:n]) for n in range(1, len(parts))]
+    is_section = any(name.startswith(key + ".") for name in known)
+    in_table = any(isinstance(known[h].default, Mapping) for h in heads if h in known)
+    if not (key in known or is_section or in_table):
+        raise UserError(_unknown(key, list(known)))
+
+
+def _validate(config: Mapping, options: Options, prefix: str, known: list[str]) -> None:
+    for key, value in config.items():
+        option = options.get(key)
+        if option is None:
+            raise UserError(_unknown((prefix + key).removeprefix("config."), known))
+        if isinstance(option, Option):
+            _check_value(prefix + key, value, option)
+        elif isinstance(value, Mapping):
+            _validate(value, option, f"{prefix}{key}.", known)
+        else:
+            raise UserError(f"{prefix}{key}={value!r} must be a section with keys {list(option)}.")
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    # A right last word in the wrong section is nearer than a similar spelling.
+    same_word = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+    nearest = same_word or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"config.{key} is not a config key; did you mean config.{nearest[0]}?"
+
+
+def _check_value(name: str, value: Any, option: Option) -> None:
+    kind = type(option.default)
+    if isinstance(option.default, Mapping):
+        kind = Mapping
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    is_bool_for_number = isinstance(value, bool) and kind in (int, float)
+    if not isinstance(value, kind) or is_bool_for_number:
+        raise UserError(
+            f"{name}={value!r} is of type {type(value).__name__}; it must be {_noun(kind)}, "
+            f"like the default {option.default!r}."
+        )
+    _check_range(name, value, option)
+
+
+def _check_range(name: str, value: Any, option: Option) -> None:
+    if option.choices is not None:
+        wrong = [v for v in _elements(value) if v not in option.choices]
+        if wrong:
+            near = difflib.get_close_matches(str(wrong[0]), map(str, option.choices), 1, 0.5)
+            hint = f"; did you mean {near[0]!r}" if near else ""
+            raise UserError(
+                f"{name} has {wrong[0]!r}, which is not one of {list(option.choices)}{hint}."
+            )
+    too_low = option.low is not None and any(not v >= option.low for v in _elements(value))
+    too_high = option.high is not None and any(not v <= option.high for v in _elements(value))
+    if too_low or too_high:
+        bounds = f"at least {option.low}" if option.low is not None else ""
+        bounds += " and " if option.low is not None and option.high is not None else ""
+        bounds += f"at most {option.high}" if option.high is not None else ""
+        raise UserError(f"{name}={value!r} is out of range; it must be {bounds}.")
+
+
+def _elements(value: Any) -> tuple:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _noun(kind: type) -> str:
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+    return names.get(kind, "a table" if kind is Mapping else f"a {kind.__name__}")

@@ -1,0 +1,43 @@
+"""Progress: a bar with the time left on a terminal, a plain line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def progress(
+    items: Iterable[T], *, total: int, label: str, start: int = 0, unit: str = "records"
+) -> Iterator[T]:
+    """Yields `items` unchanged while telling how far it is.
+
+    total: how many items there are in all; start: how many were done before this sitting.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, initial=start, desc=label, unit=f" {unit}", leave=False)
+    else:
+        yield from _lines(items, total, label, start, unit)
+
+
+def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) -> Iterator[T]:
+    began = said = time.monotonic()
+    for count, item in enumerate(items, start + 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= SECONDS_BETWEEN_LINES:
+            rate = (count - start) / (now - began)
+            left = (total - count) / rate
+            say(f"{label}: {count}/{total} {unit}, {rate:.1f} a second, {left:.0f} s left")
+            said = now
+
+
+def say(text: str) -> None:
+    """Prints one line for the person who watches, above a progress bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()

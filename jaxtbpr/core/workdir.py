@@ -1,0 +1,105 @@
+"""A run's folder: which stage wrote what, from which inputs and config, and who may write now."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Manifest
+
+COMMIT = "commit.json"
+
+
+class Workdir:
+    """The folder of one run; a stage `name` owns the folder `root/name`.
+
+    root: local or remote (gs://) path. order: the manifest stages in the order of the pipeline;
+    chosen: those that this run's config names.
+    """
+
+    def __init__(self, root: epath.PathLike, order: Sequence[str], chosen: Sequence[str]):
+        self.root = epath.Path(root)
+        self._order = tuple(order)
+        self._chosen = tuple(chosen)
+
+    def dir(self, stage: str) -> epath.Path:
+        """Returns the folder of `stage`, which may not exist yet."""
+        return self.root / stage
+
+    def commit(self, stage: str) -> dict[str, Any] | None:
+        """Returns what was written when `stage` was finished, or None."""
+        path = self.dir(stage) / COMMIT
+        return files.read_json(path) if path.exists() else None
+
+    def manifest(self, stage: str) -> Manifest:
+        """Returns the records of a finished stage.
+
+        Raises UserError where the stage is not finished.
+        """
+        commit = self.commit(stage)
+        if commit is None:
+            raise UserError(
+                f"{self.dir(stage)} has no finished stage {stage!r}; add it to config.stages."
+            )
+        return Manifest(self.dir(stage), commit["outputs"])
+
+    def name_before(self, stage: str) -> str | None:
+        """Returns which manifest stage `stage` reads, or None where there is none.
+
+        It is the nearest earlier one in config.stages; if that names none, the nearest earlier
+        one that is finished in this folder.
+        """
+        order = self._order
+        earlier = order[: order.index(stage)] if stage in order else order
+        chosen = [name for name in earlier if name in self._chosen]
+        finished = [name for name in earlier if self.commit(name)]
+        return (chosen or finished or [None])[-1]
+
+    def before(self, stage: str) -> Manifest:
+        """Returns the manifest that `stage` reads.
+
+        Raises UserError where no earlier stage is finished.
+        """
+        name = self.name_before(stage)
+        if name is None:
+            raise UserError(
+                f"stage {stage!r} has nothing to read in {self.root}; "
+                "add an earlier stage to config.stages."
+            )
+        return self.manifest(name)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other runs out of this folder until the block ends or the process dies.
+
+        Raises UserError naming the other run. Object stores (gs://) have no such lock: there the
+        block runs without one.
+        """
+        if not files.is_local(self.root):
+            yield
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(os.fspath(self.root / ".lock"), "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise UserError(
+                    f"{self.root} is in use by another run ({file.read().strip()}); "
+                    "wait for it, stop it, or choose another --workdir."
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
+            file.flush()
+            yield
+
+
+def _now() -> str:
+    return datetime.datetime.now().isoformat(sep=" ", timespec="seconds")

@@ -1,0 +1,205 @@
+"""The stages in order: which to run, skip or resume, and what to say when one fails."""
+
+import dataclasses
+import errno
+import hashlib
+import importlib.metadata
+import json
+import time
+
+from types import ModuleType
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr import __version__
+from jaxtbpr.captioning import stage as caption
+from jaxtbpr.core import files, options
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import COMMIT, Workdir
+from jaxtbpr.datasets import build
+from jaxtbpr.prompts import stage as prompts
+from jaxtbpr.report import stage as report
+from jaxtbpr.retrieval import evaluate, train
+from jaxtbpr.synthesis import augment, filter, generate
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline.
+
+    module: has `OPTIONS` (its section of the config), `run(config, workdir)`, which returns
+      {"outputs": {file: digest}, "records_in", "records_out", "set_aside"}, and may have
+      `outside(config)`, a fingerprint of what it reads from outside the workdir.
+    after: the stages whose outputs it reads; None means the manifest stage before it.
+    sections: the config sections that it reads besides its own and `seed`.
+    """
+
+    module: ModuleType
+    after: tuple[str, ...] | None = None
+    sections: tuple[str, ...] = ()
+
+
+STAGES: dict[str, Stage] = {
+    "prompts": Stage(prompts, after=()),
+    "generate": Stage(generate),
+    "filter": Stage(filter),
+    "augment": Stage(augment),
+    "caption": Stage(caption),
+    "build": Stage(build),
+    "train": Stage(train, after=("build",), sections=("data", "model")),
+    "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),
+    "report": Stage(report, after=("build", "train", "evaluate")),
+}
+MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
+
+OPTIONS: Options = {
+    "seed": Option(0, "seed of everything random", low=0),
+    "stages": Option(tuple(STAGES), "the stages to run", choices=tuple(STAGES)),
+    "data": train.DATA_OPTIONS,
+    "model": train.MODEL_OPTIONS,
+} | {name: stage.module.OPTIONS for name, stage in STAGES.items()}
+
+
+def default_config() -> ConfigDict:
+    """Returns a config with every key at its default; a config file changes what it needs."""
+    return options.default_config(OPTIONS)
+
+
+def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dict[str, Any]:
+    """Runs the stages named in `config.stages` in the order of the pipeline.
+
+    A stage finished before with the same config and inputs is skipped; one that was cut off goes
+    on where it stopped. rerun: a stage that was made with another config is made anew, where
+    otherwise UserError lists what differs. Returns the summary, also in `root/summary.json`.
+    Raises UserError for everything that the user can mend.
+    """
+    options.validate(config, OPTIONS)
+    names = [name for name in STAGES if name in config.stages]
+    workdir = Workdir(root, order=MANIFEST_STAGES, chosen=names)
+    try:
+        with workdir.lock():
+            for name in names:
+                _run_stage(name, config, workdir, rerun)
+                summary = _write_summary(workdir)
+    except OSError as error:
+        raise _explain(error, workdir) from error
+    return summary
+
+
+def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> None:
+    recipe = _recipe(name, config, workdir)
+    directory = workdir.dir(name)
+    started = directory / "started.json"
+    commit = workdir.commit(name)
+    before = commit or (files.read_json(started) if started.exists() else None)
+    if before and before["recipe"] != recipe:
+        _refuse_or_clear(name, before["recipe"], recipe, directory, rerun)
+        commit = before = None
+    if commit:
+        say(f"{name}: already done, skipped")
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    spent = before["seconds"] if before else 0.0
+    files.write_json_atomic(started, {"recipe": recipe, "seconds": spent})
+    say(f"{name}: {'resumed' if before else 'started'}")
+    began = time.monotonic()
+    result = STAGES[name].module.run(_config_of(name, config), workdir)
+    seconds = round(spent + time.monotonic() - began, 3)
+    files.write_json_atomic(
+        directory / COMMIT, {"recipe": recipe, "seconds": seconds, "versions": _versions()} | result
+    )
+    started.unlink()
+    aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
+    say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
+
+
+def _recipe(name: str, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Returns all that decides a stage's output: its part of the config and its inputs."""
+    stage = STAGES[name]
+    after = stage.after
+    if after is None:
+        before = workdir.name_before(name)
+        after = (before,) if before else ()
+    inputs = {other: _digest(workdir.commit(other)) for other in after}
+    if hasattr(stage.module, "outside"):
+        inputs["outside"] = stage.module.outside(_config_of(name, config))
+    sections = json.loads(_config_of(name, config).to_json_best_effort(default=str))
+    return {"config": sections, "inputs": inputs}
+
+
+def _config_of(name: str, config: ConfigDict) -> ConfigDict:
+    """Returns the part of the config that a stage may read, so that its recipe misses nothing."""
+    stage = STAGES[name]
+    return ConfigDict({key: config[key] for key in ("seed", *stage.sections, name)})
+
+
+def _digest(commit: dict[str, Any] | None) -> str | None:
+    if commit is None:
+        return None
+    return hashlib.sha256(json.dumps(commit["outputs"], sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_or_clear(
+    name: str, old: dict, new: dict, directory: epath.Path, rerun: bool
+) -> None:
+    if rerun:
+        directory.rmtree()
+        return
+    differing = "; ".join(_differences(old, new))
+    raise UserError(
+        f"stage {name!r} in {directory} was made with other settings ({differing}): "
+        "choose another --workdir, or add --rerun to make it and what follows from it anew."
+    )
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    olds, news = _leaves(old["config"]), _leaves(new["config"])
+    keys = [key for key in olds | news if olds.get(key) != news.get(key)]
+    lines = [f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in keys]
+    inputs = old["inputs"] | new["inputs"]
+    changed = [k for k in inputs if old["inputs"].get(k) != new["inputs"].get(k)]
+    return lines + [f"its input {key!r} has changed" for key in changed]
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    below = (_leaves(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for leaves in below for key, value in leaves.items()}
+
+
+def _write_summary(workdir: Workdir) -> dict[str, Any]:
+    commits = {name: workdir.commit(name) for name in STAGES}
+    keys = ("seconds", "records_in", "records_out", "set_aside")
+    summary: dict[str, Any] = {
+        "stages": {name: {key: c[key] for key in keys} for name, c in commits.items() if c}
+    }
+    if commits["evaluate"]:
+        summary["evaluate"] = commits["evaluate"]["metrics"]
+    files.write_json_atomic(workdir.root / "summary.json", summary)
+    return summary
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
+    return {"jaxtbpr": __version__} | {p: importlib.metadata.version(p) for p in packages}
+
+
+def _explain(error: OSError, workdir: Workdir) -> UserError:
+    where = error.filename or workdir.root
+    advice = {
+        errno.ENOSPC: "make room",
+        errno.EDQUOT: "raise the quota or make room",
+        errno.EROFS: "choose a --workdir that can be written",
+        errno.EACCES: "choose a --workdir that you may write",
+        errno.EPERM: "choose a --workdir that you may write",
+    }.get(error.errno, "mend it")
+    return UserError(
+        f"{error.strerror or error} at {where}: {advice} and start again; what was done is kept."
+    )
+
+

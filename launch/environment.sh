@@ -1,0 +1,24 @@
+# Sourced by the scripts: make_environment ROOT EXTRAS leaves a ready environment in $venv.
+
+make_environment() {
+  local root=$1 extras=$2 python=${PYTHON:-python3} want
+  venv=${VENV:-$root/.venv}
+  if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "jaxtbpr needs Python 3.11 or newer, but $python is $("$python" -V 2>&1);" \
+      "set PYTHON=/path/to/python3.11" >&2
+    exit 1
+  fi
+  # Installed already, with these very pins and extras?
+  want="$root [$extras] $(cat "$root/pyproject.toml" "$root/launch/constraints.txt" | cksum)"
+  if [ "$(cat "$venv/installed" 2>/dev/null)" = "$want" ]; then
+    return
+  fi
+  echo "installing jaxtbpr${extras:+[$extras]} into $venv (a few minutes the first time) ..." >&2
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || {
+    echo "$python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2
+    exit 1
+  }
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint "$root/launch/constraints.txt" --editable "$root${extras:+[$extras]}"
+  echo "$want" >"$venv/installed"
+}

@@ -1,0 +1,33 @@
+"""What every test needs: eight virtual devices, full float32 products, JAX's cache on disk."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+
+import jax  # noqa: E402: the environment above must be set first
+import pytest  # noqa: E402
+
+from jaxtbpr.core import compilation  # noqa: E402
+
+compilation.use_cache()
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def reference() -> pathlib.Path:
+    """The folder of reference numbers (see its README)."""
+    return DATA / "reference"
+
+
+@pytest.fixture(scope="session")
+def devices() -> list[jax.Device]:
+    """Eight virtual CPU devices."""
+    found = jax.devices()
+    if len(found) < 8:
+        raise RuntimeError(f"the tests need 8 virtual devices, but JAX shows {len(found)}")
+    return found
