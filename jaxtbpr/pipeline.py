@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import time
-
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr import __version__
 from jaxtbpr.captioning import stage as caption
-from jaxtbpr.core import files, options
+from jaxtbpr.core import compilation, files, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -23,6 +22,7 @@ from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import stage as report
+from jaxtbpr.report.table import results_table
 from jaxtbpr.retrieval import evaluate, train
 from jaxtbpr.synthesis import augment, filter, generate
 
@@ -69,6 +69,33 @@ def default_config() -> ConfigDict:
     return options.default_config(OPTIONS)
 
 
+def prepare_arguments(argv: list[str]) -> list[str]:
+    """Returns the command line with its config file found and its workdir filled in.
+
+    Raises UserError for a config key that does not exist, naming the nearest right one, and for
+    a config file that is found neither as given nor among the packaged ones.
+    """
+    for word in argv[1:]:
+        if word.startswith("--config."):
+            options.check_key(word.removeprefix("--config.").split("=")[0], OPTIONS)
+    given = [w.removeprefix("--config=") for w in argv if w.startswith("--config=")]
+    path, colon, argument = (given[-1] if given else "configs/syn.py").partition(":")
+    found = _find_config(path)
+    name = found.stem + (f"-{argument}" if argument else "")
+    # First words lose to later ones, so what the user gave stays in force.
+    rest = [word for word in argv[1:] if not word.startswith("--config=")]
+    return [argv[0], f"--config={found}{colon}{argument}", f"--workdir=runs/{name}", *rest]
+
+
+def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
+    """Returns what a finished run prints last: its results and where its report is."""
+    words = [results_table(summary)] if "evaluate" in summary else []
+    page = epath.Path(root) / "report" / "index.html"
+    if page.exists():
+        words.append(f"report: {page.resolve()}")
+    return "\n".join([*words, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
+
+
 def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dict[str, Any]:
     """Runs the stages named in `config.stages` in the order of the pipeline.
 
@@ -78,6 +105,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     Raises UserError for everything that the user can mend.
     """
     options.validate(config, OPTIONS)
+    compilation.use_cache()
     names = [name for name in STAGES if name in config.stages]
     workdir = Workdir(root, order=MANIFEST_STAGES, chosen=names)
     try:
@@ -88,6 +116,14 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     except OSError as error:
         raise _explain(error, workdir) from error
     return summary
+
+
+def _find_config(path: str) -> epath.Path:
+    packaged = epath.Path(__file__).parent / path
+    for candidate in (epath.Path(path), packaged):
+        if candidate.exists():
+            return candidate
+    raise UserError(f"--config={path} does not exist; give the path of a config file.")
 
 
 def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> None:
@@ -127,8 +163,9 @@ def _recipe(name: str, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     inputs = {other: _digest(workdir.commit(other)) for other in after}
     if hasattr(stage.module, "outside"):
         inputs["outside"] = stage.module.outside(_config_of(name, config))
-    sections = json.loads(_config_of(name, config).to_json_best_effort(default=str))
-    return {"config": sections, "inputs": inputs}
+    values = _leaves(json.loads(_config_of(name, config).to_json()))
+    runtime = {key for key, option in options.flatten(OPTIONS).items() if option.runtime}
+    return {"config": {k: v for k, v in values.items() if k not in runtime}, "inputs": inputs}
 
 
 def _config_of(name: str, config: ConfigDict) -> ConfigDict:
@@ -143,9 +180,7 @@ def _digest(commit: dict[str, Any] | None) -> str | None:
     return hashlib.sha256(json.dumps(commit["outputs"], sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_or_clear(
-    name: str, old: dict, new: dict, directory: epath.Path, rerun: bool
-) -> None:
+def _refuse_or_clear(name: str, old: dict, new: dict, directory: epath.Path, rerun: bool) -> None:
     if rerun:
         directory.rmtree()
         return
@@ -157,7 +192,7 @@ def _refuse_or_clear(
 
 
 def _differences(old: dict, new: dict) -> list[str]:
-    olds, news = _leaves(old["config"]), _leaves(new["config"])
+    olds, news = old["config"], new["config"]
     keys = [key for key in olds | news if olds.get(key) != news.get(key)]
     lines = [f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in keys]
     inputs = old["inputs"] | new["inputs"]
@@ -201,5 +236,3 @@ def _explain(error: OSError, workdir: Workdir) -> UserError:
     return UserError(
         f"{error.strerror or error} at {where}: {advice} and start again; what was done is kept."
     )
-
-

@@ -111,6 +111,12 @@ def shard_digests(directory: epath.PathLike) -> dict[str, str]:
     return {name: files.sha256((directory / name).read_bytes()) for name in sorted(found)}
 
 
+def count_records(manifest: Manifest) -> dict[str, int]:
+    """Returns how many records a stage gave out and how many it set aside."""
+    aside = sum(1 for _ in manifest.set_aside())
+    return {"records_out": sum(1 for _ in manifest), "set_aside": aside}
+
+
 def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
     """Cuts `records` into shards of at most `size`; always at least one, maybe empty."""
     return [records[i : i + size] for i in range(0, len(records), size)] or [[]]

@@ -17,7 +17,8 @@ class Option:
     default: also gives the key's type; a float key takes integers too. A dict default makes the
       key a table whose own keys are free (for example data set names).
     help: one sentence for the config table. low, high: inclusive bounds of a number.
-    choices: the allowed values; of a tuple, those of each element.
+    choices: the allowed values; of a tuple, those of each element. runtime: the key changes how
+      fast a stage works but not what it makes, so that a run may go on with another value.
     """
 
     default: Any
@@ -25,6 +26,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple | None = None
+    runtime: bool = False
 
 
 Options = dict[str, "Option | Options"]

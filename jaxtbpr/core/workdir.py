@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.manifest import Manifest
+from jaxtbpr.core.manifest import Manifest, Work, count_records, map_records, shard_digests
 
 COMMIT = "commit.json"
 
@@ -74,6 +74,19 @@ class Workdir:
                 "add an earlier stage to config.stages."
             )
         return self.manifest(name)
+
+    def map_stage(self, stage: str, work: Work) -> dict[str, Any]:
+        """Runs `work` (see `map_records`) over the manifest before `stage`.
+
+        Returns what the stage's commit file holds: digests of its shards and counts of records.
+        """
+        before = self.before(stage)
+        shards = list(before.shards())
+        map_records(shards, self.dir(stage), work, label=stage, shard_count=len(shards))
+        outputs = shard_digests(self.dir(stage))
+        return {"outputs": outputs, "records_in": sum(map(len, shards))} | count_records(
+            Manifest(self.dir(stage), outputs)
+        )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,0 +1,42 @@
+"""`python -m jaxtbpr.main --config=configs/syn.py`: runs a config's stages in a workdir.
+
+Further flags change the config (`--config.train.epochs=4`). No logic lives here.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxtbpr.core.errors import UserError
+
+# `pipeline` is imported where it is used: the worker processes of the stages import this file
+# again, and must not wait for JAX.
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/syn.py", "Config file; an argument follows a colon: configs/syn.py:smoke"
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
+_RERUN = flags.DEFINE_bool(
+    "rerun", False, "Make stages anew whose config or input has changed; what they made is lost."
+)
+
+
+def main(_: list[str]) -> None:
+    from jaxtbpr import pipeline
+
+    summary = pipeline.run(_CONFIG.value, _WORKDIR.value, rerun=_RERUN.value)
+    print(pipeline.closing_words(summary, _WORKDIR.value))
+
+
+def _parse(argv: list[str]) -> list[str]:
+    from jaxtbpr import pipeline
+
+    return flags.FLAGS(pipeline.prepare_arguments(argv))
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main, flags_parser=_parse)
+    except (UserError, flags.Error) as error:
+        sys.exit(f"jaxtbpr: {error}")

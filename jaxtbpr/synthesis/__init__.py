@@ -1,0 +1,1 @@
+"""The stages that make person images: generate, filter, augment."""
