@@ -52,12 +52,12 @@ def flatten(options: Options, prefix: str = "") -> dict[str, Option]:
     return flat
 
 
-def validate(config: Mapping, options: Options) -> None:
+def validate(config: ConfigDict, options: Options) -> None:
     """Checks every key and value of `config`.
 
     Raises UserError naming the key, the value and the nearest right key or the allowed range.
     """
-    _validate(config, options, "config.", list(flatten(options)))
+    _validate(config.to_dict(), options, "config.", list(flatten(options)))
 
 
 def check_key(key: str, options: Options) -> None:

@@ -1,0 +1,38 @@
+"""Files are whole or not there."""
+
+import errno
+
+import pytest
+from etils import epath
+
+from jaxtbpr.core import files, seeds
+from jaxtbpr.core.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "commit.json"
+    files.write_json_atomic(path, {"a": 1})
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(epath.Path(path)), "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json_atomic(path, {"a": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["commit.json"]
+    assert files.read_json(path) == {"a": 1}
+
+
+def test_a_missing_or_broken_json_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="nothing.json does not exist"):
+        files.read_json(tmp_path / "nothing.json")
+    (tmp_path / "half.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="half.json is not valid JSON"):
+        files.read_json(tmp_path / "half.json")
+
+
+def test_random_numbers_depend_on_seed_and_names_alone():
+    draw = [seeds.rng(0, "prompts", "00000001").integers(1 << 30) for _ in range(2)]
+    assert draw[0] == draw[1]
+    others = [seeds.rng(1, "prompts", "00000001"), seeds.rng(0, "prompt", "s00000001")]
+    assert all(other.integers(1 << 30) != draw[0] for other in others)
