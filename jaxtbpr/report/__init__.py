@@ -1,0 +1,1 @@
+"""Report: the page on which a run can be looked at, and the table printed at its end."""
