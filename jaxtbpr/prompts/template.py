@@ -1,0 +1,166 @@
+"""The plain template: random attributes of a person and the sentence that asks for their image.
+
+After the plain template of SynTBPR (PAPER.md 2.1: age, gender / hair / upper garment / lower
+garment / shoes / extra item / camera angle, drawn at random, no language model afterwards), with
+the slots of `core.attributes`, garment colours among them, and words for the scene.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from jaxtbpr.core import attributes
+from jaxtbpr.core.english import capitalised, enumerate_phrases, with_article
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.seeds import rng
+
+# The number of a split's first identity: a split can grow without renumbering another.
+FIRST_IDENTITY = {"train": 0, "val": 80_000_000, "test": 90_000_000}
+MOST_IDENTITIES = {"train": 80_000_000, "val": 10_000_000, "test": 10_000_000}
+
+# Which split a look belongs to, by two bits of its hash. A test look is thus unseen in training
+# however many identities are drawn, and the test set does not depend on the train set.
+_OWNER = ("train", "train", "val", "test")
+_MOST_DRAWS = 1000
+
+_STYLE = {
+    "photo": "a photo of",
+    "oil painting": "an oil painting of",
+    "anime": "an anime drawing of",
+    "street photography": "street photography of",
+    "van gogh": "a Van Gogh painting of",
+    "pointillism": "a pointillist painting of",
+}
+_HAIR = {
+    "short": "short {} hair",
+    "long": "long {} hair",
+    "ponytail": "a {} ponytail",
+    "bun": "{} hair in a bun",
+    "curly": "curly {} hair",
+    "bald": "a bald head",
+}
+_POSTURE = {"raising hands": "raising both hands", "thumb up": "giving a thumbs up"}
+_PLACE = {
+    "street": "on a street",
+    "shop": "in a shop",
+    "station": "at a station",
+    "beach": "on a beach",
+    "airport": "at an airport",
+    "farm": "on a farm",
+    "lake": "by a lake",
+}
+_WEATHER = {"rain": "in the rain", "snow": "in the snow", "fog": "in the fog"}
+_VIEW = {"front": "from the front", "back": "from behind"}
+
+
+def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Yields (identity, person attributes, draws rejected as seen before) for each identity.
+
+    No two people look the same (see `look`), neither in this split nor across splits. Person k
+    depends on `seed`, `split` and k alone, not on `count`, so that a split can be made larger
+    later. Keeps 16 bytes for each identity. Raises UserError when the vocabulary runs out.
+    """
+    seen: set[bytes] = set()
+    for number in range(FIRST_IDENTITY[split], FIRST_IDENTITY[split] + count):
+        identity = f"{number:08d}"
+        person, repeats = _draw_unseen(seed, split, identity, seen)
+        seen.add(look(person))
+        yield identity, person, repeats
+
+
+def look(person: dict[str, str]) -> bytes:
+    """Returns a 16-byte digest of what a text can say of a person, which leaves complexion out."""
+    values = [person[slot] for slot in attributes.PERSON if slot != "complexion"]
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=16).digest()
+
+
+def prompt(record: dict[str, str]) -> str:
+    """Returns the sentence for an attribute record (person and scene), within 77 CLIP tokens.
+
+    Slots at their default (average build, plain pattern, clear weather, eye level) stay unsaid,
+    and so does the complexion.
+    """
+    parts = [
+        f"{_STYLE[record['style']]} {with_article(_person(record))} with {_hair(record)}",
+        f"wearing {enumerate_phrases(_worn(record))}",
+        *_carried(record),
+        _scene(record),
+        f"seen {_VIEW.get(record['view'], 'from the side')}"
+        + (" and above" if record["camera"] == "high" else ""),
+    ]
+    return capitalised(", ".join(parts)) + "."
+
+
+def _draw_unseen(
+    seed: int, split: str, identity: str, seen: set[bytes]
+) -> tuple[dict[str, str], int]:
+    generator = rng(seed, "prompts", identity)
+    repeats = 0
+    for _ in range(_MOST_DRAWS):
+        person = attributes.sample_person(generator)
+        digest = look(person)
+        if _OWNER[digest[0] % 4] != split:
+            continue
+        if digest not in seen:
+            return person, repeats
+        repeats += 1
+    raise UserError(
+        f"config.prompts.{split} asks for more people than look different: {len(seen)} were "
+        f"found, then {_MOST_DRAWS} draws gave no new one; ask for fewer."
+    )
+
+
+def _person(record: dict[str, str]) -> str:
+    build = "" if record["build"] == "average" else record["build"] + " "
+    noun = {"female": "woman", "male": "man"}[record["sex"]]
+    return f"{build}{record['age']} {noun}"
+
+
+def _hair(record: dict[str, str]) -> str:
+    return _HAIR[record["hair"]].format(record["hair_colour"])
+
+
+def _worn(record: dict[str, str]) -> list[str]:
+    worn = [with_article(_upper(record))]
+    if record["lower"] != "none":
+        worn.append(_lower(record))
+    worn.append(f"{record['shoes_colour']} {record['shoes']}")
+    if record["hat"] != "none":
+        worn.append(with_article(f"{record['hat_colour']} {record['hat']}"))
+    if record["item"] == "scarf":
+        worn.append(with_article(f"{record['item_colour']} scarf"))
+    return worn + [record["eyewear"]] * (record["eyewear"] != "none")
+
+
+def _upper(record: dict[str, str]) -> str:
+    garment = record["upper"]
+    is_open = len(attributes.SLEEVES[garment]) > 1
+    sleeves = f"{record['sleeves']}-sleeved " if is_open else ""
+    pattern = "" if record["upper_pattern"] == "plain" else record["upper_pattern"] + " "
+    return f"{sleeves}{pattern}{record['upper_colour']} {garment}"
+
+
+def _lower(record: dict[str, str]) -> str:
+    *adjectives, noun = record["lower"].split()
+    phrase = " ".join([*adjectives, record["lower_colour"], noun])
+    return with_article(phrase) if noun == "skirt" else phrase
+
+
+def _carried(record: dict[str, str]) -> list[str]:
+    carried = []
+    if record["bag"] != "none":
+        carried.append(with_article(f"{record['bag_colour']} {record['bag']}"))
+    if record["item"] == "umbrella":
+        carried.append(with_article(f"{record['item_colour']} umbrella"))
+    elif record["item"] == "phone":
+        carried.append("a phone")
+    return ["carrying " + enumerate_phrases(carried)] if carried else []
+
+
+def _scene(record: dict[str, str]) -> str:
+    words = [
+        _POSTURE.get(record["posture"], record["posture"]),
+        _PLACE.get(record["background"], "in a " + record["background"]),
+        _WEATHER.get(record["weather"], ""),
+    ]
+    return " ".join(filter(None, words))
