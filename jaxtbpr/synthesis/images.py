@@ -55,7 +55,11 @@ def write_image(root: epath.PathLike, path: str, pixels: np.ndarray) -> dict[str
 def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     """Reads a record's image, uint8 [H, W, 3].
 
-    Raises OSError where it is missing, truncated or no image.
+    Raises OSError where it is missing, is no image, or is not the file that its stage wrote.
     """
-    with Image.open(io.BytesIO((epath.Path(root) / record["image"]["path"]).read_bytes())) as image:
-        return np.asarray(image.convert("RGB"))
+    data = (epath.Path(root) / record["image"]["path"]).read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    if files.sha256(data) != record["image"]["sha256"]:
+        raise OSError("it is not the file that its stage wrote (another SHA-256)")
+    return pixels

@@ -1,0 +1,192 @@
+"""The pipeline: which stage runs, is skipped, resumes or is refused, and what the user reads."""
+
+import errno
+import json
+import os
+import types
+
+import pytest
+from ml_collections import ConfigDict
+
+from jaxtbpr import pipeline
+from jaxtbpr.core import manifest
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option
+from jaxtbpr.pipeline import Stage
+
+
+class Recorder:
+    """Two manifest stages and a last one, small enough to see through."""
+
+    def __init__(self):
+        self.ran = []
+        self.failure = None
+
+    def source(self, config, workdir):
+        self.ran.append("source")
+        made = [{"id": f"{k}", "text": config.source.text} for k in range(config.source.count)]
+        manifest.map_records(
+            [made], workdir.dir("source"), lambda r: ([x] for x in r), label="", shard_count=1
+        )
+        return self.result(workdir, "source", 0)
+
+    def change(self, config, workdir):
+        self.ran.append("change")
+        if self.failure:
+            raise self.failure
+        return workdir.map_stage("change", lambda r: ([x | {"seed": config.seed}] for x in r))
+
+    def finish(self, config, workdir):
+        self.ran.append("finish")
+        count = len(list(workdir.manifest("change")))
+        score = {"R1": 0.5, "chance_R1": 0.1}
+        counts = {"records_in": count, "records_out": count, "set_aside": 0}
+        return {"outputs": {}, "metrics": {"a/test": score}} | counts
+
+    def result(self, workdir, stage, records_in):
+        outputs = manifest.shard_digests(workdir.dir(stage))
+        made = manifest.Manifest(workdir.dir(stage), outputs)
+        return {"outputs": outputs, "records_in": records_in} | manifest.count_records(made)
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    recorder = Recorder()
+
+    def module(run, **options):
+        return types.SimpleNamespace(OPTIONS=options, run=run)
+
+    source = module(recorder.source, count=Option(3, "", low=1), text=Option("a", ""))
+    change = module(recorder.change, workers=Option(1, "", runtime=True), way=Option("up", ""))
+    table = {
+        "source": Stage(source, after=()),
+        "change": Stage(change),
+        "evaluate": Stage(module(recorder.finish), after=("change",)),
+    }
+    names = tuple(table)
+    everything = {"seed": Option(0, ""), "stages": Option(names, "", choices=names)}
+    monkeypatch.setattr(pipeline, "STAGES", table)
+    monkeypatch.setattr(pipeline, "MANIFEST_STAGES", names[:2])
+    sections = {name: stage.module.OPTIONS for name, stage in table.items()}
+    monkeypatch.setattr(pipeline, "OPTIONS", everything | sections)
+    return recorder
+
+
+def config(**changes) -> ConfigDict:
+    made = pipeline.default_config()
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return made
+
+
+def test_stages_run_in_order_and_the_summary_counts_records(stages, tmp_path):
+    summary = pipeline.run(config(), tmp_path)
+    assert stages.ran == ["source", "change", "finish"]
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    counts = {name: (s["records_in"], s["records_out"]) for name, s in summary["stages"].items()}
+    assert counts == {"source": (0, 3), "change": (3, 3), "evaluate": (3, 3)}
+    assert summary["evaluate"] == {"a/test": {"R1": 0.5, "chance_R1": 0.1}}
+
+
+def test_a_finished_run_is_skipped(stages, tmp_path):
+    first = pipeline.run(config(), tmp_path)
+    stages.ran.clear()
+    assert pipeline.run(config(), tmp_path) == first
+    assert stages.ran == []
+
+
+def test_a_runtime_key_does_not_redo_a_stage(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    stages.ran.clear()
+    pipeline.run(config(change__workers=7), tmp_path)
+    assert stages.ran == []
+
+
+def test_other_settings_are_refused_with_each_differing_key(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    with pytest.raises(UserError, match=r"config.source.count was 3, now 5") as caught:
+        pipeline.run(config(source__count=5, source__text="b"), tmp_path)
+    assert "config.source.text was 'a', now 'b'" in str(caught.value)
+    assert "choose another --workdir, or add --rerun" in str(caught.value)
+    assert len(list(pipeline.Workdir(tmp_path, (), ()).manifest("source"))) == 3
+
+
+def test_rerun_makes_the_stage_and_what_follows_anew(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    stages.ran.clear()
+    pipeline.run(config(change__way="down"), tmp_path, rerun=True)
+    assert stages.ran == ["change"]  # its output is the same, so what follows still holds
+    summary = pipeline.run(config(source__count=5), tmp_path, rerun=True)
+    assert stages.ran == ["change", "source", "change", "finish"]
+    assert summary["stages"]["evaluate"]["records_in"] == 5
+
+
+def test_an_input_that_changed_is_named(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    pipeline.run(config(source__count=5, stages=("source",)), tmp_path, rerun=True)
+    with pytest.raises(UserError, match="its input 'source' has changed"):
+        pipeline.run(config(source__count=5), tmp_path)
+
+
+def test_a_stage_that_failed_runs_again_alone(stages, tmp_path):
+    stages.failure = UserError("the tool is missing; install it.")
+    with pytest.raises(UserError, match="the tool is missing"):
+        pipeline.run(config(), tmp_path)
+    stages.failure = None
+    stages.ran.clear()
+    pipeline.run(config(), tmp_path)
+    assert stages.ran == ["change", "finish"]
+
+
+def test_an_interrupted_stage_does_not_go_on_with_other_settings(stages, tmp_path):
+    stages.failure = UserError("killed")
+    with pytest.raises(UserError):
+        pipeline.run(config(), tmp_path)
+    stages.failure = None
+    with pytest.raises(UserError, match="config.seed was 0, now 1"):
+        pipeline.run(config(seed=1, stages=("change",)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "No space left on device at /x/y.png: make room and start again"),
+        (errno.EROFS, "Read-only file system at /x/y.png: choose a --workdir"),
+    ],
+)
+def test_a_full_or_read_only_disk_is_one_sentence(stages, tmp_path, code, said):
+    stages.failure = OSError(code, os.strerror(code), "/x/y.png")
+    with pytest.raises(UserError, match=said):
+        pipeline.run(config(), tmp_path)
+
+
+def test_values_are_checked_before_anything_runs(stages, tmp_path):
+    with pytest.raises(UserError, match="config.source.count=0 is out of range"):
+        pipeline.run(config(source__count=0), tmp_path)
+    assert stages.ran == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_stage_can_be_run_by_itself(stages, tmp_path):
+    pipeline.run(config(stages=("source",)), tmp_path)
+    pipeline.run(config(stages=("change",)), tmp_path)
+    assert stages.ran == ["source", "change"]
+
+
+def test_the_command_line_finds_config_and_workdir():
+    words = pipeline.prepare_arguments(["main", "--config=configs/syn.py:smoke", "--rerun"])
+    assert words[0] == "main"
+    assert words[1].endswith("configs/syn.py:smoke")
+    assert words[2:] == ["--workdir=runs/syn-smoke", "--rerun"]
+
+
+def test_the_command_line_refuses_unknown_keys_and_files():
+    with pytest.raises(UserError, match="did you mean config.train.batch_size"):
+        pipeline.prepare_arguments(["main", "--config.train.batchsize=3"])
+    with pytest.raises(UserError, match="--config=nothing.py does not exist"):
+        pipeline.prepare_arguments(["main", "--config=nothing.py"])
+
+
+def test_every_key_has_a_sentence_and_a_valid_default():
+    pipeline.options.validate(pipeline.default_config(), pipeline.OPTIONS)
+    for key, option in pipeline.options.flatten(pipeline.OPTIONS).items():
+        assert len(option.help) > 8, f"config.{key} has no help"
