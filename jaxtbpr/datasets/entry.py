@@ -1,0 +1,121 @@
+"""One image with its captions: what every reader of a data set yields."""
+
+import dataclasses
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+PATH_KEYS = ("file_path", "img_path", "image_path", "file_name", "image", "path")
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One image of a data set.
+
+    path: the image file, absolute or below the folder that was given; it may be missing.
+    captions: as they were given, empty ones included. identity: the person, as text.
+    split: "train", "val" or "test". extra: what else the record tells: "image_id" (the name in
+    the annotation), "seed", "prompt", "edits", "attributes", "captions_bt", ...
+    problem: why the record cannot be used, or "". Such an entry must be set aside and counted.
+    """
+
+    path: str
+    captions: tuple[str, ...]
+    identity: str
+    split: str
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problem: str = ""
+
+
+class BadRecord(ValueError):
+    """A record that a reader cannot use; the message ends the sentence "record N of FILE ..."."""
+
+
+def set_aside(where: str, reason: object, split: str = "train") -> Entry:
+    """Returns the entry that stands for a record that cannot be used."""
+    return Entry("", (), "", split, {"image_id": where}, problem=f"{where} {reason}")
+
+
+def clean_text(text: str) -> str:
+    """Returns `text` with half surrogate pairs, which UTF-8 cannot hold, replaced by U+FFFD."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def image_name(record: Mapping[str, Any], keys: tuple[str, ...] = PATH_KEYS) -> str:
+    """Returns the image's name as the annotation gives it, with forward slashes.
+
+    Raises BadRecord where none of `keys` holds a usable name.
+    """
+    if not isinstance(record, Mapping):
+        raise BadRecord(f"is a {type(record).__name__}, not an object with keys")
+    for key in keys:
+        value = record.get(key)
+        if isinstance(value, str) and value.strip():
+            if "\0" in value:
+                raise BadRecord(f"has a NUL character in {key!r}")
+            return clean_text(value.strip().replace("\\", "/"))
+    raise BadRecord(f"names no image: none of {', '.join(keys)} holds a path")
+
+
+def caption_list(value: Any) -> tuple[str, ...]:
+    """Returns the captions of a string, of a list, or of nothing; null becomes an empty caption.
+
+    Raises BadRecord for any other kind of value.
+    """
+    if isinstance(value, str):
+        return (clean_text(value),)
+    if not isinstance(value, list | tuple):
+        raise BadRecord(f"has a {type(value).__name__} where captions belong")
+    return tuple("" if one is None else clean_text(str(one)) for one in value)
+
+
+def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the captions under `captions` or `caption`. Raises BadRecord where both lack."""
+    for key in ("captions", "caption"):
+        if key in record:
+            return caption_list(record[key])
+    raise BadRecord("has neither 'captions' nor 'caption'")
+
+
+def identity_text(value: Any) -> str:
+    """Returns an identity of any type as text: 17, 17.0 and "17" are the same person.
+
+    Raises BadRecord for a value that names nobody.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | str) and str(value).strip():
+        return unicodedata.normalize("NFC", clean_text(str(value).strip()))
+    raise BadRecord(f"has the identity {value!r}")
+
+
+def identity_of(record: Mapping[str, Any], key: str = "id") -> str:
+    """Returns the identity under `key`. Raises BadRecord where it lacks."""
+    if key not in record:
+        raise BadRecord(f"has no {key!r}")
+    return identity_text(record[key])
+
+
+def own_identity(name: str) -> str:
+    """Returns the identity of an image whose person is unknown: nobody else's."""
+    return f"image:{name}"
+
+
+def split_name(value: Any) -> str:
+    """Returns "train", "val" or "test". Raises BadRecord for a word that is none of them."""
+    split = SPLITS.get(str(value).strip().lower())
+    if split is None:
+        raise BadRecord(f"has the split {value!r}; train, val and test are known")
+    return split

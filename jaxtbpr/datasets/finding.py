@@ -1,0 +1,188 @@
+"""How a form of data set is told by its files, and what to say when none is."""
+
+import difflib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import tables
+from jaxtbpr.datasets.image_paths import is_image
+from jaxtbpr.datasets.json_stream import first_element
+
+Find = Callable[[epath.Path], list[epath.Path]]
+
+NAMES = (
+    "reid_raw.json",
+    "caption_all.json",
+    "ICFG-PEDES.json",
+    "ICFG_PEDES.json",
+    "data_captions.json",
+    "train_reid.json",
+    "test_reid.json",
+    "synthpedes_dataset.json",
+    "g_4x_attrs.json",
+)
+
+
+def named(*names: str) -> Find:
+    """Finds the first of `names`."""
+    return lambda folder: [folder / name for name in names if (folder / name).is_file()][:1]
+
+
+def each(*names: str) -> Find:
+    """Finds all of `names` that are there."""
+    return lambda folder: [folder / name for name in names if (folder / name).is_file()]
+
+
+def globbed(*patterns: str) -> Find:
+    """Finds the files of the first pattern that has any, in the order of their names."""
+
+    def find(folder: epath.Path) -> list[epath.Path]:
+        found = (sorted(folder.glob(pattern)) for pattern in patterns)
+        return next(filter(None, found), [])
+
+    return find
+
+
+def keyed(keys: set[str], *, ending: str = "") -> Find:
+    """Finds the JSON arrays whose first record has all `keys`, and one ending with `ending`."""
+
+    def fits(file: epath.Path) -> bool:
+        first = _first(file)
+        if not isinstance(first, Mapping) or not keys <= set(first):
+            return False
+        return any(str(key).endswith(ending) for key in first)
+
+    return lambda folder: [file for file in _json_files(folder) if fits(file)]
+
+
+def dictionaries(*places: str) -> Find:
+    """Finds JSON objects that map image names to one caption each, in the first place with any."""
+
+    def fits(file: epath.Path) -> bool:
+        first = _first(file)
+        return isinstance(first, tuple) and is_image(first[0]) and isinstance(first[1], str)
+
+    def find(folder: epath.Path) -> list[epath.Path]:
+        found = ([file for file in _json_files(folder / place) if fits(file)] for place in places)
+        return next(filter(None, found), [])
+
+    return find
+
+
+def tabular(folder: epath.Path) -> list[epath.Path]:
+    """Finds the tables of a user's own folder."""
+    files = _annotations(folder)
+    return [] if _is_processed_data(folder) else [f for f in files if _is_table(f)]
+
+
+def not_recognised(
+    folder: epath.Path, match: Callable[[epath.Path], Any], known: Mapping[str, str]
+) -> str:
+    """Returns the sentences that say why `folder` is no data set and what to do.
+
+    match: returns the form of a folder, with a title, or None. known: what is looked for -> title.
+    """
+    if folder.is_file():
+        return f"{folder} is a file; give the folder that holds it, {folder.parent}."
+    if not folder.is_dir():
+        return f"{folder} does not exist; check the path."
+    if other := _right_level(folder, match):
+        return other
+    hints = [*_near_names(folder), *_broken_files(folder)]
+    lines = [f"{folder} is not recognised as a data set{'; ' if hints else ''}{'; '.join(hints)}."]
+    lines += ["Looked for:", *(f"  {title}: {files}" for files, title in known.items())]
+    return "\n".join(lines)
+
+
+def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
+    inside = [(child, form) for child in _folders(folder) if (form := match(child))]
+    if inside:
+        names = "; ".join(f"{child} looks like {form.title}" for child, form in inside)
+        return f"{folder} is one level too high: {names}; give that folder."
+    for above in list(folder.absolute().parents)[:2]:
+        if form := match(above):
+            return f"{folder} lies inside a data set: {above} looks like {form.title}; give that."
+    return ""
+
+
+def _near_names(folder: epath.Path) -> list[str]:
+    plain = {name.lower(): name for name in NAMES}
+    hints = []
+    for file in _annotations(folder):
+        near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
+        if near and file.name != plain[near[0]]:
+            hints.append(f"{file.name} is near to {plain[near[0]]}: rename it if that is meant")
+        elif not near and file.suffix != ".json":
+            found = ", ".join(tables.columns(file)) or "none"
+            hints.append(f"{file.name} is no table of images and captions: its columns are {found}")
+    return hints or _only_images(folder)
+
+
+def _only_images(folder: epath.Path) -> list[str]:
+    if any(is_image(path) for path in folder.iterdir()):
+        return ["it holds images but no annotation; add a captions.csv"]
+    return []
+
+
+def _broken_files(folder: epath.Path) -> list[str]:
+    problems = []
+    for file in _json_files(folder):
+        try:
+            first_element(file)
+        except UserError as error:
+            problems.append(str(error).rstrip("."))
+    return problems
+
+
+def near_name(file: epath.Path) -> str | None:
+    """Returns the well-known annotation name that a file's name is nearest to, if any."""
+    near = difflib.get_close_matches(file.name, NAMES, n=1, cutoff=0.7)
+    return near[0] if near and near[0] != file.name else None
+
+
+def _annotations(folder: epath.Path) -> list[epath.Path]:
+    if not folder.is_dir():
+        return []
+    # An imgs/ folder may hold a million files: only names are looked at, nothing is opened.
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in tables.SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _json_files(folder: epath.Path) -> list[epath.Path]:
+    if _is_processed_data(folder):
+        return []
+    return [path for path in _annotations(folder) if path.suffix.lower() == ".json"]
+
+
+def _is_processed_data(folder: epath.Path) -> bool:
+    # RaSa's folder of annotations: its images lie beside it, so the folder above is the data set.
+    return folder.name == "processed_data"
+
+
+def _is_table(file: epath.Path) -> bool:
+    return tables.is_table(tables.columns(file))
+
+
+def _folders(folder: epath.Path) -> list[epath.Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())[:64]
+
+
+def _first(file: epath.Path) -> Any:
+    status = file.stat()
+    return _first_cached(str(file), status.length, status.mtime)
+
+
+@functools.lru_cache(maxsize=256)
+def _first_cached(file: str, length: int, changed: float) -> Any:
+    # Several forms ask for the same file's first record; length and mtime tell when it is new.
+    try:
+        return first_element(file)
+    except UserError:
+        return None

@@ -1,0 +1,180 @@
+"""Every on-disk form of a text-based person retrieval set, told apart by its files.
+
+`detect` says which form a folder has, `read` yields its images. To add a form: write a reader
+(`folder, files, paths -> Iterator[Entry]`) and add a row to `FORMATS`; the first match wins.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from etils import epath
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import (
+    finding,
+    pretraining,
+    published,
+    reid_json,
+    syntbpr,
+    tables,
+)
+from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.image_paths import ImagePaths
+
+__all__ = ["FORMATS", "Entry", "Format", "detect", "image_paths", "read"]
+
+Reader = Callable[[epath.Path, Iterable[epath.Path], ImagePaths], Iterator[Entry]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One on-disk form.
+
+    looks_for: the files that tell it. find: returns its annotation files in a folder, or [].
+    roots: where its images lie, relative to the folder. known: the published set, if only one has
+    this form. one_set: several annotation files must differ by their split only.
+    """
+
+    name: str
+    title: str
+    looks_for: str
+    find: Callable[[epath.Path], list[epath.Path]]
+    reader: Reader
+    roots: tuple[str, ...] = ("imgs",)
+    shorten: bool = False
+    known: str | None = None
+    one_set: bool = False
+
+
+_ANYWHERE = ("imgs", "images", "")
+
+FORMATS = (
+    Format("cuhk_pedes", "CUHK-PEDES", "reid_raw.json or caption_all.json, beside imgs/",
+           finding.named("reid_raw.json", "caption_all.json"), reid_json.read_cuhk_pedes,
+           known="CUHK-PEDES"),
+    Format("icfg_pedes", "ICFG-PEDES", "ICFG-PEDES.json or ICFG_PEDES.json, beside imgs/",
+           finding.named("ICFG-PEDES.json", "ICFG_PEDES.json"), reid_json.read_records,
+           known="ICFG-PEDES"),
+    Format("rstpreid", "RSTPReid", "data_captions.json, beside imgs/",
+           finding.named("data_captions.json"), reid_json.read_records, known="RSTPReid"),
+    Format("rasa", "RaSa / MARS", "processed_data/train.json, val.json, test.json, beside imgs/",
+           finding.each("processed_data/train.json", "processed_data/val.json",
+                        "processed_data/test.json"), reid_json.read_records),
+    Format("tbps_clip", "TBPS-CLIP", "train_reid.json and test_reid.json",
+           finding.each("train_reid.json", "val_reid.json", "test_reid.json"),
+           reid_json.read_records, _ANYWHERE, shorten=True),
+    Format("synth_pedes", "SYNTH-PEDES", "synthpedes_dataset.json, beside Part1/ ... Part11/",
+           finding.named("synthpedes_dataset.json"), pretraining.read_synth_pedes,
+           ("", "imgs", "images"), shorten=True, known="SYNTH-PEDES"),
+    Format("mals", "MALS", "g_4x_attrs.json, g_c_g_a_<n>_attrs.json, g_i_g_a_<n>_attrs.json",
+           finding.globbed("g_*_attrs.json", "gene_attrs/g_*_attrs.json"),
+           pretraining.read_one_identity_each, ("", "images", "imgs"), shorten=True, known="MALS"),
+    Format("luperson_mllm", "LUPerson-MLLM", "Ts-qwen.json, Td-qwen.json, Ts-shikra.json, "
+           "Td-shikra.json (dictionaries image name -> caption), or these in caption/",
+           finding.dictionaries("", "caption"), pretraining.read_luperson_mllm,
+           ("LUPerson-MLLM", *_ANYWHERE), shorten=True, known="LUPerson-MLLM"),
+    Format("sda", "SDA", "json arrays of image, caption, phrases, boxes",
+           finding.keyed({"image", "caption", "phrases"}), pretraining.read_one_identity_each,
+           _ANYWHERE, shorten=True, known="SDA"),
+    Format("mals", "MALS", "json arrays of image, caption, image_id, label",
+           finding.keyed({"image", "caption", "image_id", "label"}),
+           pretraining.read_one_identity_each, ("", "images", "imgs"), shorten=True, known="MALS"),
+    Format("aptm", "APTM fine-tuning files", "<set>_train.json, <set>_val.json, <set>_test.json "
+           "of image, caption, image_id",
+           finding.keyed({"image", "caption", "image_id"}), pretraining.read_aptm_finetune,
+           _ANYWHERE, shorten=True, one_set=True),
+    Format("syntbpr_images", "SynTBPR text-to-image output", "a json array of id, image_path, "
+           "caption with files called images_<number>_<seed>_base.png",
+           finding.keyed({"id", "image_path", "caption"}), syntbpr.read_images,
+           _ANYWHERE, shorten=True),
+    Format("syntbpr_captions", "SynTBPR captioning output", "a json array of image_path, captions, "
+           "<Model>_question",
+           finding.keyed({"image_path", "captions"}, ending="_question"), syntbpr.read_captions,
+           _ANYWHERE, shorten=True),
+    Format("reid_json", "CUHK-PEDES-like json", "a json array of split, id, file_path, captions "
+           "(as UFine6926)",
+           finding.keyed({"id", "captions", "split"}), reid_json.read_records,
+           _ANYWHERE, shorten=True, one_set=True),
+    Format("syntbpr_edit_input", "SynTBPR editing input", "a json array of id, file_path, captions",
+           finding.keyed({"id", "file_path", "captions"}), syntbpr.read_edit_input,
+           _ANYWHERE, shorten=True),
+    Format("table", "folder with a table", "a .csv, .tsv, .jsonl or .json table with the columns "
+           "file_path (or image, image_path) and caption (or captions), if known id and split",
+           finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
+)  # fmt: skip
+
+
+def detect(folder: epath.PathLike) -> Format:
+    """Returns the form of `folder`.
+
+    Raises UserError, telling the nearest match and what was looked for, where none fits.
+    """
+    folder = epath.Path(folder)
+    found = _match(folder) if folder.is_dir() else None
+    if found is None:
+        known = {form.looks_for: form.title for form in FORMATS}
+        raise UserError(finding.not_recognised(folder, _match, known))
+    return found
+
+
+def _match(folder: epath.Path) -> Format | None:
+    return next((form for form in FORMATS if form.find(folder)), None)
+
+
+def annotation_files(folder: epath.PathLike, form: Format) -> list[epath.Path]:
+    """Returns the annotation files of a folder of this form.
+
+    Raises UserError where there are none, or where they belong to several sets.
+    """
+    files = form.find(epath.Path(folder))
+    if not files:
+        raise UserError(f"{folder} is not {form.title} ({form.name}): that is {form.looks_for}.")
+    prefixes = sorted({reid_json.set_prefix(file) for file in files})
+    if form.one_set and len(prefixes) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(
+            f"{folder} holds annotations of {len(prefixes)} sets ({names}), whose identities would "
+            "be mixed; give each set a folder of its own."
+        )
+    return files
+
+
+def image_paths(
+    folder: epath.PathLike, form: Format, images: epath.PathLike | None = None
+) -> ImagePaths:
+    """Returns where the images of a form are looked for. images: a folder to use instead."""
+    roots = form.roots if images is None else (str(epath.Path(images).absolute()),)
+    return ImagePaths(folder, roots, shorten=form.shorten or images is not None)
+
+
+def read(
+    folder: epath.PathLike,
+    format: Format | str | None = None,
+    *,
+    images: epath.PathLike | None = None,
+) -> Iterator[Entry]:
+    """Yields the images of a data set with their captions, identities and splits.
+
+    format: its form or the name of it; None detects it. images: the folder of the images where it
+    is not the form's own. Images that are missing are yielded too, and records that cannot be used
+    carry a `problem`. Raises UserError at once where the folder is not of the form, and while
+    reading where a file is broken.
+    """
+    form = format if isinstance(format, Format) else _named_or_detected(folder, format)
+    paths = image_paths(folder, form, images)
+    return form.reader(epath.Path(folder), annotation_files(folder, form), paths)
+
+
+def _named_or_detected(folder: epath.PathLike, name: str | None) -> Format:
+    if name is None:
+        return detect(folder)
+    same = [form for form in FORMATS if form.name == name]
+    if not same:
+        names = ", ".join(sorted({form.name for form in FORMATS}))
+        raise UserError(f"format={name!r} is not known; the formats are {names}.")
+    return next((form for form in same if form.find(epath.Path(folder))), same[0])
+
+
+def published_title(form: Format, names: Iterable[str]) -> str | None:
+    """Returns the published set that a folder holds: by its form, else by its images' names."""
+    return form.known or published.set_of_names(names)

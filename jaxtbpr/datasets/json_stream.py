@@ -1,0 +1,116 @@
+"""JSON files read one element at a time: an annotation of gigabytes takes megabytes of memory."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core.errors import UserError
+
+CHUNK = 1 << 20
+
+
+def open_text(path: epath.PathLike, newline: str | None = None) -> io.TextIOWrapper:
+    """Opens a UTF-8 text file, with or without a byte order mark."""
+    return io.TextIOWrapper(epath.Path(path).open("rb"), encoding="utf-8-sig", newline=newline)
+
+
+def iterate_json(path: epath.PathLike) -> Iterator[Any]:
+    """Yields the elements of a JSON array, or the (key, value) pairs of a JSON object.
+
+    Raises UserError, naming the line, where the file is not UTF-8, not JSON or not complete.
+    """
+    with open_text(path) as file:
+        text = _Text(file)
+        try:
+            yield from _elements(text)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is not UTF-8 after line {text.line} ({error.reason}); save it as UTF-8."
+            ) from error
+        except ValueError as error:
+            raise UserError(
+                f"{path} is not complete, valid JSON: {error} at line {text.line}; "
+                "unpack or copy it again."
+            ) from error
+
+
+def first_element(path: epath.PathLike) -> Any:
+    """Returns the first element (or pair) of a JSON file, or None where there is none."""
+    return next(iterate_json(path), None)
+
+
+def _elements(text: "_Text") -> Iterator[Any]:
+    opening = text.take("[{")
+    closing = "]" if opening == "[" else "}"
+    if text.peek() == closing:
+        text.take(closing)
+    else:
+        yield _element(text, opening)
+        while text.take("," + closing) == ",":
+            yield _element(text, opening)
+    if text.peek():
+        raise ValueError(f"something follows the last {closing!r}")
+
+
+def _element(text: "_Text", opening: str) -> Any:
+    value = text.value()
+    if opening == "[":
+        return value
+    text.take(":")
+    return value, text.value()
+
+
+class _Text:
+    """The unread text of a file; reads on when a value is not complete yet."""
+
+    def __init__(self, file: io.TextIOBase):
+        self._file, self._text, self._at = file, "", 0
+        self._decode = json.JSONDecoder().raw_decode
+        self._lines_before = 1
+
+    @property
+    def line(self) -> int:
+        return self._lines_before + self._text.count("\n", 0, self._at)
+
+    def _read_on(self) -> bool:
+        # Reading as much again as is held keeps the repeated decoding of one value linear.
+        more = self._file.read(max(CHUNK, len(self._text) - self._at))
+        self._lines_before = self.line
+        self._text, self._at = self._text[self._at :] + more, 0
+        return bool(more)
+
+    def peek(self) -> str:
+        """Returns the next character that is not blank, or "" at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._text) or not self._read_on():
+                return self._text[self._at : self._at + 1]
+
+    def take(self, expected: str) -> str:
+        """Takes the next character, which must be one of `expected`."""
+        character = self.peek()
+        if not character or character not in expected:
+            found = repr(character) if character else "the end of the file"
+            raise ValueError(f"{found} where one of {' '.join(expected)} belongs")
+        self._at += 1
+        return character
+
+    def value(self) -> Any:
+        """Takes the next JSON value."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._decode(self._text, self._at)
+            except ValueError as error:
+                if not self._read_on():
+                    message = getattr(error, "msg", str(error))
+                    raise ValueError(message) from error
+                continue
+            # A number that touches the end of what is held may go on.
+            if end < len(self._text) or not self._read_on():
+                self._at = end
+                return value

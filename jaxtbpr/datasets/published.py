@@ -1,0 +1,163 @@
+"""What is published about the known sets: counts, origin of the images, how to ask for them."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from jaxtbpr.datasets.entry import Entry
+
+SPLIT_ORDER = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Identities, images and captions of one split."""
+
+    identities: int
+    images: int
+    captions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownSet:
+    """A published set. counts: per split; origins: what its images were cropped from."""
+
+    title: str
+    counts: Mapping[str, Counts]
+    origins: frozenset[str]
+    ask: str
+    image_names: str = "(?!)"  # a pattern that matches no name: not told by its file names
+
+
+_MSMT17 = frozenset({"MSMT17"})
+_LUPERSON = frozenset({"LUPerson's videos"})
+
+KNOWN_SETS = {
+    known.title: known
+    for known in (
+        KnownSet(
+            "CUHK-PEDES",
+            {
+                "train": Counts(11003, 34054, 68126),
+                "val": Counts(1000, 3078, 6158),
+                "test": Counts(1000, 3074, 6156),
+            },
+            frozenset({"CUHK01", "CUHK03", "Market-1501", "SSM", "VIPeR"}),
+            "write to the authors of 'Person Search with Natural Language Description' (CVPR 2017) "
+            "from a university address; for academic use only.",
+            r"(cam_a|cam_b|CUHK01|CUHK03|Market|train_query|test_query)/",
+        ),
+        KnownSet(
+            "ICFG-PEDES",
+            {"train": Counts(3102, 34674, 34674), "test": Counts(1000, 19848, 19848)},
+            _MSMT17,
+            "write to the authors of SSAN ('Semantically Self-Aligned Network', 2021); its images "
+            "are MSMT17's, which need a signed request of their own.",
+            r"(train|test)/\d{4}/\d{4}_\d{3}_\d{2}_\d{4}(morning|noon|afternoon)",
+        ),
+        KnownSet(
+            "RSTPReid",
+            {
+                "train": Counts(3701, 18505, 37010),
+                "val": Counts(200, 1000, 2000),
+                "test": Counts(200, 1000, 2000),
+            },
+            _MSMT17,
+            "the project page of its authors (DSSL, ACM MM 2021) offers it; its images are "
+            "MSMT17's, which are for research only.",
+            r"\d{4}_c\d+_\d{4}\.jpg$",
+        ),
+        KnownSet(
+            "MALS",
+            {"train": Counts(1510330, 1510330, 1510330)},
+            frozenset({"MALS"}),
+            "the authors of APTM (ACM MM 2023) offer it on their project page; research only.",
+        ),
+        KnownSet(
+            "LUPerson-MLLM",
+            {},
+            _LUPERSON,
+            "ask the authors of LUPerson (CVPR 2021) for the images; the captions come from the "
+            "authors of MLLM4Text-ReID (CVPR 2024).",
+        ),
+        KnownSet(
+            "SYNTH-PEDES",
+            {"train": Counts(312321, 4791711, 12138157)},
+            _LUPERSON | {"LPW"},
+            "the authors of PLIP (NeurIPS 2024) offer it on their project page; research only.",
+        ),
+        KnownSet(
+            "UFine6926",
+            {},
+            frozenset({"UFine6926"}),
+            "send the signed licence to the authors of UFineBench (CVPR 2024); a supervisor signs "
+            "for students.",
+        ),
+        KnownSet(
+            "SDA",
+            {"train": Counts(1217750, 1217750, 1217750)},
+            frozenset({"SDA"}),
+            "the authors of MRA (2025) offer it on their project page; research only.",
+        ),
+    )
+}  # fmt: skip
+
+
+def count(entries: Iterable[Entry]) -> dict[str, Counts]:
+    """Counts the usable entries per split, in the order train, val, test."""
+    people: dict[str, set[str]] = collections.defaultdict(set)
+    images: collections.Counter[str] = collections.Counter()
+    captions: collections.Counter[str] = collections.Counter()
+    for one in entries:
+        if not one.problem:
+            people[one.split].add(one.identity)
+            images[one.split] += 1
+            captions[one.split] += len(one.captions)
+    return {
+        split: Counts(len(people[split]), images[split], captions[split])
+        for split in SPLIT_ORDER
+        if images[split]
+    }
+
+
+def differences(title: str, counts: Mapping[str, Counts]) -> list[str]:
+    """Returns one phrase per count that is not the published one of the set `title`."""
+    none = Counts(0, 0, 0)
+    known = KNOWN_SETS[title].counts
+    return [
+        f"{split} {field} {found:,}, published {told:,}"
+        for split in SPLIT_ORDER
+        if split in known or (known and split in counts)
+        for field, found, told in zip(
+            ("identities", "images", "captions"),
+            dataclasses.astuple(counts.get(split, none)),
+            dataclasses.astuple(known.get(split, none)),
+            strict=True,
+        )
+        if found != told
+    ]
+
+
+def set_of_names(names: Iterable[str]) -> str | None:
+    """Returns the set whose way of naming files most of `names` follow, or None.
+
+    Tells which set lies behind a form that several share, as RaSa's or APTM's files.
+    """
+    names = list(names)
+    for title, known in KNOWN_SETS.items():
+        pattern = re.compile(rf"(?:.*/)?{known.image_names}")
+        if names and sum(bool(pattern.match(name)) for name in names) > len(names) / 2:
+            return title
+    return None
+
+
+def shared_origins(titles: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Returns (one set, another, their common origin) for sets that may show the same people."""
+    known = [KNOWN_SETS[title] for title in sorted(set(titles))]
+    return [
+        (one.title, other.title, " and ".join(sorted(one.origins & other.origins)))
+        for place, one in enumerate(known)
+        for other in known[place + 1 :]
+        if one.origins & other.origins
+    ]

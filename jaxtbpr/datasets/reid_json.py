@@ -1,0 +1,128 @@
+"""Readers of the annotated sets: CUHK-PEDES, ICFG-PEDES, RSTPReid and what loaders make of them.
+
+All are JSON arrays with one record per image: `id`, `captions`, `file_path` (RSTPReid: `img_path`)
+and mostly `split`. CVPR 2017 (CUHK-PEDES), SSAN 2021 (ICFG-PEDES), DSSL 2021 (RSTPReid).
+"""
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.datasets import entry, published
+from jaxtbpr.datasets.entry import BadRecord, Entry
+from jaxtbpr.datasets.image_paths import ImagePaths
+from jaxtbpr.datasets.json_stream import iterate_json
+
+CUHK_LAST_TRAIN_ID, CUHK_LAST_VAL_ID = 11003, 12003
+CUHK_SPLIT_RULE = (
+    f"split rebuilt from id: 1..{CUHK_LAST_TRAIN_ID} train, "
+    f"{CUHK_LAST_TRAIN_ID + 1}..{CUHK_LAST_VAL_ID} val, above that test"
+)
+_SPLIT_WORD = re.compile(rf"(?:^|[_\-. ])({'|'.join(entry.SPLITS)})(?=[_\-. ]|$)", re.I)
+
+
+def make_entries(
+    records: Iterable[Any], make: Callable[[Any], Entry], file: epath.PathLike, first: int = 1
+) -> Iterator[Entry]:
+    """Yields `make(record)`, and for a bad record an entry that names its number in `file`."""
+    for number, record in enumerate(records, first):
+        try:
+            yield make(record)
+        except BadRecord as reason:
+            yield entry.set_aside(f"record {number} of {epath.Path(file).name}", reason)
+
+
+def file_split(file: epath.Path) -> str | None:
+    """Returns the split that a file's name tells ("test_reid.json": "test"), or None."""
+    found = _SPLIT_WORD.search(file.stem)
+    return entry.SPLITS[found.group(1).lower()] if found else None
+
+
+def set_prefix(file: epath.Path) -> str:
+    """Returns the file's name without its split: "cuhk" for "cuhk_train.json"."""
+    return _SPLIT_WORD.sub("", file.stem).strip("_-. ").lower()
+
+
+def read_records(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields one entry per record of CUHK-PEDES-like files.
+
+    The split is the record's own, else that of the file's name, else train.
+    """
+    for file in files:
+        split = file_split(file) or "train"
+        records = paths.peek(iterate_json(file))
+        make = functools.partial(_entry, paths=paths, split=split)
+        yield from make_entries(records, make, file)
+
+
+def _entry(record: Mapping[str, Any], paths: ImagePaths, split: str) -> Entry:
+    name = entry.image_name(record)
+    captions = entry.captions_of(record)
+    if "split" in record:
+        split = entry.split_name(record["split"])
+    return Entry(paths(name), captions, entry.identity_of(record), split, _extra(record, name))
+
+
+def _extra(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    extra: dict[str, Any] = {"image_id": name}
+    if record.get("captions_bt"):
+        extra["captions_bt"] = list(entry.caption_list(record["captions_bt"]))
+    if record.get("source"):
+        extra["source"] = str(record["source"])
+    return extra
+
+
+def read_cuhk_pedes(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields CUHK-PEDES; where records have no `split` (caption_all.json) it comes from the id.
+
+    The rebuilt split is compared with the published counts, and a difference is logged.
+    """
+    for file in files:
+        records = list(iterate_json(file))
+        first = next((record for record in records if isinstance(record, Mapping)), {})
+        if "split" in first:
+            yield from read_records(folder, [file], paths)
+        else:
+            yield from _without_split(records, file, paths)
+
+
+def _without_split(records: list[Any], file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
+    make = functools.partial(_entry_split_by_id, paths=paths)
+    entries = list(make_entries(paths.peek(records), make, file))
+    differences = published.differences("CUHK-PEDES", published.count(entries))
+    log = logging.getLogger(__name__)
+    if differences:
+        log.warning("%s: %s; its counts are not the published ones: %s",
+                    file, CUHK_SPLIT_RULE, "; ".join(differences))  # fmt: skip
+    else:
+        log.info("%s: %s; its counts are the published ones", file, CUHK_SPLIT_RULE)
+    yield from entries
+
+
+def _entry_split_by_id(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
+    name = entry.image_name(record)
+    identity = entry.identity_of(record)
+    extra = _extra(record, name) | {"split_rule": CUHK_SPLIT_RULE}
+    split = cuhk_split(identity)
+    return Entry(paths(name), entry.captions_of(record), identity, split, extra)
+
+
+def cuhk_split(identity: str) -> str:
+    """Returns the split of a CUHK-PEDES id; ids are 1-based and the splits follow each other.
+
+    Raises BadRecord where the id is no number.
+    """
+    if not identity.isdecimal():
+        raise BadRecord(f"has the id {identity!r}, from which no split can be told")
+    number = int(identity)
+    if number <= CUHK_LAST_TRAIN_ID:
+        return "train"
+    return "val" if number <= CUHK_LAST_VAL_ID else "test"

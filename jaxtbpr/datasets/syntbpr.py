@@ -1,0 +1,128 @@
+"""Readers of the three forms that SynTBPR's synthesis scripts write (arXiv:2503.22171).
+
+Base images are called images_<number>_<seed>_base.png, their edits images_<number>_<seed>_<k>.jpg
+or <name of the base>_<k>.jpg; edits of one base image are the same person.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from jaxtbpr.datasets import entry
+from jaxtbpr.datasets.entry import BadRecord, Entry
+from jaxtbpr.datasets.image_paths import ImagePaths
+from jaxtbpr.datasets.json_stream import iterate_json
+from jaxtbpr.datasets.merging import merge_by_image
+from jaxtbpr.datasets.reid_json import make_entries
+
+_GENERATED = re.compile(r"images_(?P<number>\d+)_(?P<seed>\d+)_?(?P<edit>base|\d+)?$")
+_EDIT = re.compile(r"(?P<base>.+)_(?P<edit>\d+)$")
+
+
+class ImageName(NamedTuple):
+    """What a file name tells: the person, the seed of the image, and which edit it is (or "")."""
+
+    identity: str
+    seed: int | None
+    edit: str
+
+
+def parse_image_name(name: str, stems: set[str] | frozenset[str] = frozenset()) -> ImageName:
+    """Reads SynTBPR's file names.
+
+    stems: the stems (without "_base") of all images: <name>_<k> counts as an edit only beside its
+    base <name>, since "person_1" and "person_2" may as well be two people.
+    """
+    stem = PurePosixPath(name).stem
+    if found := _GENERATED.match(stem):
+        edit = found["edit"] or "base"
+        return ImageName(found["number"], int(found["seed"]), "" if edit == "base" else edit)
+    stem = stem.removesuffix("_base")
+    found = _EDIT.match(stem)
+    if found and found["base"] in stems:
+        return ImageName(entry.own_identity(found["base"]), None, found["edit"])
+    return ImageName(entry.own_identity(stem), None, "")
+
+
+def read_images(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields the text-to-image output `{"id", "image_path", "caption"}`; the prompt is the caption.
+
+    `id` counts images, so each base image is a person. Two base images of one number come from two
+    runs of the script; the second is set aside.
+    """
+    seeds: dict[str, int | None] = {}
+
+    def make(record: Mapping[str, Any]) -> Entry:
+        name = entry.image_name(record)
+        parsed = parse_image_name(name)
+        if not parsed.edit and seeds.setdefault(parsed.identity, parsed.seed) != parsed.seed:
+            raise BadRecord(f"has the number {parsed.identity} of another run's base image")
+        captions = entry.captions_of(record)
+        return _entry(name, parsed, captions, paths, {"prompt": captions[0]} if captions else {})
+
+    for file in files:
+        yield from make_entries(paths.peek(iterate_json(file)), make, file)
+
+
+def read_edit_input(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields the editing input `{"id", "file_path", "captions"}`: all train, `id` is the person."""
+
+    def make(record: Mapping[str, Any]) -> Entry:
+        name = entry.image_name(record)
+        parsed = parse_image_name(name)._replace(identity=entry.identity_of(record))
+        return _entry(name, parsed, entry.captions_of(record), paths, {})
+
+    for file in files:
+        yield from make_entries(paths.peek(iterate_json(file)), make, file)
+
+
+def read_captions(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields the captioning output `{"image_path", "captions", "split", "<Model>_question"}`.
+
+    Captions that several models gave an image are joined. A person is the record's `id` where the
+    user added one, else told by the file name (`parse_image_name`).
+    """
+    records = [(file, list(iterate_json(file))) for file in files]
+    stems = frozenset(_stem(record) for _, some in records for record in some)
+
+    def make(record: Mapping[str, Any]) -> Entry:
+        name = entry.image_name(record)
+        parsed = parse_image_name(name, stems)
+        if "id" in record:
+            parsed = parsed._replace(identity=entry.identity_of(record))
+        questions = {key: record[key] for key in record if key.endswith("_question")}
+        split = entry.split_name(record.get("split", "train"))
+        return _entry(name, parsed, entry.captions_of(record), paths, questions, split)
+
+    made = (one for file, some in records for one in make_entries(paths.peek(some), make, file))
+    yield from merge_by_image(made)
+
+
+def _stem(record: Any) -> str:
+    try:
+        return PurePosixPath(entry.image_name(record)).stem.removesuffix("_base")
+    except BadRecord:
+        return ""
+
+
+def _entry(
+    name: str,
+    parsed: ImageName,
+    captions: tuple[str, ...],
+    paths: ImagePaths,
+    extra: dict[str, Any],
+    split: str = "train",
+) -> Entry:
+    told: dict[str, Any] = {"image_id": name, "edits": [parsed.edit] if parsed.edit else []}
+    if parsed.seed is not None:
+        told["seed"] = parsed.seed
+    return Entry(paths(name), captions, parsed.identity, split, told | extra)
