@@ -9,10 +9,11 @@ if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
-import jax  # noqa: E402: the environment above must be set first
-import pytest  # noqa: E402
+# Only now, since JAX reads the environment when it is imported.
+import jax
+import pytest
 
-from jaxtbpr.core import compilation  # noqa: E402
+from jaxtbpr.core import compilation
 
 compilation.use_cache()
 DATA = pathlib.Path(__file__).parent / "data"

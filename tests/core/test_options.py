@@ -35,7 +35,10 @@ def test_defaults_are_valid():
         ({"train.epochs": 0}, r"config.train.epochs=0 is out of range; it must be at least 1 and"),
         ({"train.learning_rate": -1.0}, r"learning_rate=-1.0 .* at least 0.0"),
         ({"train.learning_rate": float("nan")}, "out of range"),
-        ({"train.sets": ("a", "c")}, r"config.train.sets has 'c', which is not one of \['a', 'b'\]"),
+        (
+            {"train.sets": ("a", "c")},
+            r"train.sets has 'c', which is not one of \['a', 'b'\]",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_the_range(changes, said):
