@@ -64,7 +64,7 @@ def test_people_who_look_the_same_are_drawn_again_and_counted(monkeypatch):
 
 def test_looks_of_different_splits_never_meet_even_in_a_small_vocabulary(monkeypatch):
     monkeypatch.setattr(attributes, "sample_person", few_people(60))
-    hair = [{p["hair"] for _, p in drawn(split, 5)} for split in ("train", "val", "test")]
+    hair = [{p["hair"] for _, p in drawn(split, 9)} for split in ("train", "val", "test")]
     assert not hair[0] & hair[1]
     assert not hair[0] & hair[2]
     assert not hair[1] & hair[2]
