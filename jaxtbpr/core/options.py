@@ -136,3 +136,19 @@ def _elements(value: Any) -> tuple:
 def _noun(kind: type) -> str:
     names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
     return names.get(kind, "a table" if kind is Mapping else f"a {kind.__name__}")
+
+
+def markdown_table(options: Options) -> str:
+    """Returns the config table of the README: key, default, meaning and allowed values."""
+    rows = ["| key | default | what it is |", "|---|---|---|"]
+    for key, option in flatten(options).items():
+        rows.append(f"| `{key}` | `{option.default!r}` | {option.help}{_allowed(option)} |")
+    return "\n".join(rows)
+
+
+def _allowed(option: Option) -> str:
+    if option.choices is not None:
+        return "; of " + ", ".join(f"`{choice}`" for choice in option.choices)
+    bounds = {"at least": option.low, "at most": option.high}
+    said = [f"{word} {value}" for word, value in bounds.items() if value is not None]
+    return "; " + ", ".join(said) if said else ""
