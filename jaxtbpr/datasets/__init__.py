@@ -1,0 +1,1 @@
+"""Data sets: readers, TFDS builders, grain loaders, image and text transforms, tokenizer."""

@@ -1,0 +1,262 @@
+"""Stage build: TFDS sets out of the manifest before it and of folders of real data.
+
+Each set is made in two passes. *Check* decodes every image once and sets aside what cannot be
+used; it goes on at the record where a killed run stopped. *Write* copies the encoded images into
+array_record shards; it goes on at the shard (1,024 images) where a killed run stopped.
+
+    WORKDIR/build/NAME/BUILDER/1.0.0/   the TFDS set
+    WORKDIR/build/NAME/train.jsonl ...  image id, identity and captions of each image, in order
+    WORKDIR/build/NAME/done.json        counts and digests; written last
+    WORKDIR/build/set_aside.jsonl       what cannot be used, and why
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import files, seeds
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import progress
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.core.workers import process_map
+from jaxtbpr.datasets import builder, formats, rows
+from jaxtbpr.datasets.source import SPLITS, index_path
+
+SYNTHETIC = "synthetic"
+_CHUNK = 4096  # rows per shard of the check pass
+
+OPTIONS: Options = {
+    "folders": Option({}, 'folders of real data: set name -> folder, "" for none'),
+    "val_share": Option(
+        0.1,
+        "share of the train identities that a set without a val split lends it",
+        low=0,
+        high=0.5,
+    ),
+    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Input:
+    """One set to build. rows: starts reading its rows; title: the published set, or ""."""
+
+    name: str
+    rows: Callable[[], Iterator[Record]]
+    title: str = ""
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the folders from another: their annotation files.
+
+    Raises UserError where a folder is not a data set.
+    """
+    prints = {}
+    for name, folder in _folders(config).items():
+        found = formats.annotation_files(folder, formats.detect(folder))
+        stats = {file.name: file.stat() for file in found}
+        prints[name] = {file: [stat.length, stat.mtime] for file, stat in stats.items()}
+    return prints
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Builds the set "synthetic" from the manifest before it, if any, and one per folder.
+
+    Raises UserError where there is nothing to build, or nothing usable in a set.
+    """
+    directory = workdir.dir("build")
+    inputs = _inputs(config, workdir)
+    if not inputs:
+        raise UserError(
+            f"stage 'build' has nothing to build in {workdir.root}: add an earlier stage to "
+            "config.stages, or name a folder in config.build.folders."
+        )
+    sets = {one.name: _finish_set(one, directory / one.name, config, workdir) for one in inputs}
+    aside = b"".join((directory / name / "set_aside.jsonl").read_bytes() for name in sets)
+    files.write_bytes_atomic(directory / "set_aside.jsonl", aside, durable=True)
+    outputs = {f"{name}/{file}": d for name in sets for file, d in sets[name]["outputs"].items()}
+    keys = ("records_in", "records_out", "set_aside")
+    counts = {key: sum(result[key] for result in sets.values()) for key in keys}
+    splits = {name: result["splits"] for name, result in sets.items()}
+    return {"outputs": outputs, **counts, "sets": splits}
+
+
+def _folders(config: ConfigDict) -> dict[str, epath.Path]:
+    folders = {name: folder for name, folder in config.build.folders.items() if folder}
+    for name in folders:
+        if name == SYNTHETIC or not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(
+                f"config.build.folders has the set name {name!r}; use letters, digits, _ . and -, "
+                f"and not {SYNTHETIC!r}, which is the set of the manifest."
+            )
+    return {name: epath.Path(f).expanduser().absolute() for name, f in folders.items()}
+
+
+def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
+    inputs = []
+    if workdir.name_before("build"):
+        manifest = workdir.before("build")
+        inputs.append(_Input(SYNTHETIC, lambda: map(rows.from_record, manifest)))
+    for name, folder in _folders(config).items():
+        form = formats.detect(folder)
+        inputs.append(_Input(name, functools.partial(_read, folder, form), form.known or ""))
+    return inputs
+
+
+def _read(folder: epath.Path, form: formats.Format) -> Iterator[Record]:
+    return (rows.from_entry(entry, form.title) for entry in formats.read(folder, form))
+
+
+def _finish_set(
+    one: _Input, directory: epath.Path, config: ConfigDict, workdir: Workdir
+) -> dict[str, Any]:
+    done, checked = directory / "done.json", directory / "checked"
+    if not done.exists():
+        root = str(workdir.root)
+        manifest = _check(one, checked, root, config.build.processes)
+        files.write_json_atomic(done, _write(one, manifest, directory, root, config))
+    checked.rmtree(missing_ok=True)
+    return files.read_json(done)
+
+
+def _check(one: _Input, directory: epath.Path, root: str, processes: int) -> Manifest:
+    """Decodes every image; returns the rows with the bad ones set aside."""
+    count = sum(1 for _ in one.rows())
+    stream = one.rows()
+    chunks = [list(itertools.islice(stream, _CHUNK)) for _ in range(-(-count // _CHUNK) or 1)]
+    with process_map(processes) as mapped:
+        check = functools.partial(rows.check, root=root)
+        map_records(
+            chunks,
+            directory,
+            lambda records: ([row] for row in mapped(check, records)),
+            label=f"build {one.name}: check",
+            shard_count=len(chunks),
+        )
+    return Manifest(directory, shard_digests(directory))
+
+
+def _write(
+    one: _Input, checked: Manifest, directory: epath.Path, root: str, config: ConfigDict
+) -> dict[str, Any]:
+    """Writes the TFDS set, its index and what was set aside; returns what done.json holds."""
+    aside = [_aside_line(one.name, row) for row in checked.set_aside()]
+    people = _people(checked)
+    if not people:
+        raise UserError(
+            f"set {one.name!r} has no usable image ({len(aside)} were set aside"
+            f"{', the first: ' + aside[0]['reason'] if aside else ''}); look at its folder with "
+            "python -m jaxtbpr.datasets.validate."
+        )
+    lent = _lent_to_val(people, config.build.val_share, config.seed, one.name)
+    numbered = functools.partial(_rows_of, checked, lent, _numbers(people, lent))
+    splits = {split: _counts(numbered(split)) for split in SPLITS}
+    splits = {split: counts for split, counts in splits.items() if counts["images"]}
+    _write_tfds(one, {s: c["images"] for s, c in splits.items()}, numbered, directory, root)
+    for split in splits:
+        lines = (_index_line(row) for row in numbered(split))
+        _write_lines(index_path(directory, split), lines)
+    _write_lines(directory / "set_aside.jsonl", aside)
+    kept = sum(counts["images"] for counts in splits.values())
+    return {
+        "records_in": kept + len(aside),
+        "records_out": kept,
+        "set_aside": len(aside),
+        "splits": splits,
+        "outputs": _digests(directory),
+    }
+
+
+def _people(checked: Manifest) -> dict[str, dict[str, None]]:
+    """Returns {split: identities in the order of their first image}."""
+    people: dict[str, dict[str, None]] = {}
+    for row in checked:
+        people.setdefault(row["split"], {})[row["identity"]] = None
+    return people
+
+
+def _lent_to_val(people: dict, share: float, seed: int, name: str) -> set[str]:
+    """Draws the train identities that become the val split of a set that has none."""
+    train = sorted(people.get("train", ()))
+    if "val" in people or share == 0 or len(train) < 2:
+        return set()
+    count = max(1, round(share * len(train)))
+    chosen = seeds.rng(seed, "build", "val", name).choice(len(train), count, replace=False)
+    return {train[i] for i in chosen}
+
+
+def _numbers(people: dict, lent: set[str]) -> dict[str, int]:
+    """Numbers the identities from 0: those of train first, then of val, then of test."""
+    train = [name for name in people.get("train", ()) if name not in lent]
+    order = dict.fromkeys([*train, *sorted(lent), *people.get("val", ()), *people.get("test", ())])
+    return {name: number for number, name in enumerate(order)}
+
+
+def _rows_of(
+    checked: Manifest, lent: set[str], numbers: dict[str, int], split: str
+) -> Iterator[Record]:
+    """Yields the rows of a split, with `identity` a number and `identity_name` what it was."""
+    for row in checked:
+        is_lent = row["split"] == "train" and row["identity"] in lent
+        if split == ("val" if is_lent else row["split"]):
+            name = row["identity"]
+            yield row | {"identity": numbers[name], "identity_name": name}
+
+
+def _counts(split_rows: Iterator[Record]) -> dict[str, int]:
+    people, images, captions = set(), 0, 0
+    for row in split_rows:
+        people.add(row["identity"])
+        images += 1
+        captions += len(row["captions"])
+    return {"identities": len(people), "images": images, "captions": captions}
+
+
+def _write_tfds(
+    one: _Input,
+    images: dict[str, int],
+    numbered: Callable[[str], Iterator[Record]],
+    directory: epath.Path,
+    root: str,
+) -> None:
+    streams = {
+        split: (count, progress(numbered(split), total=count, label=f"build {one.name}/{split}"))
+        for split, count in images.items()
+    }
+    builder_class = builder.BUILDERS.get(one.title, builder.PersonSet)
+    builder_class(streams, functools.partial(rows.read_image, root=root), directory).build()
+
+
+def _aside_line(name: str, row: Record) -> dict[str, Any]:
+    return {"set": name, "id": row["id"], "split": row["split"], "path": row["path"]} | row[
+        "set_aside"
+    ]
+
+
+def _index_line(row: Record) -> dict[str, Any]:
+    return {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
+
+
+def _write_lines(path: epath.Path, lines) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    files.write_text_atomic(path, text, durable=True)
+
+
+def _digests(directory: epath.Path) -> dict[str, str]:
+    """Returns {path below `directory`: SHA-256} of a set's files."""
+    found = [*directory.glob("*.jsonl"), *directory.glob("*/*/*")]
+    names = sorted(str(path.relative_to(directory)) for path in found if path.is_file())
+    return {
+        name: files.sha256((directory / name).read_bytes())
+        for name in names
+        if not name.startswith("checked/")
+    }

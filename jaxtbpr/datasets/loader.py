@@ -1,0 +1,308 @@
+"""grain loaders: shuffled (image, caption) batches to train on, padded ones to evaluate with.
+
+grain shuffles and batches the *numbers* of the pairs; images are read, decoded and changed a
+batch at a time in threads or worker processes. Which pairs a batch has, and what is done to each,
+follows from (seed, number of the batch) alone, so that the state of an iterator is the count of
+batches that it has given, whatever the number of workers or processes.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from tokenizers import Tokenizer
+
+from jaxtbpr.core import seeds
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets.source import ImageSource, RetrievalSet
+
+Batch = dict[str, np.ndarray]
+
+LOADER_OPTIONS: Options = {
+    "image_size": Option((128, 64), "height and width of the images", low=8, high=2048),
+    "resample": Option("bicubic", "filter that resizes them", choices=tuple(transforms.FILTERS)),
+    "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
+    "augment": transforms.AUGMENT_OPTIONS,
+    "workers": Option(
+        0, "worker processes that make batches; 0: threads", low=0, high=256, runtime=True
+    ),
+    "threads": Option(2, "threads that make batches, in each worker", low=1, high=64, runtime=True),
+}
+
+_READY_BATCHES = 4
+
+
+class TrainLoader(Iterator[Batch]):
+    """Endless training batches; make one with `train_loader`.
+
+    next() gives {"image": uint8 [B, H, W, 3], "tokens": int32 [B, L], "identity": int32 [B],
+    "index": int64 [B]}, B being this process's share of the batch. Identities and image numbers
+    of the second set follow those of the first, and so on.
+    """
+
+    def __init__(self, pairs: "_Pairs", *, workers: int, threads: int):
+        self._pairs, self._workers, self._threads = pairs, workers, threads
+        self._given = 0
+        self._batches: Iterator[Batch] | None = None
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            self._batches = iter(self._dataset())
+        batch = next(self._batches)
+        self._given += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `set_state` needs to go on after the last batch given; plain JSON."""
+        return {"batches": self._given, "recipe": self._pairs.recipe()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on where another loader stopped.
+
+        Raises UserError where it had other data, another seed or another batch size.
+        """
+        own, saved = self._pairs.recipe(), state["recipe"]
+        if saved != own:
+            raise UserError(
+                f"the checkpoint's data order was {json.dumps(saved)}, this run's is "
+                f"{json.dumps(own)}; give the run the same data, seed and batch size."
+            )
+        self.close()
+        self._given = int(state["batches"])
+
+    def close(self) -> None:
+        """Ends the worker processes; next() starts them anew."""
+        if self._batches is not None:
+            self._batches.close()
+        self._batches = None
+
+    def _dataset(self) -> grain.IterDataset:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain's own; a program without absl.app has none
+        pairs = self._pairs
+        used = pairs.steps_per_epoch * pairs.batch_size
+        seed = int(seeds.rng(pairs.seed, "shuffle").integers(2**32))
+        numbers = grain.MapDataset.range(len(pairs)).shuffle(seed=seed)[:used]
+        batches = numbers.batch(pairs.batch_size).repeat().map_with_index(pairs.load)
+        return _prefetch(batches[self._given :], self._threads).mp_prefetch(
+            grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
+        )
+
+
+def train_loader(
+    sets: Sequence[RetrievalSet],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    seed: int,
+    image_size: tuple[int, int],
+    text_length: int,
+    resample: str = "bicubic",
+    augment: Mapping[str, float] = transforms.NO_AUGMENT,
+    workers: int = 0,
+    threads: int = 2,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> TrainLoader:
+    """Returns endless training batches over the (image, caption) pairs of `sets`.
+
+    Reshuffled each epoch; the last pairs of an epoch that do not fill a batch are left out of it.
+    batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
+    batch. image_size: (H, W). augment: the values of `transforms.AUGMENT_OPTIONS`; default none.
+    The others: see `LOADER_OPTIONS`. Raises UserError for a batch larger than the sets or not a
+    multiple of the processes.
+    """
+    if batch_size % process_count:
+        raise UserError(
+            f"a batch of {batch_size} cannot be shared out evenly to {process_count} processes; "
+            f"use a multiple of {process_count}."
+        )
+    count, share = _count_pairs(sets, batch_size), batch_size // process_count
+    captions = [transforms.clean_caption(c) for s in sets for cs in s.captions for c in cs]
+    deletes = augment["word_deletion"] > 0
+    pairs = _Pairs(
+        images=[one.images for one in sets],
+        image_of_pair=np.repeat(np.arange(sum(map(len, sets))), _captions_per_image(sets)),
+        identity_of_image=_joint_identities(sets),
+        captions=captions if deletes else None,
+        tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
+        tokenizer=tokenizer if deletes else None,
+        text_length=text_length,
+        image_size=tuple(image_size),
+        resample=resample,
+        augment=dict(augment),
+        seed=seed,
+        batch_size=batch_size,
+        rows=slice(process_index * share, (process_index + 1) * share),
+    )
+    assert len(pairs) == count
+    return TrainLoader(pairs, workers=workers, threads=threads)
+
+
+def steps_per_epoch(sets: Sequence[RetrievalSet], batch_size: int) -> int:
+    """Returns how many whole batches of (image, caption) pairs one epoch has.
+
+    Raises UserError where the batch is larger than the sets.
+    """
+    return _count_pairs(sets, batch_size) // batch_size
+
+
+def image_batches(
+    images: RetrievalSet,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    resample: str = "bicubic",
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """Yields each image once: {"image": uint8 [B, H, W, 3], "identity", "index", "mask"}.
+
+    Every batch has B rows; those that only fill up the last one have mask False, identity and
+    index -1 and black pixels. index: int64, the image's number in the set.
+    """
+    size = tuple(image_size)
+
+    def load(index: np.ndarray) -> Batch:
+        pixels = np.zeros((batch_size, *size, 3), np.uint8)
+        for row, i in zip(pixels, index, strict=False):
+            row[:] = transforms.decode_image(images.image_bytes(i), size, resample)
+        return {"image": pixels} | _padded(index, images.identities[index], batch_size)
+
+    return _in_order(len(images), batch_size, load, threads)
+
+
+def caption_batches(
+    captions: RetrievalSet, tokenizer: Tokenizer, *, text_length: int, batch_size: int
+) -> Iterator[Batch]:
+    """Yields each caption once: {"tokens": int32 [B, L], "identity", "index", "mask"}.
+
+    In the order of the images, and of each image's captions; index: int64, the number of the
+    caption's image in the set. Padding as in `image_batches`, with tokens 0.
+    """
+    texts = [transforms.clean_caption(c) for cs in captions.captions for c in cs]
+    image = np.repeat(np.arange(len(captions)), _captions_per_image([captions]))
+
+    def load(index: np.ndarray) -> Batch:
+        ids = np.zeros((batch_size, text_length), np.int32)
+        ids[: len(index)] = tokens.encode(tokenizer, [texts[i] for i in index], text_length)
+        owner = image[index]
+        return {"tokens": ids} | _padded(owner, captions.identities[owner], batch_size)
+
+    return _in_order(len(texts), batch_size, load, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """All (image, caption) pairs, and how a batch is made of some of them.
+
+    images: per set. image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
+    tokens: int32 [P, L], or None where words are deleted, which needs `captions` and `tokenizer`.
+    rows: this process's rows of each batch.
+    """
+
+    images: list[ImageSource]
+    image_of_pair: np.ndarray
+    identity_of_image: np.ndarray
+    captions: list[str] | None
+    tokens: np.ndarray | None
+    tokenizer: Tokenizer | None
+    text_length: int
+    image_size: tuple[int, int]
+    resample: str
+    augment: dict[str, float]
+    seed: int
+    batch_size: int
+    rows: slice
+
+    def __len__(self) -> int:
+        return len(self.image_of_pair)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self) // self.batch_size
+
+    @functools.cached_property
+    def _first_image(self) -> np.ndarray:
+        return np.cumsum([0, *map(len, self.images)])
+
+    def recipe(self) -> dict[str, int]:
+        """Returns what decides the order of the pairs."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)}
+
+    def load(self, batch_number: int, batch: np.ndarray) -> Batch:
+        """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
+        numbers = batch[self.rows]
+        epoch = batch_number // self.steps_per_epoch
+        rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
+        index = self.image_of_pair[numbers]
+        return {
+            "image": np.stack([self._image(i, rng) for i, rng in zip(index, rngs, strict=True)]),
+            "tokens": self._tokens(numbers, rngs),
+            "identity": self.identity_of_image[index],
+            "index": index,
+        }
+
+    def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
+        which = int(np.searchsorted(self._first_image, i, side="right")) - 1
+        image = transforms.open_image(self.images[which][int(i - self._first_image[which])])
+        return transforms.augment_image(image, self.image_size, rng, self.augment, self.resample)
+
+    def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+        if self.tokens is not None:
+            return self.tokens[numbers]
+        texts = [
+            transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"])
+            for n, rng in zip(numbers, rngs, strict=True)
+        ]
+        return tokens.encode(self.tokenizer, texts, self.text_length)
+
+
+def _captions_per_image(sets: Sequence[RetrievalSet]) -> list[int]:
+    return [len(captions) for one in sets for captions in one.captions]
+
+
+def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:
+    count = sum(_captions_per_image(sets))
+    if count < batch_size:
+        names = ", ".join(one.name for one in sets)
+        raise UserError(
+            f"a batch of {batch_size} is larger than the {count} (image, caption) pairs of "
+            f"{names}; lower the batch size or add data."
+        )
+    return count
+
+
+def _joint_identities(sets: Sequence[RetrievalSet]) -> np.ndarray:
+    """Returns int32 [N] over all sets; no two sets share an identity."""
+    parts, offset = [], 0
+    for one in sets:
+        parts.append(one.identities + offset)
+        offset += int(one.identities.max(initial=-1)) + 1
+    return np.concatenate(parts).astype(np.int32)
+
+
+def _padded(index: np.ndarray, identities: np.ndarray, batch_size: int) -> Batch:
+    missing = (0, batch_size - len(index))
+    return {
+        "identity": np.pad(identities.astype(np.int32), missing, constant_values=-1),
+        "index": np.pad(index.astype(np.int64), missing, constant_values=-1),
+        "mask": np.arange(batch_size) < len(index),
+    }
+
+
+def _in_order(count: int, batch_size: int, load, threads: int) -> Iterator[Batch]:
+    batches = grain.MapDataset.range(count).batch(batch_size).map(load)
+    return iter(_prefetch(batches, threads))
+
+
+def _prefetch(batches: grain.MapDataset, threads: int) -> grain.IterDataset:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_READY_BATCHES)
+    return batches.to_iter_dataset(options)

@@ -1,0 +1,151 @@
+"""Images to uint8 arrays and captions to clean text, with the random changes of training.
+
+Images are changed before they become arrays, by Pillow, whose resampling the field's codebases
+share; all randomness comes from the generator that the caller passes.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from jaxtbpr.core.options import Option, Options
+
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+MAX_WORDS = 77
+
+AUGMENT_OPTIONS: Options = {
+    "flip": Option(0.5, "probability of a mirrored image", low=0, high=1),
+    "crop": Option(0.5, "probability of a random resized crop", low=0, high=1),
+    "crop_area": Option(0.8, "smallest share of the image that a crop keeps", low=0.1, high=1),
+    "jitter": Option(0.5, "probability of another brightness and contrast", low=0, high=1),
+    "jitter_strength": Option(0.1, "greatest change of either, of 1", low=0, high=0.9),
+    "erase": Option(0.25, "probability of a rectangle of noise", low=0, high=1),
+    "erase_area": Option(0.2, "greatest share of the image under it", low=0.01, high=0.9),
+    "word_deletion": Option(0.0, "probability of dropping each word", low=0, high=1),
+}
+
+NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
+
+_PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
+_BLANKS = re.compile(r"\s{2,}")
+
+
+class BadImage(ValueError):
+    """Bytes that are not a whole image; the message ends the sentence "the image ..."."""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decodes `data` to an RGB image: alpha is dropped, EXIF orientation is not applied.
+
+    data: an encoded image in any format that Pillow knows. Raises BadImage where it is none or is
+    cut off.
+    """
+    try:
+        with warnings.catch_warnings(), io.BytesIO(data) as file:
+            warnings.simplefilter("ignore")  # oddities of a file that still decodes
+            image = Image.open(file)
+            image.load()
+            image.info.pop("transparency", None)  # or converting would blend a palette's alpha
+            return image.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"is too large ({error})") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise BadImage(f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def decode_image(data: bytes, size: tuple[int, int], resample: str = "bicubic") -> np.ndarray:
+    """Returns the image resized straight to `size`, aspect ratio not kept: uint8 [H, W, 3].
+
+    data: encoded image. size: (H, W). resample: "bicubic" or "bilinear", antialiased. It is what
+    TBPS-CLIP and SynTBPR do before they divide by 255 and normalise. Raises BadImage.
+    """
+    height, width = size
+    return np.asarray(open_image(data).resize((width, height), FILTERS[resample]))
+
+
+def augment_image(
+    image: Image.Image,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    options: Mapping[str, float],
+    resample: str = "bicubic",
+) -> np.ndarray:
+    """Returns a random variant of `image` for training: uint8 [H, W, 3].
+
+    size: (H, W). options: the values of `AUGMENT_OPTIONS`. Colours stay nearly what they are,
+    since captions name them. Depends on `rng` alone.
+    """
+    height, width = size
+    flips, crops, jitters, erases = rng.random(4) < [
+        options[name] for name in ("flip", "crop", "jitter", "erase")
+    ]
+    box = _crop_box(image.size, rng, options["crop_area"]) if crops else None
+    pixels = np.asarray(image.resize((width, height), FILTERS[resample], box=box))
+    if flips:
+        pixels = pixels[:, ::-1]
+    if jitters:
+        pixels = _jitter(pixels, rng, options["jitter_strength"])
+    if erases:
+        pixels = _erase(pixels, rng, options["erase_area"])
+    return pixels
+
+
+def _crop_box(
+    size: tuple[int, int], rng: np.random.Generator, least_area: float
+) -> tuple[float, float, float, float]:
+    """Draws (left, upper, right, lower): both sides shrink by about the same factor."""
+    area, stretch, x, y = rng.uniform([least_area, 0.9, 0, 0], [1, 1 / 0.9, 1, 1])
+    width = size[0] * min(1.0, (area * stretch) ** 0.5)
+    height = size[1] * min(1.0, (area / stretch) ** 0.5)
+    left, upper = x * (size[0] - width), y * (size[1] - height)
+    return left, upper, min(left + width, size[0]), min(upper + height, size[1])
+
+
+def _jitter(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Scales brightness and, about the middle grey, contrast; one table look-up per value."""
+    brightness, contrast = rng.uniform(1 - strength, 1 + strength, 2)
+    values = (np.arange(256) * brightness - 128) * contrast + 128
+    return np.take(np.clip(values, 0, 255).astype(np.uint8), pixels)
+
+
+def _erase(pixels: np.ndarray, rng: np.random.Generator, most_area: float) -> np.ndarray:
+    """Covers a rectangle with noise (random erasing, Zhong et al., arXiv:1708.04896)."""
+    height, width, _ = pixels.shape
+    area, aspect, x, y = rng.uniform(
+        [0.02 if most_area > 0.02 else 0, 0.5, 0, 0], [most_area, 2, 1, 1]
+    )
+    h = min(height, max(1, round((area * aspect) ** 0.5 * height)))
+    w = min(width, max(1, round((area / aspect) ** 0.5 * width)))
+    top, left = int(y * (height - h + 1)), int(x * (width - w + 1))
+    pixels = pixels.copy()
+    pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
+    return pixels
+
+
+def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
+    r"""Returns `text` as TBPS-CLIP and SynTBPR clean it before tokenising.
+
+    Lower case; each of . ! " ( ) * # : ; ~ and each run of blanks becomes one space; the ends are
+    stripped; the first `max_words` words are kept.
+    """
+    text = _BLANKS.sub(" ", _PUNCTUATION.sub(" ", text.lower()))
+    return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])
+
+
+def delete_words(text: str, rng: np.random.Generator, probability: float) -> str:
+    """Returns `text` without some words, each dropped with `probability`; never without all.
+
+    Random deletion of Wei and Zou (EDA, arXiv:1901.11196), as SynTBPR uses it with 0.05. A text
+    of one word or none is returned as it is.
+    """
+    words = text.split()
+    if len(words) < 2:
+        return text
+    draws = rng.random(len(words))
+    kept = [word for word, draw in zip(words, draws, strict=True) if draw > probability]
+    return " ".join(kept or [words[rng.integers(len(words))]])
