@@ -101,22 +101,20 @@ def not_recognised(
 def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
     inside = [(child, form) for child in _folders(folder) if (form := match(child))]
     if inside:
-        names = "; ".join(f"{child} looks like {form.title}" for child, form in inside)
-        return f"{folder} is one level too high: {names}; give that folder."
+        names = ", ".join(f"{child} ({form.title})" for child, form in inside)
+        return f"{folder} is one level too high; give a folder in it that is a data set: {names}."
     for above in list(folder.absolute().parents)[:2]:
         if form := match(above):
-            return f"{folder} lies inside a data set: {above} looks like {form.title}; give that."
+            return f"{folder} is a part of a data set; give {above} ({form.title})."
     return ""
 
 
 def _near_names(folder: epath.Path) -> list[str]:
-    plain = {name.lower(): name for name in NAMES}
     hints = []
     for file in _annotations(folder):
-        near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
-        if near and file.name != plain[near[0]]:
-            hints.append(f"{file.name} is near to {plain[near[0]]}: rename it if that is meant")
-        elif not near and file.suffix != ".json":
+        if near := near_name(file):
+            hints.append(f"{file.name} is near to {near}: rename it if that is meant")
+        elif file.suffix != ".json":
             found = ", ".join(tables.columns(file)) or "none"
             hints.append(f"{file.name} is no table of images and captions: its columns are {found}")
     return hints or _only_images(folder)
@@ -140,8 +138,9 @@ def _broken_files(folder: epath.Path) -> list[str]:
 
 def near_name(file: epath.Path) -> str | None:
     """Returns the well-known annotation name that a file's name is nearest to, if any."""
-    near = difflib.get_close_matches(file.name, NAMES, n=1, cutoff=0.7)
-    return near[0] if near and near[0] != file.name else None
+    plain = {name.lower(): name for name in NAMES}
+    near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
+    return plain[near[0]] if near and plain[near[0]] != file.name else None
 
 
 def _annotations(folder: epath.Path) -> list[epath.Path]:

@@ -46,6 +46,8 @@ class Format:
     one_set: bool = False
 
 
+# Forms into which loaders bring any of the published sets.
+SHARED_FORMS = ("rasa", "tbps_clip", "aptm", "reid_json")
 _ANYWHERE = ("imgs", "images", "")
 
 FORMATS = (
@@ -98,7 +100,7 @@ FORMATS = (
     Format("syntbpr_edit_input", "SynTBPR editing input", "a json array of id, file_path, captions",
            finding.keyed({"id", "file_path", "captions"}), syntbpr.read_edit_input,
            _ANYWHERE, shorten=True),
-    Format("table", "folder with a table", "a .csv, .tsv, .jsonl or .json table with the columns "
+    Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with the columns "
            "file_path (or image, image_path) and caption (or captions), if known id and split",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
 )  # fmt: skip
@@ -160,12 +162,13 @@ def read(
     carry a `problem`. Raises UserError at once where the folder is not of the form, and while
     reading where a file is broken.
     """
-    form = format if isinstance(format, Format) else _named_or_detected(folder, format)
+    form = format if isinstance(format, Format) else get(folder, format)
     paths = image_paths(folder, form, images)
     return form.reader(epath.Path(folder), annotation_files(folder, form), paths)
 
 
-def _named_or_detected(folder: epath.PathLike, name: str | None) -> Format:
+def get(folder: epath.PathLike, name: str | None = None) -> Format:
+    """Returns the form called `name`, or without a name that of `folder`. Raises UserError."""
     if name is None:
         return detect(folder)
     same = [form for form in FORMATS if form.name == name]
@@ -175,6 +178,11 @@ def _named_or_detected(folder: epath.PathLike, name: str | None) -> Format:
     return next((form for form in same if form.find(epath.Path(folder))), same[0])
 
 
-def published_title(form: Format, names: Iterable[str]) -> str | None:
-    """Returns the published set that a folder holds: by its form, else by its images' names."""
-    return form.known or published.set_of_names(names)
+def published_title(form: Format, names: Iterable[str], folder: epath.PathLike) -> str | None:
+    """Returns the published set in a folder: by its form, its images' names or its own name.
+
+    Forms of a user's own data and of generated data hold none.
+    """
+    if form.known or form.name not in SHARED_FORMS:
+        return form.known
+    return published.set_of_names(names) or published.set_of_folder(epath.Path(folder).name)

@@ -83,7 +83,7 @@ KNOWN_SETS = {
         ),
         KnownSet(
             "SYNTH-PEDES",
-            {"train": Counts(312321, 4791711, 12138157)},
+            {"train": Counts(312321, 4791711, 12138157)},  # quoted, not checked
             _LUPERSON | {"LPW"},
             "the authors of PLIP (NeurIPS 2024) offer it on their project page; research only.",
         ),
@@ -104,21 +104,40 @@ KNOWN_SETS = {
 }  # fmt: skip
 
 
+class Tally:
+    """Counts usable entries per split as they come."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, set[str]] = {split: set() for split in SPLIT_ORDER}
+        self._images: collections.Counter[str] = collections.Counter()
+        self._captions: collections.Counter[str] = collections.Counter()
+
+    def add(self, entry: Entry) -> None:
+        if not entry.problem:
+            self.people[entry.split].add(entry.identity)
+            self._images[entry.split] += 1
+            self._captions[entry.split] += len(entry.captions)
+
+    def counts(self) -> dict[str, Counts]:
+        """Returns the counts of the splits that have images, in the order train, val, test."""
+        return {
+            split: Counts(len(self.people[split]), self._images[split], self._captions[split])
+            for split in SPLIT_ORDER
+            if self._images[split]
+        }
+
+    def in_several_splits(self) -> list[str]:
+        """Returns the identities that occur in more than one split."""
+        splits = collections.Counter(who for people in self.people.values() for who in people)
+        return sorted(who for who, number in splits.items() if number > 1)
+
+
 def count(entries: Iterable[Entry]) -> dict[str, Counts]:
-    """Counts the usable entries per split, in the order train, val, test."""
-    people: dict[str, set[str]] = collections.defaultdict(set)
-    images: collections.Counter[str] = collections.Counter()
-    captions: collections.Counter[str] = collections.Counter()
+    """Counts the usable entries per split."""
+    tally = Tally()
     for one in entries:
-        if not one.problem:
-            people[one.split].add(one.identity)
-            images[one.split] += 1
-            captions[one.split] += len(one.captions)
-    return {
-        split: Counts(len(people[split]), images[split], captions[split])
-        for split in SPLIT_ORDER
-        if images[split]
-    }
+        tally.add(one)
+    return tally.counts()
 
 
 def differences(title: str, counts: Mapping[str, Counts]) -> list[str]:
@@ -150,6 +169,13 @@ def set_of_names(names: Iterable[str]) -> str | None:
         if names and sum(bool(pattern.match(name)) for name in names) > len(names) / 2:
             return title
     return None
+
+
+def set_of_folder(name: str) -> str | None:
+    """Returns the set that a folder's name tells ("cuhk_pedes_2017": CUHK-PEDES), or None."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    titles = (title for title in KNOWN_SETS if re.sub(r"[^a-z0-9]", "", title.lower()) in plain)
+    return next(titles, None)
 
 
 def shared_origins(titles: Iterable[str]) -> list[tuple[str, str, str]]:

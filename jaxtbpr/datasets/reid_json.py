@@ -97,13 +97,10 @@ def read_cuhk_pedes(
 def _without_split(records: list[Any], file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
     make = functools.partial(_entry_split_by_id, paths=paths)
     entries = list(make_entries(paths.peek(records), make, file))
-    differences = published.differences("CUHK-PEDES", published.count(entries))
-    log = logging.getLogger(__name__)
-    if differences:
-        log.warning("%s: %s; its counts are not the published ones: %s",
-                    file, CUHK_SPLIT_RULE, "; ".join(differences))  # fmt: skip
-    else:
-        log.info("%s: %s; its counts are the published ones", file, CUHK_SPLIT_RULE)
+    same = not published.differences("CUHK-PEDES", published.count(entries))
+    level, verdict = (logging.INFO, "are") if same else (logging.WARNING, "are not")
+    text = "%s has no split; %s; its counts %s the published ones"
+    logging.getLogger(__name__).log(level, text, file, CUHK_SPLIT_RULE, verdict)
     yield from entries
 
 

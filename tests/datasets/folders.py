@@ -212,11 +212,11 @@ def _tbps_clip(path: pathlib.Path, people: int, images: int, captions: int):
     return path / "imgs", photos
 
 
-def _alone(names: list[str], captions: int) -> list[Photo]:
+def _alone(names: list[str], captions: int, first: int = 0) -> list[Photo]:
     """Returns train images that each show a person of their own."""
     return [
         Photo(name, f"image:{name}", "train", tuple(caption(j, k) for j in range(captions)))
-        for k, name in enumerate(names)
+        for k, name in enumerate(names, first)
     ]
 
 
@@ -224,7 +224,8 @@ def _mals(path: pathlib.Path, people: int, images: int, captions: int):
     parts = ("4x", "c_g_a_0", "i_g_a_12")
     photos = []
     for part in parts:
-        some = _alone([f"gene_crop/{part}/{k}.jpg" for k in range(people * images)], 1)
+        names = [f"gene_crop/{part}/{k}.jpg" for k in range(people * images)]
+        some = _alone(names, 1, first=len(photos))
         photos += some
         records = [
             {
@@ -260,7 +261,9 @@ def _luperson_mllm(path: pathlib.Path, people: int, images: int, captions: int):
     names = [f"{k:06d}.jpg" for k in range(people * images)]
     photos = _alone(names, 4)
     for j, file in enumerate(("Ts-qwen", "Td-qwen", "Ts-shikra", "Td-shikra")):
-        pairs = {f"part{1 + k % 4}/{photo.name}": photo.captions[j] for k, photo in enumerate(photos)}
+        pairs = {
+            f"part{1 + k % 4}/{photo.name}": photo.captions[j] for k, photo in enumerate(photos)
+        }
         write_json(path / "caption" / f"{file}.json", pairs)
     for photo in photos:  # files are read in the order of their names
         d_qwen, d_shikra, s_qwen, s_shikra = (photo.captions[j] for j in (1, 3, 0, 2))

@@ -1,0 +1,146 @@
+"""Are the images of a data set there, and do they decode?"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import posixpath
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
+
+from etils import epath
+
+from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
+
+MISSING = "missing"
+_ADDRESS = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")  # of no use to a reader
+BATCH = 1024
+EXAMPLES = 3
+
+
+def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
+    """Returns "" for a good image, "missing", or why it cannot be decoded.
+
+    decode: all pixels are decoded, since a truncated file has a sound beginning.
+    """
+    try:
+        if not decode:
+            return "" if epath.Path(path).is_file() else MISSING
+        transforms.open_image(epath.Path(path).read_bytes())
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return MISSING
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except transforms.BadImage as error:
+        return _ADDRESS.sub("", str(error))
+    return ""
+
+
+def faults(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, str]]:
+    """Yields every entry with its image's fault, in order; files are read by several threads.
+
+    Entries with a problem of their own come back with no fault.
+    """
+
+    def fault(entry: Entry) -> str:
+        return "" if entry.problem else image_fault(entry.path, decode=decode)
+
+    entries = iter(entries)
+    with (
+        warnings.catch_warnings(),
+        concurrent.futures.ThreadPoolExecutor((os.cpu_count() or 1) + 4) as threads,
+    ):
+        # `open_image` silences warnings too, but threads would restore each other's filters.
+        warnings.simplefilter("ignore")
+        while batch := list(itertools.islice(entries, BATCH)):
+            yield from zip(batch, threads.map(fault, batch), strict=True)
+
+
+@dataclasses.dataclass
+class ImageReport:
+    """What is wrong with the images: counts, and the first few of each kind."""
+
+    checked: int = 0
+    missing: int = 0
+    broken: int = 0
+    repeated: int = 0
+    examples: dict[str, list[tuple[str, str]]] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(list)
+    )
+    _seen: set[int] = dataclasses.field(default_factory=set)
+
+    def add(self, entry: Entry, fault: str) -> None:
+        """Counts the image of a usable entry. fault: see `image_fault`."""
+        self.checked += 1
+        name = str(entry.extra.get("image_id", entry.path))
+        key = hash(posixpath.normpath(entry.path))
+        if key in self._seen:
+            self.repeated += 1
+            self._keep("repeated", name, fault)
+        self._seen.add(key)
+        if fault == MISSING:
+            self.missing += 1
+            self._keep("missing", name, fault)
+        elif fault:
+            self.broken += 1
+            self._keep("broken", name, fault)
+
+    def _keep(self, kind: str, name: str, fault: str) -> None:
+        if len(self.examples[kind]) < EXAMPLES:
+            self.examples[kind].append((name, fault))
+
+
+def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
+    """Returns a sentence on how to mend missing images, or "" where no trace of them is found."""
+    names = list(names)
+    expected = paths.root
+    for folder in _places(paths.folder):
+        if folder != expected and any((folder / name).is_file() for name in names):
+            return _move(paths, folder)
+    for name in names:
+        if other := _other_spelling(expected / name):
+            return f"{other} is there, {posixpath.basename(name)} is not: names must agree exactly."
+    if not expected.is_dir():
+        return f"the folder {expected} is not there: unpack the images into it."
+    return ""
+
+
+def _move(paths: ImagePaths, found: epath.Path) -> str:
+    expected = paths.root
+    if expected.exists():
+        return f"they lie in {found}, not in {expected}: move them, or give --images={found}."
+    return (
+        f"{expected.name}/ is not there, but images lie in {found}: "
+        f"rename it to {expected}, or give --images={found}."
+    )
+
+
+def _places(folder: epath.Path) -> Iterator[epath.Path]:
+    """Yields the folder, the folders in it and in those, and those beside it."""
+    inside = _folders(folder)
+    yield folder
+    yield from inside
+    for one in inside:
+        yield from _folders(one)
+    yield from _folders(folder.absolute().parent)
+
+
+def _folders(folder: epath.Path) -> list[epath.Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())[:64]
+
+
+def _other_spelling(path: epath.Path) -> str:
+    """Returns the name of a file that differs in ending, case or Unicode normal form only."""
+    stem, suffix = posixpath.splitext(path.name)
+    endings = (suffix, *IMAGE_SUFFIXES, *(end.upper() for end in IMAGE_SUFFIXES))
+    stems = (unicodedata.normalize(form, stem) for form in ("NFC", "NFD"))
+    stems = dict.fromkeys((*stems, stem.lower(), stem.upper()))
+    for one in (head + ending for head in stems for ending in endings):
+        if one != path.name and (path.parent / one).is_file():
+            return one
+    return ""

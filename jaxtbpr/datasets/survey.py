@@ -1,0 +1,155 @@
+"""One pass over a data set that gathers all that `validate` reports."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+from etils import epath
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import finding, formats, image_check, published
+from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.formats import Format
+from jaxtbpr.datasets.image_check import ImageReport
+from jaxtbpr.datasets.lint import Flag, Linter
+from jaxtbpr.datasets.published import Tally
+
+EXAMPLES = 3
+# Forms told by the keys of their records: a file with a well-known name misspelled may be one.
+_UNNAMED = ("reid_json", "syntbpr_edit_input", "table")
+NAMES = 1000  # image names looked at to tell which published set it is
+
+
+@dataclasses.dataclass
+class Survey:
+    """What was found in a folder.
+
+    unusable: records set aside; broken: the sentence on a file that could not be read to its end,
+    or "". known: the title of the published set, or None.
+    """
+
+    folder: epath.Path
+    form: Format
+    files: list[epath.Path]
+    paths: formats.ImagePaths
+    tally: Tally = dataclasses.field(default_factory=Tally)
+    images: ImageReport = dataclasses.field(default_factory=ImageReport)
+    linter: Linter = dataclasses.field(default_factory=Linter)
+    unusable: int = 0
+    unusable_examples: list[str] = dataclasses.field(default_factory=list)
+    split_rule: str = ""
+    names: list[str] = dataclasses.field(default_factory=list)
+    broken: str = ""
+
+    @property
+    def known(self) -> str | None:
+        return formats.published_title(self.form, self.names, self.folder)
+
+    def problems(self) -> list[str]:
+        """Returns what must be mended, each with the way to mend it."""
+        found = [self.broken] if self.broken else []
+        if not self.images.checked and not self.broken:
+            found.append("there is no usable record in it.")
+        if self.unusable:
+            such = _such(self.unusable_examples, self.unusable)
+            found.append(f"records that cannot be used and will be set aside: {such}.")
+        return found + self._image_problems() + self._leaks()
+
+    def _image_problems(self) -> list[str]:
+        images, found = self.images, []
+        if images.missing:
+            names = [name for name, _ in images.examples["missing"]]
+            such = _such(names, images.missing, images.checked)
+            hint = image_check.where_missing_images_are(self.paths, names)
+            found.append(f"images missing: {such}" + (f"; {hint}" if hint else "."))
+        if images.broken:
+            broken = [f"{name} {fault}" for name, fault in images.examples["broken"]]
+            such = _such(broken, images.broken, images.checked)
+            found.append(f"images corrupt or truncated: {such}; unpack or copy them again.")
+        if images.repeated:
+            names = [name for name, _ in images.examples["repeated"]]
+            such = _such(names, images.repeated)
+            found.append(f"records of an image that has one already: {such}; join their captions.")
+        return found
+
+    def _leaks(self) -> list[str]:
+        shared = self.tally.in_several_splits()
+        such = _such(shared, len(shared))
+        text = f"identities in several splits: {such}; the test would not be on unseen people."
+        return [text] if shared else []
+
+    def warnings(self) -> list[str]:
+        """Returns what the user should know but may be as it must."""
+        found, known = [], self.known
+        differ = bool(known and published.differences(known, self.tally.counts()))
+        if self.split_rule:
+            trust = "its counts are not the published ones, so check it" if differ else (
+                "its counts are the published ones"
+            )  # fmt: skip
+            found.append(f"records have no split; {self.split_rule}; {trust}.")
+        if differ:
+            found.append(f"counts differ from the published ones of {known} (marked * above).")
+        if self.form.name in _UNNAMED:
+            found += [
+                f"{file.name} is near to {near}: if it is that, rename it."
+                for file in self.files
+                if (near := finding.near_name(file))
+            ]
+        flagged = sum(self.linter.counts.values())
+        return found + ([f"captions flagged: {flagged:,} (listed above)."] if flagged else [])
+
+
+def _such(examples: list[str], number: int, total: int = 0) -> str:
+    of = f" of {total:,}" if total else ""
+    more = ", ..." if number > len(examples[:EXAMPLES]) else ""
+    return f"{number:,}{of} ({', '.join(examples[:EXAMPLES])}{more})"
+
+
+def survey(
+    folder: epath.PathLike,
+    *,
+    form: str | None = None,
+    images: epath.PathLike | None = None,
+    decode: bool = True,
+    flags: list[Flag] | None = None,
+) -> Survey:
+    """Reads a whole data set: records, images (decoded unless `decode` is False) and captions.
+
+    flags: a list to which every flagged caption is added. Raises UserError where the folder is not
+    recognised.
+    """
+    folder = epath.Path(folder)
+    found = formats.get(folder, form)
+    files = formats.annotation_files(folder, found)
+    result = Survey(folder, found, files, formats.image_paths(folder, found, images))
+    try:
+        entries = found.reader(folder, files, result.paths)
+        for entry, fault in image_check.faults(entries, decode=decode):
+            _add(result, entry, fault, flags)
+    except UserError as error:
+        result.broken = str(error)
+    return result
+
+
+def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> None:
+    if entry.problem:
+        result.unusable += 1
+        if len(result.unusable_examples) < EXAMPLES:
+            result.unusable_examples.append(entry.problem)
+        return
+    result.tally.add(entry)
+    result.images.add(entry, fault)
+    result.split_rule = entry.extra.get("split_rule", "")
+    if len(result.names) < NAMES:
+        result.names.append(str(entry.extra.get("image_id", "")))
+    for flag in result.linter.add(entry):
+        if flags is not None:
+            flags.append(flag)
+
+
+def flag_lines(folder: epath.PathLike, flags: list[Flag]) -> Iterator[str]:
+    """Yields one JSON line per flagged caption: folder, rule, detail, text, identity, file."""
+    for flag in flags:
+        line = {"folder": str(folder), "rule": flag.rule, "detail": flag.detail}
+        line |= {"text": flag.text, "identity": flag.identity, "file": flag.image}
+        yield json.dumps(line, ensure_ascii=False) + "\n"

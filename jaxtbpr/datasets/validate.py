@@ -1,0 +1,179 @@
+"""Says what a data set's folder holds, what is wrong with it and how to mend it.
+
+    python -m jaxtbpr.datasets.validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
+
+Exit status: 0 fine, 1 problems (missing or broken images, unusable or repeated records, identities
+in several splits, a broken file), 2 a folder is no data set that is known. Counts that differ from
+the published ones, flagged captions and sets that may share people are warnings: they may be as
+they must.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import published
+from jaxtbpr.datasets.lint import Flag, Linter
+from jaxtbpr.datasets.published import Counts
+from jaxtbpr.datasets.survey import Survey, flag_lines, survey
+
+FINE, PROBLEMS, NOT_RECOGNISED = 0, 1, 2
+_WIDTH = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Validates the folders of the command line and returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    status, surveys, lines = FINE, [], []
+    for folder in arguments.folders:
+        flags: list[Flag] = []
+        try:
+            found = survey(
+                folder,
+                form=arguments.format,
+                images=arguments.images,
+                decode=not arguments.no_images,
+                flags=flags if arguments.flags else None,
+            )
+        except UserError as error:
+            print(f"{error}\n{_ask(published.set_of_folder(epath.Path(folder).absolute().name))}")
+            status = NOT_RECOGNISED
+            continue
+        print(report(found), end="\n\n")
+        status = max(status, PROBLEMS if found.problems() else FINE)
+        surveys.append(found)
+        lines += flag_lines(folder, flags)
+    _end(surveys, arguments.flags, lines)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m jaxtbpr.datasets.validate", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a data set")
+    parser.add_argument(
+        "--no-images",
+        action="store_true",
+        help="do not decode images, only look whether they are there",
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="where the images lie, if not in the folder's usual place"
+    )
+    parser.add_argument("--format", metavar="NAME", help="the form, if the detected one is wrong")
+    parser.add_argument(
+        "--flags", metavar="FILE", help="write every flagged caption to this JSON-lines file"
+    )
+    return parser  # fmt: skip
+
+
+def _end(surveys: Sequence[Survey], flags: str | None, lines: Sequence[str]) -> None:
+    for one, other, origin in published.shared_origins(filter(None, (s.known for s in surveys))):
+        text = (
+            f"WARNING  {one} and {other} both come from {origin} under different names, so the "
+            "same person may be in both and nobody publishes which: results from one to the other "
+            "look better than they are."
+        )
+        print(_wrap(text, 9), end="\n\n")
+    if flags:
+        files.write_text_atomic(flags, "".join(lines))
+        print(f"{len(lines):,} flags are written to {flags}.")
+
+
+def report(found: Survey) -> str:
+    """Returns the report on one folder as text."""
+    problems, warnings = found.problems(), found.warnings()
+    blocks = [
+        f"{found.folder}\n"
+        f"  form    {found.form.title}: {_files(found)}\n"
+        f"  images  {found.paths.root}",
+        count_table(found.tally.counts(), found.known),
+        lint_table(found.linter),
+        "\n".join(_wrap(f"PROBLEM  {text}", 9) for text in problems),
+        "\n".join(_wrap(f"WARNING  {text}", 9) for text in warnings),
+        _ask(found.known),
+        f"{_number(problems, 'problem')}, {_number(warnings, 'warning')}",
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _files(found: Survey) -> str:
+    names = [str(file.relative_to(found.folder)) for file in found.files]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _number(items: Sequence[str], word: str) -> str:
+    return f"{len(items) or 'no'} {word}{'' if len(items) == 1 else 's'}"
+
+
+def count_table(counts: dict[str, Counts], known: str | None) -> str:
+    """Returns the table of counts per split, beside the published ones, differences marked *."""
+    told = published.KNOWN_SETS[known].counts if known else {}
+    fields = ("identities", "images", "captions")
+    rows = [["split", *(cell for field in fields for cell in _header(field, bool(told)))]]
+    for split in published.SPLIT_ORDER:
+        if split in counts or split in told:
+            rows.append([split, *_cells(fields, counts.get(split), told.get(split), bool(told))])
+    return _columns(rows)
+
+
+def _header(field: str, told: bool) -> list[str]:
+    return [field, "published", " "] if told else [field]
+
+
+def _cells(fields: Iterable[str], found: Counts | None, told: Counts | None, both: bool) -> list:
+    cells = []
+    for field in fields:
+        here, there = (getattr(counts, field) if counts else 0 for counts in (found, told))
+        cells.append(f"{here:,}")
+        if both:
+            cells += [f"{there:,}" if told else "-", "*" if here != there else " "]
+    return cells
+
+
+def lint_table(linter: Linter) -> str:
+    """Returns the counts of flagged captions by rule, each with its first examples."""
+    lines = [f"  captions that look wrong{'' if any(linter.counts.values()) else ': none'}"]
+    for rule, number in linter.counts.items():
+        if number:
+            lines.append(f"  {number:>9,}  {rule}")
+            for flag in linter.examples[rule]:
+                text = textwrap.shorten(_printable(flag.text), 60) or _printable(flag.text[:60])
+                lines.append(f"{'':13}{flag.image}: {text!r} ({_printable(flag.detail)})")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def _columns(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  " + "  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def _ask(known: str | None) -> str:
+    if known is None:
+        return ""
+    text = f"How to get {known}: {published.KNOWN_SETS[known].ask}"
+    return _wrap(text, 2, indent="  ")
+
+
+def _wrap(text: str, hanging: int, indent: str = "") -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=" " * hanging,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
