@@ -1,18 +1,21 @@
 """The little grammar that prompts and captions share."""
 
+import re
 from collections.abc import Sequence
 
+_A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 
-def with_article(phrase: str) -> str:
-    """Returns `phrase` after its indefinite article: "an orange coat", "a red coat".
 
-    Goes by the first letter, which is right for every word of our vocabulary.
+def agree_articles(text: str) -> str:
+    """Returns `text` with every "a" that stands before a vowel turned into "an".
+
+    Goes by the letter, which is right for every word of our vocabulary.
     """
-    return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
+    return _A_BEFORE_VOWEL.sub(r"\1n ", text)
 
 
 def enumerate_phrases(phrases: Sequence[str]) -> str:
-    """Returns "a", "a and b" or "a, b and c"."""
+    """Returns "a", "a and b" or "a, b and c" for one or more phrases."""
     *head, last = phrases
     return f"{', '.join(head)} and {last}" if head else last
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 
 from jaxtbpr.core import attributes
-from jaxtbpr.core.english import capitalised, enumerate_phrases, with_article
+from jaxtbpr.core.english import agree_articles, capitalised, enumerate_phrases
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.seeds import rng
 
@@ -23,10 +23,11 @@ MOST_IDENTITIES = {"train": 80_000_000, "val": 10_000_000, "test": 10_000_000}
 _OWNER = ("train", "train", "val", "test")
 _MOST_DRAWS = 1000
 
+# "a" becomes "an" where it must in the finished sentence.
 _STYLE = {
     "photo": "a photo of",
-    "oil painting": "an oil painting of",
-    "anime": "an anime drawing of",
+    "oil painting": "a oil painting of",
+    "anime": "a anime drawing of",
     "street photography": "street photography of",
     "van gogh": "a Van Gogh painting of",
     "pointillism": "a pointillist painting of",
@@ -45,7 +46,7 @@ _PLACE = {
     "shop": "in a shop",
     "station": "at a station",
     "beach": "on a beach",
-    "airport": "at an airport",
+    "airport": "at a airport",
     "farm": "on a farm",
     "lake": "by a lake",
 }
@@ -81,14 +82,14 @@ def prompt(record: dict[str, str]) -> str:
     and so does the complexion.
     """
     parts = [
-        f"{_STYLE[record['style']]} {with_article(_person(record))} with {_hair(record)}",
+        f"{_STYLE[record['style']]} a {_person(record)} with {_hair(record)}",
         f"wearing {enumerate_phrases(_worn(record))}",
         *_carried(record),
         _scene(record),
         f"seen {_VIEW.get(record['view'], 'from the side')}"
         + (" and above" if record["camera"] == "high" else ""),
     ]
-    return capitalised(", ".join(parts)) + "."
+    return capitalised(agree_articles(", ".join(parts))) + "."
 
 
 def _draw_unseen(
@@ -121,14 +122,14 @@ def _hair(record: dict[str, str]) -> str:
 
 
 def _worn(record: dict[str, str]) -> list[str]:
-    worn = [with_article(_upper(record))]
+    worn = ["a " + _upper(record)]
     if record["lower"] != "none":
         worn.append(_lower(record))
     worn.append(f"{record['shoes_colour']} {record['shoes']}")
     if record["hat"] != "none":
-        worn.append(with_article(f"{record['hat_colour']} {record['hat']}"))
+        worn.append(f"a {record['hat_colour']} {record['hat']}")
     if record["item"] == "scarf":
-        worn.append(with_article(f"{record['item_colour']} scarf"))
+        worn.append(f"a {record['item_colour']} scarf")
     return worn + [record["eyewear"]] * (record["eyewear"] != "none")
 
 
@@ -143,15 +144,15 @@ def _upper(record: dict[str, str]) -> str:
 def _lower(record: dict[str, str]) -> str:
     *adjectives, noun = record["lower"].split()
     phrase = " ".join([*adjectives, record["lower_colour"], noun])
-    return with_article(phrase) if noun == "skirt" else phrase
+    return f"a {phrase}" if noun == "skirt" else phrase
 
 
 def _carried(record: dict[str, str]) -> list[str]:
     carried = []
     if record["bag"] != "none":
-        carried.append(with_article(f"{record['bag_colour']} {record['bag']}"))
+        carried.append(f"a {record['bag_colour']} {record['bag']}")
     if record["item"] == "umbrella":
-        carried.append(with_article(f"{record['item_colour']} umbrella"))
+        carried.append(f"a {record['item_colour']} umbrella")
     elif record["item"] == "phone":
         carried.append("a phone")
     return ["carrying " + enumerate_phrases(carried)] if carried else []

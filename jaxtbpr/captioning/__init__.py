@@ -1,0 +1,1 @@
+"""Stage caption: sentences that describe a person image, as people would write them."""

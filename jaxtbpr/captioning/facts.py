@@ -1,0 +1,130 @@
+"""What a caption tells of an image: which attributes, and which of them it gets wrong.
+
+People name garments and their colours nearly always, hair and shoes often, and the scene hardly
+ever; the captions of CUHK-PEDES and ICFG-PEDES (FIELD.md 1.3, 1.4) and SynTBPR's instruction to
+its captioners (PAPER.md 4: appearance, no surroundings, nothing that cannot be seen) do alike.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxtbpr.core.attributes import PERSON, SCENE, SLEEVES
+
+Attributes = Mapping[str, str]
+
+# The probability that a caption names a slot which can be seen.
+MENTION = {
+    "sex": 0.95,
+    "age": 0.35,
+    "build": 0.15,
+    "hair": 0.55,
+    "hair_colour": 0.55,
+    "upper": 0.97,
+    "upper_colour": 0.97,
+    "upper_pattern": 0.8,
+    "sleeves": 0.3,
+    "lower": 0.96,
+    "lower_colour": 0.95,
+    "shoes": 0.5,
+    "shoes_colour": 0.6,
+    "bag": 0.75,
+    "bag_colour": 0.75,
+    "hat": 0.7,
+    "hat_colour": 0.7,
+    "eyewear": 0.5,
+    "item": 0.6,
+    "item_colour": 0.75,
+    "posture": 0.1,
+    "view": 0.06,
+    "background": 0.08,
+    "weather": 0.04,
+}
+
+# Slots that say nothing unless this other slot is named too.
+_NEEDS = {"item_colour": "item"}
+# What goes without saying is named so much more seldom.
+_ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear"}
+_ORDINARY_SHARE = 0.1
+_HIDDEN_FROM_BEHIND = ("eyewear",)
+# Values of a slot that a reader would not call different.
+_ALIKE = ({"skirt", "long skirt"}, {"left", "right"})
+
+
+def visible(attributes: Attributes) -> list[str]:
+    """Returns the slots that are there, can be seen in this view and have words."""
+    hidden = _HIDDEN_FROM_BEHIND if attributes["view"] == "back" else ()
+    # A sleeve "none" is there to be seen; any other "none" is not.
+    return [
+        slot
+        for slot in MENTION
+        if slot not in hidden and (attributes[slot] != "none" or slot == "sleeves")
+    ]
+
+
+def rank(
+    attributes: Attributes, rng: np.random.Generator, mention: Mapping[str, float]
+) -> tuple[list[str], int]:
+    """Returns the visible slots, those to be named first, and how many are to be named.
+
+    mention: {slot: probability}; a slot without one is never named, not even to make a caption
+    longer.
+    """
+    # A slot is named where u < p; u / p also tells which slot comes next and which goes first.
+    draws = dict(zip(MENTION, rng.random(len(MENTION)), strict=True))
+    chances = {slot: _chance(slot, attributes, mention) for slot in visible(attributes)}
+    ratios = {slot: draws[slot] / p for slot, p in chances.items() if p > 0}
+    slots = sorted(ratios, key=ratios.__getitem__)
+    return slots, sum(ratio < 1 for ratio in ratios.values())
+
+
+def misread(
+    attributes: Attributes, rng: np.random.Generator, wrong: float, missing: float
+) -> dict[str, str | None]:
+    """Returns {visible slot: what this writer takes it for}; None where the writer misses it.
+
+    wrong: probability that a slot is taken for another of its values; missing: probability that
+    it is overlooked, which comes first.
+    """
+    slots = visible(attributes)
+    seen: dict[str, str | None] = {}
+    for slot, (miss, mistake, which) in zip(slots, rng.random((len(slots), 3)), strict=True):
+        seen[slot] = attributes[slot]
+        if miss < missing:
+            seen[slot] = None
+        elif mistake < wrong:
+            others = _other_values(slot, attributes)
+            seen[slot] = others[int(which * len(others))]
+    return seen
+
+
+def said(slots: list[str], seen: Mapping[str, str | None]) -> dict[str, str]:
+    """Returns {slot: value} of what is said when a writer who sees `seen` names `slots`."""
+    facts = {slot: seen[slot] for slot in slots if seen[slot] is not None}
+    return {slot: v for slot, v in facts.items() if _NEEDS.get(slot, slot) in facts}
+
+
+def noise(
+    slots: list[str], seen: Mapping[str, str | None], attributes: Attributes
+) -> list[list[str | None]]:
+    """Returns [slot, true value, said value or None] for each named slot that is not right."""
+    return [
+        [slot, attributes[slot], seen[slot]] for slot in slots if seen[slot] != attributes[slot]
+    ]
+
+
+def _chance(slot: str, attributes: Attributes, mention: Mapping[str, float]) -> float:
+    value = attributes[slot]
+    is_implied = slot == "sleeves" and len(SLEEVES[attributes["upper"]]) == 1
+    is_ordinary = is_implied or _ORDINARY.get(slot) == value
+    return mention.get(slot, 0.0) * (_ORDINARY_SHARE if is_ordinary else 1.0)
+
+
+def _other_values(slot: str, attributes: Attributes) -> list[str]:
+    """What a slot may be mistaken for: a value that is there and means something else."""
+    true = attributes[slot]
+    alike = next((values for values in _ALIKE if true in values), {true})
+    # A dress takes the place of both garments, and a bald head has no colour of hair.
+    out_of_place = {"none", "bald"} | ({"dress"} if attributes["lower"] != "none" else set())
+    values = {**PERSON, **SCENE}[slot]
+    return [value for value in values if value not in alike | out_of_place]

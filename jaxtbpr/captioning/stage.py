@@ -1,0 +1,70 @@
+"""Stage caption: sentences for each image, in training with mistakes as people make them."""
+
+from collections.abc import Iterator, Mapping
+
+from ml_collections import ConfigDict
+
+from jaxtbpr.captioning import facts, template
+from jaxtbpr.core import attributes, manifest
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.seeds import rng
+from jaxtbpr.core.workdir import Workdir
+
+SPLITS = ("train", "val", "test")
+
+
+def _mention_option(slot: str, probability: float) -> Option:
+    what = slot.replace("_", " ")
+    return Option(probability, f"probability that a caption names the {what}", low=0.0, high=1.0)
+
+
+OPTIONS: Options = {
+    "engine": Option("template", "what writes the captions", choices=("template",)),
+    "per_image": {
+        "train": Option(2, "captions of a train image", low=1),
+        "val": Option(1, "captions of a val image", low=1),
+        "test": Option(1, "captions of a test image", low=1),
+    },
+    "wrong": Option(0.03, "probability that a named attribute is wrong", low=0.0, high=1.0),
+    "missing": Option(0.05, "probability that a named attribute is left out", low=0.0, high=1.0),
+    "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
+    "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
+}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict:
+    """Adds "captions" and "caption_noise" to each record of the manifest before it.
+
+    caption_noise: for each caption the list of [slot, true value, said value or None], so that
+    methods that are to survive the noise can be measured. Records whose attributes are not
+    consistent are set aside.
+    """
+    options = config.caption.to_dict()
+
+    def work(records: Iterator[Record]) -> Iterator[list[Record]]:
+        return ([add_captions(record, config.seed, options)] for record in records)
+
+    return workdir.map_stage("caption", work)
+
+
+def add_captions(record: Record, seed: int, options: Mapping) -> Record:
+    """Returns `record` with its captions, or set aside; options: the section's plain values."""
+    try:
+        attributes.check(record.get("attributes", {}))
+    except UserError as error:
+        return manifest.set_aside(record, "caption", str(error))
+    is_noisy = record["split"] in options["noisy_splits"]
+    captions = [
+        template.describe(
+            record["attributes"],
+            rng(seed, "caption", record["id"], k),
+            mention=options["mention"],
+            wrong=options["wrong"] if is_noisy else 0.0,
+            missing=options["missing"] if is_noisy else 0.0,
+        )
+        for k in range(options["per_image"][record["split"]])
+    ]
+    texts, noise = [c.text for c in captions], [c.noise for c in captions]
+    return record | {"captions": texts, "caption_noise": noise}
