@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tables
+from jaxtbpr.datasets import reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -18,7 +18,6 @@ NAMES = (
     "reid_raw.json",
     "caption_all.json",
     "ICFG-PEDES.json",
-    "ICFG_PEDES.json",
     "data_captions.json",
     "train_reid.json",
     "test_reid.json",
@@ -137,7 +136,9 @@ def _broken_files(folder: epath.Path) -> list[str]:
 
 
 def near_name(file: epath.Path) -> str | None:
-    """Returns the well-known annotation name that a file's name is nearest to, if any."""
+    """Returns the well-known annotation name that a JSON file's name is nearest to, if any."""
+    if file.suffix.lower() != ".json" or not reid_json.set_prefix(file):
+        return None  # "train.json" is a fine name of its own
     plain = {name.lower(): name for name in NAMES}
     near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
     return plain[near[0]] if near and plain[near[0]] != file.name else None

@@ -100,7 +100,7 @@ FORMATS = (
     Format("syntbpr_edit_input", "SynTBPR editing input", "a json array of id, file_path, captions",
            finding.keyed({"id", "file_path", "captions"}), syntbpr.read_edit_input,
            _ANYWHERE, shorten=True),
-    Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with the columns "
+    Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with columns "
            "file_path (or image, image_path) and caption (or captions), if known id and split",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
 )  # fmt: skip

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 import posixpath
-import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
 MISSING = "missing"
-_ADDRESS = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")  # of no use to a reader
 BATCH = 1024
 EXAMPLES = 3
 
@@ -37,7 +35,7 @@ def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     except transforms.BadImage as error:
-        return _ADDRESS.sub("", str(error))
+        return str(error)
     return ""
 
 

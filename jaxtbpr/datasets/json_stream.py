@@ -32,7 +32,7 @@ def iterate_json(path: epath.PathLike) -> Iterator[Any]:
             ) from error
         except ValueError as error:
             raise UserError(
-                f"{path} is not complete, valid JSON: {error} at line {text.line}; "
+                f"{path} is not complete, valid JSON (line {text.line}: {error}); "
                 "unpack or copy it again."
             ) from error
 
@@ -110,7 +110,8 @@ class _Text:
                     message = getattr(error, "msg", str(error))
                     raise ValueError(message) from error
                 continue
-            # A number that touches the end of what is held may go on.
-            if end < len(self._text) or not self._read_on():
-                self._at = end
+            # A number near the end of what is held may go on ("1" before ".5" or "e+3").
+            length = end - self._at
+            if end + 3 < len(self._text) or not self._read_on():
+                self._at += length
                 return value

@@ -16,7 +16,7 @@ from jaxtbpr.datasets.published import Tally
 
 EXAMPLES = 3
 # Forms told by the keys of their records: a file with a well-known name misspelled may be one.
-_UNNAMED = ("reid_json", "syntbpr_edit_input", "table")
+_UNNAMED = ("reid_json", "syntbpr_edit_input")
 NAMES = 1000  # image names looked at to tell which published set it is
 
 

@@ -309,7 +309,7 @@ def _ufine(path: pathlib.Path, people: int, images: int, captions: int):
 
 def _syntbpr_images(path: pathlib.Path, people: int, images: int, captions: int):
     photos = [
-        Photo(f"images_{k}_{k * 977 + 5}_base.png", str(k), "train", (caption(0, k // 5),))
+        Photo(f"images_{k}_{k * 977 + 5}_base.png", str(k), "train", (caption(0, k),))
         for k in range(people * images)
     ]
     records = [

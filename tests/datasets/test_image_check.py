@@ -1,0 +1,82 @@
+import pytest
+
+from jaxtbpr.datasets import image_check
+from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.image_paths import ImagePaths
+from tests.datasets.folders import CORRUPT, MISSING, TRUNCATED, write_image
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("", ""), (MISSING, "missing"), (CORRUPT, "no known image"), (TRUNCATED, "decoded")],
+)
+def test_faults_of_images_are_told(tmp_path, suffix, fault, reason):
+    path = tmp_path / f"a{suffix}"
+    write_image(path, 0, fault)
+    found = image_check.image_fault(path)
+    assert reason in found
+    assert bool(reason) == bool(found)
+    assert "0x" not in found  # the same words on every run
+
+
+def test_without_decoding_only_missing_images_are_told(tmp_path):
+    write_image(tmp_path / "a.jpg", 0, TRUNCATED)
+    assert image_check.image_fault(tmp_path / "a.jpg", decode=False) == ""
+    assert image_check.image_fault(tmp_path / "b.jpg", decode=False) == "missing"
+
+
+def test_a_folder_is_no_image(tmp_path):
+    assert image_check.image_fault(tmp_path) == "missing"
+
+
+def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_check, "BATCH", 4)
+    entries = []
+    for k in range(11):
+        write_image(tmp_path / f"{k}.jpg", k, MISSING if k % 3 == 0 else "")
+        entries.append(Entry(str(tmp_path / f"{k}.jpg"), (), str(k), "train"))
+    found = list(image_check.faults(entries))
+    assert [entry for entry, _ in found] == entries
+    assert [fault for _, fault in found] == ["missing" if k % 3 == 0 else "" for k in range(11)]
+
+
+def hint(folder, names, *roots):
+    paths = ImagePaths(folder, roots or ("imgs",))
+    paths.settle(names)
+    return image_check.where_missing_images_are(paths, names)
+
+
+def test_images_in_a_folder_of_another_name_are_found(tmp_path):
+    write_image(tmp_path / "img" / "cam_a" / "1.jpg", 0)
+    text = hint(tmp_path, ["cam_a/1.jpg"])
+    assert text.startswith(f"imgs/ is not there, but images lie in {tmp_path / 'img'}: rename it")
+
+
+def test_images_one_level_too_deep_are_found(tmp_path):
+    write_image(tmp_path / "imgs" / "imgs" / "1.jpg", 0)
+    text = hint(tmp_path, ["1.jpg"])
+    assert text.startswith(f"they lie in {tmp_path / 'imgs' / 'imgs'}, not in {tmp_path / 'imgs'}")
+
+
+@pytest.mark.parametrize("other", ["1.JPG", "1.png", "1.jpeg"])
+def test_images_of_another_ending_are_found(tmp_path, other):
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / other).touch()
+    assert hint(tmp_path, ["1.jpg"]) == f"{other} is there, 1.jpg is not: names must agree exactly."
+
+
+def test_another_unicode_form_of_a_name_is_found(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / "Zoe\u0308.jpg").touch()
+    assert hint(tmp_path, ["Zo\u00eb.jpg"]).startswith("Zoe\u0308.jpg is there")
+
+
+def test_an_image_folder_that_is_nowhere_is_told(tmp_path):
+    told = f"the folder {tmp_path / 'imgs'} is not there: unpack the images into it."
+    assert hint(tmp_path, ["1.jpg"]) == told
+
+
+def test_no_hint_is_given_without_a_trace(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    assert hint(tmp_path, ["1.jpg"]) == ""

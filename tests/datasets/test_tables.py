@@ -1,0 +1,136 @@
+import csv
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import formats
+
+# Half surrogates cannot be written to a UTF-8 file, and no CSV reader takes a NUL.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+def write_csv(path, header, rows, delimiter=","):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows])
+
+
+def captions(folder):
+    return [one.captions for one in formats.read(folder)]
+
+
+@SAME_FOLDER
+@given(texts=st.lists(TEXT, min_size=1, max_size=4), delimiter=st.sampled_from(",;\t"))
+def test_any_caption_survives_csv(tmp_path, texts, delimiter):
+    rows = [[f"{k}.jpg", text] for k, text in enumerate(texts)]
+    write_csv(tmp_path / "captions.csv", ["file_path", "caption"], rows, delimiter)
+    assert captions(tmp_path) == [(text,) for text in texts]
+
+
+@SAME_FOLDER
+@given(texts=st.lists(TEXT | st.just("\0"), min_size=1, max_size=4), ascii_only=st.booleans())
+def test_any_captions_survive_json_lines(tmp_path, texts, ascii_only):
+    row = json.dumps({"image": "a.jpg", "captions": texts}, ensure_ascii=ascii_only)
+    (tmp_path / "captions.jsonl").write_text(row + "\n", encoding="utf-8", newline="")
+    assert captions(tmp_path) == [tuple(texts)]
+
+
+@SAME_FOLDER
+@given(texts=st.lists(TEXT | st.just("\0"), min_size=1, max_size=4), ascii_only=st.booleans())
+def test_any_captions_survive_json(tmp_path, texts, ascii_only):
+    records = [{"id": 1, "split": "test", "file_path": "a.jpg", "captions": texts}]
+    text = json.dumps(records, ensure_ascii=ascii_only)
+    (tmp_path / "reid_raw.json").write_text(text, encoding="utf-8", newline="")
+    assert captions(tmp_path) == [tuple(texts)]
+
+
+@SAME_FOLDER
+@given(texts=st.lists(TEXT, min_size=1, max_size=3))
+def test_a_csv_cell_may_hold_a_list_of_captions(tmp_path, texts):
+    rows = [["a.jpg", json.dumps(texts, ensure_ascii=False)], ["b.jpg", "a man"]]
+    write_csv(tmp_path / "captions.csv", ["image", "captions"], rows)
+    assert captions(tmp_path) == [tuple(texts), ("a man",)]
+
+
+def test_a_caption_that_only_looks_like_a_list_stays_as_it_is(tmp_path):
+    rows = [["a.jpg", "[hair] and a hat"], ["b.jpg", "[1"]]
+    write_csv(tmp_path / "captions.csv", ["image", "captions"], rows)
+    assert captions(tmp_path) == [("[hair] and a hat",), ("[1",)]
+
+
+def test_rows_of_one_image_are_joined_in_their_order(tmp_path):
+    rows = [["a.jpg", "first", 7], ["b.jpg", "other", 8], ["a.jpg", "second", 7]]
+    write_csv(tmp_path / "captions.csv", ["path", "text", "identity"], rows)
+    assert captions(tmp_path) == [("first", "second"), ("other",)]
+
+
+def test_one_image_with_two_identities_is_set_aside_the_second_time(tmp_path):
+    rows = [["a.jpg", "first", 7], ["a.jpg", "second", 8]]
+    write_csv(tmp_path / "captions.csv", ["path", "caption", "id"], rows)
+    bad, good = formats.read(tmp_path)
+    assert bad.problem == "a.jpg is given the identity '8' in train after '7' in train"
+    assert (good.identity, good.captions) == ("7", ("first",))
+
+
+def test_unlabelled_images_are_each_their_own_person(tmp_path):
+    rows = [["a.jpg", "x", ""], ["b.jpg", "y", "nan"], ["c.jpg", "z", "5"]]
+    write_csv(tmp_path / "captions.csv", ["image", "caption", "id"], rows)
+    assert [one.identity for one in formats.read(tmp_path)] == ["image:a.jpg", "image:b.jpg", "5"]
+
+
+def test_an_unlabelled_image_never_shares_the_identity_of_a_labelled_one(tmp_path):
+    (tmp_path / "captions.jsonl").write_text(
+        '{"image": "5", "caption": "x"}\n{"image": "6", "caption": "y", "id": 5}\n'
+    )
+    first, second = formats.read(tmp_path)
+    assert first.identity != second.identity
+
+
+def test_the_split_is_the_rows_own_then_the_files(tmp_path):
+    write_csv(tmp_path / "test.csv", ["image", "caption", "split"], [["a.jpg", "x", ""]])
+    write_csv(tmp_path / "val.csv", ["image", "caption", "split"], [["b.jpg", "x", "train"]])
+    assert {one.path[-5:]: one.split for one in formats.read(tmp_path)} == {
+        "a.jpg": "test",
+        "b.jpg": "train",
+    }
+
+
+def test_two_tables_of_different_names_are_not_mixed(tmp_path):
+    for name in ("one.csv", "two.csv"):
+        write_csv(tmp_path / name, ["image", "caption"], [["a.jpg", "x"]])
+    with pytest.raises(UserError, match="annotations of 2 sets"):
+        formats.read(tmp_path)
+
+
+def test_rows_that_cannot_be_read_are_set_aside_with_their_number(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\na.jpg,x\nb.jpg\n\n,y\n")
+    problems = [one.problem for one in formats.read(tmp_path) if one.problem]
+    assert problems == [
+        "row 2 of captions.csv has 1 cells under 2 column names",
+        "row 3 of captions.csv names no image: none of file_path, img_path, image_path, "
+        "file_name, image, path holds a path",
+    ]
+
+
+def test_json_lines_that_cannot_be_read_are_set_aside(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg", "caption": "x"}\n{"image": \n\n7\n')
+    problems = [one.problem for one in formats.read(tmp_path) if one.problem]
+    assert problems[0].startswith("row 2 of a.jsonl is not JSON")
+    assert problems[1] == "row 3 of a.jsonl is a int, not an object with keys"
+
+
+def test_a_table_that_is_not_utf8_is_an_error(tmp_path):
+    # Far enough down that the first row, by which the table is recognised, is read before it.
+    rows = "".join(f"{k}.jpg,a man\n" for k in range(4000))
+    text = "image,caption\n" + rows + "b.jpg,café\n"
+    (tmp_path / "captions.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"captions\.csv is not UTF-8"):
+        list(formats.read(tmp_path))
+
+
+def test_an_image_without_caption_is_kept(tmp_path):
+    write_csv(tmp_path / "captions.csv", ["image", "caption"], [["a.jpg", ""]])
+    assert captions(tmp_path) == [()]
