@@ -1,0 +1,64 @@
+"""The camera: turns points of the person's space into pixels.
+
+Person space, in centimetres: x to the person's left, y up from the ground, z to the front. The
+camera turns round the upright axis (view) and looks down (camera "high"); a weak perspective
+makes what is nearer larger, so that a high camera shortens the legs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# The side of the person that is turned to the viewer: "left" is seen from the person's left.
+YAW = {"front": 0.0, "back": 180.0, "left": -90.0, "right": 90.0}
+PITCH = {"eye level": 5.0, "high": 33.0}
+DISTANCE = 520.0  # centimetres, for the perspective
+
+Vector = Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """yaw, pitch in degrees; scale: pixels per centimetre at the person; origin: the pixel of
+    the point on the ground between the feet."""
+
+    yaw: float
+    pitch: float
+    scale: float = 1.0
+    origin: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self):
+        yaw, pitch = math.radians(self.yaw), math.radians(self.pitch)
+        basis = (math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch))
+        object.__setattr__(self, "_basis", basis)
+
+    def direction(self, v: Vector) -> tuple[float, float, float]:
+        """Returns (right, down, towards the viewer) of a direction, without perspective."""
+        cy, sy, cp, sp = self._basis
+        right, depth = v[0] * cy + v[2] * sy, -v[0] * sy + v[2] * cy
+        return right, -(v[1] * cp - depth * sp), depth * cp + v[1] * sp
+
+    def zoom(self, v: Vector) -> float:
+        """Returns pixels per centimetre at point v."""
+        return self.scale * DISTANCE / (DISTANCE - self.direction(v)[2])
+
+    def __call__(self, v: Vector) -> tuple[float, float]:
+        """Returns the pixel (x, y) of point v."""
+        right, down, depth = self.direction(v)
+        zoom = self.scale * DISTANCE / (DISTANCE - depth)
+        return self.origin[0] + right * zoom, self.origin[1] + down * zoom
+
+    def depth(self, v: Vector) -> float:
+        """Returns how far v lies towards the viewer, measured along the ground [cm]."""
+        _, sy, _, _ = self._basis
+        return -v[0] * sy + v[2] * self._basis[0]
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Returns pixels [..., 2] of points [..., 3]."""
+        cy, sy, cp, sp = self._basis
+        turn = np.array([[cy, -sy * sp, -sy * cp], [0, -cp, sp], [sy, cy * sp, cy * cp]])
+        seen = points @ turn
+        zoom = self.scale * DISTANCE / (DISTANCE - seen[..., 2:])
+        return seen[..., :2] * zoom + self.origin

@@ -1,0 +1,131 @@
+"""What every drawing function of a person is given: the figure, the camera and the canvas."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxtbpr.synthesis.render.camera import Camera
+from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, chain, circle
+from jaxtbpr.synthesis.render.loft import Loft, loft
+from jaxtbpr.synthesis.render.palette import GARMENT, RGB, SKIN, shade
+from jaxtbpr.synthesis.render.skeleton import Figure
+
+Layer = tuple[float, Callable[[], None]]  # depth towards the viewer [cm], what draws it
+
+# Trunk of the bare body: distance down from the neck [cm], and where its rings get their sizes.
+LEVELS = (0.0, 5.0, 10.0, 20.0, 35.0, 48.0, 56.0)
+SIDES = (("r", -1.0), ("l", 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketch:
+    """attributes: the record; lit: -1 where the light comes from the left, 1 from the right."""
+
+    attributes: dict[str, str]
+    figure: Figure
+    camera: Camera
+    canvas: Canvas
+    lit: float
+
+    @property
+    def skin(self) -> RGB:
+        return SKIN[self.attributes["complexion"]]
+
+    def colour(self, slot: str) -> RGB:
+        """Returns the garment colour of a slot, for example "upper" or "bag"."""
+        return GARMENT[self.attributes[f"{slot}_colour"]]
+
+    def px(self, point: np.ndarray) -> Point:
+        """Returns the pixel of a point of person space."""
+        return self.camera(point)
+
+    def cm(self, length: float) -> float:
+        """Returns a length at the person in pixels."""
+        return length * self.camera.scale * self.figure.body.size
+
+    def depth(self, *names: str) -> float:
+        """Returns the mean depth of joints towards the viewer [cm]."""
+        return sum(self.camera.depth(self.figure[name]) for name in names) / len(names)
+
+    def toward(self, start: str, end: str, share: float) -> np.ndarray:
+        """Returns the point that lies `share` of the way from one joint to another."""
+        a, b = self.figure[start], self.figure[end]
+        return a + share * (b - a)
+
+    def limb(
+        self,
+        points: Sequence[np.ndarray],
+        radii: Sequence[float],
+        colour: RGB,
+        *,
+        round_end: bool = True,
+    ) -> list[Shape]:
+        """Draws a bent tube through 3-D points, its radii in centimetres, with a lit side."""
+        flat = [self.px(p) for p in points]
+        widths = [self.cm(r) for r in radii]
+        shapes = chain(flat, widths, round_end=round_end)
+        self.canvas.part(shapes, colour)
+        dark = shade(colour, 0.5)
+        shift = [(x - self.lit * 0.52 * w, y) for (x, y), w in zip(flat, widths, strict=True)]
+        thin = [0.44 * w for w in widths]
+        for shape in chain(shift, thin, round_end=round_end):
+            self.canvas.fill(shape, dark, 0.2)
+        return shapes
+
+    def blob(self, centre: np.ndarray, radii: Sequence[float]) -> Shape:
+        """Returns the outline of an ellipsoid with half axes (side, up, front) in centimetres."""
+        right = self._extent(radii, 0)
+        down = self._extent(radii, 1)
+        return circle(self.px(centre), self.cm(right), self.cm(down))
+
+    def _extent(self, radii: Sequence[float], axis: int) -> float:
+        units = np.eye(3)
+        seen = [self.camera.direction(units[i])[axis] * radii[i] for i in range(3)]
+        return float(np.sqrt(sum(s * s for s in seen)))
+
+    def trunk(self, start: float, end: float, ease: float, flare: float = 0.0) -> Loft:
+        """Returns the tube of the trunk between two distances below the neck [cm].
+
+        ease: how far the cloth lies off the body [cm]; flare: extra half width at the end. Below
+        the pelvis (54 cm) the tube follows the legs, so coats and skirts sit down with them.
+        """
+        s = np.linspace(start, end, 8)
+        widths, depths = self._girth(s)
+        grow = ease + flare * np.clip((s - 38) / max(end - 38, 1.0), 0, 1)
+        centres, spread = self._spine(s)
+        widths = np.maximum(widths + grow, spread[:, 0] + grow * (spread[:, 0] > 0))
+        depths = np.maximum(depths + grow, spread[:, 1] + grow * (spread[:, 1] > 0))
+        size = self.figure.body.size
+        return loft(self.camera, centres, widths * size, depths * size)
+
+    def _girth(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Half widths and half depths of the bare trunk at distances s below the neck."""
+        b = self.figure.body
+        neck = 6.0 * b.limb
+        widths = (neck, 0.62 * b.shoulder, 0.98 * b.shoulder, b.chest, b.waist, b.hip, b.hip)
+        deep = max(0.62 * b.hip, 0.9 * b.belly)
+        depths = (neck, 0.7 * b.bust, 0.85 * b.bust, b.bust, b.belly, deep, deep)
+        return np.interp(s, LEVELS, widths), np.interp(s, LEVELS, depths)
+
+    def _spine(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centres [K, 3] at distances s below the neck, and the half spread of the legs [K, 2]."""
+        f, size = self.figure, self.figure.body.size
+        hip = 0.5 * (f["hip_r"] + f["hip_l"])
+        centres, spread = [], []
+        for distance in s:
+            if distance <= 54:
+                centres.append(f["neck"] + (hip - f["neck"]) * (distance / 54))
+                spread.append((0.0, 0.0))
+                continue
+            right, left = (self._along_leg(side, distance - 54) for side in "rl")
+            centres.append(0.5 * (right + left))
+            gap = np.abs(left - right) / (2 * size)
+            radius = (8.4 - 3.0 * min((distance - 54) / 42, 1.0)) * f.body.limb
+            spread.append((gap[0] + radius, float(np.hypot(gap[1], gap[2])) * 0.9 + radius))
+        return np.array(centres), np.array(spread)
+
+    def _along_leg(self, side: str, distance: float) -> np.ndarray:
+        if distance <= 42:
+            return self.toward(f"hip_{side}", f"knee_{side}", distance / 42)
+        return self.toward(f"knee_{side}", f"ankle_{side}", min((distance - 42) / 40, 1.0))
