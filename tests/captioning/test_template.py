@@ -88,6 +88,14 @@ def test_a_caption_is_readable_english_of_12_to_45_words(record, seed):
     assert all(s[0].isupper() for s in sentences)
 
 
+def test_a_writer_of_few_words_writes_12_all_the_same():
+    terse = dict.fromkeys(facts.MENTION, 0.05)
+    written = [describe(random_record(k), rng(k), mention=terse) for k in range(40)]
+    lengths = [len(caption.text.split()) for caption in written]
+    assert min(lengths) >= 12
+    assert sum(lengths) / len(lengths) < 18
+
+
 def test_the_complexion_is_never_named():
     record = random_record(1)
     texts = {
@@ -123,6 +131,7 @@ def test_writers_differ_in_words_order_and_what_they_name():
     assert len({c.text for c in written}) > 95
     assert len({frozenset(c.said) for c in written}) > 60
     assert len({c.text.split()[1] for c in written}) > 5
+    assert 5 < sum("a pair of" in c.text for c in written) < 70
     two = sum(c.text.count(". ") for c in written)
     assert 20 < two < 80
 
