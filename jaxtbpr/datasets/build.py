@@ -15,7 +15,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -132,7 +132,8 @@ def _check(one: _Input, directory: epath.Path, root: str, processes: int) -> Man
     """Decodes every image; returns the rows with the bad ones set aside."""
     count = sum(1 for _ in one.rows())
     stream = one.rows()
-    chunks = [list(itertools.islice(stream, _CHUNK)) for _ in range(-(-count // _CHUNK) or 1)]
+    shards = -(-count // _CHUNK) or 1
+    chunks = (list(itertools.islice(stream, _CHUNK)) for _ in range(shards))
     with process_map(processes) as mapped:
         check = functools.partial(rows.check, root=root)
         map_records(
@@ -140,7 +141,7 @@ def _check(one: _Input, directory: epath.Path, root: str, processes: int) -> Man
             directory,
             lambda records: ([row] for row in mapped(check, records)),
             label=f"build {one.name}: check",
-            shard_count=len(chunks),
+            shard_count=shards,
         )
     return Manifest(directory, shard_digests(directory))
 
@@ -159,8 +160,8 @@ def _write(
         )
     lent = _lent_to_val(people, config.build.val_share, config.seed, one.name)
     numbered = functools.partial(_rows_of, checked, lent, _numbers(people, lent))
-    splits = {split: _counts(numbered(split)) for split in SPLITS}
-    splits = {split: counts for split, counts in splits.items() if counts["images"]}
+    present = [split for split in SPLITS if split in people or (split == "val" and lent)]
+    splits = {split: _counts(numbered(split)) for split in present}
     _write_tfds(one, {s: c["images"] for s, c in splits.items()}, numbered, directory, root)
     for split in splits:
         lines = (_index_line(row) for row in numbered(split))
@@ -246,9 +247,13 @@ def _index_line(row: Record) -> dict[str, Any]:
     return {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
 
 
-def _write_lines(path: epath.Path, lines) -> None:
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    files.write_text_atomic(path, text, durable=True)
+def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:
+    # Not through `files`, since the captions of a large set need not fit into memory.
+    temporary = path.parent / f".{path.name}.tmp"
+    with temporary.open("wb") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    temporary.replace(path)
 
 
 def _digests(directory: epath.Path) -> dict[str, str]:

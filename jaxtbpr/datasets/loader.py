@@ -7,17 +7,19 @@ batches that it has given, whatever the number of workers or processes.
 """
 
 import dataclasses
-import functools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
+from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
+from jaxtbpr.core import workers as worker_processes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import tokenizer as tokens
@@ -35,6 +37,9 @@ LOADER_OPTIONS: Options = {
         0, "worker processes that make batches; 0: threads", low=0, high=256, runtime=True
     ),
     "threads": Option(2, "threads that make batches, in each worker", low=1, high=64, runtime=True),
+    "cache_mb": Option(
+        512, "MiB of memory, in each worker, for decoded images", low=0, runtime=True
+    ),
 }
 
 _READY_BATCHES = 4
@@ -92,8 +97,13 @@ class TrainLoader(Iterator[Batch]):
         seed = int(seeds.rng(pairs.seed, "shuffle").integers(2**32))
         numbers = grain.MapDataset.range(len(pairs)).shuffle(seed=seed)[:used]
         batches = numbers.batch(pairs.batch_size).repeat().map_with_index(pairs.load)
-        return _prefetch(batches[self._given :], self._threads).mp_prefetch(
-            grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
+        ready = _prefetch(batches[self._given :], self._threads)
+        # Through pipes: shared memory is 64 MB in a container by default, and a worker that finds
+        # it full dies of a bus error.
+        no_shared = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        return grain.experimental.WithOptionsIterDataset(ready, no_shared).mp_prefetch(
+            grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2),
+            worker_init_fn=_end_with_parent,
         )
 
 
@@ -109,6 +119,7 @@ def train_loader(
     augment: Mapping[str, float] = transforms.NO_AUGMENT,
     workers: int = 0,
     threads: int = 2,
+    cache_mb: int = 512,
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainLoader:
@@ -125,11 +136,12 @@ def train_loader(
             f"a batch of {batch_size} cannot be shared out evenly to {process_count} processes; "
             f"use a multiple of {process_count}."
         )
-    count, share = _count_pairs(sets, batch_size), batch_size // process_count
+    _count_pairs(sets, batch_size)
+    share = batch_size // process_count
     captions = [transforms.clean_caption(c) for s in sets for cs in s.captions for c in cs]
     deletes = augment["word_deletion"] > 0
     pairs = _Pairs(
-        images=[one.images for one in sets],
+        images=_Images([one.images for one in sets], cache_mb << 20),
         image_of_pair=np.repeat(np.arange(sum(map(len, sets))), _captions_per_image(sets)),
         identity_of_image=_joint_identities(sets),
         captions=captions if deletes else None,
@@ -143,7 +155,6 @@ def train_loader(
         batch_size=batch_size,
         rows=slice(process_index * share, (process_index + 1) * share),
     )
-    assert len(pairs) == count
     return TrainLoader(pairs, workers=workers, threads=threads)
 
 
@@ -199,16 +210,36 @@ def caption_batches(
     return _in_order(len(texts), batch_size, load, 1)
 
 
+class _Images:
+    """The images of all sets, decoded, under one numbering; kept in memory while there is room."""
+
+    def __init__(self, sources: Sequence[ImageSource], cache_bytes: int):
+        self._sources, self._room = sources, cache_bytes
+        self._first = np.cumsum([0, *map(len, sources)])
+        self._kept: dict[int, Image.Image] = {}
+
+    def __getitem__(self, i: int) -> Image.Image:
+        if i in self._kept:
+            return self._kept[i]
+        which = int(np.searchsorted(self._first, i, side="right")) - 1
+        image = transforms.open_image(self._sources[which][i - int(self._first[which])])
+        size = 4 * image.width * image.height  # Pillow spends four bytes on a pixel
+        if size <= self._room:
+            self._kept[i] = image
+            self._room -= size
+        return image
+
+
 @dataclasses.dataclass(frozen=True)
 class _Pairs:
     """All (image, caption) pairs, and how a batch is made of some of them.
 
-    images: per set. image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
+    image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
     tokens: int32 [P, L], or None where words are deleted, which needs `captions` and `tokenizer`.
     rows: this process's rows of each batch.
     """
 
-    images: list[ImageSource]
+    images: _Images
     image_of_pair: np.ndarray
     identity_of_image: np.ndarray
     captions: list[str] | None
@@ -229,10 +260,6 @@ class _Pairs:
     def steps_per_epoch(self) -> int:
         return len(self) // self.batch_size
 
-    @functools.cached_property
-    def _first_image(self) -> np.ndarray:
-        return np.cumsum([0, *map(len, self.images)])
-
     def recipe(self) -> dict[str, int]:
         """Returns what decides the order of the pairs."""
         return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)}
@@ -243,16 +270,16 @@ class _Pairs:
         epoch = batch_number // self.steps_per_epoch
         rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
         index = self.image_of_pair[numbers]
+        images = [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
         return {
-            "image": np.stack([self._image(i, rng) for i, rng in zip(index, rngs, strict=True)]),
+            "image": np.stack(images),
             "tokens": self._tokens(numbers, rngs),
             "identity": self.identity_of_image[index],
             "index": index,
         }
 
     def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
-        which = int(np.searchsorted(self._first_image, i, side="right")) - 1
-        image = transforms.open_image(self.images[which][int(i - self._first_image[which])])
+        image = self.images[i]
         return transforms.augment_image(image, self.image_size, rng, self.augment, self.resample)
 
     def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
@@ -263,6 +290,11 @@ class _Pairs:
             for n, rng in zip(numbers, rngs, strict=True)
         ]
         return tokens.encode(self.tokenizer, texts, self.text_length)
+
+
+def _end_with_parent(worker: int, count: int) -> None:
+    del worker, count  # grain passes them
+    worker_processes._end_with_parent()
 
 
 def _captions_per_image(sets: Sequence[RetrievalSet]) -> list[int]:

@@ -21,16 +21,17 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAME
 def from_record(record: Record) -> Record:
     """Returns the row of a manifest's record."""
     provenance = {key: record[key] for key in _PROVENANCE if key in record}
+    image = record.get("image") or {"path": "", "sha256": None}
     return {
         "id": record["id"],
         "split": record["split"],
         "identity": record["identity"],
         "captions": list(record.get("captions", ())),
-        "path": record["image"]["path"],
-        "sha256": record["image"]["sha256"],
-        "source": record["source"],
+        "path": image["path"],
+        "sha256": image["sha256"],
+        "source": record.get("source", ""),
         "provenance": json.dumps(provenance, ensure_ascii=False),
-        "problem": "",
+        "problem": "" if "image" in record else "has no image yet: add stage 'generate'",
     }
 
 
@@ -59,7 +60,7 @@ def check(row: Record, root: str) -> Record:
     problem = row["problem"] or ("" if captions else "has no caption")
     data = b""
     if not problem:
-        data, problem = _read(epath.Path(root) / row["path"])
+        data, problem = _read(root, row["path"])
     if not problem:
         problem = _image_problem(data, row["sha256"])
     if problem:
@@ -79,9 +80,9 @@ def read_image(row: Record, root: str) -> bytes:
     return data
 
 
-def _read(path: epath.Path) -> tuple[bytes, str]:
+def _read(root: str, path: str) -> tuple[bytes, str]:
     try:
-        return path.read_bytes(), ""
+        return (epath.Path(root) / path).read_bytes(), ""
     except OSError as error:
         if error.errno not in _MISSING:
             raise

@@ -88,25 +88,30 @@ class RetrievalSet:
         """The number of images."""
         return len(self.image_ids)
 
-    @functools.cached_property
-    def _index(self) -> list[dict[str, Any]]:
-        with index_path(self.directory, self.split).open() as file:
-            return [json.loads(line) for line in file]
-
-    @functools.cached_property
+    @property
     def captions(self) -> list[tuple[str, ...]]:
         """The captions of each image, at least one."""
-        return [tuple(row["captions"]) for row in self._index]
+        return self._index[0]
 
-    @functools.cached_property
+    @property
     def identities(self) -> np.ndarray:
         """The identity of each image: int64 [N], dense from 0 over all splits of the set."""
-        return np.asarray([row["identity"] for row in self._index], np.int64)
+        return self._index[1]
 
-    @functools.cached_property
+    @property
     def image_ids(self) -> list[str]:
         """The name of each image."""
-        return [row["image_id"] for row in self._index]
+        return self._index[2]
+
+    @functools.cached_property
+    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str]]:
+        captions, identities, names = [], [], []
+        with index_path(self.directory, self.split).open("rb") as file:
+            for row in map(json.loads, file):
+                captions.append(tuple(row["captions"]))
+                identities.append(row["identity"])
+                names.append(row["image_id"])
+        return captions, np.asarray(identities, np.int64), names
 
     def image_bytes(self, i: int) -> bytes:
         """Returns image i as it was given, encoded."""

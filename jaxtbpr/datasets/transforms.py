@@ -6,8 +6,7 @@ share; all randomness comes from the generator that the caller passes.
 
 import io
 import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -31,6 +30,7 @@ AUGMENT_OPTIONS: Options = {
 
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
 
+_LEVELS = np.arange(256)
 _PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
 _BLANKS = re.compile(r"\s{2,}")
 
@@ -46,16 +46,19 @@ def open_image(data: bytes) -> Image.Image:
     cut off.
     """
     try:
-        with warnings.catch_warnings(), io.BytesIO(data) as file:
-            warnings.simplefilter("ignore")  # oddities of a file that still decodes
-            image = Image.open(file)
-            image.load()
-            image.info.pop("transparency", None)  # or converting would blend a palette's alpha
-            return image.convert("RGB")
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(f"is in no known image format ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
         raise BadImage(f"is too large ({error})") from error
+    # What Pillow's decoders raise for bytes that make no sense to them.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise BadImage(f"cannot be decoded ({type(error).__name__}: {error})") from error
+        raise BadImage(f"cannot be decoded ({error})") from error
+    if image.mode == "RGB":
+        return image
+    image.info.pop("transparency", None)  # Pillow warns of it, though the alpha is dropped
+    return image.convert("RGB")
 
 
 def decode_image(data: bytes, size: tuple[int, int], resample: str = "bicubic") -> np.ndarray:
@@ -81,50 +84,57 @@ def augment_image(
     since captions name them. Depends on `rng` alone.
     """
     height, width = size
-    flips, crops, jitters, erases = rng.random(4) < [
-        options[name] for name in ("flip", "crop", "jitter", "erase")
-    ]
-    box = _crop_box(image.size, rng, options["crop_area"]) if crops else None
+    flips, crops, jitters, erases, *draws = rng.random(14).tolist()
+    box = None
+    if crops < options["crop"]:
+        box = _crop_box(image.size, draws[:4], options["crop_area"])
     pixels = np.asarray(image.resize((width, height), FILTERS[resample], box=box))
-    if flips:
+    if flips < options["flip"]:
         pixels = pixels[:, ::-1]
-    if jitters:
-        pixels = _jitter(pixels, rng, options["jitter_strength"])
-    if erases:
-        pixels = _erase(pixels, rng, options["erase_area"])
+    if jitters < options["jitter"]:
+        pixels = _jitter(pixels, draws[4:6], options["jitter_strength"])
+    if erases < options["erase"]:
+        top, left, h, w = _erase_box(size, draws[6:], options["erase_area"])
+        pixels = pixels.copy()
+        pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
     return pixels
 
 
 def _crop_box(
-    size: tuple[int, int], rng: np.random.Generator, least_area: float
+    size: tuple[int, int], draws: Sequence[float], least_area: float
 ) -> tuple[float, float, float, float]:
-    """Draws (left, upper, right, lower): both sides shrink by about the same factor."""
-    area, stretch, x, y = rng.uniform([least_area, 0.9, 0, 0], [1, 1 / 0.9, 1, 1])
+    """Returns (left, upper, right, lower), of nearly the aspect ratio of `size` (W, H).
+
+    draws: four uniform numbers in [0, 1), for area, aspect ratio, x and y.
+    """
+    area = least_area + (1 - least_area) * draws[0]
+    stretch = 0.9 + 0.2 * draws[1]
     width = size[0] * min(1.0, (area * stretch) ** 0.5)
     height = size[1] * min(1.0, (area / stretch) ** 0.5)
-    left, upper = x * (size[0] - width), y * (size[1] - height)
+    left, upper = draws[2] * (size[0] - width), draws[3] * (size[1] - height)
     return left, upper, min(left + width, size[0]), min(upper + height, size[1])
 
 
-def _jitter(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Scales brightness and, about the middle grey, contrast; one table look-up per value."""
-    brightness, contrast = rng.uniform(1 - strength, 1 + strength, 2)
-    values = (np.arange(256) * brightness - 128) * contrast + 128
+def _jitter(pixels: np.ndarray, draws: Sequence[float], strength: float) -> np.ndarray:
+    """Scales brightness and, about the middle grey, contrast: one table look-up per value."""
+    brightness, contrast = (1 + strength * (2 * draw - 1) for draw in draws)
+    values = (_LEVELS * brightness - 128) * contrast + 128
     return np.take(np.clip(values, 0, 255).astype(np.uint8), pixels)
 
 
-def _erase(pixels: np.ndarray, rng: np.random.Generator, most_area: float) -> np.ndarray:
-    """Covers a rectangle with noise (random erasing, Zhong et al., arXiv:1708.04896)."""
-    height, width, _ = pixels.shape
-    area, aspect, x, y = rng.uniform(
-        [0.02 if most_area > 0.02 else 0, 0.5, 0, 0], [most_area, 2, 1, 1]
-    )
-    h = min(height, max(1, round((area * aspect) ** 0.5 * height)))
-    w = min(width, max(1, round((area / aspect) ** 0.5 * width)))
-    top, left = int(y * (height - h + 1)), int(x * (width - w + 1))
-    pixels = pixels.copy()
-    pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
-    return pixels
+def _erase_box(
+    size: tuple[int, int], draws: Sequence[float], most_area: float
+) -> tuple[int, int, int, int]:
+    """Returns (top, left, height, width) of random erasing (Zhong et al., arXiv:1708.04896).
+
+    size: (H, W). The rectangle covers a tenth of `most_area` to all of it.
+    """
+    area = most_area * (0.1 + 0.9 * draws[0])
+    stretch = 0.5 + 1.5 * draws[1]
+    height = min(size[0], max(1, round(size[0] * (area * stretch) ** 0.5)))
+    width = min(size[1], max(1, round(size[1] * (area / stretch) ** 0.5)))
+    top, left = int(draws[2] * (size[0] - height + 1)), int(draws[3] * (size[1] - width + 1))
+    return top, left, height, width
 
 
 def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
