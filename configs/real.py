@@ -1,0 +1,29 @@
+"""Trains and measures on real data, as its authors ship it, by the same path as configs/syn.py.
+
+The argument names the set to train on; every folder that is given is built, and measured on too:
+
+  python -m jaxtbpr.main --config=configs/real.py:rstpreid \
+      --config.build.folders.rstpreid=/data/RSTPReid --config.build.folders.cuhk_pedes=/data/CUHK
+
+`own` stands for a folder of your own: images beside one CSV or JSON-lines file (see README).
+Optimiser and schedule follow TBPS-CLIP's file for real data (5 epochs, peak rate 1e-4, batch 80)
+but for the rate, which is that of a small model from scratch: pre-trained weights come later.
+"""
+
+from jaxtbpr.pipeline import default_config
+
+SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "mals", "luperson_mllm", "synth_pedes", "own")
+
+
+def get_config(arg="cuhk_pedes"):
+    if arg not in SETS:
+        raise ValueError(f"configs/real.py:{arg} is not known; use one of {', '.join(SETS)}")
+    config = default_config()
+    config.stages = ("build", "train", "evaluate", "report")
+    config.build.folders = {name: "" for name in SETS}  # "" = not there
+    config.data.train_sets = (arg,)
+    config.data.test_sets = (arg,)
+    config.data.image_size = (128, 64)
+    config.data.vocab_size = 8192
+    config.train.update(batch_size=80, epochs=30, learning_rate=5e-4)
+    return config
