@@ -66,7 +66,8 @@ class PersonSet(tfds.core.ShardBasedBuilder):
             self._keep_finished_shards()
             with _quiet():
                 self.download_and_prepare()
-        self._parts.rmtree(missing_ok=True)
+        for empty in (self._parts, epath.Path(self.data_dir_root) / "downloads"):
+            empty.rmtree(missing_ok=True)
         return epath.Path(self.data_path)
 
     def _keep_finished_shards(self) -> None:

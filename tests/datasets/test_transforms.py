@@ -1,0 +1,192 @@
+"""Image preprocessing and caption cleaning against the reference, and the random changes."""
+
+import io
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtbpr.core import options
+from jaxtbpr.datasets import transforms
+from tests.datasets.sets import photo_bytes
+
+AUGMENT = options.default_config(transforms.AUGMENT_OPTIONS).to_dict()
+OFF = AUGMENT | {"flip": 0, "crop": 0, "jitter": 0, "erase": 0}
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return transforms.open_image(photo_bytes(3))
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("size", [(224, 224), (384, 128)])
+def test_images_are_resized_as_the_reference_does_byte_for_byte(reference, size):
+    arrays = np.load(reference / "image_preprocess.npz")
+    for name, expected in zip(arrays["files"], arrays[f"u8_{size[0]}x{size[1]}"], strict=True):
+        data = (reference / str(name)).read_bytes()
+        np.testing.assert_array_equal(transforms.decode_image(data, size), expected)
+
+
+def test_the_bilinear_filter_is_another_one():
+    data = photo_bytes(0)
+    by_filter = [transforms.decode_image(data, (40, 30), name) for name in transforms.FILTERS]
+    assert by_filter[0].shape == (40, 30, 3)
+    assert (by_filter[0] != by_filter[1]).any()
+
+
+@pytest.mark.parametrize("max_words", [77, 50])
+def test_captions_are_cleaned_as_the_reference_does(reference, max_words):
+    rows = json.loads((reference / "text.json").read_text())
+    assert len(rows) == 150
+    for row in rows:
+        cleaned = transforms.clean_caption(row["caption"], max_words)
+        assert cleaned == row[f"pre_caption_{max_words}"], row["index"]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_every_kind_of_pixel_becomes_rgb_without_a_warning(mode):
+    image = Image.new(mode, (7, 9))
+    options = {"transparency": bytes([0, 9])} if mode == "P" else {}
+    data = encode(image, "TIFF" if mode == "CMYK" else "PNG", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = transforms.open_image(data)
+    assert (opened.mode, opened.size) == ("RGB", (7, 9))
+
+
+def test_alpha_is_dropped_without_compositing():
+    image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
+    assert transforms.open_image(encode(image)).getpixel((0, 0)) == (10, 200, 30)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_a_truncated_image_is_told(kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(pixels), kind)
+    transforms.open_image(data)
+    with pytest.raises(transforms.BadImage, match="cannot be decoded|no known image format"):
+        transforms.open_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"this is no image", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_no_image_are_told_in_the_same_words_each_time(data):
+    told = set()
+    for _ in range(2):
+        with pytest.raises(transforms.BadImage, match="no known image format|cannot") as raised:
+            transforms.open_image(data)
+        told.add(str(raised.value))
+    assert len(told) == 1
+
+
+def test_no_augmentation_is_the_evaluation_transform(photo):
+    got = transforms.augment_image(photo, (40, 30), np.random.default_rng(0), OFF)
+    np.testing.assert_array_equal(got, transforms.decode_image(photo_bytes(3), (40, 30)))
+
+
+def test_default_options_of_no_augmentation_switch_everything_off(photo):
+    got = transforms.augment_image(photo, (32, 16), np.random.default_rng(0), transforms.NO_AUGMENT)
+    np.testing.assert_array_equal(got, np.asarray(photo))
+
+
+def test_a_flip_mirrors_left_and_right(photo):
+    got = transforms.augment_image(photo, (32, 16), np.random.default_rng(0), OFF | {"flip": 1})
+    np.testing.assert_array_equal(got, np.asarray(photo)[:, ::-1])
+
+
+def test_jitter_stays_within_its_strength(photo):
+    options = OFF | {"jitter": 1, "jitter_strength": 0.1}
+    before = np.asarray(photo).astype(int)
+    changed = 0
+    for seed in range(50):
+        got = transforms.augment_image(photo, (32, 16), np.random.default_rng(seed), options)
+        # 255 * 1.1 = 280.5, and (280.5 - 128) * 1.1 + 128 - 255 is the largest change there is.
+        assert np.abs(got.astype(int) - before).max() <= 41
+        changed += (got != before).any()
+    assert changed > 45
+
+
+def test_erasing_covers_one_rectangle_of_at_most_its_share(photo):
+    options = OFF | {"erase": 1, "erase_area": 0.2}
+    covered = []
+    for seed in range(100):
+        got = transforms.augment_image(photo, (32, 16), np.random.default_rng(seed), options)
+        rows, columns = np.nonzero((got != np.asarray(photo)).any(-1))
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert area >= len(rows) > 0.9 * area - 1  # noise may equal the picture here and there
+        covered.append(area / (32 * 16))
+    assert 0.19 < max(covered) < 0.22
+    assert min(covered) < 0.05
+
+
+@pytest.mark.parametrize("least", [0.3, 0.8, 1.0])
+def test_a_crop_keeps_its_share_of_the_image(least):
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(300):
+        left, upper, right, lower = transforms._crop_box((60, 120), rng.random(4), least)
+        assert 0 <= left < right <= 60
+        assert 0 <= upper < lower <= 120
+        areas.append((right - left) * (lower - upper) / 7200)
+        assert 0.85 < (right - left) / (lower - upper) * 2 < 1.15
+    assert min(areas) > 0.9 * least
+    assert min(areas) < least + 0.1
+
+
+def test_a_crop_is_a_part_of_the_image_made_larger():
+    gradient = np.zeros((64, 32, 3), np.uint8)
+    gradient[..., 0] = np.arange(64)[:, None] * 4
+    image = Image.fromarray(gradient)
+    options = OFF | {"crop": 1, "crop_area": 0.5}
+    got = transforms.augment_image(image, (64, 32), np.random.default_rng(1), options)
+    column = got[:, 0, 0].astype(int)
+    assert (np.diff(column) >= 0).all()
+    assert np.ptp(column) < np.ptp(gradient[..., 0])
+
+
+def test_each_change_happens_with_its_probability(photo):
+    shares = dict.fromkeys(("flip", "crop", "jitter", "erase"), 0)
+    for name in shares:
+        options = OFF | {name: 0.3}
+        for seed in range(300):
+            got = transforms.augment_image(photo, (32, 16), np.random.default_rng(seed), options)
+            shares[name] += (got != np.asarray(photo)).any() / 300
+    assert all(0.2 < share < 0.4 for share in shares.values()), shares
+
+
+def test_the_same_generator_gives_the_same_picture(photo):
+    everything = AUGMENT | {"flip": 1, "crop": 1, "jitter": 1, "erase": 1}
+    pictures = [
+        transforms.augment_image(photo, (48, 24), np.random.default_rng(seed), everything)
+        for seed in (5, 5, 6)
+    ]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0] != pictures[2]).any()
+
+
+@pytest.mark.parametrize("text", ["", " ", "coat", " coat "])
+def test_word_deletion_leaves_short_texts_alone(text):
+    assert transforms.delete_words(text, np.random.default_rng(0), 1.0) == text
+
+
+def test_word_deletion_keeps_at_least_one_word():
+    kept = {
+        transforms.delete_words("a red coat", np.random.default_rng(seed), 1.0)
+        for seed in range(50)
+    }
+    assert kept == {"a", "red", "coat"}
+
+
+def test_words_are_deleted_with_their_probability_and_in_order():
+    words = [str(k) for k in range(2000)]
+    kept = transforms.delete_words(" ".join(words), np.random.default_rng(0), 0.05).split()
+    assert 0.03 < 1 - len(kept) / len(words) < 0.07
+    assert kept == sorted(kept, key=int)
+    assert transforms.delete_words("a  b", np.random.default_rng(0), 0.0) == "a b"
