@@ -46,14 +46,15 @@ _NEEDS = {"item_colour": "item"}
 # What goes without saying is named so much more seldom.
 _ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear"}
 _ORDINARY_SHARE = 0.1
-_HIDDEN_FROM_BEHIND = ("eyewear",)
+# Hair of which a hat leaves nothing to see.
+_UNDER_HAT = ("short", "bun", "bald")
 # Values of a slot that a reader would not call different.
 _ALIKE = ({"skirt", "long skirt"}, {"left", "right"})
 
 
 def visible(attributes: Attributes) -> list[str]:
     """Returns the slots that are there, can be seen in this view and have words."""
-    hidden = _HIDDEN_FROM_BEHIND if attributes["view"] == "back" else ()
+    hidden = _hidden(attributes)
     # A sleeve "none" is there to be seen; any other "none" is not.
     return [
         slot
@@ -111,6 +112,22 @@ def noise(
     return [
         [slot, attributes[slot], seen[slot]] for slot in slots if seen[slot] != attributes[slot]
     ]
+
+
+def _hidden(attributes: Attributes) -> set[str]:
+    """What the view, a hat or a backpack hides: there, a change of the slot changes no pixels."""
+    hidden = set()
+    if attributes["view"] == "back":
+        hidden.add("eyewear")
+    if attributes["hat"] != "none" and attributes["hair"] in _UNDER_HAT:
+        hidden |= {"hair", "hair_colour"}
+    # A print is on chest and back, out of sight from the side and below a backpack.
+    is_covered = attributes["view"] == "back" and attributes["bag"] == "backpack"
+    if attributes["upper_pattern"] == "printed" and (
+        is_covered or attributes["view"] in ("left", "right")
+    ):
+        hidden.add("upper_pattern")
+    return hidden
 
 
 def _chance(slot: str, attributes: Attributes, mention: Mapping[str, float]) -> float:
