@@ -1,0 +1,105 @@
+"""AdamW as the field trains CLIP: its schedules, and which parameters decay.
+
+Schedules are functions of the step (from 0). They may be traced: a jax.Array gives float32 inside
+jax.jit, while a Python or NumPy number gives float64 on the host, for logs and plans.
+"""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxtbpr.core.errors import UserError
+
+NO_DECAY = {"bias", "scale", "ln", "bn"}
+
+
+def warmup_cosine(
+    *, learning_rate: float, start: float, end: float, warmup_steps: int, steps: int
+) -> optax.Schedule:
+    """Linear warm-up from `start` to `learning_rate`, then a cosine to `end`.
+
+    The warm-up has both ends in it, and the cosine starts anew from its top: step w - 1 and step
+    w = `warmup_steps` both have the full rate, and the last step is one short of `end`. (optax's
+    own warm-up cosine differs by a step.) From `steps` on the rate stays at `end`. Raises
+    UserError for a warm-up that is longer than the training. SynTBPR and TBPS-CLIP.
+    """
+    if not 0 <= warmup_steps <= steps or steps < 1:
+        raise UserError(
+            f"a schedule of steps={steps} cannot have warmup_steps={warmup_steps}; "
+            "the warm-up must end within the training."
+        )
+    decay_steps = max(steps - warmup_steps, 1)
+
+    def schedule(step):
+        xp = _namespace(step)
+        rise = start + (learning_rate - start) * (step / max(warmup_steps - 1, 1))
+        left = xp.clip((steps - step) / decay_steps, 0.0, 1.0)
+        # sin^2(pi x / 2) = (1 - cos(pi x)) / 2 without its cancellation near the end.
+        fall = end + (learning_rate - end) * xp.sin(0.5 * np.pi * left) ** 2
+        return xp.where(step < warmup_steps, rise, fall)[()]  # [()]: NumPy makes an array of it
+
+    return schedule
+
+
+def soft_label_ratio(ratio: float, steps_per_epoch: int) -> optax.Schedule:
+    """Share of soft labels in the targets: from 0 to `ratio` over the first epoch, then constant.
+
+    SynTBPR and TBPS-CLIP (`alpha` of the losses).
+    """
+
+    def schedule(step):
+        return ratio * _namespace(step).minimum(step / steps_per_epoch, 1.0)
+
+    return schedule
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    weight_decay: float = 0.02,
+    b1: float = 0.9,
+    b2: float = 0.98,
+    eps: float = 1e-8,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """AdamW with decoupled weight decay on the parameters that `decay_mask` names.
+
+    clip_norm: largest global norm of the gradients, None (the published choice) for no limit.
+    Defaults are SynTBPR's. Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101.
+    """
+    optimizer = optax.adamw(
+        learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
+    )
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def decay_mask(params: Any) -> Any:
+    """For a tree of parameters: a tree of bools, whether weight decay acts on each."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: decays(
+            jax.tree_util.keystr(path, simple=True, separator="/"), leaf.ndim
+        ),
+        params,
+    )
+
+
+def decays(name: str, axes: int) -> bool:
+    """Whether weight decay acts on the parameter `name`, which has `axes` axes.
+
+    Not on parameters of fewer than two axes (biases, norms, logit_scale, OpenAI's
+    class_embedding) nor on those named bias, scale (linen's norms), ln or bn, whatever their
+    shape, since a stack of layers lends a bias a second axis. Everything else decays: kernels,
+    projections, token and position embeddings, EVA's cls_token [1, 1, W]. Names count as whole
+    words ("ln_1", "q_bias"); the originals look for these letters anywhere in a name.
+    """
+    return axes >= 2 and NO_DECAY.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+
+
+def _namespace(step):
+    return jnp if isinstance(step, jax.Array) else np
