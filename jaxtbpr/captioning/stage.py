@@ -27,7 +27,7 @@ OPTIONS: Options = {
         "val": Option(1, "captions of a val image", low=1),
         "test": Option(1, "captions of a test image", low=1),
     },
-    "wrong": Option(0.03, "probability that a named attribute is wrong", low=0.0, high=1.0),
+    "wrong": Option(0.02, "probability that a named attribute is wrong", low=0.0, high=1.0),
     "missing": Option(0.05, "probability that a named attribute is left out", low=0.0, high=1.0),
     "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
     "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
