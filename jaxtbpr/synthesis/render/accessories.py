@@ -8,6 +8,7 @@ from jaxtbpr.synthesis.render.canvas import circle
 from jaxtbpr.synthesis.render.loft import loft
 from jaxtbpr.synthesis.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
 from jaxtbpr.synthesis.render.sketch import Layer, Sketch
+from jaxtbpr.synthesis.render.skeleton import Figure
 from jaxtbpr.synthesis.render.upper import trunk_of
 
 CANE_POSTURES = ("standing", "walking")
@@ -22,7 +23,7 @@ def reach(attributes: dict[str, str]) -> dict[str, np.ndarray]:
     if attributes["item"] == "umbrella":
         out[ITEM_SIDE] = np.array([2.0, 6.0 if raised else -15.0, 20.0])
     if attributes["item"] == "phone" and not raised:
-        out[ITEM_SIDE] = np.array([5.5, 21.0, 6.0])
+        out[ITEM_SIDE] = np.array([5.0, 4.0, 9.0])
     if attributes["bag"] == "suitcase" and attributes["posture"] in CANE_POSTURES:
         out[BAG_SIDE] = np.array([9.0, -49.0, -5.0])
     if attributes["bag"] == "handbag" and attributes["posture"] not in ("raising hands", "sitting"):
@@ -187,14 +188,14 @@ def _satchel(sketch: Sketch) -> None:
 
 
 def _suitcase_layers(sketch: Sketch) -> list[Layer]:
-    place = _case_place(sketch)
+    place = case_place(sketch.figure)
     return [(sketch.camera.depth(place) + 16, lambda: _suitcase(sketch, place))]
 
 
-def _case_place(sketch: Sketch) -> np.ndarray:
-    """Where the trolley stands on the ground: at the left, a little behind."""
-    size = sketch.figure.body.size
-    return np.array([(sketch.figure.body.shoulder + 20.0) * size, 0.0, -8.0 * size])
+def case_place(figure: Figure) -> np.ndarray:
+    """Returns where a suitcase stands on the ground: at the left, a little behind."""
+    size = figure.body.size
+    return np.array([(figure.body.shoulder + 20.0) * size, 0.0, -8.0 * size])
 
 
 def _suitcase(sketch: Sketch, place: np.ndarray) -> None:
@@ -218,7 +219,7 @@ def _suitcase(sketch: Sketch, place: np.ndarray) -> None:
     case.paint(canvas, colour, sketch.lit)
     with canvas.clip(case.silhouette):
         for q in (-0.55, 0.0, 0.55):
-            canvas.line(case.column(q, 0.0)[:14], sketch.cm(1.1), seam(colour), 0.8)
+            canvas.fill(case.column(q - 0.03, q + 0.03), seam(colour), 0.8)
         canvas.fill(case.band(0.0, 0.09), seam(colour), 0.7)
 
 

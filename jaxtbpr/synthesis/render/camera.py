@@ -55,6 +55,13 @@ class Camera:
         _, sy, _, _ = self._basis
         return -v[0] * sy + v[2] * self._basis[0]
 
+    def extent(self, radii: Vector) -> tuple[float, float]:
+        """Returns the half width and half height of an upright ellipsoid with these half axes."""
+        cy, sy, cp, sp = self._basis
+        a, b, c = radii
+        right = math.hypot(a * cy, c * sy)
+        return right, math.hypot(b * cp, a * sy * sp, c * cy * sp)
+
     def project(self, points: np.ndarray) -> np.ndarray:
         """Returns pixels [..., 2] of points [..., 3]."""
         cy, sy, cp, sp = self._basis

@@ -7,57 +7,54 @@ built from translucent shapes.
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import aggdraw
-import numpy as np
 from PIL import Image
 
 from jaxtbpr.synthesis.render.palette import RGB, shade
 
 Point = tuple[float, float]
-Shape = list[float]  # x0, y0, x1, y1, ... in pixels
-
-_ARC = [(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 16, endpoint=False)]
-_FINE_ARC = [(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 40, endpoint=False)]
+Shape = Sequence[float]  # a polygon x0, y0, x1, y1, ... in pixels; four numbers: the box of an ellipse
 
 
-def flat(points: Iterable[Point]) -> Shape:
-    """Returns [x0, y0, x1, y1, ...] of points [(x, y), ...]."""
-    return [number for point in points for number in point]
-
-
-def circle(centre: Point, rx: float, ry: float | None = None, angle: float = 0.0) -> Shape:
-    """Returns an ellipse as a polygon; angle in radians; radii in pixels."""
+def circle(centre: Point, rx: float, ry: float | None = None) -> Shape:
+    """Returns an upright ellipse; radii in pixels."""
     ry = rx if ry is None else ry
-    cos, sin, (x, y) = math.cos(angle), math.sin(angle), centre
-    arc = _FINE_ARC if max(abs(rx), abs(ry)) > 6 else _ARC
-    return [
-        number
-        for c, s in arc
-        for number in (x + rx * c * cos - ry * s * sin, y + rx * c * sin + ry * s * cos)
-    ]
+    return (centre[0] - rx, centre[1] - ry, centre[0] + rx, centre[1] + ry)
 
 
-def taper(a: Point, ra: float, b: Point, rb: float) -> Shape:
-    """Returns the quadrangle from a (half-width ra) to b (half-width rb)."""
-    dx, dy = b[0] - a[0], b[1] - a[1]
-    length = math.hypot(dx, dy) or 1.0
-    nx, ny = -dy / length, dx / length
-    return [
-        a[0] + nx * ra, a[1] + ny * ra, b[0] + nx * rb, b[1] + ny * rb,
-        b[0] - nx * rb, b[1] - ny * rb, a[0] - nx * ra, a[1] - ny * ra,
-    ]  # fmt: skip
+def arc(centre: Point, radius: float, start: float, stop: float) -> Shape:
+    """Returns the polyline of an arc; angles in degrees, 0 to the right, 90 up."""
+    out: list[float] = []
+    for k in range(9):
+        angle = math.radians(start + (stop - start) * k / 8)
+        out += (centre[0] + radius * math.cos(angle), centre[1] - radius * math.sin(angle))
+    return out
+
+
+def tube(points: Sequence[Point], radii: Sequence[float]) -> Shape:
+    """Returns the polygon of a bent band through `points` with half-widths `radii`."""
+    left: list[float] = []
+    right: list[float] = []
+    last = len(points) - 1
+    for i in range(last):
+        (x0, y0), (x1, y1) = points[i], points[i + 1]
+        length = math.hypot(x1 - x0, y1 - y0) or 1.0
+        nx, ny = (y0 - y1) / length, (x1 - x0) / length
+        a, b = radii[i], radii[i + 1]
+        left += (x0 + nx * a, y0 + ny * a, x1 + nx * b, y1 + ny * b)
+        # Kept as (y, x), since the list is reversed number by number.
+        right += (y0 - ny * a, x0 - nx * a, y1 - ny * b, x1 - nx * b)
+    return left + right[::-1]
 
 
 def chain(points: list[Point], radii: list[float], *, round_end: bool = True) -> list[Shape]:
     """Returns the shapes whose union is a bent limb through `points` with the given radii."""
-    shapes = [circle(points[0], radii[0])]
-    for i in range(len(points) - 1):
-        shapes.append(taper(points[i], radii[i], points[i + 1], radii[i + 1]))
-        if round_end or i + 2 < len(points):
-            shapes.append(circle(points[i + 1], radii[i + 1]))
-    return shapes
+    count = len(points) if round_end else len(points) - 1
+    joints = [circle(points[i], radii[i]) for i in range(count)]
+    return [tube(points, radii), *joints]
 
 
 class Canvas:
@@ -75,7 +72,10 @@ class Canvas:
 
     def fill(self, shape: Shape, colour: RGB, alpha: float = 1.0) -> None:
         """Fills one polygon."""
-        self._draw.polygon(shape, aggdraw.Brush(colour, round(255 * alpha)))
+        self._polygon(shape, aggdraw.Brush(colour, round(255 * alpha)))
+
+    def _polygon(self, shape: Shape, tool: Any) -> None:
+        (self._draw.ellipse if len(shape) == 4 else self._draw.polygon)(shape, tool)
 
     def line(self, shape: Shape, width: float, colour: RGB, alpha: float = 1.0) -> None:
         """Strokes one open polyline; `width` in pixels (thinner than 0.6 is drawn fainter)."""
@@ -90,10 +90,10 @@ class Canvas:
             ink = (24, 20, 30) if self.outline else shade(colour, 0.38)
             pen = aggdraw.Pen(ink, width, 255 if self.outline else 190)
             for shape in shapes:
-                self._draw.polygon(shape, pen)
+                self._polygon(shape, pen)
         brush = aggdraw.Brush(colour)
         for shape in shapes:
-            self._draw.polygon(shape, brush)
+            self._polygon(shape, brush)
 
     @contextlib.contextmanager
     def clip(self, shapes: list[Shape]) -> Iterator[None]:
@@ -102,7 +102,7 @@ class Canvas:
         yield
         mask = aggdraw.Draw("L", self.size, 0)
         for shape in shapes:
-            mask.polygon(shape, aggdraw.Brush(255))
+            (mask.ellipse if len(shape) == 4 else mask.polygon)(shape, aggdraw.Brush(255))
         mask = Image.frombytes("L", self.size, mask.tobytes())
         before.paste(self.image(), mask=mask)
         self._draw.frombytes(before.tobytes())

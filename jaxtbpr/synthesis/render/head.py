@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import Shape, chain, circle
+from jaxtbpr.synthesis.render.canvas import Shape, arc, chain, circle
 from jaxtbpr.synthesis.render.palette import HAIR, INK, RGB, WHITE, light, mix, shade
 from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 
@@ -125,12 +125,12 @@ def _hair_shell(head: Head) -> None:
     canvas.part(shells, colour)
     lit = head.sketch.lit
     x, y = head.at(0, 9.0, -1)
-    arc = circle((x + lit * head.cm(3.6), y - head.cm(0.2)), head.cm(4.0), head.cm(1.5), lit * 0.5)
-    canvas.fill(arc, light(colour, 0.5), 0.4)
+    shine = circle((x + lit * head.cm(3.0), y), head.cm(3.6), head.cm(1.3))
+    canvas.fill(shine, light(colour, 0.5), 0.4)
     if style == "curly":
         for cx, cy, cz in _CURLS[::2]:
             centre = head.at(cx * 0.9, cy * 0.9, cz * 0.9)
-            canvas.line(circle(centre, head.cm(2.1))[4:24], head.cm(0.9), light(colour, 0.3), 0.5)
+            canvas.line(arc(centre, head.cm(2.1), 30, 200), head.cm(0.9), light(colour, 0.3), 0.5)
 
 
 _CURLS = [
@@ -210,12 +210,11 @@ def _curtain(head: Head) -> None:
     top, end = head.point(0, 2, -3), f["neck"] - 25 * f.lean + np.array([0, 0, -11.0])
     middle = 0.5 * (top + end) + np.array([0, 2.0, -1.5])
     scale = f.body.head
-    shapes = sketch.limb([top, middle, end], [9.4 * scale, 9.8 * scale, 7.0], head.hair)
+    sketch.limb([top, middle, end], [9.4 * scale, 9.8 * scale, 7.0], head.hair)
     for x in (-4.5, 0.5, 4.5):
         offset = np.array([x, 0, -6.0])
         strand = [*sketch.px(top + offset), *sketch.px(middle + offset), *sketch.px(end + offset)]
         sketch.canvas.line(strand, head.cm(0.7), shade(head.hair, 0.35), 0.5)
-    del shapes
 
 
 def _locks(head: Head) -> None:
@@ -244,8 +243,8 @@ def _bun(head: Head) -> None:
     ball = circle(head.at(0, 13.4, -4.5), head.cm(5.4))
     head.sketch.canvas.part([ball], head.hair)
     x, y = head.at(0, 13.6, -4.5)
-    ring = circle((x, y), head.cm(3.0))
-    head.sketch.canvas.line(ring[2:26], head.cm(0.8), light(head.hair, 0.35), 0.7)
+    ring = arc((x, y), head.cm(3.0), 20, 250)
+    head.sketch.canvas.line(ring, head.cm(0.8), light(head.hair, 0.35), 0.7)
 
 
 def _face(head: Head, facing: float) -> None:

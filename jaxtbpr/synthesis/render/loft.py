@@ -8,12 +8,12 @@ front and 90 at the person's left. v runs from 0 (first ring) to 1 (last).
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxtbpr.synthesis.render.camera import Camera
-from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape
+from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, circle
 from jaxtbpr.synthesis.render.palette import RGB, shade
 
 ROWS = 13  # rings after smoothing
@@ -32,7 +32,11 @@ class Loft:
 
     @functools.cached_property
     def _rows(self) -> list[tuple[float, ...]]:
-        return np.concatenate([self.centre, self.edge, self.front], 1).tolist()
+        return self._table.reshape(ROWS, 6).tolist()
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        return np.stack([self.centre, self.edge, self.front], 1)
 
     def surface(self, q: float, v: float) -> Point:
         """Returns the pixel of a point of the visible surface."""
@@ -64,15 +68,25 @@ class Loft:
 
     def band(self, v0: float, v1: float, q0: float = -1.0, q1: float = 1.0) -> Shape:
         """Returns the part of the visible surface between two heights and two edges."""
-        qs = [q0 + (q1 - q0) * i / 8 for i in range(9)]
-        upper = [n for q in qs for n in self.surface(q, v0)]
-        return upper + [n for q in reversed(qs) for n in self.surface(q, v1)]
+        q = _STEPS * (0.5 * (q1 - q0)) + 0.5 * (q0 + q1)
+        s = np.sqrt(np.maximum(1 - q * q, 0.0))
+        upper, lower = (row[0] + q * row[1] + s * row[2] for row in map(self._row, (v0, v1)))
+        return np.concatenate([upper, lower[::-1]]).ravel().tolist()
 
-    def column(self, q: float, width: float, v0: float = 0.0, v1: float = 1.0) -> Shape:
-        """Returns an upright stripe round q of the given half-width (in q)."""
-        vs = [v0 + (v1 - v0) * i / 6 for i in range(7)]
-        left = [n for v in vs for n in self.surface(max(q - width, -1.0), v)]
-        return left + [n for v in reversed(vs) for n in self.surface(min(q + width, 1.0), v)]
+    def _row(self, v: float) -> np.ndarray:
+        """Returns (centre, edge, front) of the ring at v, [3, 2]."""
+        t = min(max(v, 0.0), 1.0) * (ROWS - 1)
+        i = min(int(t), ROWS - 2)
+        return self._table[i] * (1 - t + i) + self._table[i + 1] * (t - i)
+
+    def column(self, q0: float, q1: float) -> Shape:
+        """Returns the upright stripe of the visible surface from q0 to q1."""
+        sides = (
+            self.centre + self.edge * q + self.front * math.sqrt(max(0.0, 1 - q * q))
+            for q in (max(q0, -1.0), min(q1, 1.0))
+        )
+        left, right = sides
+        return np.concatenate([left, right[::-1]]).ravel().tolist()
 
     def seam(self, angle: float, v0: float = 0.0, v1: float = 1.0) -> Shape | None:
         """Returns the polyline down the body at `angle`, None on the far side."""
@@ -98,7 +112,7 @@ class Loft:
         side = -lit
         for start, alpha in ((0.30, 0.16), (0.55, 0.20), (0.78, 0.24)):
             q0, q1 = sorted((side * start, side))
-            canvas.fill(self.column((q0 + q1) / 2, (q1 - q0) / 2), shade(colour, 0.55), alpha)
+            canvas.fill(self.column(q0, q1), shade(colour, 0.55), alpha)
 
 
 def loft(
@@ -112,76 +126,61 @@ def loft(
     centres: K points of person space; widths, depths: half axes of each ring, to the side and
     across (to the front where the tube is upright), in centimetres.
     """
-    v = np.linspace(0, 1, ROWS)
-    knots = np.linspace(0, 1, len(centres))
-    rows = np.column_stack([np.asarray(centres), widths, depths])
-    rows = _smooth(rows, knots, v)
+    rings = np.column_stack([np.asarray(centres), widths, depths])
+    rows = _spline(len(rings)) @ rings
     path = rows[:, :3]
-    across = _across(path)
-    centre = camera.project(path)
-    side = camera.project(path + rows[:, 3:4] * np.array([1.0, 0.0, 0.0])) - centre
-    front = camera.project(path + rows[:, 4:5] * across) - centre
-    middle = ROWS // 2
-    facing = _facing(camera, across[middle])
-    return _seen(camera, centre, side, front, across, facing)
-
-
-def _smooth(rows: np.ndarray, knots: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Catmull-Rom spline through `rows` [K, 5] at the positions v [ROWS]."""
-    if len(rows) < 3:
-        return np.stack([np.interp(v, knots, column) for column in rows.T], 1)
-    tangents = np.gradient(rows, axis=0)
-    i = np.minimum((v * (len(rows) - 1)).astype(int), len(rows) - 2)
-    t = (v * (len(rows) - 1) - i)[:, None]
-    h = 2 * t**3 - 3 * t**2
-    return (
-        (1 + h) * rows[i]
-        - h * rows[i + 1]
-        + (t**3 - 2 * t**2 + t) * tangents[i]
-        + (t**3 - t**2) * tangents[i + 1]
-    )
-
-
-def _across(path: np.ndarray) -> np.ndarray:
-    """Unit vectors [ROWS, 3] at right angles to the tube and to the person's side."""
-    tangent = np.gradient(path, axis=0)
-    y, z = tangent[:, 1], tangent[:, 2]
+    y, z = (_SLOPE @ path[:, 1:]).T
     length = np.sqrt(y * y + z * z) + 1e-9
-    # For a tube that runs down (y < 0) this is the front.
-    return np.stack([np.zeros_like(y), z / length, -y / length], 1)
+    across = np.stack([np.zeros(ROWS), z / length, -y / length], 1)
+    side = path + rows[:, 3:4] * (1.0, 0.0, 0.0)
+    front = path + rows[:, 4:5] * across
+    centre, side, front = camera.project(np.stack([path, side, front]))
+    middle = across[ROWS // 2]
+    facing = math.atan2(camera.direction((1.0, 0.0, 0.0))[2], camera.direction(middle)[2])
+    return _seen(camera.scale, centre, side - centre, front - centre, facing)
 
 
-def _facing(camera: Camera, across: np.ndarray) -> float:
-    side = camera.direction((1.0, 0.0, 0.0))[2]
-    front = camera.direction(across)[2]
-    return math.degrees(math.atan2(side, front))
-
-
-def _seen(camera, centre, side, front, across, facing) -> Loft:
-    """Turns ring axes into (edge, front) pairs as the viewer sees them."""
-    tangent = np.gradient(centre, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
+def _seen(
+    scale: float, centre: np.ndarray, side: np.ndarray, front: np.ndarray, facing: float
+) -> Loft:
+    """Turns ring axes in pixels [ROWS, 2] into (edge, front) pairs as the viewer sees them."""
+    dx, dy = (_SLOPE @ centre).T
     # Seen along the tube there is no edge across it: fall back to left and right.
-    weak = (np.abs(tangent).sum(1) < 0.35 * camera.scale)[:, None]
-    normal = np.where(weak, [1.0, 0.0], normal)
-    normal *= np.where(normal[:, :1] < 0, -1.0, 1.0)
-    s, f = (side * normal).sum(1, keepdims=True), (front * normal).sum(1, keepdims=True)
+    weak = np.abs(dx) + np.abs(dy) < 0.35 * scale
+    nx, ny = np.where(weak, 1.0, -dy), np.where(weak, 0.0, dx)
+    sign = np.where(nx < 0, -1.0, 1.0)
+    s = (side[:, 0] * nx + side[:, 1] * ny) * sign
+    f = (front[:, 0] * nx + front[:, 1] * ny) * sign
     length = np.sqrt(s * s + f * f) + 1e-9
-    edge = (side * s + front * f) / length
-    arc = (front * s - side * f) / length
-    ends = tuple(_ring(centre[i], edge[i], arc[i]) for i in (0, -1))
-    # The near half of each ring: the side whose angle is `facing`.
-    a = math.radians(facing)
-    near = side * math.sin(a) + front * math.cos(a)
-    sign = np.sign((near * arc).sum(1, keepdims=True))
-    sign = np.where(sign == 0, 1.0, sign)
-    return Loft(centre, edge, arc * sign, facing, ends)
+    s, f = (s / length)[:, None], (f / length)[:, None]
+    edge, bulge = side * s + front * f, front * s - side * f
+    # The half of each ring that is turned to the viewer, at the angle `facing` of the body.
+    near = side * math.sin(facing) + front * math.cos(facing)
+    bulge = np.where((near * bulge).sum(1, keepdims=True) < 0, -bulge, bulge)
+    ends = tuple(_ring(centre[i], edge[i], bulge[i]) for i in (0, -1))
+    return Loft(centre, edge, bulge, math.degrees(facing), ends)
 
 
-def _ring(centre: np.ndarray, edge: np.ndarray, arc: np.ndarray) -> Shape:
-    return (centre + _COS * edge + _SIN * arc).ravel().tolist()
+def _ring(centre: np.ndarray, edge: np.ndarray, bulge: np.ndarray) -> Shape:
+    if abs(edge[1]) < 0.12 * abs(edge[0]):  # upright, or as good as upright
+        return circle(centre.tolist(), abs(float(edge[0])), abs(float(bulge[1])))
+    return (centre + _COS * edge + _SIN * bulge).ravel().tolist()
 
 
+@functools.cache
+def _spline(knots: int) -> np.ndarray:
+    """The matrix [ROWS, knots] of the Catmull-Rom spline through evenly spaced knots."""
+    t = np.linspace(0, 1, ROWS) * (knots - 1)
+    i = np.minimum(t.astype(int), knots - 2)
+    t = (t - i)[:, None]
+    identity = np.eye(knots)
+    slope = np.gradient(identity, axis=0)
+    h = 3 * t**2 - 2 * t**3
+    ends = (1 - h) * identity[i] + h * identity[i + 1]
+    return ends + (t**3 - 2 * t**2 + t) * slope[i] + (t**3 - t**2) * slope[i + 1]
+
+
+_SLOPE = np.gradient(np.eye(ROWS), axis=0)
+_STEPS = np.linspace(-1, 1, 9)[:, None]
 _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)[:, None]
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
-Profile = Callable[[float], float]

@@ -29,7 +29,8 @@ def layers(sketch: Sketch) -> list[Layer]:
         out.append((6.0, lambda: _seat(sketch)))
     if lower in SKIRTS:
         lap = sketch.depth("knee_r", "knee_l") / 2
-        out.append((max(9.0, lap + 4.0), lambda: _skirt(sketch)))
+        legs = max(depth for depth, _ in out)
+        out.append((max(9.0, lap + 4.0, legs + 1.0), lambda: _skirt(sketch)))
     return out
 
 
@@ -87,8 +88,6 @@ def _denim(sketch: Sketch, points, widths, colour: RGB) -> None:
 def _sheen(sketch: Sketch, points, widths, colour: RGB) -> None:
     """The shine of tight cloth and a stripe of light down the side."""
     hip, knee, hem = points
-    shift = np.array([sketch.lit * 0.3 * widths[1], 0, 0])
-    del shift
     for a, b, w in ((hip, knee, 1.8), (knee, hem, 1.2)):
         line = [*sketch.px(a + 0.2 * (b - a)), *sketch.px(a + 0.85 * (b - a))]
         sketch.canvas.line(line, sketch.cm(w), light(colour, 0.55), 0.7)

@@ -66,7 +66,7 @@ def _checks(canvas: Canvas, loft: Loft, ink: RGB, rows: int) -> None:
     for angle in range(-75, 76, 30):
         q = math.sin(math.radians(angle))
         width = 0.085 * math.cos(math.radians(angle)) + 0.015
-        canvas.fill(loft.column(q, width), ink, 0.55)
+        canvas.fill(loft.column(q - width, q + width), ink, 0.55)
 
 
 def _dots(canvas: Canvas, loft: Loft, ink: RGB, rows: int) -> None:

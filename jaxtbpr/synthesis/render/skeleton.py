@@ -143,7 +143,7 @@ def _arms(joints: dict[str, Vec], body: Body, d: np.ndarray, reach: dict[str, Ve
     hanging = set()
     for side, sign, row in (("r", -1.0, 0), ("l", 1.0, 2)):
         flip = np.array([sign, 1.0, 1.0])
-        shoulder = joints["neck"] + np.array([sign * body.shoulder, -7.0, -1.0])
+        shoulder = joints["neck"] + np.array([sign * 0.93 * body.shoulder, -9.0, -1.0])
         if side in reach:
             hand = shoulder + reach[side]
             elbow, hand = _bend(shoulder, hand, np.array([sign * 0.8, -0.7, -0.5]))

@@ -1,12 +1,13 @@
 """What every drawing function of a person is given: the figure, the camera and the canvas."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxtbpr.synthesis.render.camera import Camera
-from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, chain, circle
+from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, chain, circle, tube
 from jaxtbpr.synthesis.render.loft import Loft, loft
 from jaxtbpr.synthesis.render.palette import GARMENT, RGB, SKIN, shade
 from jaxtbpr.synthesis.render.skeleton import Figure
@@ -66,23 +67,14 @@ class Sketch:
         widths = [self.cm(r) for r in radii]
         shapes = chain(flat, widths, round_end=round_end)
         self.canvas.part(shapes, colour)
-        dark = shade(colour, 0.5)
-        shift = [(x - self.lit * 0.52 * w, y) for (x, y), w in zip(flat, widths, strict=True)]
-        thin = [0.44 * w for w in widths]
-        for shape in chain(shift, thin, round_end=round_end):
-            self.canvas.fill(shape, dark, 0.2)
+        shift = [(x - self.lit * 0.5 * w, y) for (x, y), w in zip(flat, widths, strict=True)]
+        self.canvas.fill(tube(shift, [0.46 * w for w in widths]), shade(colour, 0.5), 0.22)
         return shapes
 
     def blob(self, centre: np.ndarray, radii: Sequence[float]) -> Shape:
         """Returns the outline of an ellipsoid with half axes (side, up, front) in centimetres."""
-        right = self._extent(radii, 0)
-        down = self._extent(radii, 1)
+        right, down = self.camera.extent(radii)
         return circle(self.px(centre), self.cm(right), self.cm(down))
-
-    def _extent(self, radii: Sequence[float], axis: int) -> float:
-        units = np.eye(3)
-        seen = [self.camera.direction(units[i])[axis] * radii[i] for i in range(3)]
-        return float(np.sqrt(sum(s * s for s in seen)))
 
     def trunk(self, start: float, end: float, ease: float, flare: float = 0.0) -> Loft:
         """Returns the tube of the trunk between two distances below the neck [cm].
@@ -112,18 +104,16 @@ class Sketch:
         """Centres [K, 3] at distances s below the neck, and the half spread of the legs [K, 2]."""
         f, size = self.figure, self.figure.body.size
         hip = 0.5 * (f["hip_r"] + f["hip_l"])
-        centres, spread = [], []
-        for distance in s:
-            if distance <= 54:
-                centres.append(f["neck"] + (hip - f["neck"]) * (distance / 54))
-                spread.append((0.0, 0.0))
-                continue
-            right, left = (self._along_leg(side, distance - 54) for side in "rl")
-            centres.append(0.5 * (right + left))
-            gap = np.abs(left - right) / (2 * size)
-            radius = (8.4 - 3.0 * min((distance - 54) / 42, 1.0)) * f.body.limb
-            spread.append((gap[0] + radius, float(np.hypot(gap[1], gap[2])) * 0.9 + radius))
-        return np.array(centres), np.array(spread)
+        centres = f["neck"] + (hip - f["neck"]) * (s / 54)[:, None]
+        spread = np.zeros((len(s), 2))
+        for i, distance in enumerate(s.tolist()):
+            if distance > 54:
+                right, left = (self._along_leg(side, distance - 54) for side in "rl")
+                centres[i] = 0.5 * (right + left)
+                gap = np.abs(left - right) / (2 * size)
+                radius = (8.4 - 3.0 * min((distance - 54) / 42, 1.0)) * f.body.limb
+                spread[i] = gap[0] + radius, math.hypot(gap[1], gap[2]) * 0.9 + radius
+        return centres, spread
 
     def _along_leg(self, side: str, distance: float) -> np.ndarray:
         if distance <= 42:

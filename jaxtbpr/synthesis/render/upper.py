@@ -52,7 +52,8 @@ def _trunk_depth(sketch: Sketch) -> float:
     """Long garments lie over the lap of one who sits; others under it."""
     long = sketch.attributes["upper"] in ("coat", "dress")
     lap = sketch.depth("knee_r", "knee_l") / 2
-    return 15.0 if not long else max(15.0, lap + 6.0)
+    legs = max(sketch.depth(f"knee_{side}", f"ankle_{side}") for side, _ in SIDES)
+    return 15.0 if not long else max(15.0, lap + 6.0, legs + 2.0)
 
 
 def trunk_of(sketch: Sketch) -> tuple[Loft, Cut]:
@@ -110,7 +111,7 @@ class Details:
         self.pocket(26, 16, 9.0, 9.0)
 
     def sweater(self) -> None:
-        self.ring(0.0, 5.0)
+        self.ring(5.0)
         self.hem(5.5, ribs=True)
 
     def hoodie(self) -> None:
@@ -183,11 +184,10 @@ class Details:
         shape = circle((x, y), self.sketch.cm(width), self.sketch.cm(drop))
         self.sketch.canvas.part([shape], self.sketch.skin)
 
-    def ring(self, start: float, end: float) -> None:
+    def ring(self, end: float) -> None:
         """A thick knitted collar."""
         band = self.loft.band(0.0, self.v(end))
         self.sketch.canvas.fill(band, shade(self.colour, 0.3))
-        del start
 
     def hem(self, height: float, *, ribs: bool = False) -> None:
         v0 = self.v(self.cut.length - height)
@@ -307,14 +307,14 @@ def _arm(sketch: Sketch, side: str) -> None:
     limb = f.body.limb
     _hand(sketch, side)
     if attributes["sleeves"] != "long":
-        sketch.limb([shoulder, elbow, hand], [5.2 * limb, 4.2 * limb, 3.1 * limb], sketch.skin)
+        sketch.limb([shoulder, elbow, hand], [4.6 * limb, 3.9 * limb, 3.0 * limb], sketch.skin)
     if attributes["sleeves"] == "none":
         return
     ease = CUTS[attributes["upper"]].ease
-    points, radii = [shoulder, elbow, hand], [5.4, 4.6, 3.7]
+    points, radii = [shoulder, elbow, hand], [4.8, 4.5, 3.7]
     if attributes["sleeves"] == "short":
-        points, radii = [shoulder, shoulder + 0.68 * (elbow - shoulder)], [5.6, 5.8]
-    widths = [r * limb + ease * 0.55 for r in radii]
+        points, radii = [shoulder, shoulder + 0.68 * (elbow - shoulder)], [4.9, 5.4]
+    widths = [r * limb + ease * 0.4 for r in radii]
     _sleeve(sketch, points, widths)
 
 
@@ -343,10 +343,9 @@ def _hand(sketch: Sketch, side: str) -> None:
     palm, tip = wrist + 3.5 * along, wrist + 7.5 * along
     sketch.limb([wrist, palm, tip], [2.9 * limb, 3.9 * limb, 2.8 * limb], sketch.skin)
     if sketch.attributes["posture"] == "thumb up" and side == thumb_side(sketch):
-        fist = sketch.limb([palm, palm + np.array([0.2, 0, 0])], [4.8, 4.8], sketch.skin)
+        sketch.limb([palm, palm + np.array([0.2, 0, 0])], [4.8, 4.8], sketch.skin)
         thumb = palm + np.array([0, 12.0, 0.0])
         sketch.limb([palm + np.array([0, 2.5, 0]), thumb], [2.4, 2.1], sketch.skin)
-        del fist
 
 
 def thumb_side(sketch: Sketch) -> str:
