@@ -37,8 +37,9 @@ def top_k(
     similarity = feature_similarity(queries, gallery)
     indices = np.empty((len(queries), k), np.int32)
     scores = np.empty((len(queries), k), np.float32)
-    for rows in _chunks(np.arange(len(queries)), len(gallery), chunk_bytes):
-        best = _top_k(similarity(rows), k=k)
+    order = np.arange(len(queries))
+    for rows, chunk in _chunks(similarity, order, len(gallery), chunk_bytes):
+        best = _top_k(chunk, k=k)
         scores[rows], indices[rows] = (np.asarray(x)[: len(rows)] for x in best)
     return indices, scores
 
@@ -51,10 +52,10 @@ def _top_k(similarity, *, k):
 
 # --- similarities ------------------------------------------------------------------------------
 
-Similarity = Callable[[np.ndarray], jax.Array]
-"""similarity(rows): float32 [R, G'] on the device for query indices `rows`, where R and G' are
-their number and the gallery's size rounded up to BLOCK_ROWS and TILE. Padded columns are -inf,
-which outranks nothing; padded rows are never read."""
+Similarity = Callable[[np.ndarray, int], jax.Array]
+"""similarity(rows, height): float32 [height, G'] on the device for up to `height` query indices
+`rows`; G' is the gallery's size rounded up to TILE. Padded columns are -inf, which outranks
+nothing; padded rows are never read."""
 
 
 def feature_similarity(queries: np.ndarray, gallery: np.ndarray) -> Similarity:
@@ -62,8 +63,8 @@ def feature_similarity(queries: np.ndarray, gallery: np.ndarray) -> Similarity:
     size = len(gallery)
     padded = jnp.asarray(_pad_rows(gallery, TILE), jnp.float32)
 
-    def similarity(rows):
-        chunk = _pad_rows(queries[rows].astype(np.float32), BLOCK_ROWS)
+    def similarity(rows, height):
+        chunk = _pad_rows(queries[rows].astype(np.float32), height)
         return _inner_products(chunk, padded, gallery_size=size)
 
     return similarity
@@ -74,8 +75,8 @@ def matrix_similarity(matrix: np.ndarray) -> Similarity:
     size = matrix.shape[1]
     columns = _round_up(size, TILE)
 
-    def similarity(rows):
-        chunk = np.full((_round_up(len(rows), BLOCK_ROWS), columns), -np.inf, np.float32)
+    def similarity(rows, height):
+        chunk = np.full((height, columns), -np.inf, np.float32)
         chunk[: len(rows), :size] = matrix[rows]
         return jnp.asarray(chunk)
 
@@ -89,11 +90,17 @@ def _inner_products(queries, gallery, *, gallery_size):
     return products.at[:, gallery_size:].set(-jnp.inf)
 
 
-def _chunks(order: np.ndarray, gallery: int, chunk_bytes: int) -> Iterator[np.ndarray]:
-    """Cuts query indices into chunks whose similarities to the gallery take `chunk_bytes`."""
-    rows = chunk_bytes // (4 * _round_up(gallery, TILE)) // BLOCK_ROWS * BLOCK_ROWS
-    rows = max(rows, BLOCK_ROWS)
-    return (order[start : start + rows] for start in range(0, len(order), rows))
+def _chunks(
+    similarity: Similarity, order: np.ndarray, gallery: int, chunk_bytes: int
+) -> Iterator[tuple[np.ndarray, jax.Array]]:
+    """Yields query indices, cut from `order`, and their similarities, at most `chunk_bytes` (or
+    BLOCK_ROWS rows) of them. All chunks have one shape: the queries are spread evenly."""
+    most = chunk_bytes // (4 * _round_up(gallery, TILE)) // BLOCK_ROWS * BLOCK_ROWS
+    chunks = -(-len(order) // max(most, BLOCK_ROWS))
+    height = _round_up(-(-len(order) // chunks), BLOCK_ROWS)
+    for start in range(0, len(order), height):
+        rows = order[start : start + height]
+        yield rows, similarity(rows, height)
 
 
 # --- ranks of the positives --------------------------------------------------------------------
@@ -163,8 +170,7 @@ def _all_counts(similarity, positives, gallery, ties, chunk_bytes) -> np.ndarray
     # Queries with alike numbers of positives share a block, so that little of it is padding.
     matched = np.flatnonzero(positives.number)
     order = matched[np.argsort(-positives.number[matched], kind="stable")]
-    for rows in _chunks(order, gallery, chunk_bytes):
-        chunk = similarity(rows)
+    for rows, chunk in _chunks(similarity, order, gallery, chunk_bytes):
         calls = []
         for start in range(0, len(rows), BLOCK_ROWS):
             block = _block(chunk, start)
