@@ -8,7 +8,7 @@ from jaxtbpr.synthesis.render.canvas import circle
 from jaxtbpr.synthesis.render.loft import loft
 from jaxtbpr.synthesis.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
 from jaxtbpr.synthesis.render.sketch import Layer, Sketch
-from jaxtbpr.synthesis.render.skeleton import Figure
+from jaxtbpr.synthesis.render.skeleton import Figure, free_hand
 from jaxtbpr.synthesis.render.upper import trunk_of
 
 CANE_POSTURES = ("standing", "walking")
@@ -26,7 +26,9 @@ def reach(attributes: dict[str, str]) -> dict[str, np.ndarray]:
         out[ITEM_SIDE] = np.array([5.0, 4.0, 9.0])
     if attributes["bag"] == "suitcase" and attributes["posture"] in CANE_POSTURES:
         out[BAG_SIDE] = np.array([9.0, -49.0, -5.0])
-    if attributes["bag"] == "handbag" and attributes["posture"] not in ("raising hands", "sitting"):
+    gesture = attributes["posture"] == "thumb up" and free_hand(attributes) == BAG_SIDE
+    busy = gesture or attributes["posture"] in ("raising hands", "sitting")
+    if attributes["bag"] == "handbag" and not busy:
         out[BAG_SIDE] = np.array([4.5, -37.0, 16.0])
     if cane_side(attributes):
         sign = -1 if cane_side(attributes) == "r" else 1

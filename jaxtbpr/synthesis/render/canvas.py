@@ -83,6 +83,10 @@ class Canvas:
             alpha, width = alpha * width / 0.6, 0.6
         self._draw.line(shape, aggdraw.Pen(colour, width, round(255 * alpha)))
 
+    def ring(self, shape: Shape, width: float, colour: RGB, alpha: float = 1.0) -> None:
+        """Strokes a closed shape."""
+        self._polygon(shape, aggdraw.Pen(colour, max(width, 0.6), round(255 * alpha)))
+
     def part(self, shapes: list[Shape], colour: RGB) -> None:
         """Fills the union of `shapes` with a rim round the whole."""
         if self.outline or self.rim:

@@ -69,8 +69,8 @@ def layers(sketch: Sketch) -> list[Layer]:
 
 def _neck(sketch: Sketch) -> None:
     f = sketch.figure
-    base = f["neck"] - 3.0 * f.lean
-    r = 5.0 * f.body.limb * (0.92 if sketch.attributes["sex"] == "female" else 1.06)
+    base = f["neck"] - 1.0 * f.lean
+    r = 4.6 * f.body.limb * (0.92 if sketch.attributes["sex"] == "female" else 1.06)
     top = f["head"] - np.array([0, 7.0, 1.0])
     sketch.limb([base, top], [r * 1.1, r], sketch.skin)
     line = [sketch.px(base), sketch.px(f["head"] - np.array([0, 9.0, -2.0]))]

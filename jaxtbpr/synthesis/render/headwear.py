@@ -28,7 +28,6 @@ def layers(sketch: Sketch) -> list[Layer]:
 def _dome(head: Head, base: float, top: float, puff: float) -> Loft:
     """A round crown from the height `top` down to `base`, both in the head's centimetres."""
     t = np.array([0.04, 0.25, 0.5, 0.75, 1.0])
-    heights = top + (base - top) * (1 - np.sqrt(1 - t**2))[::1]
     heights = top - (top - base) * t
     widths = np.sqrt(np.clip(1 - (1 - t) ** 2.2, 0.02, 1)) * (9.5 + puff)
     scale = head.sketch.figure.body.head * head.sketch.figure.body.size
@@ -46,8 +45,8 @@ def _disc(head: Head, height: float, radii: tuple[float, float], z: float, start
 
 def _cap(head: Head, colour: RGB) -> None:
     canvas = head.sketch.canvas
-    dome = _dome(head, 4.2, 14.4, 0.6)
-    peak = _disc(head, 4.0, (8.6, 19.0), -1.5, -88, 88)
+    dome = _dome(head, 5.0, 14.8, 0.6)
+    peak = _disc(head, 5.0, (8.8, 18.0), -1.5, -88, 88)
     ahead = head.faces(0, 1)
     if ahead < -0.2:
         canvas.part([peak], shade(colour, 0.25))
@@ -62,12 +61,12 @@ def _cap(head: Head, colour: RGB) -> None:
     canvas.fill(circle(dome.surface(0, 0.0), head.cm(1.1)), seam(colour))
     if ahead >= -0.2:
         canvas.part([peak], shade(colour, 0.22))
-        canvas.line(_disc(head, 4.0, (8.2, 18.2), -1.5, -60, 60), head.cm(0.7), seam(colour), 0.8)
+        canvas.line(_disc(head, 5.0, (8.4, 17.2), -1.5, -60, 60), head.cm(0.7), seam(colour), 0.8)
 
 
 def _beanie(head: Head, colour: RGB) -> None:
     canvas = head.sketch.canvas
-    dome = _dome(head, 2.8, 17.5, 1.0)
+    dome = _dome(head, 4.8, 18.0, 1.0)
     dome.paint(canvas, colour, head.sketch.lit)
     for q in (-0.75, -0.4, 0.0, 0.4, 0.75):
         line = [n for v in (0.15, 0.45, 0.7) for n in dome.surface(q * (0.4 + 0.6 * v), v)]
@@ -139,4 +138,4 @@ def _lens(head: Head, side: int, dark: bool, frame: RGB) -> None:
         return
     lens = circle(centre, head.cm(3.2 * squash), head.cm(2.9))
     canvas.fill(lens, (214, 236, 250), 0.45)
-    canvas.line(lens + lens[:4], head.cm(0.85), frame)
+    canvas.ring(lens, head.cm(0.9), frame)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import circle
+from jaxtbpr.synthesis.render.canvas import circle, tube
 from jaxtbpr.synthesis.render.palette import RGB, STEEL, WHITE, light, luminance, mix, seam, shade
 from jaxtbpr.synthesis.render.sketch import SIDES, Layer, Sketch
 
@@ -73,10 +73,11 @@ def _crease(sketch: Sketch, points, widths, colour: RGB) -> None:
 def _denim(sketch: Sketch, points, widths, colour: RGB) -> None:
     """Faded thighs, a yellow seam down the side, a light turned-up cuff."""
     hip, knee, hem = points
-    fade = [sketch.px(hip + 0.25 * (knee - hip)), sketch.px(hip + 0.9 * (knee - hip))]
-    sketch.canvas.line([*fade[0], *fade[1]], sketch.cm(6.5), light(colour, 0.4), 0.6)
-    calf = [*sketch.px(knee + 0.2 * (hem - knee)), *sketch.px(knee + 0.7 * (hem - knee))]
-    sketch.canvas.line(calf, sketch.cm(4.0), light(colour, 0.4), 0.45)
+    for a, b, thick in ((hip, knee, 4.4), (knee, hem, 2.8)):
+        spindle = [sketch.px(a + share * (b - a)) for share in (0.1, 0.35, 0.65, 0.95)]
+        for grow in (1.0, 0.6):
+            radii = [sketch.cm(thick * grow * r) for r in (0.1, 1.0, 0.9, 0.1)]
+            sketch.canvas.fill(tube(spindle, radii), light(colour, 0.42), 0.34)
     out = np.array([np.sign(hip[0]) * widths[1] * 0.75, 0, 0])
     stitch = [n for p in points for n in sketch.px(p + out)]
     sketch.canvas.line(stitch, sketch.cm(0.7), (226, 170, 70), 0.9)
@@ -117,18 +118,18 @@ def _skirt(sketch: Sketch) -> None:
     """A pleated skirt to the knee, or a tiered one to the ankle."""
     length, flare = SKIRTS[sketch.attributes["lower"]]
     canvas, colour = sketch.canvas, sketch.colour("lower")
-    tube = sketch.trunk(38, length, 1.2, flare)
-    canvas.part(tube.silhouette, colour)
-    with canvas.clip(tube.silhouette):
-        tube.shadow(canvas, colour, sketch.lit)
+    cloth = sketch.trunk(38, length, 1.2, flare)
+    canvas.part(cloth.silhouette, colour)
+    with canvas.clip(cloth.silhouette):
+        cloth.shadow(canvas, colour, sketch.lit)
         for q in (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8):
-            pleat = [n for v in (0.12, 0.5, 1.0) for n in tube.surface(q, v)]
+            pleat = [n for v in (0.12, 0.5, 1.0) for n in cloth.surface(q, v)]
             canvas.line(pleat, sketch.cm(1.0), seam(colour), 0.7)
-        canvas.fill(tube.band(0.0, 0.05), shade(colour, 0.4))
+        canvas.fill(cloth.band(0.0, 0.05), shade(colour, 0.4))
         if sketch.attributes["lower"] == "long skirt":
             for v in (0.42, 0.72):
-                canvas.fill(tube.band(v, v + 0.02), seam(colour), 0.8)
-            canvas.fill(tube.band(0.95, 1.0), light(colour, 0.35))
+                canvas.fill(cloth.band(v, v + 0.02), seam(colour), 0.8)
+            canvas.fill(cloth.band(0.95, 1.0), light(colour, 0.35))
 
 
 # -- shoes ---------------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from jaxtbpr.synthesis.render.palette import RGB, accent, mix
 PITCH = 8.5  # centimetres from one stripe to the next
 
 
-def on_loft(canvas: Canvas, loft: Loft, pattern: str, colour: RGB, length: float) -> None:
-    """Draws a pattern over the visible side of `loft`, `length` centimetres long."""
+def on_loft(canvas: Canvas, loft: Loft, pattern: str, colour: RGB, length: float, chest: float) -> None:
+    """Draws a pattern over the visible side of `loft`, `length` centimetres long.
+
+    chest: where the print of the front is, in centimetres below the neck.
+    """
     ink = accent(colour)
     rows = max(2, round(length / PITCH))
     if pattern == "striped":
@@ -24,7 +27,7 @@ def on_loft(canvas: Canvas, loft: Loft, pattern: str, colour: RGB, length: float
     elif pattern == "dotted":
         _dots(canvas, loft, ink, rows)
     elif pattern == "printed":
-        _print(canvas, loft, ink, colour, length)
+        _print(canvas, loft, ink, colour, length, chest)
 
 
 def on_limb(
@@ -80,20 +83,20 @@ def _dots(canvas: Canvas, loft: Loft, ink: RGB, rows: int) -> None:
             canvas.fill(circle(at, radius * max(math.cos(turn), 0.3), radius), ink)
 
 
-def _print(canvas: Canvas, loft: Loft, ink: RGB, colour: RGB, length: float) -> None:
+def _print(canvas: Canvas, loft: Loft, ink: RGB, colour: RGB, length: float, chest: float) -> None:
     """A large sun-like emblem on chest and back, with a word-like bar below."""
-    for angle in (0.0, 180.0):
+    for angle, down in ((0.0, chest), (180.0, 20.0)):
         turn = math.radians(angle - loft.facing)
         if math.cos(turn) < 0.12:
             continue
         q, squash = math.sin(turn), math.cos(turn)
-        v = 20.0 / length
+        v = down / length
         at = loft.surface(0.8 * q, v)
         size = 0.62 * abs(loft.surface(1, v)[0] - loft.surface(0, v)[0])
         canvas.fill(_star(at, size * squash, size), ink)
         canvas.fill(circle(at, 0.42 * size * squash, 0.42 * size), colour)
         canvas.fill(circle(at, 0.26 * size * squash, 0.26 * size), ink)
-        x, y = loft.surface(0.8 * q, 33.0 / length)
+        x, y = loft.surface(0.8 * q, (down + 13.0) / length)
         canvas.line([x - size * squash, y, x + size * squash, y], 0.22 * size, ink)
 
 

@@ -42,9 +42,11 @@ def render(
     ink = max(thick, 0.55) if attributes["style"] == "anime" else 0.0
     canvas = Canvas(image, outline=ink, rim=0.7 * thick)
     weather.puddles(canvas, attributes["weather"], camera.origin[1], rng)
+    empty = np.asarray(canvas.image())
     _draw_person(Sketch(attributes, figure, camera, canvas, lit))
+    full = np.asarray(canvas.image())
     weather.fall(canvas, attributes["weather"], rng)
-    return styles.finish(np.asarray(canvas.image()), attributes["style"], rng)
+    return styles.finish(np.asarray(canvas.image()), (full != empty).any(2), attributes["style"], rng)
 
 
 def render_png(attributes: dict[str, str], **options) -> bytes:
@@ -92,7 +94,7 @@ def _shadow(sketch: Sketch) -> None:
     feet = 0.5 * (f["ankle_r"] + f["ankle_l"])
     x, y = sketch.px(np.array([feet[0], 0.0, feet[2]]))
     high = sketch.attributes["camera"] == "high"
-    for grow, alpha in ((1.0, 0.22), (0.72, 0.24)):
+    for grow, alpha in ((1.15, 0.09), (0.98, 0.10), (0.8, 0.12), (0.6, 0.14)):
         rx, ry = sketch.cm(34 * grow), sketch.cm((16 if high else 7) * grow)
         at = (x - sketch.lit * sketch.cm(9), y + sketch.cm(1))
         sketch.canvas.fill(circle(at, rx, ry), (18, 18, 34), alpha)
@@ -120,6 +122,8 @@ def _frame(
     camera = Camera(yaw, pitch)
     seen = camera.project(np.array(list(figure.joints.values())))
     (left, top), (right, bottom) = seen.min(0) - (11, 19), seen.max(0) + (11, 12)
+    toes = [camera(figure[f"ankle_{side}"] + (0, 0, 15.0))[0] for side in "rl"]
+    left, right = min(left, *(x - 5 for x in toes)), max(right, *(x + 5 for x in toes))
     left, right, top = _make_room(camera, figure, attributes, left, right, top)
     scale = min(0.93 * height / (bottom - top), 0.97 * width / (right - left))
     scale *= rng.uniform(0.93, 1.0)

@@ -101,17 +101,23 @@ def pose(attributes: dict[str, str], rng: np.random.Generator, reach: dict[str, 
     """
     body, posture = body_of(attributes), attributes["posture"]
     swap = rng.random() < 0.5 and posture in ("walking", "running")
+    swap |= posture == "thumb up" and free_hand(attributes) == "l"
     joints = _legs(body, _wobble(rng, _directions(posture, "legs", swap), 0.035))
     pelvis = joints["pelvis"]
     forward = {"running": 0.22, "walking": 0.04, "sitting": 0.06}.get(posture, 0.0)
     lean = _unit(np.array([0.05 * rng.normal() * 0.6, 1.0, body.stoop + forward]))
     neck = pelvis + 54.0 * lean
     joints["neck"] = neck
-    joints["head"] = neck + np.array([0.0, 15.5 * body.head, 3.0 + 16 * body.stoop])
+    joints["head"] = neck + np.array([0.0, 13.8 * body.head, 3.0 + 16 * body.stoop])
     arms = _wobble(rng, _directions(posture, "arms", swap), 0.06)
     hanging = _arms(joints, body, arms, reach)
     size = body.size
     return Figure(body, {k: v * size for k, v in joints.items()}, lean, frozenset(hanging))
+
+
+def free_hand(attributes: dict[str, str]) -> str:
+    """Returns the hand for a gesture: the right ("r"), unless it holds something."""
+    return "l" if attributes["item"] in ("umbrella", "phone") else "r"
 
 
 def _directions(posture: str, limb: str, swap: bool) -> np.ndarray:
@@ -143,7 +149,7 @@ def _arms(joints: dict[str, Vec], body: Body, d: np.ndarray, reach: dict[str, Ve
     hanging = set()
     for side, sign, row in (("r", -1.0, 0), ("l", 1.0, 2)):
         flip = np.array([sign, 1.0, 1.0])
-        shoulder = joints["neck"] + np.array([sign * 0.93 * body.shoulder, -9.0, -1.0])
+        shoulder = joints["neck"] + np.array([sign * 0.88 * body.shoulder, -10.5, -1.0])
         if side in reach:
             hand = shoulder + reach[side]
             elbow, hand = _bend(shoulder, hand, np.array([sign * 0.8, -0.7, -0.5]))

@@ -15,7 +15,7 @@ from jaxtbpr.synthesis.render.skeleton import Figure
 Layer = tuple[float, Callable[[], None]]  # depth towards the viewer [cm], what draws it
 
 # Trunk of the bare body: distance down from the neck [cm], and where its rings get their sizes.
-LEVELS = (0.0, 5.0, 10.0, 20.0, 35.0, 48.0, 56.0)
+LEVELS = (0.0, 3.5, 7.0, 11.0, 22.0, 35.0, 48.0, 56.0)
 SIDES = (("r", -1.0), ("l", 1.0))
 
 
@@ -82,7 +82,7 @@ class Sketch:
         ease: how far the cloth lies off the body [cm]; flare: extra half width at the end. Below
         the pelvis (54 cm) the tube follows the legs, so coats and skirts sit down with them.
         """
-        s = np.linspace(start, end, 8)
+        s = np.linspace(start, end, 11)
         widths, depths = self._girth(s)
         grow = ease + flare * np.clip((s - 38) / max(end - 38, 1.0), 0, 1)
         centres, spread = self._spine(s)
@@ -95,9 +95,11 @@ class Sketch:
         """Half widths and half depths of the bare trunk at distances s below the neck."""
         b = self.figure.body
         neck = 6.0 * b.limb
-        widths = (neck, 0.62 * b.shoulder, 0.98 * b.shoulder, b.chest, b.waist, b.hip, b.hip)
+        out = b.shoulder
+        widths = (neck, 0.55 * out, 0.86 * out, 0.98 * out, b.chest, b.waist, b.hip, b.hip)
         deep = max(0.62 * b.hip, 0.9 * b.belly)
-        depths = (neck, 0.7 * b.bust, 0.85 * b.bust, b.bust, b.belly, deep, deep)
+        flat = 0.8 * b.bust
+        depths = (neck, 0.62 * b.bust, flat, 0.9 * b.bust, b.bust, b.belly, deep, deep)
         return np.interp(s, LEVELS, widths), np.interp(s, LEVELS, depths)
 
     def _spine(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

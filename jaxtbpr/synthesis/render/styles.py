@@ -32,16 +32,23 @@ STROKES = {
 }
 
 
-def finish(pixels: np.ndarray, style: str, rng: np.random.Generator) -> np.ndarray:
-    """Returns the finished picture, uint8 [H, W, 3], from the drawn one."""
+def finish(
+    pixels: np.ndarray, person: np.ndarray, style: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the finished picture, uint8 [H, W, 3], from the drawn one.
+
+    person: bool [H, W], where the person is; it is painted with a finer brush.
+    """
     if style in STROKES:
-        return _painted(pixels, style, int(rng.integers(VARIANTS)))
+        variant = int(rng.integers(VARIANTS))
+        coarse, fine = (_painted(pixels, style, size, variant) for size in (1.0, 0.5))
+        return _clip(np.where(person[..., None], fine, coarse))
     if style == "anime":
         return _clip(_saturate(pixels.astype(np.float32), 1.25) * 1.06 + 4)
     height, width, _ = pixels.shape
     strong = style == "street photography"
     x = pixels * (_vignette(height, width) if not strong else _vignette(height, width) ** 2.2)
-    return _clip(x + _grain(height, width, rng) * (2.2 if strong else 1.0))
+    return _clip(x + _grain(height, width, rng) * (1.6 if strong else 0.55))
 
 
 def backdrop(pixels: np.ndarray, style: str) -> np.ndarray:
@@ -55,14 +62,15 @@ def backdrop(pixels: np.ndarray, style: str) -> np.ndarray:
     return pixels
 
 
-def _painted(pixels: np.ndarray, style: str, variant: int) -> np.ndarray:
+def _painted(pixels: np.ndarray, style: str, size: float, variant: int) -> np.ndarray:
+    """Re-lays the picture in strokes; size: factor on their length and width."""
     height, width, _ = pixels.shape
     stroke = STROKES[style]
-    source, relief = _stroke_map(height, width, style, variant)
+    source, relief = _stroke_map(height, width, style, size, variant)
     flat = pixels.reshape(-1, 3)
     paint = flat[source].astype(np.float32).reshape(height, width, 3)
     paint += stroke.keep * (pixels - paint)
-    return _clip(_saturate(paint, stroke.saturation) * relief)
+    return _saturate(paint, stroke.saturation) * relief
 
 
 def _saturate(x: np.ndarray, amount: float) -> np.ndarray:
@@ -94,14 +102,16 @@ def _grain(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _stroke_map(height: int, width: int, style: str, variant: int) -> tuple[np.ndarray, np.ndarray]:
+def _stroke_map(
+    height: int, width: int, style: str, size: float, variant: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns (index of the source pixel [H * W], relief [H, W, 1]) of a canvas full of strokes.
 
     Each pixel belongs to the stroke whose seed is nearest in a metric stretched along the
     direction of painting; every stroke takes the colour below its seed.
     """
     rng = np.random.Generator(np.random.Philox(key=11 + variant))
-    stroke, unit = STROKES[style], height / 100
+    stroke, unit = STROKES[style], size * height / 100
     length, wide = max(stroke.length * unit, 1.6), max(stroke.width * unit, 1.3)
     area = length * wide
     count = max(8, round(1.25 * height * width / area))

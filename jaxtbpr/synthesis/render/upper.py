@@ -8,6 +8,7 @@ from jaxtbpr.synthesis.render import patterns
 from jaxtbpr.synthesis.render.canvas import chain, circle
 from jaxtbpr.synthesis.render.loft import Loft
 from jaxtbpr.synthesis.render.palette import RGB, STEEL, accent, light, mix, seam, shade
+from jaxtbpr.synthesis.render.skeleton import free_hand
 from jaxtbpr.synthesis.render.sketch import SIDES, Layer, Sketch
 
 LINEN = (240, 238, 232)  # what is worn below a suit jacket or a vest
@@ -34,6 +35,10 @@ CUTS = {
     "suit jacket": Cut(62, 2.4, 2.4),
     "dress": Cut(94, 1.2, 9.5),
 }
+
+
+# How far below the neck the print of the front is [cm]: under lapels and pockets.
+PRINTS = {"coat": 66.0, "suit jacket": 46.0, "vest": 37.0}
 
 
 def layers(sketch: Sketch) -> list[Layer]:
@@ -65,10 +70,10 @@ def trunk_of(sketch: Sketch) -> tuple[Loft, Cut]:
 def _trunk(sketch: Sketch) -> None:
     loft, cut = trunk_of(sketch)
     colour, pattern = sketch.colour("upper"), sketch.attributes["upper_pattern"]
-    canvas = sketch.canvas
+    canvas, kind = sketch.canvas, sketch.attributes["upper"]
     canvas.part(loft.silhouette, colour)
     with canvas.clip(loft.silhouette):
-        patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top)
+        patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(kind, 18.0))
         loft.shadow(canvas, colour, sketch.lit)
         _folds(sketch, loft, cut, colour)
         Details(sketch, loft, cut, colour).draw()
@@ -342,12 +347,9 @@ def _hand(sketch: Sketch, side: str) -> None:
     along = (wrist - elbow) / max(float(np.linalg.norm(wrist - elbow)), 1e-6)
     palm, tip = wrist + 3.5 * along, wrist + 7.5 * along
     sketch.limb([wrist, palm, tip], [2.9 * limb, 3.9 * limb, 2.8 * limb], sketch.skin)
-    if sketch.attributes["posture"] == "thumb up" and side == thumb_side(sketch):
+    if sketch.attributes["posture"] == "thumb up" and side == free_hand(sketch.attributes):
         sketch.limb([palm, palm + np.array([0.2, 0, 0])], [4.8, 4.8], sketch.skin)
         thumb = palm + np.array([0, 12.0, 0.0])
         sketch.limb([palm + np.array([0, 2.5, 0]), thumb], [2.4, 2.1], sketch.skin)
 
 
-def thumb_side(sketch: Sketch) -> str:
-    """Returns the hand that is free to give the thumb up: the right, unless it holds something."""
-    return "l" if sketch.attributes["item"] in ("umbrella", "phone") else "r"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtbpr.synthesis.render.canvas import Canvas, circle
 
 GREY_RAIN, GREY_FOG, SNOW = (92, 108, 130), (206, 211, 216), (242, 246, 252)
+VEILS = {"fog": (GREY_FOG, 0.13), "rain": (GREY_RAIN, 0.07)}  # over the person: clothes stay clear
 
 
 def grade(pixels: np.ndarray, weather: str, horizon: float, rng: np.random.Generator) -> np.ndarray:
@@ -26,9 +27,11 @@ def grade(pixels: np.ndarray, weather: str, horizon: float, rng: np.random.Gener
 
 
 def fall(canvas: Canvas, weather: str, rng: np.random.Generator) -> None:
-    """Draws rain or snow before the person."""
+    """Draws what is between the viewer and the person: veil, rain, flakes."""
     width, height = canvas.size
     unit, wide = height / 100, 100 * width / height
+    if weather in VEILS:
+        canvas.fill([0, 0, width, 0, width, height, 0, height], *VEILS[weather])
     if weather == "rain":
         slant = rng.uniform(0.12, 0.3)
         for x, y, size in rng.random((round(0.9 * wide), 3)).tolist():
@@ -49,11 +52,6 @@ def puddles(canvas: Canvas, weather: str, feet: float, rng: np.random.Generator)
         at = (x * width, feet + (dy - 0.6) * 0.12 * height)
         rx = (0.05 + 0.06 * size) * height
         canvas.fill(circle(at, rx, 0.2 * rx), (196, 212, 232), 0.5)
-
-
-def veil(person: tuple[int, int, int], weather: str) -> tuple[tuple[int, int, int], float]:
-    """Returns the tint over the person and its share: light enough to leave colours readable."""
-    return {"fog": (GREY_FOG, 0.14), "rain": (GREY_RAIN, 0.08)}.get(weather, (person, 0.0))
 
 
 def _toward(x: np.ndarray, colour: tuple[int, int, int], share) -> np.ndarray:
