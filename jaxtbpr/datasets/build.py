@@ -153,10 +153,10 @@ def _write(
     aside = [_aside_line(one.name, row) for row in checked.set_aside()]
     people = _people(checked)
     if not people:
+        first = f", the first is {aside[0]['path']}: {aside[0]['reason']}" if aside else ""
         raise UserError(
-            f"set {one.name!r} has no usable image ({len(aside)} were set aside"
-            f"{', the first: ' + aside[0]['reason'] if aside else ''}); look at its folder with "
-            "python -m jaxtbpr.datasets.validate."
+            f"set {one.name!r} has no usable image ({len(aside)} were set aside{first}); "
+            "look at its folder with python -m jaxtbpr.datasets.validate."
         )
     lent = _lent_to_val(people, config.build.val_share, config.seed, one.name)
     numbered = functools.partial(_rows_of, checked, lent, _numbers(people, lent))

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
 
 Row = dict[str, Any]
 
@@ -71,12 +72,20 @@ class PersonSet(tfds.core.ShardBasedBuilder):
         return epath.Path(self.data_path)
 
     def _keep_finished_shards(self) -> None:
-        # TFDS writes into a folder with a random name, which a killed build leaves behind.
+        # TFDS writes into a folder with a random name. A killed build leaves it behind; one that
+        # ends with an error removes it.
         self._parts.mkdir(parents=True, exist_ok=True)
-        for stale in sorted(self.data_path.parent.glob("incomplete.*")):
+        for stale in sorted(self._parts.parent.glob("incomplete.*")):
             for shard in sorted(stale.glob(f"{self.name}-*.array_record-*")):
                 shard.replace(self._parts / shard.name)
             stale.rmtree()
+
+    def _download_and_prepare(self, *args, **kwargs) -> None:
+        try:
+            super()._download_and_prepare(*args, **kwargs)
+        except BaseException:  # a full disk, Ctrl-C
+            self._keep_finished_shards()
+            raise
 
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable]]:
         return {
@@ -92,9 +101,9 @@ class PersonSet(tfds.core.ShardBasedBuilder):
     ) -> Iterator[tuple[str, Row | None]]:
         shards = -(-count // SHARD_ROWS)
         name = f"{self.name}-{split}.array_record-{k:05d}-of-{shards:05d}"
-        is_done = (self._parts / name).exists()
-        for row in itertools.islice(rows, SHARD_ROWS):
-            yield row["id"], None if is_done else self._example(row)
+        is_done = (self._parts / name).exists()  # asked now, since the writer will move it
+        shard = itertools.islice(rows, SHARD_ROWS)
+        return ((row["id"], None if is_done else self._example(row)) for row in shard)
 
     def _example(self, row: Row) -> Row:
         return {
@@ -144,8 +153,14 @@ class _ShardWriter(tfds.core.ExampleWriter):
         done = self._parts / path.name
         if not done.exists():
             done = path.parent / f".{path.name}"
-            super().write(done, examples)
+            super().write(done, ((key, _sorted(example)) for key, example in examples))
         done.replace(path)
+
+
+def _sorted(serialized: bytes) -> bytes:
+    # Protocol buffers write the entries of a map in an order that differs from process to process.
+    example = tf_example_pb2.Example.FromString(serialized)
+    return example.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def _read(root: str, path: str) -> tuple[bytes, str]:
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-        return b"", f"image {path} cannot be read ({error.strerror})"
+        return b"", f"the image cannot be read ({error.strerror})"
 
 
 def _image_problem(data: bytes, digest: str | None) -> str:

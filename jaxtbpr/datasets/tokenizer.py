@@ -102,7 +102,7 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
 
 def _normalise(text: str) -> str:
     """Mends broken Unicode and entities, squeezes blanks, lowers: as CLIP's tokenizer does."""
-    if not text.isascii() or "&" in text:
+    if not (text.isascii() and text.isprintable()) or "&" in text:  # else ftfy changes nothing
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
