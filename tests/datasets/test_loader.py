@@ -1,0 +1,362 @@
+"""Training batches in every order and sharing, and evaluation batches with their padding."""
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from jaxtbpr.core import options
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import build, loader, transforms
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.datasets.source import RetrievalSet
+from tests.datasets.folders import make_folder
+from tests.datasets.sets import closing_all, make_config, make_workdir
+from tests.datasets.test_build import REPOSITORY
+
+AUGMENT = options.default_config(transforms.AUGMENT_OPTIONS).to_dict()
+STRONG = AUGMENT | {"flip": 0.5, "crop": 1, "jitter": 1, "erase": 1, "word_deletion": 0.2}
+PLAIN = {"batch_size": 4, "seed": 0, "image_size": (24, 12), "text_length": 32}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two sets: "real" with 15 train images of two captions, "other" with 10 of one."""
+    root = tmp_path_factory.mktemp("sets")
+    real = make_folder(root, "cuhk_pedes", people=5, images=3)
+    other = make_folder(root, "icfg_pedes", people=5)
+    config = make_config(folders={"real": str(real.path), "other": str(other.path)}, val_share=0)
+    build.run(config, make_workdir(root / "run"))
+    return root / "run" / "build"
+
+
+@pytest.fixture(scope="module")
+def real(folder):
+    return RetrievalSet(folder / "real", "train")
+
+
+@pytest.fixture(scope="module")
+def both(folder, real):
+    return [real, RetrievalSet(folder / "other", "train")]
+
+
+@pytest.fixture(scope="module")
+def words(both):
+    return tokens.learn([c for one in both for captions in one.captions for c in captions], 400)
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert one[key].dtype == other[key].dtype
+            np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+def pairs_of(batches):
+    """Returns the (image, caption) pairs of `batches`, as sortable tuples."""
+    return [
+        (int(index), *row.tolist())
+        for batch in batches
+        for index, row in zip(batch["index"], batch["tokens"], strict=True)
+    ]
+
+
+def test_a_batch_has_the_promised_arrays(real, words):
+    batch = next(loader.train_loader([real], words, **PLAIN))
+    shapes = {key: (str(array.dtype), array.shape) for key, array in batch.items()}
+    assert shapes == {
+        "image": ("uint8", (4, 24, 12, 3)),
+        "tokens": ("int32", (4, 32)),
+        "identity": ("int32", (4,)),
+        "index": ("int64", (4,)),
+    }
+
+
+def test_image_caption_and_identity_belong_together(real, words):
+    for batch in take(loader.train_loader([real], words, **PLAIN), 7):
+        for k, i in enumerate(batch["index"]):
+            image = transforms.decode_image(real.image_bytes(i), (24, 12))
+            np.testing.assert_array_equal(batch["image"][k], image)
+            cleaned = [transforms.clean_caption(caption) for caption in real.captions[i]]
+            rows = tokens.encode(words, cleaned, 32).tolist()
+            assert batch["tokens"][k].tolist() in rows
+            assert batch["identity"][k] == real.identities[i]
+
+
+def test_an_epoch_has_every_pair_once_but_the_last_partial_batch(real, words):
+    batches = loader.train_loader([real], words, **PLAIN)
+    steps = loader.steps_per_epoch([real], 4)
+    assert steps == 30 // 4
+    everything = loader.train_loader([real], words, **PLAIN | {"batch_size": 30})
+    whole = set(pairs_of(take(everything, 1)))
+    assert len(whole) == 30
+    for _ in range(3):
+        epoch = pairs_of(take(batches, steps))
+        assert len(epoch) == len(set(epoch)) == 28
+        assert set(epoch) < whole
+
+
+def test_every_epoch_and_seed_has_an_order_of_its_own(real, words):
+    batches = loader.train_loader([real], words, **PLAIN | {"batch_size": 30})
+    orders = [tuple(pairs_of([batch])) for batch in take(batches, 3)]
+    other = loader.train_loader([real], words, **PLAIN | {"batch_size": 30, "seed": 1})
+    # Seeds that follow each other must not be epochs that follow each other.
+    orders += [tuple(pairs_of([batch])) for batch in take(other, 3)]
+    assert len(set(orders)) == 6
+
+
+def test_each_epoch_changes_an_image_in_another_way(real, words):
+    setup = PLAIN | {"batch_size": 30, "augment": STRONG}
+    first, second = take(loader.train_loader([real], words, **setup), 2)
+    rows = [np.argsort(batch["index"], kind="stable") for batch in (first, second)]
+    changed = (first["image"][rows[0]] != second["image"][rows[1]]).any((1, 2, 3))
+    assert changed.mean() > 0.9
+
+
+def test_two_captions_of_an_image_get_different_changes(real, words):
+    batch = next(
+        loader.train_loader([real], words, **PLAIN | {"batch_size": 30, "augment": STRONG})
+    )
+    for i in range(len(real)):
+        one, other = batch["image"][batch["index"] == i]
+        assert (one != other).any()
+
+
+def test_sets_are_joined_with_identities_apart(both, words):
+    batch = next(loader.train_loader(both, words, **PLAIN | {"batch_size": 40}))
+    assert sorted(set(batch["index"])) == list(range(25))
+    offset = int(both[0].identities.max()) + 1
+    for k, i in enumerate(batch["index"]):
+        which = both[0] if i < 15 else both[1]
+        own = i if i < 15 else i - 15
+        expected = which.identities[own] + (0 if i < 15 else offset)
+        assert batch["identity"][k] == expected
+        image = transforms.decode_image(which.image_bytes(own), (24, 12))
+        np.testing.assert_array_equal(batch["image"][k], image)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_processes_share_out_each_batch_in_its_order(real, words, count):
+    setup = PLAIN | {"augment": STRONG}
+    whole = take(loader.train_loader([real], words, **setup), 9)
+    shares = [
+        take(loader.train_loader([real], words, **setup, process_index=i, process_count=count), 9)
+        for i in range(count)
+    ]
+    joined = [
+        {key: np.concatenate([share[key] for share in step]) for key in step[0]}
+        for step in zip(*shares, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_worker_processes_change_nothing_and_a_checkpoint_goes_on_exactly(real, words):
+    setup = PLAIN | {"augment": STRONG}
+    expected = take(loader.train_loader([real], words, **setup), 20)
+    two = loader.train_loader([real], words, **setup, workers=2)
+    with closing_all(two):
+        assert_same(take(two, 10), expected[:10])
+        state = json.loads(json.dumps(two.get_state()))
+        # In the middle of the second epoch; the saving loader must not be disturbed.
+        assert_same(take(two, 3), expected[10:13])
+        again = loader.train_loader([real], words, **setup)
+        again.set_state(state)
+        assert again.get_state() == state
+        assert_same(take(again, 10), expected[10:])
+        two.set_state(loader.train_loader([real], words, **setup).get_state())
+        assert_same(take(two, 3), expected[:3])
+
+
+@pytest.mark.parametrize("given", [0, 1, 6, 7, 8, 20])
+def test_a_restored_loader_gives_what_the_first_would_have(real, words, given):
+    setup = PLAIN | {"augment": STRONG}
+    first = loader.train_loader([real], words, **setup)
+    take(first, given)
+    second = loader.train_loader([real], words, **setup, threads=1, cache_mb=0)
+    second.set_state(first.get_state())
+    assert_same(take(second, 9), take(first, 9))
+
+
+def test_a_loader_can_be_set_back(real, words):
+    batches = loader.train_loader([real], words, **PLAIN)
+    state = batches.get_state()
+    first = take(batches, 5)
+    batches.set_state(state)
+    assert_same(take(batches, 5), first)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 5}])
+def test_a_checkpoint_of_another_order_is_refused(real, both, words, change):
+    state = loader.train_loader([real], words, **PLAIN | change).get_state()
+    ours = loader.train_loader([real], words, **PLAIN)
+    with pytest.raises(UserError, match=r"data order was \{.*this run's is \{.*same data, seed"):
+        ours.set_state(state)
+    with pytest.raises(UserError, match='"pairs": 40.*"pairs": 30'):
+        ours.set_state(loader.train_loader(both, words, **PLAIN).get_state())
+
+
+@pytest.mark.parametrize("cache_mb", [0, 1])
+def test_the_cache_changes_nothing(real, words, cache_mb):
+    setup = PLAIN | {"augment": STRONG}
+    plain = take(loader.train_loader([real], words, **setup, cache_mb=64), 15)
+    assert_same(take(loader.train_loader([real], words, **setup, cache_mb=cache_mb), 15), plain)
+
+
+def test_the_cache_keeps_to_its_size(real, monkeypatch):
+    room = 3 * 4 * 24 * 12
+    images = loader._Images([real.images], room + 5)
+    opened = []
+    read = transforms.open_image
+    monkeypatch.setattr(transforms, "open_image", lambda data: opened.append(1) or read(data))
+    for i in [*range(5), *range(5)]:
+        assert images[i].size == (12, 24)
+    assert len(opened) == 5 + 2
+
+
+def test_words_are_deleted_only_where_asked(real, words):
+    everything = {"batch_size": 30}
+    whole = next(loader.train_loader([real], words, **PLAIN | everything))
+    fewer = next(
+        loader.train_loader(
+            [real],
+            words,
+            **PLAIN | everything,
+            augment=transforms.NO_AUGMENT | {"word_deletion": 0.3},
+        )
+    )
+    np.testing.assert_array_equal(whole["index"], fewer["index"])
+    assert (fewer["tokens"] > 0).sum() < 0.85 * (whole["tokens"] > 0).sum()
+    ends = fewer["tokens"].argmax(1)
+    assert (fewer["tokens"][np.arange(30), ends] == tokens.special_ids(words)[1]).all()
+
+
+def test_what_goes_to_a_worker_is_small(real, words):
+    batches = loader.train_loader([real], words, **PLAIN)
+    next(batches)
+    source = real.images
+    assert source[0] == pickle.loads(pickle.dumps(source))[0]
+    assert len(pickle.dumps(source)) < 1000
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 15, 16])
+def test_every_image_is_evaluated_once_and_padding_is_marked(real, batch_size):
+    batches = list(loader.image_batches(real, image_size=(24, 12), batch_size=batch_size))
+    assert len(batches) == -(-15 // batch_size)
+    assert {batch["image"].shape for batch in batches} == {(batch_size, 24, 12, 3)}
+    joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    mask = joined["mask"]
+    assert mask.dtype == bool
+    assert mask.sum() == 15
+    np.testing.assert_array_equal(joined["index"][mask], np.arange(15))
+    np.testing.assert_array_equal(joined["identity"][mask], real.identities)
+    for i in range(15):
+        image = transforms.decode_image(real.image_bytes(i), (24, 12))
+        np.testing.assert_array_equal(joined["image"][i], image)
+    assert (joined["index"][~mask] == -1).all()
+    assert (joined["identity"][~mask] == -1).all()
+    assert (joined["image"][~mask] == 0).all()
+    assert (joined["index"].dtype, joined["identity"].dtype) == (np.int64, np.int32)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 31])
+def test_every_caption_is_evaluated_once_and_padding_is_marked(real, words, batch_size):
+    batches = list(loader.caption_batches(real, words, text_length=20, batch_size=batch_size))
+    assert {batch["tokens"].shape for batch in batches} == {(batch_size, 20)}
+    joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    mask = joined["mask"]
+    assert mask.sum() == 30
+    np.testing.assert_array_equal(joined["index"][mask], np.repeat(np.arange(15), 2))
+    np.testing.assert_array_equal(joined["identity"][mask], np.repeat(real.identities, 2))
+    cleaned = [transforms.clean_caption(c) for captions in real.captions for c in captions]
+    np.testing.assert_array_equal(joined["tokens"][mask], tokens.encode(words, cleaned, 20))
+    assert (joined["tokens"][~mask] == 0).all()
+    assert (joined["index"][~mask] == -1).all()
+
+
+def test_evaluation_images_use_the_filter_that_is_asked_for(real):
+    setup = {"image_size": (40, 30), "batch_size": 15}
+    for resample in transforms.FILTERS:
+        batch = next(loader.image_batches(real, **setup, resample=resample))
+        expected = transforms.decode_image(real.image_bytes(3), (40, 30), resample)
+        np.testing.assert_array_equal(batch["image"][3], expected)
+
+
+def test_a_batch_larger_than_the_set_is_an_error_with_both_numbers(real, words):
+    with pytest.raises(UserError, match=r"batch of 31 is larger than the 30 .* of real/train"):
+        loader.train_loader([real], words, **PLAIN | {"batch_size": 31})
+    with pytest.raises(UserError, match=r"batch of 31 is larger than the 30"):
+        loader.steps_per_epoch([real], 31)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error(real, words):
+    with pytest.raises(UserError, match=r"batch of 4 cannot be shared out evenly to 3 processes"):
+        loader.train_loader([real], words, **PLAIN, process_count=3)
+
+
+def test_the_options_fit_the_loader(real, words):
+    data = options.default_config(loader.LOADER_OPTIONS)
+    batch = next(loader.train_loader([real], words, batch_size=2, seed=0, **data))
+    assert batch["image"].shape == (2, *data.image_size, 3)
+    assert batch["tokens"].shape == (2, data.text_length)
+
+
+def test_this_project_imports_no_jax_for_its_workers():
+    program = (
+        "import sys, types; import importlib;"
+        "before = set(sys.modules);"
+        "[importlib.import_module(f'jaxtbpr.datasets.{m}')"
+        " for m in ('build', 'builder', 'source', 'tokenizer', 'transforms')];"
+        "print([m for m in ('jax', 'tensorflow', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"  # `loader` is left out: grain itself imports jax
+
+
+WORKERS_AND_WAIT = """
+import sys, time
+from jaxtbpr.datasets import loader, tokenizer
+from jaxtbpr.datasets.source import RetrievalSet
+
+if __name__ == "__main__":
+    one = RetrievalSet(sys.argv[1], "train")
+    words = tokenizer.learn([c for cs in one.captions for c in cs], 300)
+    batches = loader.train_loader(
+        [one], words, batch_size=4, seed=0, image_size=(24, 12), text_length=16, workers=2
+    )
+    next(batches)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_no_worker_outlives_a_killed_run(folder, tmp_path):
+    (tmp_path / "program.py").write_text(WORKERS_AND_WAIT)
+    run = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py"), str(folder / "real")],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with run:
+        assert run.stdout.readline() == "ready\n"
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert len(workers) >= 2
+        run.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
