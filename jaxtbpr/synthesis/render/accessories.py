@@ -7,8 +7,8 @@ import numpy as np
 from jaxtbpr.synthesis.render.canvas import circle
 from jaxtbpr.synthesis.render.loft import loft
 from jaxtbpr.synthesis.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 from jaxtbpr.synthesis.render.skeleton import Figure, free_hand
+from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 from jaxtbpr.synthesis.render.upper import trunk_of
 
 CANE_POSTURES = ("standing", "walking")
@@ -85,19 +85,18 @@ def _backpack(sketch: Sketch) -> None:
     widths = np.array([7.0, 11.5, 15.5, 16.5, 16.5, 13.5]) * size
     pack = loft(sketch.camera, centres, widths, np.array([4, 6, 8.5, 9.5, 9.5, 7]) * size)
     pack.paint(canvas, colour, sketch.lit)
-    with canvas.clip(pack.silhouette):
-        pocket = pack.patch([140, 220, 226, 134], [0.55, 0.55, 0.93, 0.93])
-        if pocket:
-            canvas.part([pocket], shade(colour, 0.2))
-            zipper = [*pack.at(146, 0.60), *pack.at(180, 0.60), *pack.at(214, 0.60)]
-            canvas.line(zipper, sketch.cm(1.0), STEEL)
-        flap = pack.seam(180, 0.05, 0.3)
-        lid = [n for a in (130, 155, 180, 205, 230) if pack.at(a, 0.32) for n in pack.at(a, 0.32)]
-        if len(lid) > 4:
-            canvas.line(lid, sketch.cm(1.2), seam(colour))
-        if flap:
-            tab = circle(pack.at(180, 0.38), sketch.cm(2.0), sketch.cm(3.0))
-            canvas.fill(tab, accent(colour))
+    pocket = pack.patch([140, 220, 226, 134], [0.55, 0.55, 0.93, 0.93])
+    if pocket:
+        canvas.part([pocket], shade(colour, 0.2))
+        zipper = [*pack.at(146, 0.60), *pack.at(180, 0.60), *pack.at(214, 0.60)]
+        canvas.line(zipper, sketch.cm(1.0), STEEL)
+    flap = pack.seam(180, 0.05, 0.3)
+    lid = [n for a in (130, 155, 180, 205, 230) if pack.at(a, 0.32) for n in pack.at(a, 0.32)]
+    if len(lid) > 4:
+        canvas.line(lid, sketch.cm(1.2), seam(colour))
+    if flap:
+        tab = circle(pack.at(180, 0.38), sketch.cm(2.0), sketch.cm(3.0))
+        canvas.fill(tab, accent(colour))
 
 
 def _straps(sketch: Sketch) -> None:
@@ -184,9 +183,8 @@ def _satchel(sketch: Sketch) -> None:
     wide = np.array([5.0, 5.6, 6.2, 6.2, 5.4]) * size
     bag = loft(sketch.camera, centres, wide, wide * 2.25)
     bag.paint(sketch.canvas, colour, sketch.lit)
-    with sketch.canvas.clip(bag.silhouette):
-        sketch.canvas.fill(bag.band(0.0, 0.52), mix(colour, seam(colour), 0.4))
-        sketch.canvas.fill(circle(bag.surface(0, 0.55), sketch.cm(1.7)), GOLD)
+    sketch.canvas.fill(bag.band(0.0, 0.52), mix(colour, seam(colour), 0.4))
+    sketch.canvas.fill(circle(bag.surface(0, 0.55), sketch.cm(1.7)), GOLD)
 
 
 def _suitcase_layers(sketch: Sketch) -> list[Layer]:
@@ -219,10 +217,9 @@ def _suitcase(sketch: Sketch, place: np.ndarray) -> None:
     widths = np.array([12.5, 15.0, 15.5, 15.0, 13.0]) * size
     case = loft(sketch.camera, [up(h) for h in heights], widths, widths * 0.66)
     case.paint(canvas, colour, sketch.lit)
-    with canvas.clip(case.silhouette):
-        for q in (-0.55, 0.0, 0.55):
-            canvas.fill(case.column(q - 0.03, q + 0.03), seam(colour), 0.8)
-        canvas.fill(case.band(0.0, 0.09), seam(colour), 0.7)
+    for q in (-0.55, 0.0, 0.55):
+        canvas.fill(case.column(q - 0.03, q + 0.03), seam(colour), 0.8)
+    canvas.fill(case.band(0.0, 0.09), seam(colour), 0.7)
 
 
 # -- items ---------------------------------------------------------------------------------------
@@ -285,16 +282,17 @@ def _canopy(sketch: Sketch) -> None:
     canvas.part(dome.silhouette, shade(colour, 0.45))
     left, right = dome.centre - dome.edge, dome.centre + dome.edge
     rim = [n for q in np.linspace(1, -1, 9) for n in dome.surface(float(q), 1.0)]
-    canvas.part([[*left.ravel().tolist(), *rim[::-1][1::-1], *right[::-1].ravel().tolist()]], colour)
-    with canvas.clip(dome.silhouette):
-        canvas.fill(dome.band(0, 1), colour)
-        for q0, q1 in ((-0.92, -0.5), (0.0, 0.5), (0.92, 1.0)):
-            panel = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q0, float(t))]
-            back = [n for t in np.linspace(1, 0, 6) for n in dome.surface(q1, float(t))]
-            canvas.fill(panel + back, light(colour, 0.35), 0.5)
-        for q in (-0.92, -0.5, 0.0, 0.5, 0.92):
-            rib = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q, float(t))]
-            canvas.line(rib, sketch.cm(0.8), seam(colour), 0.8)
+    canvas.part(
+        [[*left.ravel().tolist(), *rim[::-1][1::-1], *right[::-1].ravel().tolist()]], colour
+    )
+    canvas.fill(dome.band(0, 1), colour)
+    for q0, q1 in ((-0.92, -0.5), (0.0, 0.5), (0.92, 1.0)):
+        panel = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q0, float(t))]
+        back = [n for t in np.linspace(1, 0, 6) for n in dome.surface(q1, float(t))]
+        canvas.fill(panel + back, light(colour, 0.35), 0.5)
+    for q in (-0.92, -0.5, 0.0, 0.5, 0.92):
+        rib = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q, float(t))]
+        canvas.line(rib, sketch.cm(0.8), seam(colour), 0.8)
     x, y = sketch.px(apex)
     canvas.line([x, y, x, y - sketch.cm(5)], sketch.cm(1.6), INK)
 

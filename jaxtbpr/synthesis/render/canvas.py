@@ -1,13 +1,12 @@
-"""A thin layer over aggdraw: anti-aliased shapes in pixels, outlines, clipping.
+"""A thin layer over aggdraw: anti-aliased shapes in pixels, with outlines.
 
 aggdraw (Anti-Grain Geometry) was chosen over resvg by measurement: a shape costs 7 microseconds
 instead of 70, and its wheel needs no system library. It has no gradients, so soft shading is
 built from translucent shapes.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aggdraw
@@ -16,7 +15,9 @@ from PIL import Image
 from jaxtbpr.synthesis.render.palette import RGB, shade
 
 Point = tuple[float, float]
-Shape = Sequence[float]  # a polygon x0, y0, x1, y1, ... in pixels; four numbers: the box of an ellipse
+Shape = Sequence[
+    float
+]  # a polygon x0, y0, x1, y1, ... in pixels; four numbers: the box of an ellipse
 
 
 def circle(centre: Point, rx: float, ry: float | None = None) -> Shape:
@@ -67,7 +68,6 @@ class Canvas:
         self.size = image.size
         self.outline = outline
         self.rim = rim
-        self._image = image
         self._draw = aggdraw.Draw(image)
 
     def fill(self, shape: Shape, colour: RGB, alpha: float = 1.0) -> None:
@@ -98,18 +98,6 @@ class Canvas:
         brush = aggdraw.Brush(colour)
         for shape in shapes:
             self._polygon(shape, brush)
-
-    @contextlib.contextmanager
-    def clip(self, shapes: list[Shape]) -> Iterator[None]:
-        """What is drawn inside the block shows only within the union of `shapes`."""
-        before = self.image()
-        yield
-        mask = aggdraw.Draw("L", self.size, 0)
-        for shape in shapes:
-            (mask.ellipse if len(shape) == 4 else mask.polygon)(shape, aggdraw.Brush(255))
-        mask = Image.frombytes("L", self.size, mask.tobytes())
-        before.paste(self.image(), mask=mask)
-        self._draw.frombytes(before.tobytes())
 
     def image(self) -> Image.Image:
         """Returns what is drawn so far."""

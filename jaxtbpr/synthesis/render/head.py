@@ -1,6 +1,7 @@
 """Neck, head, face and hair."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -27,7 +28,13 @@ class Head:
     sketch: Sketch
 
     def at(self, x: float, y: float, z: float) -> tuple[float, float]:
-        return self.sketch.px(self.point(x, y, z))
+        hx, hy, hz, scale = self._frame
+        return self.sketch.camera((hx + scale * x, hy + scale * y, hz + scale * z))
+
+    @functools.cached_property
+    def _frame(self) -> tuple[float, float, float, float]:
+        figure = self.sketch.figure
+        return (*figure["head"].tolist(), figure.body.size * figure.body.head)
 
     def point(self, x: float, y: float, z: float) -> np.ndarray:
         body = self.sketch.figure.body
@@ -134,7 +141,11 @@ def _hair_shell(head: Head) -> None:
 
 
 _CURLS = [
-    (11.2 * math.sin(a) * math.cos(b), 3.0 + 11.0 * math.sin(b), -1 + 11.0 * math.cos(a) * math.cos(b))
+    (
+        11.2 * math.sin(a) * math.cos(b),
+        3.0 + 11.0 * math.sin(b),
+        -1 + 11.0 * math.cos(a) * math.cos(b),
+    )
     for b, n in ((1.35, 3), (0.8, 6), (0.2, 8), (-0.35, 8), (-0.85, 7))
     for a in (2 * math.pi * (i + 0.5 * (b > 0.5)) / n for i in range(n))
 ]
@@ -316,7 +327,9 @@ def _wrinkles(head: Head) -> None:
     canvas, skin = head.sketch.canvas, head.sketch.skin
     ink = shade(skin, 0.45)
     for y in (5.0, 6.6):
-        points = [p for p in ((-3.4, y, 8), (0, y + 0.3, 9), (3.4, y, 8)) if head.faces(p[0], p[2]) > 1]
+        points = [
+            p for p in ((-3.4, y, 8), (0, y + 0.3, 9), (3.4, y, 8)) if head.faces(p[0], p[2]) > 1
+        ]
         if len(points) > 1:
             canvas.line([n for p in points for n in head.at(*p)], head.cm(0.5), ink, 0.7)
     for side in (-1, 1):

@@ -108,9 +108,9 @@ class Loft:
         self.shadow(canvas, colour, lit)
 
     def shadow(self, canvas: Canvas, colour: RGB, lit: float = -1.0) -> None:
-        """Darkens the side turned from the light, in three soft steps."""
+        """Darkens the side turned from the light, in two soft steps."""
         side = -lit
-        for start, alpha in ((0.30, 0.16), (0.55, 0.20), (0.78, 0.24)):
+        for start, alpha in ((0.34, 0.22), (0.68, 0.30)):
             q0, q1 = sorted((side * start, side))
             canvas.fill(self.column(q0, q1), shade(colour, 0.55), alpha)
 

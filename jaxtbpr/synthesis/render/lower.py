@@ -108,7 +108,9 @@ def _seat(sketch: Sketch) -> None:
     sketch.canvas.part(seat.silhouette, colour)
     seat.shadow(sketch.canvas, colour, sketch.lit)
     if lower != "leggings":
-        sketch.canvas.fill(seat.band(0.0, 0.16), (58, 40, 30) if lower != "shorts" else seam(colour))
+        sketch.canvas.fill(
+            seat.band(0.0, 0.16), (58, 40, 30) if lower != "shorts" else seam(colour)
+        )
         buckle = seat.at(0, 0.08)
         if buckle:
             sketch.canvas.fill(circle(buckle, sketch.cm(1.6)), STEEL)
@@ -120,16 +122,15 @@ def _skirt(sketch: Sketch) -> None:
     canvas, colour = sketch.canvas, sketch.colour("lower")
     cloth = sketch.trunk(38, length, 1.2, flare)
     canvas.part(cloth.silhouette, colour)
-    with canvas.clip(cloth.silhouette):
-        cloth.shadow(canvas, colour, sketch.lit)
-        for q in (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8):
-            pleat = [n for v in (0.12, 0.5, 1.0) for n in cloth.surface(q, v)]
-            canvas.line(pleat, sketch.cm(1.0), seam(colour), 0.7)
-        canvas.fill(cloth.band(0.0, 0.05), shade(colour, 0.4))
-        if sketch.attributes["lower"] == "long skirt":
-            for v in (0.42, 0.72):
-                canvas.fill(cloth.band(v, v + 0.02), seam(colour), 0.8)
-            canvas.fill(cloth.band(0.95, 1.0), light(colour, 0.35))
+    cloth.shadow(canvas, colour, sketch.lit)
+    for q in (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8):
+        pleat = [n for v in (0.12, 0.5, 1.0) for n in cloth.surface(q, v)]
+        canvas.line(pleat, sketch.cm(1.0), seam(colour), 0.7)
+    canvas.fill(cloth.band(0.0, 0.05), shade(colour, 0.4))
+    if sketch.attributes["lower"] == "long skirt":
+        for v in (0.42, 0.72):
+            canvas.fill(cloth.band(v, v + 0.02), seam(colour), 0.8)
+        canvas.fill(cloth.band(0.95, 1.0), light(colour, 0.35))
 
 
 # -- shoes ---------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from jaxtbpr.synthesis.render.palette import RGB, accent, mix
 PITCH = 8.5  # centimetres from one stripe to the next
 
 
-def on_loft(canvas: Canvas, loft: Loft, pattern: str, colour: RGB, length: float, chest: float) -> None:
+def on_loft(
+    canvas: Canvas, loft: Loft, pattern: str, colour: RGB, length: float, chest: float
+) -> None:
     """Draws a pattern over the visible side of `loft`, `length` centimetres long.
 
     chest: where the print of the front is, in centimetres below the neck.

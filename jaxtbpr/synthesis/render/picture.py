@@ -9,12 +9,21 @@ from PIL import Image, ImageFilter
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import SCENE, check
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.synthesis.render import accessories, head, headwear, lower, scene, styles, upper, weather
+from jaxtbpr.synthesis.render import (
+    accessories,
+    head,
+    headwear,
+    lower,
+    scene,
+    styles,
+    upper,
+    weather,
+)
 from jaxtbpr.synthesis.render.camera import PITCH, YAW, Camera
 from jaxtbpr.synthesis.render.canvas import Canvas, circle
 from jaxtbpr.synthesis.render.loft import loft
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 from jaxtbpr.synthesis.render.skeleton import Figure, pose
+from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 
 HORIZON = {"eye level": 0.46, "high": 0.15}  # share of the height above the horizon
 SMALLEST = 16  # pixels
@@ -46,7 +55,9 @@ def render(
     _draw_person(Sketch(attributes, figure, camera, canvas, lit))
     full = np.asarray(canvas.image())
     weather.fall(canvas, attributes["weather"], rng)
-    return styles.finish(np.asarray(canvas.image()), (full != empty).any(2), attributes["style"], rng)
+    return styles.finish(
+        np.asarray(canvas.image()), (full != empty).any(2), attributes["style"], rng
+    )
 
 
 def render_png(attributes: dict[str, str], **options) -> bytes:
@@ -70,7 +81,9 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, gap: int = 3) -> n
 
 def _check_size(attributes: dict[str, str], height: int, width: int) -> None:
     if min(height, width) < SMALLEST:
-        raise UserError(f"render got {height}x{width} pixels; each side must be {SMALLEST} or more.")
+        raise UserError(
+            f"render got {height}x{width} pixels; each side must be {SMALLEST} or more."
+        )
     missing = [slot for slot in SCENE if slot not in attributes]
     if missing:
         raise UserError(f"render needs the scene slots {missing}; see attributes.sample_scene.")
@@ -83,7 +96,7 @@ def _draw_person(sketch: Sketch) -> None:
     for module in (lower, upper, head, headwear, accessories):
         layers += module.layers(sketch)
     if sketch.attributes["posture"] == "sitting":
-        layers.append((-40.0, lambda: _seat(sketch)))
+        layers.append((sketch.camera.depth(_seat_top(sketch)), lambda: _seat(sketch)))
     for _, draw in sorted(layers, key=lambda layer: layer[0]):
         draw()
 
@@ -100,10 +113,14 @@ def _shadow(sketch: Sketch) -> None:
         sketch.canvas.fill(circle(at, rx, ry), (18, 18, 34), alpha)
 
 
+def _seat_top(sketch: Sketch) -> np.ndarray:
+    f = sketch.figure
+    return 0.5 * (f["hip_r"] + f["hip_l"]) + np.array([0, -7.5 * f.body.size, 4.0])
+
+
 def _seat(sketch: Sketch) -> None:
     """A round wooden stool below a sitting person."""
-    f, size = sketch.figure, sketch.figure.body.size
-    top = 0.5 * (f["hip_r"] + f["hip_l"]) + np.array([0, -7.5 * size, 4.0])
+    size, top = sketch.figure.body.size, _seat_top(sketch)
     heights = (0.0, 3.5, 4.5, top[1] / size)
     radii = np.array([19.0, 19.0, 15.0, 17.0]) * size
     centres = [np.array([top[0], max(top[1] - h * size, 0.0), top[2]]) for h in heights]

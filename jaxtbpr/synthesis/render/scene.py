@@ -90,7 +90,9 @@ def street(s: Scene) -> None:
     x = -s.jitter(0, 8)
     while x < s.wide:
         wide, top = s.jitter(12, 20), s.horizon - s.jitter(26, 60)
-        wall = s.pick((206, 148, 120), (226, 204, 170), (170, 178, 190), (190, 120, 104), (150, 160, 150))
+        wall = s.pick(
+            (206, 148, 120), (226, 204, 170), (170, 178, 190), (190, 120, 104), (150, 160, 150)
+        )
         _house(s, x, top, wide, wall)
         x += wide
     s.rect(-1, s.horizon, s.wide + 1, 100, (196, 194, 188))
@@ -98,7 +100,9 @@ def street(s: Scene) -> None:
     s.rect(-1, s.horizon + 3, s.wide + 1, road + 16, (98, 102, 110))
     for i in range(9):
         x = i * 9 - s.jitter(0, 4)
-        s.poly([x, road + 6, x + 5, road + 6, x + 4.5, road + 8, x - 0.8, road + 8], (240, 240, 232))
+        s.poly(
+            [x, road + 6, x + 5, road + 6, x + 4.5, road + 8, x - 0.8, road + 8], (240, 240, 232)
+        )
     s.rect(-1, road + 16, s.wide + 1, road + 18.5, (150, 150, 148))
     s.rays(7, 0.7, (160, 158, 152), 0.8)
     s.rows(5, (160, 158, 152), 0.8, 0.8)
@@ -160,7 +164,14 @@ def _clouds(s: Scene) -> None:
 
 def shop(s: Scene) -> None:
     s.fade(0, s.horizon, (250, 240, 220), (238, 218, 186))
-    goods = ((226, 92, 84), (86, 160, 210), (244, 190, 72), (112, 178, 104), (176, 118, 196), (240, 240, 236))
+    goods = (
+        (226, 92, 84),
+        (86, 160, 210),
+        (244, 190, 72),
+        (112, 178, 104),
+        (176, 118, 196),
+        (240, 240, 236),
+    )
     shelf = s.horizon - 2.0
     while shelf > 8:
         x = -s.jitter(0, 4)
@@ -202,7 +213,9 @@ def station(s: Scene) -> None:
     x = -s.jitter(0, 12)
     while x < s.wide:
         s.rect(x, top + 5, x + 10, top + 16, (48, 64, 84))
-        s.poly([x + 1, top + 15, x + 5, top + 5, x + 7, top + 5, x + 3, top + 15], (150, 180, 200), 0.6)
+        s.poly(
+            [x + 1, top + 15, x + 5, top + 5, x + 7, top + 5, x + 3, top + 15], (150, 180, 200), 0.6
+        )
         s.rect(x + 11.5, top + 4, x + 16, base - 1, shade((214, 218, 222), 0.15))
         x += 18
     s.rect(-1, base, s.wide + 1, base + 5, (46, 46, 52))
@@ -230,7 +243,12 @@ def car_park(s: Scene) -> None:
     s.line([-1, far, s.wide + 1, far], 1.2, (236, 236, 232))
     x = -s.jitter(0, 12)
     while x < s.wide:
-        _car(s, x, s.horizon + 7, s.pick((178, 52, 52), (60, 96, 150), (212, 212, 214), (54, 56, 62), (198, 168, 70)))
+        _car(
+            s,
+            x,
+            s.horizon + 7,
+            s.pick((178, 52, 52), (60, 96, 150), (212, 212, 214), (54, 56, 62), (198, 168, 70)),
+        )
         x += 21
     post = s.pick(0.1, 0.88) * s.wide
     s.rect(post - 0.6, s.horizon - 32, post + 0.6, s.horizon + 6, (90, 94, 100))
@@ -241,8 +259,12 @@ def car_park(s: Scene) -> None:
 
 def _car(s: Scene, x: float, y: float, colour: RGB) -> None:
     s.disc(x + 9, y + 0.6, 10, 1.6, (40, 40, 46), 0.6)
-    s.poly([x + 3, y - 7, x + 5.4, y - 12.5, x + 13, y - 12.5, x + 15.6, y - 7], shade(colour, 0.12))
-    s.poly([x + 4.6, y - 7.2, x + 6.2, y - 11.4, x + 12.3, y - 11.4, x + 14, y - 7.2], (70, 92, 112))
+    s.poly(
+        [x + 3, y - 7, x + 5.4, y - 12.5, x + 13, y - 12.5, x + 15.6, y - 7], shade(colour, 0.12)
+    )
+    s.poly(
+        [x + 4.6, y - 7.2, x + 6.2, y - 11.4, x + 12.3, y - 11.4, x + 14, y - 7.2], (70, 92, 112)
+    )
     s.rect(x, y - 7.2, x + 18.5, y - 1.2, colour)
     s.rect(x, y - 3.0, x + 18.5, y - 1.2, shade(colour, 0.35))
     for k in (4, 14.5):
@@ -304,7 +326,9 @@ def beach(s: Scene) -> None:
         y = h + (shore - h) * (i + 0.7) / 4
         wave = [n for k in range(9) for n in (k * s.wide / 8, y + 0.8 * math.sin(k * 2.1 + i))]
         s.line(wave, 0.7, (236, 250, 252), 0.8)
-    foam = [n for k in range(9) for n in (k * s.wide / 8, shore + 1.6 * math.sin(k * 1.7 + s.horizon))]
+    foam = [
+        n for k in range(9) for n in (k * s.wide / 8, shore + 1.6 * math.sin(k * 1.7 + s.horizon))
+    ]
     s.poly([-1, 101, -1, shore, *foam, s.wide + 1, shore, s.wide + 1, 101], (246, 224, 172))
     s.line(foam, 2.2, (255, 255, 255))
     s.spots(22, (222, 192, 134), 1.6, 0.8)
@@ -322,7 +346,9 @@ def airport(s: Scene) -> None:
     s.rect(-1, h - 8, s.wide + 1, h, (148, 164, 150))
     x, y = s.jitter(0.0, 0.4) * s.wide, h - 16
     s.poly([x, y, x + 30, y - 2, x + 36, y + 2, x + 30, y + 4.4, x + 2, y + 4.4], (252, 252, 252))
-    s.poly([x + 1, y + 0.5, x - 4, y - 9, x + 1, y - 9, x + 8, y], s.pick((206, 40, 60), (30, 90, 180)))
+    s.poly(
+        [x + 1, y + 0.5, x - 4, y - 9, x + 1, y - 9, x + 8, y], s.pick((206, 40, 60), (30, 90, 180))
+    )
     s.poly([x + 14, y + 2.6, x + 6, y + 9, x + 10, y + 9, x + 22, y + 2.8], (188, 194, 202))
     for k in range(7):
         s.rect(x + 8 + 3 * k, y + 0.4, x + 9.4 + 3 * k, y + 1.8, (60, 90, 130))
@@ -348,10 +374,16 @@ def farm(s: Scene) -> None:
     s.fade(0, s.horizon, (126, 196, 240), (232, 240, 220))
     _clouds(s)
     h = s.horizon
-    s.poly([-1, h + 1, -1, h - 5, 0.4 * s.wide, h - 9, s.wide + 1, h - 4, s.wide + 1, h + 1], (132, 176, 96))
+    s.poly(
+        [-1, h + 1, -1, h - 5, 0.4 * s.wide, h - 9, s.wide + 1, h - 4, s.wide + 1, h + 1],
+        (132, 176, 96),
+    )
     x = s.pick(0.0, s.wide - 22)
     s.rect(x, h - 17, x + 20, h + 2, (178, 50, 44))
-    s.poly([x - 2, h - 17, x + 3, h - 25, x + 10, h - 29, x + 17, h - 25, x + 22, h - 17], (110, 40, 40))
+    s.poly(
+        [x - 2, h - 17, x + 3, h - 25, x + 10, h - 29, x + 17, h - 25, x + 22, h - 17],
+        (110, 40, 40),
+    )
     s.rect(x + 6, h - 10, x + 14, h + 2, (250, 244, 232))
     s.line([x + 6, h - 10, x + 14, h + 2], 0.9, (178, 50, 44))
     s.line([x + 14, h - 10, x + 6, h + 2], 0.9, (178, 50, 44))

@@ -77,7 +77,7 @@ POSTURES: dict[str, dict[str, tuple[tuple[float, float, float], ...]]] = {
         "arms": ((0.35, -1, 0.20), (0.75, 0.70, 0.45), (0.20, -1, 0.00), (0.10, -1, 0.14)),
     },
 }
-UPPER_ARM, FOREARM, THIGH, SHIN, ANKLE = 29.0, 25.0, 42.0, 40.0, 8.0
+UPPER_ARM, FOREARM, THIGH, SHIN, ANKLE = 28.0, 24.5, 42.0, 40.0, 8.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _arms(joints: dict[str, Vec], body: Body, d: np.ndarray, reach: dict[str, Ve
     hanging = set()
     for side, sign, row in (("r", -1.0, 0), ("l", 1.0, 2)):
         flip = np.array([sign, 1.0, 1.0])
-        shoulder = joints["neck"] + np.array([sign * 0.88 * body.shoulder, -10.5, -1.0])
+        shoulder = joints["neck"] + np.array([sign * 0.88 * body.shoulder, -12.5, -1.0])
         if side in reach:
             hand = shoulder + reach[side]
             elbow, hand = _bend(shoulder, hand, np.array([sign * 0.8, -0.7, -0.5]))

@@ -1,6 +1,7 @@
 """What every drawing function of a person is given: the figure, the camera and the canvas."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ Layer = tuple[float, Callable[[], None]]  # depth towards the viewer [cm], what 
 
 # Trunk of the bare body: distance down from the neck [cm], and where its rings get their sizes.
 LEVELS = (0.0, 3.5, 7.0, 11.0, 22.0, 35.0, 48.0, 56.0)
+LONG = 70.0  # centimetres; shorter garments end at the hips
 SIDES = (("r", -1.0), ("l", 1.0))
 
 
@@ -28,6 +30,7 @@ class Sketch:
     camera: Camera
     canvas: Canvas
     lit: float
+    _tubes: dict[tuple[float, ...], Loft] = dataclasses.field(default_factory=dict)
 
     @property
     def skin(self) -> RGB:
@@ -80,19 +83,28 @@ class Sketch:
         """Returns the tube of the trunk between two distances below the neck [cm].
 
         ease: how far the cloth lies off the body [cm]; flare: extra half width at the end. Below
-        the pelvis (54 cm) the tube follows the legs, so coats and skirts sit down with them.
+        the pelvis (54 cm) a long tube follows the legs, so coats and skirts sit down with them.
         """
-        s = np.linspace(start, end, 11)
-        widths, depths = self._girth(s)
-        grow = ease + flare * np.clip((s - 38) / max(end - 38, 1.0), 0, 1)
+        key = (start, end, ease, flare)
+        if key not in self._tubes:
+            self._tubes[key] = self._trunk(*key)
+        return self._tubes[key]
+
+    def _trunk(self, start: float, end: float, ease: float, flare: float) -> Loft:
+        if end < LONG and self.attributes["posture"] == "sitting":
+            end = min(end, 54.0)
+        s, at_levels, below_waist = _samples(start, end)
+        widths, depths = self._girth @ at_levels
+        grow = ease + flare * below_waist
         centres, spread = self._spine(s)
         widths = np.maximum(widths + grow, spread[:, 0] + grow * (spread[:, 0] > 0))
         depths = np.maximum(depths + grow, spread[:, 1] + grow * (spread[:, 1] > 0))
         size = self.figure.body.size
         return loft(self.camera, centres, widths * size, depths * size)
 
-    def _girth(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Half widths and half depths of the bare trunk at distances s below the neck."""
+    @functools.cached_property
+    def _girth(self) -> np.ndarray:
+        """Half widths and half depths of the bare trunk at LEVELS, [2, 8]."""
         b = self.figure.body
         neck = 6.0 * b.limb
         out = b.shoulder
@@ -100,7 +112,7 @@ class Sketch:
         deep = max(0.62 * b.hip, 0.9 * b.belly)
         flat = 0.8 * b.bust
         depths = (neck, 0.62 * b.bust, flat, 0.9 * b.bust, b.bust, b.belly, deep, deep)
-        return np.interp(s, LEVELS, widths), np.interp(s, LEVELS, depths)
+        return np.array([widths, depths])
 
     def _spine(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centres [K, 3] at distances s below the neck, and the half spread of the legs [K, 2]."""
@@ -109,7 +121,7 @@ class Sketch:
         centres = f["neck"] + (hip - f["neck"]) * (s / 54)[:, None]
         spread = np.zeros((len(s), 2))
         for i, distance in enumerate(s.tolist()):
-            if distance > 54:
+            if distance > 54 and s[-1] > LONG:
                 right, left = (self._along_leg(side, distance - 54) for side in "rl")
                 centres[i] = 0.5 * (right + left)
                 gap = np.abs(left - right) / (2 * size)
@@ -121,3 +133,12 @@ class Sketch:
         if distance <= 42:
             return self.toward(f"hip_{side}", f"knee_{side}", distance / 42)
         return self.toward(f"knee_{side}", f"ankle_{side}", min((distance - 42) / 40, 1.0))
+
+
+@functools.lru_cache(maxsize=256)
+def _samples(start: float, end: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eleven distances s from start to end, the matrix [8, 11] that interpolates LEVELS there,
+    and how far below the waist they are as a share of the way to the end."""
+    s = np.linspace(start, end, 11)
+    at_levels = np.stack([np.interp(s, LEVELS, row) for row in np.eye(len(LEVELS))])
+    return s, at_levels, np.clip((s - 38) / max(end - 38, 1.0), 0, 1)

@@ -113,27 +113,31 @@ def _stroke_map(
     rng = np.random.Generator(np.random.Philox(key=11 + variant))
     stroke, unit = STROKES[style], size * height / 100
     length, wide = max(stroke.length * unit, 1.6), max(stroke.width * unit, 1.3)
-    area = length * wide
-    count = max(8, round(1.25 * height * width / area))
-    seeds = rng.random((count, 2)) * (height, width)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    cell = 0.9 * math.sqrt(length * wide)  # one stroke in each cell of a grid
+    rows, columns = int(height / cell) + 1, int(width / cell) + 1
+    seeds = (np.indices((rows, columns)) + rng.random((2, rows, columns))) * cell
+    angle = _field(seeds[1] / height, seeds[0] / height, style, variant)
+    over = 0.3 * rng.random((rows, columns))  # which stroke lies on top
+    y, x = np.indices((height, width)) + 0.5
     best = np.full((height, width), np.inf)
-    index = np.zeros((height, width), np.int64)
-    across = np.zeros((height, width))
-    reach = math.ceil(1.6 * length)
-    angles = _field(seeds[:, 1] / height, seeds[:, 0] / height, style, variant)
-    for k, ((sy, sx), angle) in enumerate(zip(seeds, angles, strict=True)):
-        rows = slice(max(0, int(sy) - reach), int(sy) + reach + 1)
-        columns = slice(max(0, int(sx) - reach), int(sx) + reach + 1)
-        dy, dx = y[rows, columns] - sy, x[rows, columns] - sx
-        u = (dx * math.cos(angle) + dy * math.sin(angle)) / length
-        v = (dy * math.cos(angle) - dx * math.sin(angle)) / wide
-        near = u * u + v * v + 1e-3 * (k % 97)
-        closer = near < best[rows, columns]
-        best[rows, columns][closer] = near[closer]
-        index[rows, columns][closer] = int(sy) * width + int(sx)
-        across[rows, columns][closer] = v[closer]
-    relief = 1.03 - stroke.relief * np.clip(across + 0.9 * best * (style == "pointillism"), -1, 1)
+    index, across = np.zeros((height, width), np.int64), np.zeros((height, width))
+    for dy, dx in np.ndindex(5, 5):
+        at = (
+            np.clip((y / cell).astype(int) + dy - 2, 0, rows - 1),
+            np.clip((x / cell).astype(int) + dx - 2, 0, columns - 1),
+        )
+        sy, sx, cos, sin = seeds[0][at], seeds[1][at], np.cos(angle)[at], np.sin(angle)[at]
+        u = ((x - sx) * cos + (y - sy) * sin) / length
+        v = ((y - sy) * cos - (x - sx) * sin) / wide
+        near = u * u + v * v + over[at]
+        closer = near < best
+        source = np.clip(sy, 0, height - 1).astype(int) * width + np.clip(sx, 0, width - 1).astype(
+            int
+        )
+        best, across = np.where(closer, near, best), np.where(closer, v, across)
+        index = np.where(closer, source, index)
+    dome = 0.9 * best * (style == "pointillism")
+    relief = 1.03 - stroke.relief * np.clip(across + dome, -1, 1)
     return index.ravel(), relief[..., None].astype(np.float32)
 
 

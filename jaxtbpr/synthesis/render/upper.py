@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxtbpr.synthesis.render import patterns
-from jaxtbpr.synthesis.render.canvas import chain, circle
+from jaxtbpr.synthesis.render.canvas import circle
 from jaxtbpr.synthesis.render.loft import Loft
 from jaxtbpr.synthesis.render.palette import RGB, STEEL, accent, light, mix, seam, shade
 from jaxtbpr.synthesis.render.skeleton import free_hand
@@ -72,11 +72,10 @@ def _trunk(sketch: Sketch) -> None:
     colour, pattern = sketch.colour("upper"), sketch.attributes["upper_pattern"]
     canvas, kind = sketch.canvas, sketch.attributes["upper"]
     canvas.part(loft.silhouette, colour)
-    with canvas.clip(loft.silhouette):
-        patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(kind, 18.0))
-        loft.shadow(canvas, colour, sketch.lit)
-        _folds(sketch, loft, cut, colour)
-        Details(sketch, loft, cut, colour).draw()
+    patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(kind, 18.0))
+    loft.shadow(canvas, colour, sketch.lit)
+    _folds(sketch, loft, cut, colour)
+    Details(sketch, loft, cut, colour).draw()
     if sketch.attributes["upper"] in ("shirt", "jacket", "coat", "suit jacket"):
         _collar(sketch, colour)
 
@@ -312,13 +311,13 @@ def _arm(sketch: Sketch, side: str) -> None:
     limb = f.body.limb
     _hand(sketch, side)
     if attributes["sleeves"] != "long":
-        sketch.limb([shoulder, elbow, hand], [4.6 * limb, 3.9 * limb, 3.0 * limb], sketch.skin)
+        sketch.limb([shoulder, elbow, hand], [4.3 * limb, 3.8 * limb, 3.0 * limb], sketch.skin)
     if attributes["sleeves"] == "none":
         return
     ease = CUTS[attributes["upper"]].ease
-    points, radii = [shoulder, elbow, hand], [4.8, 4.5, 3.7]
+    points, radii = [shoulder, elbow, hand], [4.5, 4.4, 3.6]
     if attributes["sleeves"] == "short":
-        points, radii = [shoulder, shoulder + 0.68 * (elbow - shoulder)], [4.9, 5.4]
+        points, radii = [shoulder, shoulder + 0.68 * (elbow - shoulder)], [4.5, 5.3]
     widths = [r * limb + ease * 0.4 for r in radii]
     _sleeve(sketch, points, widths)
 
@@ -329,9 +328,8 @@ def _sleeve(sketch: Sketch, points: list[np.ndarray], widths: list[float]) -> No
     sketch.limb(points, widths, colour, round_end=False)
     flat, radii = [sketch.px(p) for p in points], [sketch.cm(w) for w in widths]
     if pattern in ("striped", "checked", "dotted"):
-        with canvas.clip(chain(flat, radii, round_end=False)):
-            step = sketch.cm(patterns.PITCH)
-            patterns.on_limb(canvas, flat, radii, pattern, colour, step)
+        step = sketch.cm(patterns.PITCH)
+        patterns.on_limb(canvas, flat, radii, pattern, colour, step)
     cuff = {"sweater": 4.0, "hoodie": 4.0, "shirt": 3.0, "jacket": 3.0}.get(kind, 1.2)
     tone = light(colour, 0.3) if kind == "shirt" else mix(colour, seam(colour), 0.5)
     end, before = points[-1], points[-2]
@@ -351,5 +349,3 @@ def _hand(sketch: Sketch, side: str) -> None:
         sketch.limb([palm, palm + np.array([0.2, 0, 0])], [4.8, 4.8], sketch.skin)
         thumb = palm + np.array([0, 12.0, 0.0])
         sketch.limb([palm + np.array([0, 2.5, 0]), thumb], [2.4, 2.1], sketch.skin)
-
-
