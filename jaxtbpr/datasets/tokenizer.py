@@ -49,8 +49,7 @@ def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Sorted, since the trainer numbers words as they come and breaks ties by number.
-    tokenizer.train_from_iterator(sorted(texts), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([START, END])
     return _ready(tokenizer)
 
