@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from jaxtbpr.synthesis.render.canvas import circle
-from jaxtbpr.synthesis.render.loft import loft
+from jaxtbpr.synthesis.render.loft import Loft, loft
 from jaxtbpr.synthesis.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
 from jaxtbpr.synthesis.render.skeleton import Figure, free_hand
 from jaxtbpr.synthesis.render.sketch import Layer, Sketch
@@ -164,8 +164,8 @@ def _cross_strap(sketch: Sketch) -> None:
     v = lambda s: (s - cut.top) / (cut.length - cut.top)  # noqa: E731
     for front in (True, False):
         # Over the right shoulder (-50 degrees), down across the middle to the left hip (80).
-        angles = np.linspace(-58, 84, 7) if front else np.linspace(238, 96, 7)
-        depths = np.linspace(3.0, 48.0, 7)
+        angles = np.linspace(-38, 84, 7) if front else np.linspace(218, 96, 7)
+        depths = np.linspace(3.5, 48.0, 7)
         line = []
         for angle, s in zip(angles, depths, strict=True):
             at = tube.at(float(angle), v(float(s)))
@@ -279,22 +279,27 @@ def _canopy(sketch: Sketch) -> None:
     centres = [apex - np.array([0, d * size, 0]) for d in drop]
     widths = np.array([1.5, 14.0, 29.0, 40.0, 46.0]) * size
     dome = loft(sketch.camera, centres, widths, widths)
-    canvas.part(dome.silhouette, shade(colour, 0.45))
-    left, right = dome.centre - dome.edge, dome.centre + dome.edge
-    rim = [n for q in np.linspace(1, -1, 9) for n in dome.surface(float(q), 1.0)]
-    canvas.part(
-        [[*left.ravel().tolist(), *rim[::-1][1::-1], *right[::-1].ravel().tolist()]], colour
-    )
-    canvas.fill(dome.band(0, 1), colour)
+    # From above the near rim hangs before the shaft; at eye level the lining shows below it.
+    above = 1.0 if sketch.attributes["camera"] == "high" else 0.0
+    canvas.part([dome.ends[1]], shade(colour, 0.45))
+    canvas.part([_gore(dome, -1.0, 1.0, above)], colour)
     for q0, q1 in ((-0.92, -0.5), (0.0, 0.5), (0.92, 1.0)):
-        panel = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q0, float(t))]
-        back = [n for t in np.linspace(1, 0, 6) for n in dome.surface(q1, float(t))]
-        canvas.fill(panel + back, light(colour, 0.35), 0.5)
+        canvas.fill(_gore(dome, q0, q1, above), light(colour, 0.35), 0.5)
     for q in (-0.92, -0.5, 0.0, 0.5, 0.92):
-        rib = [n for t in np.linspace(0, 1, 6) for n in dome.surface(q, float(t))]
-        canvas.line(rib, sketch.cm(0.8), seam(colour), 0.8)
+        rib = (dome.centre + q * dome.edge + above * math.sqrt(1 - q * q) * dome.front).ravel()
+        canvas.line(rib.tolist(), sketch.cm(0.8), seam(colour), 0.8)
     x, y = sketch.px(apex)
     canvas.line([x, y, x, y - sketch.cm(5)], sketch.cm(1.6), INK)
+
+
+def _gore(dome: Loft, q0: float, q1: float, above: float) -> list[float]:
+    """The part of an umbrella between two ribs; above: 1 if its near rim is seen, else 0."""
+    qs = np.linspace(q0, q1, 7)[:, None]
+    left, right = (
+        dome.centre + q * dome.edge + above * math.sqrt(1 - q * q) * dome.front for q in (q0, q1)
+    )
+    rim = dome.centre[-1] + qs * dome.edge[-1] + above * np.sqrt(1 - qs**2) * dome.front[-1]
+    return np.concatenate([left, rim, right[::-1]]).ravel().tolist()
 
 
 def _phone_layers(sketch: Sketch) -> list[Layer]:

@@ -48,9 +48,12 @@ class Camera:
 
     def __call__(self, v: Vector) -> tuple[float, float]:
         """Returns the pixel (x, y) of point v."""
-        right, down, depth = self.direction(v)
-        zoom = self.scale * DISTANCE / (DISTANCE - depth)
-        return self.origin[0] + right * zoom, self.origin[1] + down * zoom
+        cy, sy, cp, sp = self._basis
+        x, y, z = v.tolist() if isinstance(v, np.ndarray) else v
+        ahead = z * cy - x * sy
+        zoom = self.scale * DISTANCE / (DISTANCE - ahead * cp - y * sp)
+        ox, oy = self.origin
+        return ox + (x * cy + z * sy) * zoom, oy + (ahead * sp - y * cp) * zoom
 
     def depth(self, v: Vector) -> float:
         """Returns how far v lies towards the viewer, measured along the ground [cm]."""

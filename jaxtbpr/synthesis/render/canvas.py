@@ -7,7 +7,6 @@ built from translucent shapes.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import aggdraw
 from PIL import Image
@@ -69,13 +68,12 @@ class Canvas:
         self.outline = outline
         self.rim = rim
         self._draw = aggdraw.Draw(image)
+        self._ellipse, self._polygon = self._draw.ellipse, self._draw.polygon
 
     def fill(self, shape: Shape, colour: RGB, alpha: float = 1.0) -> None:
         """Fills one polygon."""
-        self._polygon(shape, aggdraw.Brush(colour, round(255 * alpha)))
-
-    def _polygon(self, shape: Shape, tool: Any) -> None:
-        (self._draw.ellipse if len(shape) == 4 else self._draw.polygon)(shape, tool)
+        draw = self._ellipse if len(shape) == 4 else self._polygon
+        draw(shape, aggdraw.Brush(colour, int(255 * alpha + 0.5)))
 
     def line(self, shape: Shape, width: float, colour: RGB, alpha: float = 1.0) -> None:
         """Strokes one open polyline; `width` in pixels (thinner than 0.6 is drawn fainter)."""
@@ -85,19 +83,19 @@ class Canvas:
 
     def ring(self, shape: Shape, width: float, colour: RGB, alpha: float = 1.0) -> None:
         """Strokes a closed shape."""
-        self._polygon(shape, aggdraw.Pen(colour, max(width, 0.6), round(255 * alpha)))
+        draw = self._ellipse if len(shape) == 4 else self._polygon
+        draw(shape, aggdraw.Pen(colour, max(width, 0.6), round(255 * alpha)))
 
     def part(self, shapes: list[Shape], colour: RGB) -> None:
         """Fills the union of `shapes` with a rim round the whole."""
+        tools = [aggdraw.Brush(colour)]
         if self.outline or self.rim:
-            width = 2 * (self.outline or self.rim)
             ink = (24, 20, 30) if self.outline else shade(colour, 0.38)
-            pen = aggdraw.Pen(ink, width, 255 if self.outline else 190)
+            width = 2 * (self.outline or self.rim)
+            tools.insert(0, aggdraw.Pen(ink, width, 255 if self.outline else 190))
+        for tool in tools:  # all rims below all fillings, so that the parts look like one
             for shape in shapes:
-                self._polygon(shape, pen)
-        brush = aggdraw.Brush(colour)
-        for shape in shapes:
-            self._polygon(shape, brush)
+                (self._ellipse if len(shape) == 4 else self._polygon)(shape, tool)
 
     def image(self) -> Image.Image:
         """Returns what is drawn so far."""

@@ -241,13 +241,12 @@ def _locks(head: Head) -> None:
 
 
 def _ponytail(head: Head) -> None:
-    sketch = head.sketch
-    root, bend = head.point(3.0, 7.5, -9.5), head.point(9.5, 5.5, -14.0)
-    middle, end = head.point(12.5, -6, -13.5), head.point(11.0, -20, -11.0)
-    sketch.limb([root, bend, middle, end], [2.6, 3.9, 4.0, 1.2], head.hair)
+    path = ((3.0, 7.5, -9.5), (9.5, 5.5, -14.0), (12.2, -1, -14), (12.8, -8, -13), (11.0, -21, -11))
+    points = [head.point(*p) for p in path]
+    head.sketch.limb(points, [2.6, 3.8, 4.2, 3.7, 0.9], head.hair)
     band = circle(head.at(3.6, 7.4, -10.2), head.cm(2.3))
     if head.faces(0, -1) > -0.2:
-        sketch.canvas.fill(band, (232, 74, 106))
+        head.sketch.canvas.fill(band, (232, 74, 106))
 
 
 def _bun(head: Head) -> None:

@@ -103,7 +103,7 @@ class Loft:
         return [outline, *self.ends]
 
     def paint(self, canvas: Canvas, colour: RGB, lit: float = -1.0) -> None:
-        """Draws the loft in `colour`, with its shaded side; lit: -1 light from the left, 1 right."""
+        """Draws the loft in `colour` with its shaded side; lit: -1 for light from the left."""
         canvas.part(self.silhouette, colour)
         self.shadow(canvas, colour, lit)
 
@@ -126,16 +126,21 @@ def loft(
     centres: K points of person space; widths, depths: half axes of each ring, to the side and
     across (to the front where the tube is upright), in centimetres.
     """
-    rings = np.column_stack([np.asarray(centres), widths, depths])
+    rings = np.empty((len(centres), 5))
+    rings[:, :3], rings[:, 3], rings[:, 4] = centres, widths, depths
     rows = _spline(len(rings)) @ rings
     path = rows[:, :3]
     y, z = (_SLOPE @ path[:, 1:]).T
-    length = np.sqrt(y * y + z * z) + 1e-9
-    across = np.stack([np.zeros(ROWS), z / length, -y / length], 1)
-    side = path + rows[:, 3:4] * (1.0, 0.0, 0.0)
-    front = path + rows[:, 4:5] * across
-    centre, side, front = camera.project(np.stack([path, side, front]))
-    middle = across[ROWS // 2]
+    # The front of a ring is at right angles to the tube and to the person's side.
+    length = np.hypot(y, z) + 1e-9
+    up, ahead = z / length, -y / length
+    points = np.empty((3, ROWS, 3))  # centres, sides, fronts
+    points[:] = path
+    points[1, :, 0] += rows[:, 3]
+    points[2, :, 1] += rows[:, 4] * up
+    points[2, :, 2] += rows[:, 4] * ahead
+    centre, side, front = camera.project(points)
+    middle = (0.0, float(up[ROWS // 2]), float(ahead[ROWS // 2]))
     facing = math.atan2(camera.direction((1.0, 0.0, 0.0))[2], camera.direction(middle)[2])
     return _seen(camera.scale, centre, side - centre, front - centre, facing)
 
@@ -151,7 +156,7 @@ def _seen(
     sign = np.where(nx < 0, -1.0, 1.0)
     s = (side[:, 0] * nx + side[:, 1] * ny) * sign
     f = (front[:, 0] * nx + front[:, 1] * ny) * sign
-    length = np.sqrt(s * s + f * f) + 1e-9
+    length = np.hypot(s, f) + 1e-9
     s, f = (s / length)[:, None], (f / length)[:, None]
     edge, bulge = side * s + front * f, front * s - side * f
     # The half of each ring that is turned to the viewer, at the angle `facing` of the body.

@@ -20,17 +20,17 @@ def layers(sketch: Sketch) -> list[Layer]:
     """Returns the layers of feet, legs and lower garment."""
     out = []
     lower = sketch.attributes["lower"]
+    sits = sketch.attributes["posture"] == "sitting"
     for side, _ in SIDES:
-        depth = sketch.depth(f"hip_{side}", f"knee_{side}", f"ankle_{side}")
-        thigh = sketch.depth(f"hip_{side}", f"knee_{side}")
-        depth = max(depth, thigh) if sketch.attributes["posture"] == "sitting" else depth
+        depth = sketch.depth(f"hip_{side}", f"knee_{side}")
+        if not sits:  # legs hang from the hips, below the hem of what is worn above
+            depth = 0.15 * (depth + sketch.depth(f"ankle_{side}"))
         out.append((depth, lambda side=side: _leg(sketch, side)))
     if lower in LEGS:
         out.append((6.0, lambda: _seat(sketch)))
     if lower in SKIRTS:
         lap = sketch.depth("knee_r", "knee_l") / 2
-        legs = max(depth for depth, _ in out)
-        out.append((max(9.0, lap + 4.0, legs + 1.0), lambda: _skirt(sketch)))
+        out.append((max(9.0, lap + 4.0) if sits else 9.0, lambda: _skirt(sketch)))
     return out
 
 
@@ -77,7 +77,7 @@ def _denim(sketch: Sketch, points, widths, colour: RGB) -> None:
         spindle = [sketch.px(a + share * (b - a)) for share in (0.1, 0.35, 0.65, 0.95)]
         for grow in (1.0, 0.6):
             radii = [sketch.cm(thick * grow * r) for r in (0.1, 1.0, 0.9, 0.1)]
-            sketch.canvas.fill(tube(spindle, radii), light(colour, 0.42), 0.34)
+            sketch.canvas.fill(tube(spindle, radii), light(colour, 0.42), 0.24)
     out = np.array([np.sign(hip[0]) * widths[1] * 0.75, 0, 0])
     stitch = [n for p in points for n in sketch.px(p + out)]
     sketch.canvas.line(stitch, sketch.cm(0.7), (226, 170, 70), 0.9)
@@ -189,9 +189,9 @@ def _boot(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     ankle, knee = sketch.figure[f"ankle_{side}"], sketch.figure[f"knee_{side}"]
     top = ankle + 0.56 * (knee - ankle)
     sketch.limb([ball, toe], [5.2, 4.5], colour)
-    sketch.limb([top, ankle, heel + np.array([0, 2.0, 0])], [8.2, 6.4, 5.4], colour, round_end=True)
+    sketch.limb([top, ankle, heel + np.array([0, 2.0, 0])], [7.8, 6.3, 5.4], colour, round_end=True)
     rim = top + 0.16 * (ankle - top)
-    sketch.canvas.line([*sketch.px(top), *sketch.px(rim)], 2 * sketch.cm(8.3), light(colour, 0.35))
+    sketch.canvas.line([*sketch.px(top), *sketch.px(rim)], 2 * sketch.cm(7.9), light(colour, 0.35))
     for share in (0.45, 0.7):
         at = top + share * (ankle - top)
         lace = [*sketch.px(at + np.array([-4, 0, 5])), *sketch.px(at + np.array([4, 0, 5]))]

@@ -79,7 +79,8 @@ def _dots(canvas: Canvas, loft: Loft, ink: RGB, rows: int) -> None:
     radius = max(radius, 0.06 * abs(loft.surface(1, 0.5)[0] - loft.surface(-1, 0.5)[0]))
     for i in range(rows):
         start = -60 if i % 2 else -75
-        for angle in range(start, 76, 30):
+        start = -30 if i == 0 else start  # the shoulders slope away
+        for angle in range(start, 1 - start, 30):
             turn = math.radians(angle)
             at = loft.surface(math.sin(turn), (i + 0.5) / rows)
             canvas.fill(circle(at, radius * max(math.cos(turn), 0.3), radius), ink)

@@ -1,10 +1,9 @@
 """One person image: background, person, weather, style, in that order."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import SCENE, check
@@ -14,6 +13,7 @@ from jaxtbpr.synthesis.render import (
     head,
     headwear,
     lower,
+    png,
     scene,
     styles,
     upper,
@@ -27,6 +27,7 @@ from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 
 HORIZON = {"eye level": 0.46, "high": 0.15}  # share of the height above the horizon
 SMALLEST = 16  # pixels
+MARGIN = np.array([(11, 19), (11, 12)])  # room round the joints [cm]: left, top; right, bottom
 
 
 def render(
@@ -51,20 +52,16 @@ def render(
     ink = max(thick, 0.55) if attributes["style"] == "anime" else 0.0
     canvas = Canvas(image, outline=ink, rim=0.7 * thick)
     weather.puddles(canvas, attributes["weather"], camera.origin[1], rng)
-    empty = np.asarray(canvas.image())
+    empty = canvas.image()
     _draw_person(Sketch(attributes, figure, camera, canvas, lit))
-    full = np.asarray(canvas.image())
+    changed = ImageChops.difference(canvas.image(), empty)
     weather.fall(canvas, attributes["weather"], rng)
-    return styles.finish(
-        np.asarray(canvas.image()), (full != empty).any(2), attributes["style"], rng
-    )
+    return styles.finish(np.asarray(canvas.image()), changed, attributes["style"], rng)
 
 
 def render_png(attributes: dict[str, str], **options) -> bytes:
     """Draws like `render`; returns the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(render(attributes, **options)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png.encode(render(attributes, **options))
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int, gap: int = 3) -> np.ndarray:
@@ -138,7 +135,7 @@ def _frame(
     pitch = PITCH[attributes["camera"]] + rng.uniform(-3, 3)
     camera = Camera(yaw, pitch)
     seen = camera.project(np.array(list(figure.joints.values())))
-    (left, top), (right, bottom) = seen.min(0) - (11, 19), seen.max(0) + (11, 12)
+    (left, top), (right, bottom) = seen.min(0) - MARGIN[0], seen.max(0) + MARGIN[1]
     toes = [camera(figure[f"ankle_{side}"] + (0, 0, 15.0))[0] for side in "rl"]
     left, right = min(left, *(x - 5 for x in toes)), max(right, *(x + 5 for x in toes))
     left, right, top = _make_room(camera, figure, attributes, left, right, top)

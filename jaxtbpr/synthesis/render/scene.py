@@ -63,8 +63,8 @@ class Scene:
             t = (self.horizon - vy) / (100 - vy)
             far = [vx + t * (x - vx), self.horizon]
             thin, thick = 0.5 * width * t, 0.5 * width
-            self.poly([far[0] - thin, far[1], far[0] + thin, far[1], x + thick, 100, x - thick, 100],
-                      colour, alpha)  # fmt: skip
+            edge = [far[0] - thin, far[1], far[0] + thin, far[1], x + thick, 100, x - thick, 100]
+            self.poly(edge, colour, alpha)
 
     def rows(self, count: int, colour: RGB, width: float, alpha: float = 1.0) -> None:
         """Level lines on the ground, denser towards the horizon."""
@@ -219,11 +219,11 @@ def station(s: Scene) -> None:
         s.rect(x + 11.5, top + 4, x + 16, base - 1, shade((214, 218, 222), 0.15))
         x += 18
     s.rect(-1, base, s.wide + 1, base + 5, (46, 46, 52))
-    s.horizon < 30 or s.rect(-1, 0, s.wide + 1, 5, (70, 76, 86))
+    if s.horizon > 30:  # the roof of the platform
+        s.rect(-1, 0, s.wide + 1, 5, (70, 76, 86))
     s.rect(-1, base + 4, s.wide + 1, 100, (172, 170, 168))
     s.rect(-1, base + 4, s.wide + 1, base + 6, (222, 222, 218))
     s.rect(-1, base + 9, s.wide + 1, base + 13, (250, 206, 48))
-    s.rays(6, 0.6, (140, 138, 138), 0.0)
     for i in range(1, 5):
         y = base + 13 + (100 - base - 13) * (i / 5) ** 1.4
         s.line([-1, y, s.wide + 1, y], 0.6, (140, 138, 138), 0.9)
@@ -284,8 +284,8 @@ def forest(s: Scene) -> None:
         s.disc(x, s.jitter(-4, min(22.0, s.horizon)), r, r * 0.75, tone, 0.9)
     s.ground((110, 82, 52), (122, 112, 62))
     for x in (s.jitter(-2, 0.2 * s.wide), s.jitter(0.82 * s.wide, s.wide + 2)):
-        s.poly([x - 3, -1, x + 3, -1, x + 3.6, s.horizon + 14, x + 6, s.horizon + 19, x - 6, s.horizon + 19,
-                x - 3.6, s.horizon + 14], (78, 56, 42))  # fmt: skip
+        s.poly([x - 3, -1, x + 3, -1, x + 3.6, s.horizon + 14, x + 6, s.horizon + 19,
+                x - 6, s.horizon + 19, x - 3.6, s.horizon + 14], (78, 56, 42))  # fmt: skip
         s.line([x - 1.4, 0, x - 1.6, s.horizon + 15], 0.8, (112, 86, 64), 0.8)
     s.spots(26, (168, 112, 48), 1.7, 0.8)
     s.spots(18, (84, 124, 58), 2.4, 0.8)
@@ -413,8 +413,8 @@ def lake(s: Scene) -> None:
     for _ in range(16):
         x, y = s.jitter(0, s.wide), s.jitter(h + 1, shore)
         s.line([x - s.jitter(2, 7), y, x + s.jitter(2, 7), y], 0.7, (206, 226, 238), 0.75)
-    s.poly([-1, 101, -1, shore - 2, 0.3 * s.wide, shore + 2, 0.7 * s.wide, shore - 1, s.wide + 1, shore + 3,
-            s.wide + 1, 101], (122, 146, 88))  # fmt: skip
+    s.poly([-1, 101, -1, shore - 2, 0.3 * s.wide, shore + 2, 0.7 * s.wide, shore - 1,
+            s.wide + 1, shore + 3, s.wide + 1, 101], (122, 146, 88))  # fmt: skip
     a, b = 0.5 * s.wide - 3, 0.5 * s.wide + 3
     s.poly([a, shore - 10, b, shore - 10, s.wide * 0.98, 101, s.wide * 0.02, 101], (166, 124, 84))
     for i in range(9):

@@ -10,6 +10,7 @@ import functools
 import math
 
 import numpy as np
+from PIL import Image
 
 VARIANTS = 4  # stroke maps for each size and style, drawn at random
 
@@ -33,22 +34,21 @@ STROKES = {
 
 
 def finish(
-    pixels: np.ndarray, person: np.ndarray, style: str, rng: np.random.Generator
+    pixels: np.ndarray, person: Image.Image, style: str, rng: np.random.Generator
 ) -> np.ndarray:
     """Returns the finished picture, uint8 [H, W, 3], from the drawn one.
 
-    person: bool [H, W], where the person is; it is painted with a finer brush.
+    person: an image that is not black where the person is; it is painted with a finer brush.
     """
     if style in STROKES:
-        variant = int(rng.integers(VARIANTS))
-        coarse, fine = (_painted(pixels, style, size, variant) for size in (1.0, 0.5))
-        return _clip(np.where(person[..., None], fine, coarse))
+        return _painted(pixels, person, style, int(rng.integers(VARIANTS)))
     if style == "anime":
         return _clip(_saturate(pixels.astype(np.float32), 1.25) * 1.06 + 4)
     height, width, _ = pixels.shape
     strong = style == "street photography"
-    x = pixels * (_vignette(height, width) if not strong else _vignette(height, width) ** 2.2)
-    return _clip(x + _grain(height, width, rng) * (1.6 if strong else 0.55))
+    x = pixels * _vignette(height, width, 2.2 if strong else 1.0)
+    x += _grain(height, width, 1.6 if strong else 0.55, rng)
+    return _clip(x)
 
 
 def backdrop(pixels: np.ndarray, style: str) -> np.ndarray:
@@ -62,15 +62,19 @@ def backdrop(pixels: np.ndarray, style: str) -> np.ndarray:
     return pixels
 
 
-def _painted(pixels: np.ndarray, style: str, size: float, variant: int) -> np.ndarray:
-    """Re-lays the picture in strokes; size: factor on their length and width."""
+def _painted(pixels: np.ndarray, person: Image.Image, style: str, variant: int) -> np.ndarray:
+    """Re-lays the picture in strokes, half as large on the person."""
     height, width, _ = pixels.shape
-    stroke = STROKES[style]
-    source, relief = _stroke_map(height, width, style, size, variant)
-    flat = pixels.reshape(-1, 3)
-    paint = flat[source].astype(np.float32).reshape(height, width, 3)
+    stroke, fine = STROKES[style], np.asarray(person).any(2, keepdims=True)
+    index, relief = (
+        np.where(fine, small, large)
+        for small, large in zip(
+            *(_stroke_map(height, width, style, size, variant) for size in (0.5, 1.0)), strict=True
+        )
+    )
+    paint = pixels.reshape(-1, 3)[index[..., 0]].astype(np.float32)
     paint += stroke.keep * (pixels - paint)
-    return _saturate(paint, stroke.saturation) * relief
+    return _clip(_saturate(paint, stroke.saturation) * relief)
 
 
 def _saturate(x: np.ndarray, amount: float) -> np.ndarray:
@@ -79,33 +83,34 @@ def _saturate(x: np.ndarray, amount: float) -> np.ndarray:
 
 
 def _clip(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, 0, 255).astype(np.uint8)
+    return np.minimum(np.maximum(x, 0, out=x), 255, out=x).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=8)
-def _vignette(height: int, width: int) -> np.ndarray:
+def _vignette(height: int, width: int, strength: float) -> np.ndarray:
     y = np.linspace(-1, 1, height)[:, None]
     x = np.linspace(-1, 1, width)[None]
-    return (1.02 - 0.11 * (0.6 * x**2 + 0.6 * y**2))[..., None].astype(np.float32)
+    shade = (1.02 - 0.066 * (x**2 + y**2)) ** strength
+    return np.repeat(shade[..., None], 3, axis=2).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=8)
-def _grain_tile(height: int, width: int) -> np.ndarray:
-    noise = np.random.Generator(np.random.Philox(key=7)).normal(0, 3.2, (2 * height, 2 * width, 1))
-    return noise.astype(np.float32)
+def _grain_tile(height: int, width: int, strength: float) -> np.ndarray:
+    noise = np.random.Generator(np.random.Philox(key=7)).normal(size=(2 * height, 2 * width, 1))
+    return np.repeat(3.2 * strength * noise, 3, axis=2).astype(np.float32)
 
 
-def _grain(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A window of film grain [H, W, 1] at a random place of a fixed tile."""
+def _grain(height: int, width: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A window of film grain [H, W, 3] at a random place of a fixed tile."""
     y, x = int(rng.integers(height)), int(rng.integers(width))
-    return _grain_tile(height, width)[y : y + height, x : x + width]
+    return _grain_tile(height, width, strength)[y : y + height, x : x + width]
 
 
 @functools.lru_cache(maxsize=32)
 def _stroke_map(
     height: int, width: int, style: str, size: float, variant: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (index of the source pixel [H * W], relief [H, W, 1]) of a canvas full of strokes.
+    """Returns (index of the source pixel, relief), both [H, W, 1], of a canvas full of strokes.
 
     Each pixel belongs to the stroke whose seed is nearest in a metric stretched along the
     direction of painting; every stroke takes the colour below its seed.
@@ -138,7 +143,7 @@ def _stroke_map(
         index = np.where(closer, source, index)
     dome = 0.9 * best * (style == "pointillism")
     relief = 1.03 - stroke.relief * np.clip(across + dome, -1, 1)
-    return index.ravel(), relief[..., None].astype(np.float32)
+    return index[..., None], relief[..., None].astype(np.float32)
 
 
 def _field(x: np.ndarray, y: np.ndarray, style: str, variant: int) -> np.ndarray:

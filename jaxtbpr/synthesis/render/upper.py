@@ -56,9 +56,9 @@ def layers(sketch: Sketch) -> list[Layer]:
 def _trunk_depth(sketch: Sketch) -> float:
     """Long garments lie over the lap of one who sits; others under it."""
     long = sketch.attributes["upper"] in ("coat", "dress")
-    lap = sketch.depth("knee_r", "knee_l") / 2
-    legs = max(sketch.depth(f"knee_{side}", f"ankle_{side}") for side, _ in SIDES)
-    return 15.0 if not long else max(15.0, lap + 6.0, legs + 2.0)
+    if not long or sketch.attributes["posture"] != "sitting":
+        return 15.0
+    return max(15.0, sketch.depth("knee_r", "knee_l") / 2 + 6.0)
 
 
 def trunk_of(sketch: Sketch) -> tuple[Loft, Cut]:
@@ -106,7 +106,7 @@ class Details:
         getattr(self, name)()
 
     def t_shirt(self) -> None:
-        self.neckline(7.0, 5.0)
+        self.neckline(6.6, 3.6)
         self.hem(1.2)
 
     def shirt(self) -> None:
@@ -169,7 +169,7 @@ class Details:
                 self.sketch.canvas.fill(flap, seam(self.colour), 0.8)
 
     def dress(self) -> None:
-        self.neckline(8.5, 8.0)
+        self.neckline(7.6, 5.4)
         sash = self.loft.band(self.v(33), self.v(37))
         self.sketch.canvas.fill(sash, shade(self.colour, 0.5))
         self.hem(2.5)
