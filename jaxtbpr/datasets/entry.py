@@ -1,6 +1,7 @@
 """One image with its captions: what every reader of a data set yields."""
 
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ def set_aside(where: str, reason: object, split: str = "train") -> Entry:
 
 def clean_text(text: str) -> str:
     """Returns `text` with half surrogate pairs, which UTF-8 cannot hold, replaced by U+FFFD."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _SURROGATE.search(text):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 

@@ -34,15 +34,18 @@ _CODE = re.compile(
             r"\b(?:print|printf|alert|console\.log|len|def \w+|function\s*\w*)\(",
             r"(?:==|!=|=>|&&|\|\||\+=|-=|::)",
             r"\b\w+\s*=\s*[\w\"'\[{(]",  # an assignment
-            r"^\s*(?:#include|#!|//|/\*|import \w+\s*$|from \w+ import )",
+            r"^\s*(?:#include|#!|//|/\*)",
             r"\{[^{}]*[:;,=\"][^{}]*\}",  # JSON, CSS, a block
-            r"\b(?:undefined|NaN)\b",
             r"Traceback \(most recent",
         )
     ),
     re.IGNORECASE,
 )
+# All of the above need one of these; hardly any caption has one, which makes the search fast.
+_SIGN = re.compile(r"[<&\\({=|#]|//|/\*|::")
+_CODE_WORD = re.compile(r"^\s*(?:import \w+\s*$|from \w+ import )|\b(?:undefined|NaN)\b")
 _SLOT = re.compile(rf"\[[^\[\]]*\]?|\w+ description\]|(?!{_TAG})<[^<>]*>|\{{[\w -]*\}}|_{{3,}}")
+_SLOT_SIGN = re.compile(r"[\[\]<{_]")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -59,6 +62,8 @@ class Flag:
 
 def foreign(caption: str) -> str:
     """Names the characters that English text does not use (CJK, Cyrillic, control, ...)."""
+    if caption.isascii() and caption.isprintable():
+        return ""
     strange = dict.fromkeys(character for character in caption if _is_foreign(character))
     return ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'unnamed')}" for c in strange)
 
@@ -72,13 +77,13 @@ def _is_foreign(character: str) -> bool:
 
 def code(caption: str) -> str:
     """Returns the piece of source code or mark-up in a caption, or ""."""
-    found = _CODE.search(caption)
+    found = _CODE_WORD.search(caption) or (_SIGN.search(caption) and _CODE.search(caption))
     return found.group().strip() if found else ""
 
 
 def slot(caption: str) -> str:
     """Returns the template slot that is left in a caption ("[hair description]"), or ""."""
-    found = _SLOT.search(caption)
+    found = _SLOT_SIGN.search(caption) and _SLOT.search(caption)
     return found.group() if found else ""
 
 

@@ -61,7 +61,7 @@ def _csv_rows(file: epath.Path) -> Iterator[Any]:
 
 
 def _json_lines(file: epath.Path) -> Iterator[Any]:
-    with open_text(file, newline="\n") as text:
+    with open_text(file) as text:
         for line in text:
             if line.strip():
                 yield _json_line(line)

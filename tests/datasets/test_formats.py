@@ -4,7 +4,7 @@ import pytest
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import formats, published
-from tests.datasets.folders import CORRUPT, FORMS, make_folder, write_json
+from tests.datasets.folders import CORRUPT, FORMS, make_folder, write_image, write_json
 
 NAME_OF = {
     "cuhk_caption_all": "cuhk_pedes",
@@ -65,6 +65,14 @@ def test_images_are_searched_in_their_folder_even_when_none_is_there(tmp_path, f
     for photo in folder.photos:
         folder.image(photo).unlink()
     assert told(read_all(folder.path)) == expected(folder)
+
+
+def test_the_folders_in_the_names_of_a_shipped_set_are_never_dropped(tmp_path):
+    # cam_a/1.png is missing; the file beside it is of somebody else.
+    write_image(tmp_path / "imgs" / "1.png", 0)
+    record = {"id": 1, "file_path": "cam_a/1.png", "captions": ["a man"], "split": "test"}
+    write_json(tmp_path / "reid_raw.json", [record])
+    assert next(formats.read(tmp_path)).path == str(tmp_path / "imgs" / "cam_a" / "1.png")
 
 
 def test_a_format_can_be_named(tmp_path):

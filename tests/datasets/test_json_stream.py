@@ -42,9 +42,10 @@ def test_an_object_is_streamed_as_its_pairs(tmp_path, monkeypatch, pairs, chunk)
     assert dict(stream(tmp_path / "a.json", text, monkeypatch, chunk)) == json.loads(text)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
-def test_integers_are_not_cut_at_the_end_of_a_chunk(tmp_path, monkeypatch, chunk):
-    assert stream(tmp_path / "a.json", "[1234, 5678]", monkeypatch, chunk) == [1234, 5678]
+@pytest.mark.parametrize("chunk", range(1, 12))
+def test_numbers_are_not_cut_at_the_end_of_a_chunk(tmp_path, monkeypatch, chunk):
+    text = "[1234, 0.5, 12e+3, 1.25e-7, -4]"
+    assert stream(tmp_path / "a.json", text, monkeypatch, chunk) == json.loads(text)
 
 
 @pytest.mark.parametrize(

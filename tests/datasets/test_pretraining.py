@@ -35,6 +35,11 @@ def test_a_slot_stays_where_no_clean_static_caption_is(tmp_path):
     assert "captions_repaired" not in one.extra
 
 
+def test_a_caption_of_a_dynamic_prompt_replaces_none(tmp_path):
+    one = luperson(tmp_path, Td_qwen="A <colour> coat.", Td_shikra="A red coat.", Ts_qwen="A <x>.")
+    assert one.captions == ("A <colour> coat.", "A red coat.", "A <x>.")
+
+
 def test_clean_captions_are_not_touched(tmp_path):
     one = luperson(tmp_path, Td_qwen="A red coat.", Ts_qwen="A blue coat.")
     assert one.captions == ("A red coat.", "A blue coat.")
