@@ -1,0 +1,144 @@
+"""Facts about a run from its commit files: stages, what was set aside, config, versions."""
+
+import collections
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.report import pictures
+
+MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
+STAGES = {
+    "prompts": "describes people",
+    "generate": "makes their images",
+    "filter": "drops poor ones",
+    "augment": "shows them again, edited",
+    "caption": "writes sentences",
+    "build": "packs the data sets",
+    "train": "learns to match",
+    "evaluate": "tests on unseen people",
+}
+EXAMPLES_OF_A_REASON = 6
+Commits = Mapping[str, dict[str, Any]]
+
+
+def commits(workdir: Workdir) -> dict[str, dict[str, Any]]:
+    """Returns {stage: what it committed} of the finished stages before the report, in order."""
+    found = {name: workdir.commit(name) for name in STAGES}
+    return {name: commit for name, commit in found.items() if commit}
+
+
+def pipeline_strip(done: Commits) -> list[dict[str, Any]]:
+    """Returns what the strip of stages shows: times, their share of the whole, records."""
+    total = sum(commit["seconds"] for commit in done.values()) or 1.0
+    return [
+        {
+            "name": name,
+            "what": STAGES[name],
+            "seconds": commit["seconds"],
+            "share": commit["seconds"] / total,
+            "records_in": commit["records_in"],
+            "records_out": commit["records_out"],
+            "set_aside": commit["set_aside"],
+        }
+        for name, commit in done.items()
+    ]
+
+
+def set_aside(workdir: Workdir, done: Commits) -> list[dict[str, Any]]:
+    """Returns the reasons for which records were set aside: stage, count and some examples.
+
+    Reasons that differ in numbers and quoted words only are taken together.
+    """
+    groups: dict[tuple[str, str], list[dict]] = collections.defaultdict(list)
+    counts: collections.Counter = collections.Counter()
+    for stage, record, reason in _aside_records(workdir, done):
+        key = (stage, general_reason(reason))
+        counts[key] += 1
+        if len(groups[key]) < EXAMPLES_OF_A_REASON:
+            groups[key].append(_example(workdir.root, record, reason))
+    order = list(STAGES)
+    keys = sorted(groups, key=lambda key: (order.index(key[0]), -counts[key], key[1]))
+    return [
+        {"stage": key[0], "reason": key[1], "count": counts[key], "examples": groups[key]}
+        for key in keys
+    ]
+
+
+def general_reason(reason: str) -> str:
+    """Returns `reason` with what is special to one record (numbers, quoted words) as "…"."""
+    reason = re.sub(r"'[^']*'|\"[^\"]*\"", "…", reason)
+    reason = re.sub(r"\S*/\S+", "…", reason)  # a path
+    return re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…", reason)
+
+
+def config(done: Commits, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config of the finished stages and the report, a dict for each section.
+
+    own: the report's part of it. What a stage may change without changing its output (the number
+    of processes) is not in its commit, and so not here.
+    """
+    merged: dict[str, Any] = {}
+    for commit in done.values():
+        for key, value in commit["recipe"]["config"].items():
+            _put(merged, key.split("."), value)
+    return merged | json.loads(json.dumps(own)) | {"stages": [*done, "report"]}
+
+
+def versions(done: Commits) -> dict[str, str]:
+    """Returns {package: version}; stages run with different ones show all of them."""
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for commit in done.values():
+        for package, version in commit.get("versions", {}).items():
+            if version not in found[package]:
+                found[package].append(version)
+    return {package: ", ".join(several) for package, several in found.items()}
+
+
+def config_file(values: Mapping[str, Any]) -> str:
+    """Returns the text of a config file that repeats the run; values: see `config`."""
+    text = json.dumps(values, indent=4, ensure_ascii=False)
+    return (
+        '"""The config of a finished run, written by its report."""\n\n'
+        "import json\n\n"
+        "from jaxtbpr.pipeline import default_config\n\n"
+        f"CONFIG = json.loads({text!r})\n\n\n"
+        'def get_config(arg=""):\n'
+        "    config = default_config()\n"
+        "    config.update(CONFIG)\n"
+        "    return config\n"
+    )
+
+
+def _aside_records(workdir: Workdir, done: Commits) -> Iterator[tuple[str, dict, str]]:
+    for stage in MANIFEST_STAGES:
+        if stage in done and done[stage]["set_aside"]:
+            for record in workdir.manifest(stage).set_aside():
+                yield stage, record, record["set_aside"]["reason"]
+    path = workdir.dir("build") / "set_aside.jsonl"
+    if "build" in done and path.exists():
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            yield "build", record, record.get("reason", "no reason given")
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _example(root: epath.Path, record: dict, reason: str) -> dict[str, Any]:
+    name = str(record.get("id") or record.get("image_id") or record.get("path") or "")
+    has_image = bool((record.get("image") or {}).get("path"))
+    alt = f"Image {name}, set aside"
+    return {
+        "name": name,
+        "reason": reason,
+        "text": record.get("prompt", ""),
+        "picture": pictures.record_picture(root, record, alt) if has_image else None,
+    }

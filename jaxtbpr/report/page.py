@@ -1,0 +1,202 @@
+"""Assembles the page: gathers what the finished stages left and fills in the template."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+from etils import epath
+from markupsafe import Markup
+
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets.source import RetrievalSet, list_splits
+from jaxtbpr.report import facts, pictures, plots, results, training
+from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
+from jaxtbpr.report.table import COLUMNS
+
+MANIFEST_SET = "synthetic"  # the name under which stage build packs the manifest before it
+CAPTIONS_SHOWN = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """The finished page: its text, the person images that were read for it, the config shown."""
+
+    html: str
+    images: int
+    config: dict[str, Any]
+
+
+def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
+    """Makes the page of a run; own: the part of the config that stage report has.
+
+    What a run has not (a stage that did not run, an image that is gone) is left out.
+    Raises UserError where a finished stage's files are damaged.
+    """
+    done = facts.commits(workdir)
+    options = own["report"]
+    surveys = dict(_surveys(workdir, done, own["seed"], options["people"]))
+    config = facts.config(done, own)
+    context = {
+        "columns": COLUMNS,
+        "stages": facts.pipeline_strip(done),
+        "set_aside": facts.set_aside(workdir, done),
+        "surveys": surveys,
+        "images": sum(found.images.total() for found in surveys.values()),
+        "identities": sum(found.identities.total() for found in surveys.values()),
+        "has_images": any(found.has_images for found in surveys.values()),
+        "people": _people(surveys, options["images_of_a_person"]),
+        "captions": _captions(surveys),
+        "mention": config.get("caption", {}).get("mention", {}),
+        "config": config,
+        "versions": facts.versions(done),
+        **_training(workdir, done),
+        **_evaluation(workdir, done, options["queries"]),
+    }
+    return Page(render(context), context["images"], config)
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """Fills in the template; all text that is not the page's own is escaped."""
+    folder = resources.files("jaxtbpr.report")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "percent": percent,
+        "share": lambda fraction: f"{100 * fraction:.3g}",
+        "count": lambda number: f"{number:,}",
+        "duration": duration,
+        "json": lambda value: json.dumps(value, ensure_ascii=False),
+    }
+    template = environment.from_string((folder / "template.html").read_text())
+    return template.render(style=Markup((folder / "style.css").read_text()), **context)
+
+
+def percent(fraction: float | None) -> str:
+    """Returns a fraction in percent, with two digits below 10: "52.3", "0.50"; None: "–"."""
+    if fraction is None:
+        return "–"
+    return f"{100 * fraction:.1f}" if fraction >= 0.1 else f"{100 * fraction:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as people say them: "0.4 s", "42 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _surveys(
+    workdir: Workdir, done: facts.Commits, seed: int, people: int
+) -> Iterator[tuple[str, Survey]]:
+    """Yields (data set, what is in it): the last manifest, then the sets made of other folders."""
+    name = workdir.name_before("report")
+    if name:
+        images = from_manifest(workdir.root, workdir.manifest(name))
+        yield MANIFEST_SET, survey(images, seed=seed, people=people)
+    if "build" not in done:
+        return
+    for one in done["build"]["sets"]:
+        if not (name and one == MANIFEST_SET):
+            images = _all_splits(workdir.dir("build") / one)
+            yield one, survey(images, seed=seed, people=people)
+
+
+def _all_splits(folder: epath.Path) -> Iterator[PersonImage]:
+    for split in list_splits(folder):
+        yield from from_set(RetrievalSet(folder, split), split)
+
+
+def _people(surveys: Mapping[str, Survey], most: int) -> list[dict[str, Any]]:
+    """Returns the sampled people of each data set, ready to be shown."""
+    return [
+        {"set": name, "people": [_person(images[:most]) for images in found.sample]}
+        for name, found in surveys.items()
+        if found.sample
+    ]
+
+
+def _person(images: list[PersonImage]) -> dict[str, Any]:
+    is_edited = any(image.edits for image in images)
+    shown = [
+        {
+            "label": ", ".join(image.edits) or ("base" if is_edited else ""),
+            "picture": _picture(image, number),
+            "captions": image.captions,
+        }
+        for number, image in enumerate(images, 1)
+    ]
+    first = images[0]
+    return {
+        "identity": first.identity,
+        "split": first.split,
+        "prompt": first.prompt,
+        "images": shown,
+        "more": any(len(image.captions) > 1 for image in images),
+    }
+
+
+def _picture(image: PersonImage, number: int) -> pictures.Picture | None:
+    if image.read is None:
+        return None
+    says = f": {image.captions[0]}" if image.captions else ""
+    return pictures.picture(image.read, f"Image {number} of person {image.identity}{says}")
+
+
+def _captions(surveys: Mapping[str, Survey]) -> list[dict[str, Any]]:
+    """Returns, for each data set with captions, a histogram of their lengths and examples."""
+    shown = []
+    for name, found in surveys.items():
+        if not found.lengths:
+            continue
+        words = sum(length * count for length, count in found.lengths.items())
+        total = found.lengths.total()
+        examples = [c for person in found.sample for c in person[0].captions[-1:]]
+        plot = plots.histogram("Words in a caption", found.lengths, x_label="words")
+        shown.append(
+            {
+                "set": name,
+                "total": total,
+                "mean": words / total,
+                "noise": _noise(found),
+                "plot": plot,
+                "examples": examples[:CAPTIONS_SHOWN],
+            }
+        )
+    return shown
+
+
+def _noise(found: Survey) -> dict[str, float] | None:
+    """Returns which shares of the train captions are noisy on purpose; None where none is."""
+    captions = found.captions["train"]
+    if not (found.wrong["train"] or found.lacking["train"]):
+        return None
+    return {"wrong": found.wrong["train"] / captions, "lacking": found.lacking["train"] / captions}
+
+
+def _training(workdir: Workdir, done: facts.Commits) -> dict[str, Any]:
+    if "train" not in done:
+        return {"scalars": [], "recall": None}
+    folder = workdir.dir("train")
+    return {"scalars": training.scalar_plots(folder), "recall": training.recall_plot(folder)}
+
+
+def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str, Any]:
+    if "evaluate" not in done:
+        return {"results": [], "cmc": None, "opening": None}
+    measured = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
+    images = SetImages(workdir.dir("build"))
+    for result in measured:
+        result["queries"] = results.queries(result, images, queries)
+    asked = [query for result in measured[:1] for query in result["queries"]]
+    worked = [query for query in asked if query["first_right_rank"] == 1]
+    opening = (worked or asked or [None])[0]
+    return {"results": measured, "cmc": results.cmc_plot(measured), "opening": opening}

@@ -1,0 +1,149 @@
+"""The person images of a run, read once: how many there are, how long their captions, a sample."""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonImage:
+    """One image of a person, from a manifest or from a data set.
+
+    edits: what differs from the person's first image; read: gives the encoded image, None where
+    the record has none yet. noise: of each caption the list of [slot, true value, value said or
+    None], where it is known.
+    """
+
+    identity: str
+    split: str
+    prompt: str
+    edits: tuple[str, ...]
+    captions: tuple[str, ...]
+    read: Callable[[], bytes] | None
+    noise: tuple[list, ...] = ()
+
+
+@dataclasses.dataclass
+class Survey:
+    """What a pass over person images found.
+
+    images, identities, captions: counts per split; wrong, lacking: captions per split with an
+    attribute wrong or left out on purpose; lengths: {words of a caption: how many}; sample: some
+    people, each a list of their images; has_images: whether any has an image.
+    """
+
+    images: collections.Counter
+    identities: collections.Counter
+    captions: collections.Counter
+    wrong: collections.Counter
+    lacking: collections.Counter
+    lengths: collections.Counter
+    sample: list[list[PersonImage]]
+    has_images: bool = False
+
+
+def from_manifest(root: epath.Path, records: Iterable[dict]) -> Iterator[PersonImage]:
+    """Yields the images of a manifest's records; root: the folder that image paths start from."""
+    for record in records:
+        path = record.get("image", {}).get("path", "")
+        yield PersonImage(
+            identity=str(record.get("identity", record["id"])),
+            split=record.get("split", ""),
+            prompt=record.get("prompt", ""),
+            edits=tuple(record.get("edits", ())),
+            captions=tuple(record.get("captions", ())),
+            read=_file_reader(root, path),
+            noise=tuple(record.get("caption_noise", ())),
+        )
+
+
+def from_set(dataset: RetrievalSet, split: str) -> Iterator[PersonImage]:
+    """Yields the images of one split of a built data set."""
+    for index, captions in enumerate(dataset.captions):
+        yield PersonImage(
+            identity=str(dataset.identities[index]),
+            split=split,
+            prompt="",
+            edits=(),
+            captions=tuple(captions),
+            read=lambda index=index: dataset.image_bytes(index),
+        )
+
+
+def survey(images: Iterable[PersonImage], *, seed: int, people: int) -> Survey:
+    """Counts `images` and samples `people` of their identities, all in one pass.
+
+    The sample are the identities with the smallest hashes of (seed, identity): random, the same
+    each time, and never more than `people` of them in memory.
+    """
+    found = Survey(*(collections.Counter() for _ in range(6)), sample=[])
+    sample = _Sample(seed, people)
+    seen = set()
+    for image in images:
+        found.images[image.split] += 1
+        found.has_images |= image.read is not None
+        found.captions[image.split] += len(image.captions)
+        found.lengths.update(len(caption.split()) for caption in image.captions)
+        found.wrong[image.split] += sum(any(said for *_, said in one) for one in image.noise)
+        found.lacking[image.split] += sum(any(not said for *_, said in one) for one in image.noise)
+        if (image.split, image.identity) not in seen:
+            seen.add((image.split, image.identity))
+            found.identities[image.split] += 1
+        sample.add(image)
+    found.sample = sample.people()
+    # The splits in their usual order, whatever the order of the records.
+    known = {split: count for split in SPLITS if (count := found.images.pop(split, 0))}
+    found.images = collections.Counter(known | found.images)
+    return found
+
+
+class _Sample:
+    """Keeps the images of the identities with the smallest hashes."""
+
+    def __init__(self, seed: int, size: int):
+        self._seed = seed
+        self._size = size
+        self._images: dict[bytes, list[PersonImage]] = {}
+
+    def add(self, image: PersonImage) -> None:
+        words = f"{self._seed} report {image.identity}"
+        key = hashlib.blake2b(words.encode(), digest_size=16).digest()
+        self._images.setdefault(key, []).append(image)
+        if len(self._images) > self._size:
+            # Whoever is put out cannot come back: the largest kept hash only falls.
+            del self._images[max(self._images)]
+
+    def people(self) -> list[list[PersonImage]]:
+        groups = [self._images[key] for key in sorted(self._images)]
+        return [sorted(group, key=lambda image: bool(image.edits)) for group in groups]
+
+
+class SetImages:
+    """The images of built data sets by their ids; folder: that of stage build."""
+
+    def __init__(self, folder: epath.Path):
+        self._folder = folder
+        self._open: dict[str, tuple[RetrievalSet, dict[str, int]]] = {}
+
+    def read(self, set_name: str, image_id: Any) -> bytes:
+        """Returns the encoded image `image_id` of `set_name`, for example "synthetic/test".
+
+        Raises KeyError where the set has no such image, UserError where there is no such set.
+        """
+        if set_name not in self._open:
+            name, _, split = set_name.rpartition("/")
+            dataset = RetrievalSet(self._folder / name, split)
+            places = {str(image_id): n for n, image_id in enumerate(dataset.image_ids)}
+            self._open[set_name] = (dataset, places)
+        dataset, places = self._open[set_name]
+        return dataset.image_bytes(places[str(image_id)])
+
+
+def _file_reader(root: epath.Path, path: str) -> Callable[[], bytes] | None:
+    return (lambda: (root / path).read_bytes()) if path else None

@@ -1,0 +1,32 @@
+"""Stage report: one HTML file that shows a run, and a config file that repeats it."""
+
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import files
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.report import facts, page
+
+OPTIONS: Options = {
+    "people": Option(8, "people of each data set shown with their images", low=0, high=50),
+    "images_of_a_person": Option(8, "images shown of each of them, at most", low=1, high=20),
+    "queries": Option(12, "example queries shown of each test set", low=0, high=50),
+}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict:
+    """Writes WORKDIR/report/index.html and WORKDIR/report/config.py.
+
+    Returns their digests and the counts of every stage: the person images read, those of whose
+    data the page tells (all), and none set aside.
+    """
+    made = page.assemble(workdir, config.to_dict())
+    outputs = {
+        "index.html": made.html.encode("utf-8"),
+        "config.py": facts.config_file(made.config).encode("utf-8"),
+    }
+    for name, data in outputs.items():
+        files.write_bytes_atomic(workdir.dir("report") / name, data)
+    digests = {name: files.sha256(data) for name, data in outputs.items()}
+    counts = {"records_in": made.images, "records_out": made.images, "set_aside": 0}
+    return {"outputs": digests} | counts

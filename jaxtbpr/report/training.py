@@ -1,0 +1,57 @@
+"""The course of training as plots: every scalar by step, and retrieval by epoch."""
+
+from etils import epath
+
+from jaxtbpr.core.metrics_writer import read_metrics
+from jaxtbpr.report import plots
+from jaxtbpr.report.plots import Line, Plot
+
+# The scalars of train/metrics.jsonl that have a place and a name; others follow under their own.
+SCALARS = {
+    "loss": "Loss",
+    "learning_rate": "Learning rate",
+    "logit_scale": "Logit scale",
+    "gradient_norm": "Gradient norm",
+    "images_per_second": "Images a second",
+    "host_wait": "Share of time spent waiting for data",
+}
+SMOOTH = ("loss", "gradient_norm", "images_per_second", "host_wait")
+FROM_ZERO = ("loss", "learning_rate", "gradient_norm", "images_per_second", "host_wait")
+PERCENT = ("host_wait",)
+NOT_PLOTTED = ("step", "epoch")
+
+
+def scalar_plots(folder: epath.Path) -> list[Plot]:
+    """Returns a plot for each scalar of `folder`/metrics.jsonl; [] without that file."""
+    rows = read_metrics(folder / "metrics.jsonl")
+    names = {name for row in rows for name in row if name not in NOT_PLOTTED}
+    ordered = [name for name in SCALARS if name in names]
+    ordered += sorted(names - set(SCALARS))
+    return [_scalar_plot(name, rows) for name in ordered]
+
+
+def recall_plot(folder: epath.Path) -> Plot | None:
+    """Returns R@1 of every evaluated set by epoch, from `folder`/evals.jsonl; None without it."""
+    rows = read_metrics(folder / "evals.jsonl")
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    if not sets:
+        return None
+    lines = []
+    for name in sets:
+        own = [row for row in rows if row["set"] == name]
+        lines.append(Line(name, [r["epoch"] for r in own], [r["R1"] for r in own], marks=True))
+    return plots.lines("R@1 by epoch", lines, x_label="epoch", percent=True, from_zero=True)
+
+
+def _scalar_plot(name: str, rows: list[dict]) -> Plot:
+    own = [row for row in rows if name in row]
+    title = SCALARS.get(name, name.replace("_", " "))
+    line = Line(title, [row["step"] for row in own], [row[name] for row in own])
+    return plots.lines(
+        title,
+        [line],
+        x_label="step",
+        percent=name in PERCENT,
+        smooth=name in SMOOTH,
+        from_zero=name in FROM_ZERO,
+    )

@@ -1,0 +1,243 @@
+import ast
+import html.parser
+import re
+import shutil
+
+import pytest
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.report import page, stage
+from tests.report import fixture
+
+SECTIONS = {"results", "queries", "stages", "people", "captions", "set-aside", "training", "repeat"}
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Reader(html.parser.HTMLParser):
+    """The elements of a page, the text in it, and tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self._open, self.wrong = [], [], [], []
+        self.feed(text)
+        self.wrong += self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if not self._open or self._open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def make(run, **options):
+    """Runs the stage and returns the page's text."""
+    run.dir("report").mkdir(exist_ok=True)
+    stage.run(fixture.config(**options), run)
+    return (run.dir("report") / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return fixture.write(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def text(finished):
+    return make(finished)
+
+
+def sections(text):
+    return {attrs["id"] for attrs in Reader(text).all("section")}
+
+
+def test_a_whole_run_has_every_section_and_each_link_leads_to_one(text):
+    assert sections(text) == SECTIONS
+    links = {attrs["href"].removeprefix("#") for attrs in Reader(text).all("a")}
+    assert links == SECTIONS
+
+
+def test_tags_match_and_ids_are_unique(text):
+    read = Reader(text)
+    ids = [attrs["id"] for _, attrs in read.elements if "id" in attrs]
+    shared = {name for name in ids if ids.count(name) > 1}
+    assert read.wrong == []
+    # Matplotlib names a clip path or a mark by the hash of its shape: one name, one shape.
+    for name in shared:
+        shapes = re.findall(rf'<(?:path|clipPath) id="{name}".*?(?:</clipPath>|/>)', text, re.S)
+        assert len(set(shapes)) == 1
+
+
+def test_text_of_others_is_escaped_everywhere(text):
+    assert "<script" not in text
+    assert "<b>coat" not in text
+    assert fixture.HOSTILE in " ".join(Reader(text).words)
+    assert any(fixture.HOSTILE in attrs["alt"] for attrs in Reader(text).all("img"))
+
+
+def test_nothing_is_loaded_from_elsewhere(text):
+    for _, attrs in Reader(text).elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "default-src 'none'; img-src data:" in text
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+
+
+def test_the_page_is_of_moderate_size(text):
+    assert 50_000 < len(text.encode()) < 10_000_000
+
+
+def test_the_same_run_in_another_folder_gives_the_same_bytes(tmp_path, text):
+    assert make(fixture.write(tmp_path)) == text
+
+
+def test_the_digests_are_those_of_the_files(finished, text):
+    result = stage.run(fixture.config(), finished)
+    for name, digest in result["outputs"].items():
+        assert files.sha256((finished.dir("report") / name).read_bytes()) == digest
+    assert (result["records_in"], result["set_aside"]) == (40, 0)
+
+
+def test_headline_and_tables_show_the_numbers_next_to_chance(text):
+    words = re.sub(r"\s+", " ", " ".join(Reader(text).words))
+    assert "the right person first 52.3% of the time" in words
+    assert re.search(r"synthetic/test 52\.3 78\.1 88\.4 56\.1 40\.2 16 16 4", words)
+    assert re.search(r"by chance 25\.0 ", words)
+    assert re.search(r"best on validation 4 52\.3", words)
+    assert re.search(r"last 5 51\.0", words)
+    assert re.search(r"best on test 3 53\.4", words)
+
+
+def test_right_images_have_a_tick_and_wrong_ones_a_cross(finished, text):
+    rows = re.findall(r'<article class="query">(.*?)</article>', text, re.S)
+    examples = files.read_json(finished.dir("evaluate") / "synthetic__test.json")["examples"]
+    for row, example in zip(rows, examples, strict=False):
+        hits = re.findall(r'<figure class="hit (\w+)">(.*?)</figure>', row, re.S)
+        assert len(hits) == len(example["ranked"])
+        for (mark, inner), hit in zip(hits, example["ranked"], strict=True):
+            said = "right" if hit["right"] else "wrong"
+            shape = "M4.2 8.4l2.6" if hit["right"] else "M5 5l6 6"
+            assert mark == said
+            assert f"{said}: image {hit['image_id']}" in inner
+            assert shape in inner
+            assert f'<span class="unseen">, {said}</span>' in inner
+
+
+def test_what_a_run_lacks_is_left_out(finished, tmp_path):
+    run = copy(finished, tmp_path, "prompts", "generate", "filter", "augment", "caption", "build")
+    assert sections(make(run)) == SECTIONS - {"results", "queries", "training"}
+
+
+def test_a_run_of_real_data_shows_the_built_sets(finished, tmp_path):
+    run = copy(finished, tmp_path, "build", "train", "evaluate")
+    text = make(run)
+    assert sections(text) == SECTIONS - {"set-aside"}
+    assert "The prompt" not in text
+    assert len(Reader(text).all("img")) > 40
+    assert 'class="gone"' not in text
+
+
+def test_a_run_of_prompts_only_shows_no_pictures(finished, tmp_path):
+    text = make(copy(finished, tmp_path, "prompts"))
+    assert sections(text) == {"stages", "people", "repeat"}
+    assert "people described" in text
+    assert "a person in a red coat" in text
+    assert Reader(text).all("img") == []
+
+
+def test_a_run_of_nothing_still_has_a_page(tmp_path):
+    assert sections(make(fixture.workdir(tmp_path, stages=()))) == {"repeat"}
+
+
+def test_training_without_evaluation_shows_recall_by_epoch(finished, tmp_path):
+    text = make(copy(finished, tmp_path, "build", "train"))
+    assert "training" in sections(text)
+    assert "R@1 by epoch" in text
+
+
+def test_no_people_and_no_queries_can_be_asked_for(finished, tmp_path):
+    run = copy(finished, tmp_path, *page.facts.STAGES)
+    text = make(run, people=0, queries=0)
+    assert sections(text) == SECTIONS - {"people", "queries"}
+    assert set(attrs["href"] for attrs in Reader(text).all("a")) <= {
+        f"#{s}" for s in sections(text)
+    }
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text"])
+def test_a_damaged_image_shows_a_placeholder(finished, tmp_path, damage):
+    run = copy(finished, tmp_path, "prompts", "generate", "filter", "augment", "caption")
+    paths = sorted((run.root / "generate" / "images").iterdir())
+    for path in paths:
+        data = path.read_bytes()
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no image")
+    text = make(run)
+    assert Reader(text).all("img") == []
+    assert text.count('class="gone" role="img"') > 10
+
+
+def test_a_gone_data_set_shows_placeholders(finished, tmp_path):
+    run = copy(finished, tmp_path, *page.facts.STAGES)
+    (run.dir("build") / "synthetic").rmtree()
+    text = make(run)
+    assert "person described: image 00000002 (the image could not be read)" in text
+
+
+def test_a_damaged_manifest_is_named(finished, tmp_path):
+    run = copy(finished, tmp_path, "prompts", "generate")
+    shard = run.dir("generate") / "records-00000-of-00001.jsonl"
+    shard.write_text(shard.read_text().replace("red", "tan"))
+    with pytest.raises(UserError, match="not what was committed"):
+        make(run)
+
+
+def test_what_was_set_aside_is_told_by_reason_with_examples(text):
+    part = text[text.index('id="set-aside"') : text.index('id="training"')]
+    assert "2 by filter" in part
+    assert "is blank: contrast …" in part
+    assert "00000001: generate/images/00000001.png is blank: contrast 0.3" in part
+    assert len(Reader(part).all("img")) == 2
+
+
+def test_the_config_file_holds_the_whole_config(finished, text):
+    tree = ast.parse((finished.dir("report") / "config.py").read_text())
+    (given,) = (node.value for node in tree.body if isinstance(node, ast.Assign))
+    config = files.json.loads(ast.literal_eval(given.args[0]))
+    assert config["train"] == {"batch_size": 128, "epochs": 5, "learning_rate": 1e-3}
+    assert config["caption"]["mention"]["hair"] == 0.7
+    assert config["stages"][-2:] == ["evaluate", "report"]
+    assert "mention.hair" in text
+
+
+def test_another_seed_shows_other_people(finished, text):
+    own = {"seed": 5, "report": fixture.config(people=3).report.to_dict()}
+    other = page.assemble(finished, own).html
+    again = page.assemble(finished, own).html
+    names = re.compile(r"<h3>(\d{8})</h3>")
+    assert names.findall(other) != names.findall(text)[:3]
+    assert other == again
+
+
+def copy(run, folder, *stages):
+    """Returns a copy of a run that has only the given stages, and all images."""
+    for stage_name in stages:
+        shutil.copytree(run.dir(stage_name), folder / stage_name)
+    if "prompts" in stages[:1] and len(stages) > 1:
+        shutil.copytree(run.root / "generate", folder / "generate", dirs_exist_ok=True)
+    chosen = [name for name in stages if name in fixture.MANIFEST_STAGES]
+    return fixture.workdir(folder, chosen)
