@@ -93,9 +93,10 @@ class Canvas:
             ink = (24, 20, 30) if self.outline else shade(colour, 0.38)
             width = 2 * (self.outline or self.rim)
             tools.insert(0, aggdraw.Pen(ink, width, 255 if self.outline else 190))
+        calls = [(self._ellipse if len(s) == 4 else self._polygon, s) for s in shapes]
         for tool in tools:  # all rims below all fillings, so that the parts look like one
-            for shape in shapes:
-                (self._ellipse if len(shape) == 4 else self._polygon)(shape, tool)
+            for draw, shape in calls:
+                draw(shape, tool)
 
     def image(self) -> Image.Image:
         """Returns what is drawn so far."""

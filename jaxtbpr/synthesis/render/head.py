@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import Shape, arc, chain, circle
+from jaxtbpr.synthesis.render.canvas import Shape, arc, circle
 from jaxtbpr.synthesis.render.palette import HAIR, INK, RGB, WHITE, light, mix, shade
 from jaxtbpr.synthesis.render.sketch import Layer, Sketch
 
@@ -80,9 +80,8 @@ def _neck(sketch: Sketch) -> None:
     r = 4.6 * f.body.limb * (0.92 if sketch.attributes["sex"] == "female" else 1.06)
     top = f["head"] - np.array([0, 7.0, 1.0])
     sketch.limb([base, top], [r * 1.1, r], sketch.skin)
-    line = [sketch.px(base), sketch.px(f["head"] - np.array([0, 9.0, -2.0]))]
-    for shape in chain(line, [sketch.cm(r * 0.75), sketch.cm(r * 0.8)]):
-        sketch.canvas.fill(shape, shade(sketch.skin, 0.5), 0.28)
+    chin = circle(sketch.px(f["head"] - np.array([0, 11.0, -1.0])), sketch.cm(r), sketch.cm(5.0))
+    sketch.canvas.fill(chin, shade(sketch.skin, 0.5), 0.3)
 
 
 def _head(head: Head) -> None:
@@ -118,7 +117,7 @@ def _shine(head: Head, skull: Shape) -> None:
 def _hair_shell(head: Head) -> None:
     canvas, style, colour = head.sketch.canvas, head.sketch.attributes["hair"], head.hair
     female = head.sketch.attributes["sex"] == "female"
-    shells = [head.blob(0, 3.4, -1.2, (9.3, 9.8, 10.4))]
+    shells = [head.blob(0, 3.8, -1.2, (9.7, 10.2, 10.6))]
     if style == "short" and female:  # a bob down to the chin
         shells += [head.blob(0, -2.5, -2.2, (10.0, 8.8, 9.2))]
     elif style == "short":

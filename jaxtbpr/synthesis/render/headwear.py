@@ -110,7 +110,7 @@ def _eyewear(head: Head) -> None:
     for side in (-1, 1):
         if head.faces(side, 0.15) > 0.1:
             arm = [*head.at(side * 6.0, 0.8, 8.0), *head.at(side * 8.6, 0.2, 0.0)]
-            canvas.line(arm, head.cm(1.0 if dark else 0.8), frame)
+            canvas.line(arm, head.cm(1.5), frame)
     if head.faces(0, 1) < -0.25:
         return
     _bridge(head, frame)
@@ -122,7 +122,7 @@ def _eyewear(head: Head) -> None:
 def _bridge(head: Head, frame: RGB) -> None:
     if head.faces(0, 1) > 0.35:
         line = [*head.at(-1.4, 0.9, 9.6), *head.at(1.4, 0.9, 9.6)]
-        head.sketch.canvas.line(line, head.cm(0.9), frame)
+        head.sketch.canvas.line(line, head.cm(1.5), frame)
 
 
 def _lens(head: Head, side: int, dark: bool, frame: RGB) -> None:
@@ -130,12 +130,12 @@ def _lens(head: Head, side: int, dark: bool, frame: RGB) -> None:
     squash = max(0.5, head.faces(side * 0.35, 0.94))
     centre = head.at(side * 3.9, -0.2, 9.2)
     if dark:
-        lens = circle(centre, head.cm(3.5 * squash), head.cm(2.6))
+        lens = circle(centre, head.cm(4.2 * squash), head.cm(3.4))
         canvas.fill(lens, frame)
         x, y = centre
         glint = [x - head.cm(1.6 * squash), y + head.cm(0.4), x, y - head.cm(1.4)]
         canvas.line(glint, head.cm(0.7), WHITE, 0.7)
         return
-    lens = circle(centre, head.cm(3.2 * squash), head.cm(2.9))
-    canvas.fill(lens, (214, 236, 250), 0.45)
-    canvas.ring(lens, head.cm(0.9), frame)
+    lens = circle(centre, head.cm(3.8 * squash), head.cm(3.4))
+    canvas.fill(lens, (222, 242, 255), 0.6)
+    canvas.ring(lens, head.cm(1.25), frame)

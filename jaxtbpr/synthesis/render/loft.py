@@ -109,10 +109,11 @@ class Loft:
 
     def shadow(self, canvas: Canvas, colour: RGB, lit: float = -1.0) -> None:
         """Darkens the side turned from the light, in two soft steps."""
-        side = -lit
-        for start, alpha in ((0.34, 0.22), (0.68, 0.30)):
-            q0, q1 = sorted((side * start, side))
-            canvas.fill(self.column(q0, q1), shade(colour, 0.55), alpha)
+        # The edges of the two steps, all rings at once: [3, ROWS, 2].
+        edges = self.centre - lit * _SHADE_Q * self.edge + _SHADE_S * self.front
+        for i, alpha in ((0, 0.22), (1, 0.30)):
+            shape = np.concatenate([edges[i], edges[2, ::-1]]).ravel().tolist()
+            canvas.fill(shape, shade(colour, 0.55), alpha)
 
 
 def loft(
@@ -186,6 +187,8 @@ def _spline(knots: int) -> np.ndarray:
 
 
 _SLOPE = np.gradient(np.eye(ROWS), axis=0)
+_SHADE_Q = np.array([0.34, 0.68, 1.0])[:, None, None]  # where shadows begin, and the edge
+_SHADE_S = np.sqrt(1 - _SHADE_Q**2)
 _STEPS = np.linspace(-1, 1, 9)[:, None]
 _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)[:, None]
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import circle, tube
+from jaxtbpr.synthesis.render.canvas import chain, circle, tube
 from jaxtbpr.synthesis.render.palette import RGB, STEEL, WHITE, light, luminance, mix, seam, shade
 from jaxtbpr.synthesis.render.sketch import SIDES, Layer, Sketch
 
@@ -30,7 +30,8 @@ def layers(sketch: Sketch) -> list[Layer]:
         out.append((6.0, lambda: _seat(sketch)))
     if lower in SKIRTS:
         lap = sketch.depth("knee_r", "knee_l") / 2
-        out.append((max(9.0, lap + 4.0) if sits else 9.0, lambda: _skirt(sketch)))
+        over = max(9.0, lap + 4.0, 1.0 + max(depth for depth, _ in out)) if sits else 9.0
+        out.append((over, lambda: _skirt(sketch)))
     return out
 
 
@@ -105,7 +106,7 @@ def _seat(sketch: Sketch) -> None:
     lower, colour = sketch.attributes["lower"], sketch.colour("lower")
     ease = {"leggings": 0.3, "jeans": 0.8}.get(lower, 1.4)
     seat = sketch.trunk(37, 58, ease)
-    sketch.canvas.part(seat.silhouette, colour)
+    sketch.canvas.part(seat.silhouette[::2], colour)
     seat.shadow(sketch.canvas, colour, sketch.lit)
     if lower != "leggings":
         sketch.canvas.fill(
@@ -146,7 +147,7 @@ def foot(sketch: Sketch, side: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         forward, down = np.array([0.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0])
     forward = forward + np.array([0.22 * (1 if side == "l" else -1), 0.0, 0.0])
     heel = ankle + 3.6 * down - 3.5 * forward
-    return heel, heel + 11.0 * forward, heel + 18.5 * forward + 0.4 * down
+    return heel, heel + 11.5 * forward, heel + 20.0 * forward + 0.4 * down
 
 
 def shoe(sketch: Sketch, side: str) -> None:
@@ -157,14 +158,15 @@ def shoe(sketch: Sketch, side: str) -> None:
 
 def _sole(sketch: Sketch, heel, ball, toe, colour: RGB, thickness: float) -> None:
     down = np.array([0, -thickness, 0])
-    sketch.limb([heel + down, ball + down, toe + down], [4.6, 5.2, 4.2], colour)
+    points = [sketch.px(p + down) for p in (heel, ball, toe)]
+    sketch.canvas.part(chain(points, [sketch.cm(r) for r in (5.0, 5.8, 4.8)]), colour)
 
 
 def _trainer(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     sole = WHITE if luminance(colour) < 225 else (196, 202, 210)
     _sole(sketch, heel, ball, toe, sole, 2.0)
     ankle = sketch.figure[f"ankle_{side}"]
-    sketch.limb([ankle, heel + np.array([0, 1.5, 0]), ball, toe], [4.6, 5.2, 5.0, 3.9], colour)
+    sketch.limb([ankle, heel + np.array([0, 1.5, 0]), ball, toe], [5.0, 5.8, 5.8, 4.7], colour)
     mid = 0.5 * (heel + ball) + np.array([0, 3.0, 0])
     for share in (0.25, 0.6):
         at = mid + share * (toe - mid)
@@ -177,7 +179,7 @@ def _trainer(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
 def _leather(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     tip = toe + 0.28 * (toe - ball)
     _sole(sketch, heel, ball, tip, (40, 26, 20), 1.2)
-    sketch.limb([heel + np.array([0, 1.0, 0]), ball, tip], [4.4, 4.3, 2.6], colour)
+    sketch.limb([heel + np.array([0, 1.0, 0]), ball, tip], [4.8, 4.9, 3.0], colour)
     x, y = sketch.px(0.5 * (ball + tip) + np.array([0, 1.2, 0]))
     sketch.canvas.fill(circle((x, y), sketch.cm(1.7), sketch.cm(0.9)), WHITE, 0.75)
     line = [*sketch.px(ball + np.array([-4, 1.5, 0])), *sketch.px(ball + np.array([4, 1.5, 0]))]
@@ -188,7 +190,7 @@ def _boot(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     _sole(sketch, heel, ball, toe, (34, 28, 26), 2.2)
     ankle, knee = sketch.figure[f"ankle_{side}"], sketch.figure[f"knee_{side}"]
     top = ankle + 0.56 * (knee - ankle)
-    sketch.limb([ball, toe], [5.2, 4.5], colour)
+    sketch.limb([ball, toe], [5.8, 5.1], colour)
     sketch.limb([top, ankle, heel + np.array([0, 2.0, 0])], [7.8, 6.3, 5.4], colour, round_end=True)
     rim = top + 0.16 * (ankle - top)
     sketch.canvas.line([*sketch.px(top), *sketch.px(rim)], 2 * sketch.cm(7.9), light(colour, 0.35))
@@ -202,10 +204,10 @@ def _sandal(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     _sole(sketch, heel, ball, toe, shade(colour, 0.25), 2.0)
     ankle = sketch.figure[f"ankle_{side}"]
     sketch.limb([ankle, heel + np.array([0, 1, 0])], [3.4, 3.8], sketch.skin)
-    sketch.limb([heel, ball, toe], [3.8, 4.3, 3.6], sketch.skin)
+    sketch.limb([heel, ball, toe], [4.2, 4.9, 4.3], sketch.skin)
     for at, up in ((0.5 * (ball + toe), 1.5), (0.6 * heel + 0.4 * ball, 3.0)):
         strap = [*sketch.px(at + np.array([-4.6, 0, 0])), *sketch.px(at + np.array([0, up, 1.5]))]
         strap += sketch.px(at + np.array([4.6, 0, 0]))
-        sketch.canvas.line(strap, sketch.cm(2.3), colour)
+        sketch.canvas.line(strap, sketch.cm(3.0), colour)
     cuff = [*sketch.px(ankle + np.array([-3.6, 1.0, 0])), *sketch.px(ankle + np.array([3.6, 1, 0]))]
     sketch.canvas.line(cuff, sketch.cm(2.2), colour)

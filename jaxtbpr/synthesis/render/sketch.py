@@ -93,6 +93,8 @@ class Sketch:
     def _trunk(self, start: float, end: float, ease: float, flare: float) -> Loft:
         if end < LONG and self.attributes["posture"] == "sitting":
             end = min(end, 54.0)
+        if self.attributes["posture"] == "sitting":
+            flare *= 0.4  # the lap carries the cloth
         s, at_levels, below_waist = _samples(start, end)
         widths, depths = self._girth @ at_levels
         grow = ease + flare * below_waist

@@ -48,8 +48,8 @@ def layers(sketch: Sketch) -> list[Layer]:
         depth = sketch.depth(f"shoulder_{side}", f"elbow_{side}", f"hand_{side}") + 20
         out.append((depth, lambda side=side: _arm(sketch, side)))
     if sketch.attributes["upper"] == "hoodie":
-        back = sketch.camera.depth((0, 0, -1)) > -0.2
-        out.append((26.0 if back else 14.0, lambda: _hood(sketch)))
+        toward = sketch.camera.depth((0, 0, -1))  # on the back it lies below long hair
+        out.append((16 + 4 * toward if toward > -0.2 else 14.0, lambda: _hood(sketch)))
     return out
 
 
@@ -343,8 +343,8 @@ def _hand(sketch: Sketch, side: str) -> None:
     f, limb = sketch.figure, sketch.figure.body.limb
     elbow, wrist = f[f"elbow_{side}"], f[f"hand_{side}"]
     along = (wrist - elbow) / max(float(np.linalg.norm(wrist - elbow)), 1e-6)
-    palm, tip = wrist + 3.5 * along, wrist + 7.5 * along
-    sketch.limb([wrist, palm, tip], [2.9 * limb, 3.9 * limb, 2.8 * limb], sketch.skin)
+    palm = wrist + 3.5 * along
+    sketch.limb([wrist, wrist + 6.5 * along], [3.0 * limb, 3.6 * limb], sketch.skin)
     if sketch.attributes["posture"] == "thumb up" and side == free_hand(sketch.attributes):
         sketch.limb([palm, palm + np.array([0.2, 0, 0])], [4.8, 4.8], sketch.skin)
         thumb = palm + np.array([0, 12.0, 0.0])
