@@ -133,7 +133,7 @@ def _hair_shell(head: Head) -> None:
     x, y = head.at(0, 9.0, -1)
     shine = circle((x + lit * head.cm(3.0), y), head.cm(3.6), head.cm(1.3))
     canvas.fill(shine, light(colour, 0.5), 0.4)
-    if style == "curly":
+    if style == "curly" and head.sketch.fine:
         for cx, cy, cz in _CURLS[::2]:
             centre = head.at(cx * 0.9, cy * 0.9, cz * 0.9)
             canvas.line(arc(centre, head.cm(2.1), 30, 200), head.cm(0.9), light(colour, 0.3), 0.5)
@@ -203,6 +203,8 @@ def _parting(head: Head, facing: float) -> None:
             if head.faces(side, 0.5) > 0:
                 strand = [*head.at(side * 8.9, 4.5, 1.5), *head.at(side * 9.2, -0.5, -1.0)]
                 canvas.line(strand, head.cm(1.9), mix(colour, (208, 208, 212), 0.75), 0.9)
+    if not sketch.fine:
+        return
     if sketch.attributes["hair"] in ("bun", "ponytail") and facing > 0:
         for x in (-5, -2, 2, 5):
             strand = [*head.at(x * 1.1, 8.6, 6.0), *head.at(x * 0.8, 12.4, -1)]
@@ -280,14 +282,15 @@ def _eye(head: Head, side: int) -> None:
     canvas.fill(circle(centre, head.cm(1.9 * squash * big), head.cm(1.35 * big)), WHITE)
     canvas.fill(circle(centre, head.cm(1.15 * squash * big), head.cm(1.3 * big)), (46, 34, 34))
     x, y = centre
-    canvas.fill(circle((x - head.cm(0.4), y - head.cm(0.45)), head.cm(0.35)), WHITE)
+    if head.sketch.fine:
+        canvas.fill(circle((x - head.cm(0.4), y - head.cm(0.45)), head.cm(0.35)), WHITE)
     brow = head.hair if attributes["hair_colour"] not in ("blond",) else shade(head.hair, 0.3)
     if attributes["age"] == "old":
         brow = (214, 214, 218)
     inner, outer = head.at(side * 1.7, 2.7, 9.0), head.at(side * 5.3, 3.0, 7.4)
     heavy = 1.1 if attributes["sex"] == "male" else 0.75
     canvas.line([*inner, *outer], head.cm(heavy), shade(brow, 0.15))
-    if attributes["sex"] == "female":
+    if attributes["sex"] == "female" and head.sketch.fine:
         lid = [*head.at(side * 1.8, 1.1, 8.8), *head.at(side * 3.8, 1.6, 8.5)]
         lid += head.at(side * 6.0, 1.3, 7.0)
         canvas.line(lid, head.cm(0.7), INK)

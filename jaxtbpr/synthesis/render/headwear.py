@@ -73,7 +73,7 @@ def _beanie(head: Head, colour: RGB) -> None:
         canvas.line(line, head.cm(0.7), seam(colour), 0.6)
     fold = dome.band(0.70, 1.0)
     canvas.part([fold], light(colour, 0.22))
-    for q in (-0.9, -0.7, -0.45, -0.2, 0.05, 0.3, 0.55, 0.8):
+    for q in (-0.9, -0.7, -0.45, -0.2, 0.05, 0.3, 0.55, 0.8) if head.sketch.fine else ():
         rib = [*dome.surface(q, 0.72), *dome.surface(q, 0.99)]
         canvas.line(rib, head.cm(0.5), seam(colour), 0.7)
     x, y = dome.surface(0, 0.0)

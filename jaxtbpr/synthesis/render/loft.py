@@ -66,12 +66,10 @@ class Loft:
         qs = [math.sin(t) if math.cos(t) > 0 else math.copysign(1, math.sin(t)) for t in turns]
         return [n for q, v in zip(qs, vs, strict=True) for n in self.surface(q, v)]
 
-    def band(self, v0: float, v1: float, q0: float = -1.0, q1: float = 1.0) -> Shape:
-        """Returns the part of the visible surface between two heights and two edges."""
-        q = _STEPS * (0.5 * (q1 - q0)) + 0.5 * (q0 + q1)
-        s = np.sqrt(np.maximum(1 - q * q, 0.0))
-        upper, lower = (row[0] + q * row[1] + s * row[2] for row in map(self._row, (v0, v1)))
-        return np.concatenate([upper, lower[::-1]]).ravel().tolist()
+    def band(self, v0: float, v1: float) -> Shape:
+        """Returns the part of the visible surface between two heights."""
+        points = np.concatenate([_ARCH @ self._row(v0), _ARCH[::-1] @ self._row(v1)])
+        return points.ravel().tolist()
 
     def _row(self, v: float) -> np.ndarray:
         """Returns (centre, edge, front) of the ring at v, [3, 2]."""
@@ -140,7 +138,7 @@ def loft(
     points[1, :, 0] += rows[:, 3]
     points[2, :, 1] += rows[:, 4] * up
     points[2, :, 2] += rows[:, 4] * ahead
-    centre, side, front = camera.project(points)
+    centre, side, front = camera.project(points).view(np.complex128)[..., 0]
     middle = (0.0, float(up[ROWS // 2]), float(ahead[ROWS // 2]))
     facing = math.atan2(camera.direction((1.0, 0.0, 0.0))[2], camera.direction(middle)[2])
     return _seen(camera.scale, centre, side - centre, front - centre, facing)
@@ -149,20 +147,22 @@ def loft(
 def _seen(
     scale: float, centre: np.ndarray, side: np.ndarray, front: np.ndarray, facing: float
 ) -> Loft:
-    """Turns ring axes in pixels [ROWS, 2] into (edge, front) pairs as the viewer sees them."""
-    dx, dy = (_SLOPE @ centre).T
+    """Turns ring axes into (edge, front) pairs as the viewer sees them.
+
+    centre, side, front: pixels [ROWS] as complex numbers x + iy.
+    """
+    tangent = _SLOPE @ centre
     # Seen along the tube there is no edge across it: fall back to left and right.
-    weak = np.abs(dx) + np.abs(dy) < 0.35 * scale
-    nx, ny = np.where(weak, 1.0, -dy), np.where(weak, 0.0, dx)
-    sign = np.where(nx < 0, -1.0, 1.0)
-    s = (side[:, 0] * nx + side[:, 1] * ny) * sign
-    f = (front[:, 0] * nx + front[:, 1] * ny) * sign
+    normal = np.where(np.abs(tangent) < 0.35 * scale, 1.0, 1j * tangent)
+    normal = np.where(normal.real < 0, -normal, normal).conj()
+    s, f = (side * normal).real, (front * normal).real
     length = np.hypot(s, f) + 1e-9
-    s, f = (s / length)[:, None], (f / length)[:, None]
+    s, f = s / length, f / length
     edge, bulge = side * s + front * f, front * s - side * f
     # The half of each ring that is turned to the viewer, at the angle `facing` of the body.
     near = side * math.sin(facing) + front * math.cos(facing)
-    bulge = np.where((near * bulge).sum(1, keepdims=True) < 0, -bulge, bulge)
+    bulge = np.where((near * bulge.conj()).real < 0, -bulge, bulge)
+    centre, edge, bulge = (z.view(np.float64).reshape(ROWS, 2) for z in (centre, edge, bulge))
     ends = tuple(_ring(centre[i], edge[i], bulge[i]) for i in (0, -1))
     return Loft(centre, edge, bulge, math.degrees(facing), ends)
 
@@ -189,6 +189,7 @@ def _spline(knots: int) -> np.ndarray:
 _SLOPE = np.gradient(np.eye(ROWS), axis=0)
 _SHADE_Q = np.array([0.34, 0.68, 1.0])[:, None, None]  # where shadows begin, and the edge
 _SHADE_S = np.sqrt(1 - _SHADE_Q**2)
-_STEPS = np.linspace(-1, 1, 9)[:, None]
+_STEPS = np.linspace(-1, 1, 9)
+_ARCH = np.stack([np.ones(9), _STEPS, np.sqrt(1 - _STEPS**2)], 1)  # q -> centre, edge, front
 _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)[:, None]
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)

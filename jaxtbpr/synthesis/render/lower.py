@@ -158,8 +158,8 @@ def shoe(sketch: Sketch, side: str) -> None:
 
 def _sole(sketch: Sketch, heel, ball, toe, colour: RGB, thickness: float) -> None:
     down = np.array([0, -thickness, 0])
-    points = [sketch.px(p + down) for p in (heel, ball, toe)]
-    sketch.canvas.part(chain(points, [sketch.cm(r) for r in (5.0, 5.8, 4.8)]), colour)
+    points = [sketch.px(heel + down), sketch.px(toe + down)]
+    sketch.canvas.part(chain(points, [sketch.cm(5.2), sketch.cm(5.2)]), colour)
 
 
 def _trainer(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
@@ -168,7 +168,7 @@ def _trainer(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     ankle = sketch.figure[f"ankle_{side}"]
     sketch.limb([ankle, heel + np.array([0, 1.5, 0]), ball, toe], [5.0, 5.8, 5.8, 4.7], colour)
     mid = 0.5 * (heel + ball) + np.array([0, 3.0, 0])
-    for share in (0.25, 0.6):
+    for share in (0.25, 0.6) if sketch.fine else ():
         at = mid + share * (toe - mid)
         lace = [*sketch.px(at + np.array([-2.6, 1.6, 0])), *sketch.px(at + np.array([2.6, 1.6, 0]))]
         sketch.canvas.line(lace, sketch.cm(1.1), sole)

@@ -174,5 +174,5 @@ def _background(
         scene.Scene(canvas, width / unit, 100 * horizon, unit, rng), attributes["background"]
     )
     image = canvas.image().filter(ImageFilter.BoxBlur(0.005 * height))
-    pixels = weather.grade(np.asarray(image), attributes["weather"], horizon, rng)
-    return Image.fromarray(styles.backdrop(pixels, attributes["style"]))
+    image = weather.grade(image, attributes["weather"], horizon, rng)
+    return styles.backdrop(image, attributes["style"])

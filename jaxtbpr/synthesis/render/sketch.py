@@ -32,6 +32,11 @@ class Sketch:
     lit: float
     _tubes: dict[tuple[float, ...], Loft] = dataclasses.field(default_factory=dict)
 
+    @functools.cached_property
+    def fine(self) -> bool:
+        """Whether strokes of half a centimetre are worth drawing: half a pixel and more."""
+        return self.camera.scale > 1.0
+
     @property
     def skin(self) -> RGB:
         return SKIN[self.attributes["complexion"]]

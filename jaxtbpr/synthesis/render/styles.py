@@ -51,15 +51,14 @@ def finish(
     return _clip(x)
 
 
-def backdrop(pixels: np.ndarray, style: str) -> np.ndarray:
-    """Returns the background as a style wants it behind the person, uint8 [H, W, 3]."""
+def backdrop(image: Image.Image, style: str) -> Image.Image:
+    """Returns the background as a style wants it behind the person."""
     if style == "street photography":  # hard black and white; the person keeps the colours
-        x = _saturate(pixels.astype(np.float32), 0.06)
-        return _clip((x - 128) * 1.35 + 116)
+        x = _saturate(np.asarray(image, np.float32), 0.06)
+        return Image.fromarray(_clip((x - 128) * 1.35 + 116))
     if style == "anime":
-        x = pixels.astype(np.float32)
-        return _clip(x + (255 - x) * 0.22)
-    return pixels
+        return Image.blend(image, Image.new("RGB", image.size, (255, 255, 255)), 0.22)
+    return image
 
 
 def _painted(pixels: np.ndarray, person: Image.Image, style: str, variant: int) -> np.ndarray:

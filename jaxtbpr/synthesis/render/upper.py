@@ -71,10 +71,11 @@ def _trunk(sketch: Sketch) -> None:
     loft, cut = trunk_of(sketch)
     colour, pattern = sketch.colour("upper"), sketch.attributes["upper_pattern"]
     canvas, kind = sketch.canvas, sketch.attributes["upper"]
-    canvas.part(loft.silhouette, colour)
+    canvas.part(loft.silhouette[::2], colour)  # the top is below collar and neck
     patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(kind, 18.0))
     loft.shadow(canvas, colour, sketch.lit)
-    _folds(sketch, loft, cut, colour)
+    if sketch.fine or cut.length > 80:
+        _folds(sketch, loft, cut, colour)
     Details(sketch, loft, cut, colour).draw()
     if sketch.attributes["upper"] in ("shirt", "jacket", "coat", "suit jacket"):
         _collar(sketch, colour)
@@ -196,7 +197,7 @@ class Details:
     def hem(self, height: float, *, ribs: bool = False) -> None:
         v0 = self.v(self.cut.length - height)
         self.sketch.canvas.fill(self.loft.band(v0, 1.0), seam(self.colour), 0.5)
-        if ribs:
+        if ribs and self.sketch.fine:
             for q in (-0.85, -0.6, -0.35, -0.1, 0.15, 0.4, 0.65, 0.88):
                 line = [*self.loft.surface(q, v0), *self.loft.surface(q, 1.0)]
                 self.sketch.canvas.line(line, self.sketch.cm(0.6), seam(self.colour), 0.8)

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from PIL import Image
 
 from jaxtbpr.synthesis.render.canvas import Canvas, circle
 
@@ -10,23 +11,25 @@ GREY_RAIN, GREY_FOG, SNOW = (92, 108, 130), (206, 211, 216), (242, 246, 252)
 VEILS = {"fog": (GREY_FOG, 0.13), "rain": (GREY_RAIN, 0.07)}  # over the person: clothes stay clear
 
 
-def grade(pixels: np.ndarray, weather: str, horizon: float, rng: np.random.Generator) -> np.ndarray:
-    """Lights the background: time of day, then the weather's tint.
+def grade(
+    image: Image.Image, weather: str, horizon: float, rng: np.random.Generator
+) -> Image.Image:
+    """Returns the background in its light: time of day, then the weather's tint.
 
-    pixels: uint8 [H, W, 3]; horizon: its y as a share of the height. Returns uint8 [H, W, 3].
+    horizon: its y as a share of the height.
     """
     tint = rng.uniform(0.84, 1.06) * (1 + rng.uniform(-0.05, 0.05) * np.array([1.0, 0.0, -1.0]))
     if weather == "clear":  # a table of 256 is quicker than arithmetic on the pixels
-        table = np.clip(np.arange(256)[:, None] * tint, 0, 255).astype(np.uint8)
-        return table[pixels, np.arange(3)]
-    x = pixels * tint.astype(np.float32)
+        table = np.minimum(np.arange(256) * tint[:, None], 255).astype(int)
+        return image.point(table.ravel().tolist())
+    x = np.asarray(image) * tint.astype(np.float32)
     if weather == "rain":
         x = _toward(_grey(x, 0.45) * np.float32(0.86), GREY_RAIN, 0.30)
     elif weather == "fog":
         x = _toward(x, GREY_FOG, _fog_density(len(x), round(horizon, 2)))
     elif weather == "snow":
         x = _toward(_grey(x, 0.25), SNOW, _snow_cover(len(x), round(horizon, 2)))
-    return np.minimum(np.maximum(x, 0, out=x), 255, out=x).astype(np.uint8)
+    return Image.fromarray(np.minimum(np.maximum(x, 0, out=x), 255, out=x).astype(np.uint8))
 
 
 def fall(canvas: Canvas, weather: str, rng: np.random.Generator) -> None:
