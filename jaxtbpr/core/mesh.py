@@ -1,0 +1,107 @@
+"""Devices: one mesh for every run, and where each array of a run lies on it.
+
+The mesh has two axes. The batch is split over both of them; parameters and optimizer state are
+split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says (big_vision's way).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core.errors import UserError
+
+AXES = ("data", "fsdp")
+Rules = Sequence[tuple[str, P]]
+
+
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh of all devices of all processes, [devices / fsdp, fsdp].
+
+    fsdp: over how many devices each parameter is split; 1 keeps a copy on every device.
+    Raises UserError where `fsdp` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % fsdp:
+        raise UserError(
+            f"train.fsdp={fsdp} does not divide the {len(devices)} devices; "
+            f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}."
+        )
+    return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
+    """Raises UserError unless every device of `mesh` gets the same number of rows.
+
+    key: the config key that holds `batch_size`, for the message.
+    """
+    if batch_size % mesh.size:
+        near = max(batch_size // mesh.size, 1) * mesh.size
+        raise UserError(
+            f"{key}={batch_size} is not a multiple of the {mesh.size} devices on mesh axes "
+            f"data x fsdp; try {near}."
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns how a batch [B, ...] lies: its rows split over all devices."""
+    return NamedSharding(mesh, P(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns how an array lies of which every device has a copy."""
+    return NamedSharding(mesh, P())
+
+
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """Moves a tree of host arrays [B / processes, ...] to the devices as global arrays [B, ...]."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def infer_shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Returns the NamedSharding of every array in `tree`, as a tree of the same structure.
+
+    tree: arrays or their shapes (jax.eval_shape). rules: the first whose expression matches the
+    whole path ("params/text/token_embedding/embedding") decides. An axis that the mesh does not
+    divide evenly stays whole. Raises UserError for a path that no rule matches.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(_name(path), leaf.shape, mesh, rules)), tree
+    )
+
+
+def place(create: Callable[[], Any], mesh: Mesh, rules: Rules) -> Any:
+    """Returns the arrays that `create()` makes as jax.ShapeDtypeStructs that say where they lie.
+
+    Nothing is computed. See `infer_shardings` for `rules`.
+    """
+    shapes = jax.eval_shape(create)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        infer_shardings(shapes, mesh, rules),
+    )
+
+
+def shardings_of(shapes: Any) -> Any:
+    """Returns the sharding of each jax.ShapeDtypeStruct (or array) in a tree."""
+    return jax.tree.map(lambda x: x.sharding, shapes)
+
+
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
+    spec = next((spec for rule, spec in rules if re.fullmatch(rule, name)), None)
+    if spec is None:
+        raise UserError(f"no sharding rule matches {name!r}; end the table with ('.*', P()).")
+    if len(spec) > len(shape):
+        raise UserError(f"the sharding rule for {name!r} is {spec}, but its shape is {shape}.")
+    sizes = zip(spec, shape[: len(spec)], strict=True)
+    return P(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in sizes))
+
+
+def _name(path: Sequence[Any]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,1 @@
+"""CLIP: towers, losses, training, features, metrics, evaluation."""

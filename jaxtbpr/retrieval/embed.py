@@ -1,0 +1,95 @@
+"""Features of whole sets: batches of one fixed shape through either tower, padding left out."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tokenizers import Tokenizer
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.datasets import loader
+from jaxtbpr.datasets.source import RetrievalSet
+from jaxtbpr.retrieval.losses import normalize
+from jaxtbpr.retrieval.metrics import Metrics, retrieval_metrics
+from jaxtbpr.retrieval.model import Clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """A set in the common space; all rows have length 1.
+
+    images: float32 [G, D]; captions: float32 [Q, D]; image_of_caption: int64 [Q], the number of
+    the image that a caption was written for.
+    """
+
+    images: np.ndarray
+    captions: np.ndarray
+    image_of_caption: np.ndarray
+
+    def metrics(self, identities: np.ndarray) -> Metrics:
+        """Scores every caption against all images; identities: int64 [G], of the images."""
+        queries = identities[self.image_of_caption]
+        return retrieval_metrics(self.captions, self.images, queries, identities)
+
+
+class Embedder:
+    """Embeds images and captions with one compiled program for each tower.
+
+    batch_size: rows of a batch over all devices of `mesh`, rounded up to a multiple of them.
+    resample: the filter that resizes images, as in training.
+    """
+
+    def __init__(
+        self, model: Clip, tokenizer: Tokenizer, mesh: Mesh, *, batch_size: int, resample: str
+    ):
+        self._config, self._tokenizer, self._mesh = model.config, tokenizer, mesh
+        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._resample = resample
+        out = meshes.replicated(mesh)
+        self._image = jax.jit(functools.partial(_unit, model, Clip.encode_image), out_shardings=out)
+        self._text = jax.jit(functools.partial(_unit, model, Clip.encode_text), out_shardings=out)
+
+    def features(self, params: Any, one: RetrievalSet) -> Features:
+        """Embeds all images and captions of a set."""
+        captions, image_of_caption = self.captions(params, one)
+        return Features(self.images(params, one), captions, image_of_caption)
+
+    def images(self, params: Any, one: RetrievalSet) -> np.ndarray:
+        """Returns the features float32 [G, D] of all images, in their order."""
+        batches = loader.image_batches(
+            one,
+            image_size=self._config.image_size,
+            batch_size=self._batch_size,
+            resample=self._resample,
+        )
+        return self._run(self._image, params, batches, "image")[0]
+
+    def captions(self, params: Any, one: RetrievalSet) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the features float32 [Q, D] of all captions and the number of each's image."""
+        batches = loader.caption_batches(
+            one,
+            self._tokenizer,
+            text_length=self._config.text_length,
+            batch_size=self._batch_size,
+        )
+        return self._run(self._text, params, batches, "tokens")
+
+    def _run(self, encode, params: Any, batches: Iterable, key: str):
+        found = []
+        for batch in batches:  # the device works on one batch while the next is made
+            found.append((encode(params, self._put(batch[key])), batch["index"], batch["mask"]))
+        features = np.concatenate([np.asarray(x)[mask] for x, _, mask in found])
+        return features, np.concatenate([index[mask] for _, index, mask in found])
+
+    def _put(self, rows: np.ndarray) -> jax.Array:
+        # Every process holds the whole batch and puts the rows of its own devices.
+        sharding = meshes.batch_sharding(self._mesh)
+        return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+
+def _unit(model: Clip, method, params: Any, rows: jax.Array) -> jax.Array:
+    return normalize(model.apply({"params": params}, rows, method=method))

@@ -1,0 +1,250 @@
+"""Stage evaluate, and the same for any checkpoint and data set as a command of its own.
+
+  python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data WORKDIR/build/synthetic
+  python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data FOLDER --split test
+
+The field's protocol (PAPER.md 6.6): every caption queries all images of its split; a hit is an
+image of the same identity. Published numbers are mostly those of the epoch that was best on the
+test split; here the model is selected on validation identities, and the last and the best-on-test
+epoch stand beside it.
+"""
+
+import dataclasses
+import json
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import compilation, files
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.metrics_writer import read_metrics
+from jaxtbpr.core.options import Option, Options, default_config
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets import build, tokenizer
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
+from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
+from jaxtbpr.retrieval.embed import Embedder, Features
+from jaxtbpr.retrieval.metrics import Metrics
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.ranking import top_k
+from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
+
+OPTIONS: Options = {
+    "batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
+    "examples": Option(24, "example queries per test set in the report", low=0, high=1000),
+}
+
+RANKED = 10  # images shown of each example's ranking
+SUMMARY = (
+    "R1", "R5", "R10", "mAP", "mINP", "chance_R1", "queries", "gallery", "identities",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model that has been read back.
+
+    params: {"selected" and "last": parameters}; epochs: {the same: epochs trained}; rows: those
+    of evals.jsonl.
+    """
+
+    embedder: Embedder
+    params: dict[str, Any]
+    epochs: dict[str, float | None]
+    rows: list[dict[str, Any]]
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Evaluates the trained model on every test set that `config.data` names.
+
+    Writes one JSON file per set and returns their metrics too. Raises UserError where training
+    is not finished or a set is not there.
+    """
+    directory = workdir.dir("evaluate")
+    directory.mkdir(parents=True, exist_ok=True)
+    options = config.evaluate
+    trained = load(workdir.dir("train"), batch_size=options.batch_size)
+    outputs, metrics, queries = {}, {}, 0
+    for name in config.data.test_sets:
+        one = RetrievalSet(workdir.dir("build") / name, "test")
+        detail = evaluate_set(trained, one, examples=options.examples)
+        path = directory / f"{one.name.replace('/', '__')}.json"
+        files.write_json_atomic(path, detail)
+        outputs[path.name] = files.sha256(path.read_bytes())
+        metrics[one.name] = {key: detail["selected"][key] for key in SUMMARY}
+        queries += detail["selected"]["queries"]
+    counts = {"records_in": queries, "records_out": queries, "set_aside": 0}
+    return {"outputs": outputs, "metrics": metrics} | counts
+
+
+def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHICH) -> Trained:
+    """Reads the model in `directory` (WORKDIR/train) and its checkpoints called `which`.
+
+    Raises UserError where there are none.
+    """
+    saved = files.read_json(directory / MODEL)
+    model = Clip(ClipConfig.from_dict(saved["model"]))
+    words = tokenizer.load(directory / TOKENIZER)
+    mesh = meshes.make_mesh()
+    shapes = meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
+    rows = read_metrics(directory / EVALS)
+    epoch_of = {row["step"]: row["epoch"] for row in rows}
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        steps = {name: checkpoints.step_of(name) for name in which}
+        found = {s: checkpoints.restore_params(s, shapes) for s in set(steps.values())}
+    return Trained(
+        embedder=Embedder(model, words, mesh, batch_size=batch_size, resample=saved["resample"]),
+        params={name: found[step] for name, step in steps.items()},
+        epochs={name: epoch_of.get(step) for name, step in steps.items()},
+        rows=rows,
+    )
+
+
+def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[str, Any]:
+    """Returns all that the report shows of a test set; metrics as fractions.
+
+    {"set", "selected", "last", "best_on_test", "cmc", "examples"}; the last two are of the
+    selected model. examples: how many queries to show.
+    """
+    found: dict[str, Any] = {"set": one.name}
+    for name, params in trained.params.items():
+        if name == "last" and params is trained.params.get("selected"):
+            found[name] = found["selected"]
+            continue
+        features = trained.embedder.features(params, one)
+        metrics = features.metrics(one.identities)
+        found[name] = metrics.summary() | {"epoch": trained.epochs[name]}
+        if "cmc" not in found:  # the first is the selected one, if it is among them
+            shown = {"cmc": metrics.cmc.tolist()}
+            shown["examples"] = example_queries(one, features, metrics, examples)
+            found |= shown
+    return found | {"best_on_test": best_on_test(trained.rows, one.name)}
+
+
+def best_on_test(rows: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """Returns the row of evals.jsonl with the best (R1, mAP) on set `name`; None without one."""
+    own = [row for row in rows if row["set"] == name]
+    return max(own, key=lambda row: (row["R1"], row["mAP"]), default=None)
+
+
+def example_queries(
+    one: RetrievalSet, features: Features, metrics: Metrics, count: int
+) -> list[dict[str, Any]]:
+    """Returns `count` queries with the images ranked first, half of them right at rank 1.
+
+    The same queries each time for the same ranks.
+    """
+    queries = choose_examples(metrics.first_match_rank, count)
+    if not queries:
+        return []
+    k = min(RANKED, len(one))
+    indices, scores = top_k(features.captions[queries], features.images, k)
+    captions = [text for captions in one.captions for text in captions]
+    return [
+        {
+            "caption": captions[query],
+            "query_identity": int(one.identities[features.image_of_caption[query]]),
+            "query_image_id": one.image_ids[features.image_of_caption[query]],
+            "ranked": _ranked(one, features.image_of_caption[query], *ranking),
+            "first_right_rank": int(metrics.first_match_rank[query]),
+        }
+        for query, *ranking in zip(queries, indices, scores, strict=True)
+    ]
+
+
+def choose_examples(first_match_rank: np.ndarray, count: int) -> list[int]:
+    """Returns the numbers of `count` queries: right and wrong ones in turn.
+
+    Right ones are spread over the set, wrong ones over the ranks from near misses to the worst.
+    """
+    right = np.flatnonzero(first_match_rank == 1)
+    wrong = np.flatnonzero(first_match_rank != 1)
+    # Rank 0 means that there is no right image at all: the worst.
+    ranks = first_match_rank[wrong].astype(np.float64)
+    wrong = wrong[np.argsort(np.where(ranks == 0, np.inf, ranks), kind="stable")]
+    chosen_wrong = _spread(wrong, min(len(wrong), max(count // 2, count - len(right))))
+    chosen_right = _spread(right, min(len(right), count - len(chosen_wrong)))
+    turns = [(i / max(len(group), 1), query) for group in (chosen_right, chosen_wrong)
+             for i, query in enumerate(group)]  # fmt: skip
+    return [query for _, query in sorted(turns, key=lambda turn: turn[0])]
+
+
+def _spread(items: np.ndarray, count: int) -> list[int]:
+    places = np.linspace(0, len(items) - 1, count) if count > 1 else np.zeros(count)
+    return items[places.round().astype(int)].tolist()
+
+
+def _ranked(one: RetrievalSet, image: int, indices, scores) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": one.image_ids[index],
+            "identity": int(one.identities[index]),
+            "score": round(float(score), 4),
+            "right": bool(one.identities[index] == one.identities[image]),
+        }
+        for index, score in zip(indices, scores, strict=True)
+    ]
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSet:
+    """Opens a built set, or a folder in any format of `datasets`, which is built in `scratch`.
+
+    Raises UserError where `folder` is neither or has no such split.
+    """
+    if list_splits(folder):
+        return RetrievalSet(folder, split)
+    name = "".join(c if c.isalnum() else "_" for c in folder.name.lower()).strip("_") or "data"
+    config = ConfigDict({"seed": 0, "build": default_config(build.OPTIONS)})
+    config.build.folders = {name: str(folder)}
+    config.build.val_share = 0.0
+    workdir = Workdir(scratch, order=(), chosen=())
+    build.run(config, workdir)
+    return RetrievalSet(workdir.dir("build") / name, split)
+
+
+def main(argv: list[str]) -> None:
+    """Prints the metrics of one checkpoint on one set as one line of JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not a flag; give --checkpoint, --data and --split.")
+    compilation.use_cache()
+    args = flags.FLAGS
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            one = open_set(epath.Path(args.data), args.split, epath.Path(scratch))
+            trained = load(
+                epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,)
+            )
+            detail = evaluate_set(trained, one, examples=24)
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(1) from error
+    metrics = {key: detail[args.which][key] for key in SUMMARY}
+    if args.output:
+        files.write_json_atomic(args.output, detail)
+    print(json.dumps({"set": one.name, "checkpoint": args.which} | metrics))
+
+
+def define_flags() -> None:
+    """Declares the command's flags."""
+    flags.DEFINE_string("checkpoint", None, "folder of a trained model (WORKDIR/train)")
+    flags.DEFINE_string("data", None, "built set (WORKDIR/build/NAME) or folder of a data set")
+    flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
+    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
+    flags.DEFINE_integer("batch_size", 100, "images or captions embedded at once", lower_bound=1)
+    flags.DEFINE_string("output", "", "file for the metrics, CMC and example queries as JSON")
+    flags.mark_flags_as_required(["checkpoint", "data"])
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,364 @@
+"""Stage train: a CLIP on the built sets, from scratch, on all devices.
+
+The loop reads as SynTBPR's (PAPER.md 6): N-ITC over identities, AdamW, one warm-up epoch and a
+cosine; but the model is selected on validation identities, not on the test split.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tokenizers import Tokenizer
+
+from jaxtbpr.core import files
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import progress, say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets import loader, tokenizer
+from jaxtbpr.datasets.source import RetrievalSet, list_splits
+from jaxtbpr.retrieval import optimizer as optimizers
+from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
+from jaxtbpr.retrieval.embed import Embedder
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig
+from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER, TrainLog
+from jaxtbpr.retrieval.train_step import (
+    TrainState,
+    compile_step,
+    create_state,
+)
+
+DATA_OPTIONS: Options = {
+    "train_sets": Option(("synthetic",), "the built sets to train on"),
+    "test_sets": Option(("synthetic",), "the built sets to test on"),
+    "tokenizer": Option("", "tokenizer.json or its folder; '': learned from the train captions"),
+    "vocab_size": Option(2048, "tokens of a learned tokenizer", low=300, high=1_000_000),
+} | loader.LOADER_OPTIONS
+
+MODEL_OPTIONS: Options = {
+    "patch": Option(16, "side of an image patch in pixels", low=1, high=64),
+    "stem": Option("patch", "what makes patches tokens", choices=("patch", "hierarchical")),
+    "vision_width": Option(256, "channels of the vision transformer", low=8, high=4096),
+    "vision_layers": Option(6, "blocks of the vision transformer", low=1, high=64),
+    "vision_heads": Option(4, "attention heads of the vision transformer", low=1, high=64),
+    "text_width": Option(256, "channels of the text transformer", low=8, high=4096),
+    "text_layers": Option(4, "blocks of the text transformer", low=1, high=64),
+    "text_heads": Option(4, "attention heads of the text transformer", low=1, high=64),
+    "embed_dim": Option(256, "channels of the common space", low=8, high=4096),
+    "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
+}
+
+OPTIONS: Options = {
+    "batch_size": Option(128, "pairs in a step, over all devices", low=2, high=1_000_000),
+    "epochs": Option(8, "passes over the data", low=1, high=10_000),
+    "steps": Option(0, "steps in all; 0: as many as the epochs have", low=0, high=100_000_000),
+    "learning_rate": Option(1e-3, "peak learning rate", low=0, high=10),
+    "start_learning_rate": Option(1e-6, "learning rate of the first step", low=0, high=10),
+    "end_learning_rate": Option(5e-6, "learning rate that the cosine ends at", low=0, high=10),
+    "warmup_epochs": Option(1.0, "epochs in which the rate rises", low=0, high=10_000),
+    "weight_decay": Option(0.02, "of AdamW, on matrices and embeddings", low=0, high=10),
+    "beta2": Option(0.98, "of AdamW's second moment", low=0.5, high=0.9999),
+    "fsdp": Option(1, "devices that share one copy of the parameters", low=1, high=65536),
+    "log_every": Option(10, "steps between rows of metrics.jsonl", low=1, high=1_000_000),
+    "eval_every": Option(1, "epochs between evaluations", low=1, high=10_000),
+    "checkpoint_every": Option(250, "steps between checkpoints", low=1, high=1_000_000_000),
+    "eval_batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """The splits that a run reads; val: those of the train sets that have one."""
+
+    train: list[RetrievalSet]
+    val: list[RetrievalSet]
+    test: list[RetrievalSet]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many steps a run has and when it does what; all counted in steps.
+
+    schedule: the learning rate of each step, from 0.
+    """
+
+    batch_size: int
+    steps: int
+    steps_per_epoch: int
+    eval_every: int
+    checkpoint_every: int
+    schedule: optax.Schedule
+
+    def evaluates(self, step: int) -> bool:
+        return step % self.eval_every == 0 or step == self.steps
+
+    def saves(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or self.evaluates(step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Everything that stays the same during a run.
+
+    create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings.
+    """
+
+    plan: Plan
+    sets: Sets
+    batches: loader.TrainLoader
+    mesh: Mesh
+    model: Clip
+    optimizer: optax.GradientTransformation
+    create: Callable[[jax.Array], TrainState]
+    shapes: TrainState
+    embedder: Embedder
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Trains until the last step, from the last checkpoint if there is one.
+
+    Writes tokenizer.json, model.json, metrics.jsonl, evals.jsonl and checkpoints/. Raises
+    UserError for sets that are not there, sizes that do not fit, and a loss that is not a number.
+    """
+    directory = workdir.dir("train")
+    directory.mkdir(parents=True, exist_ok=True)
+    sets = open_sets(config.data, workdir.dir("build"))
+    words = open_tokenizer(config.data, sets.train)
+    trainer = build_trainer(config, sets, words)
+    tokenizer.save(words, directory / TOKENIZER)
+    write_model(trainer.model.config, config.data.resample, directory)
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
+        checkpoints.wait()
+        outputs = describe_outputs(trainer, checkpoints, directory)
+    pairs = sum(len(captions) for one in sets.train for captions in one.captions)
+    return {"outputs": outputs, "records_in": pairs, "records_out": pairs, "set_aside": 0}
+
+
+# --- build ---------------------------------------------------------------------------------------
+
+
+def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
+    """Opens the built sets that `data` names. Raises UserError for a missing set or split."""
+    train = [RetrievalSet(directory / name, "train") for name in data.train_sets]
+    validated = [name for name in data.train_sets if "val" in list_splits(directory / name)]
+    val = [RetrievalSet(directory / name, "val") for name in validated]
+    test = [RetrievalSet(directory / name, "test") for name in data.test_sets]
+    return Sets(train, val, test)
+
+
+def open_tokenizer(data: ConfigDict, train: list[RetrievalSet]) -> Tokenizer:
+    """Loads the tokenizer that `data` names, or learns one from the train captions."""
+    if data.tokenizer:
+        return tokenizer.load(data.tokenizer)
+    captions = (text for one in train for captions in one.captions for text in captions)
+    return tokenizer.learn(captions, data.vocab_size)
+
+
+def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
+    """Returns the shapes of the model from the sections `data` and `model`."""
+    options = config.model
+
+    def tower(name: str) -> TowerConfig:
+        return TowerConfig(*(options[f"{name}_{key}"] for key in ("width", "layers", "heads")))
+
+    return ClipConfig(
+        image_size=tuple(config.data.image_size),
+        patch=options.patch,
+        stem=options.stem,
+        vision=tower("vision"),
+        text=tower("text"),
+        text_length=config.data.text_length,
+        vocab_size=vocab_size,
+        embed_dim=options.embed_dim,
+        dtype=options.dtype,
+    )
+
+
+def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
+    """Returns the plan of a run; options: the section `train`."""
+    per_epoch = loader.steps_per_epoch(train, options.batch_size)
+    steps = options.steps or options.epochs * per_epoch
+    schedule = optimizers.warmup_cosine(
+        learning_rate=options.learning_rate,
+        start=options.start_learning_rate,
+        end=options.end_learning_rate,
+        warmup_steps=min(round(options.warmup_epochs * per_epoch), steps),
+        steps=steps,
+    )
+    return Plan(
+        batch_size=options.batch_size,
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        eval_every=options.eval_every * per_epoch,
+        checkpoint_every=options.checkpoint_every,
+        schedule=schedule,
+    )
+
+
+def build_trainer(config: ConfigDict, sets: Sets, words: Tokenizer) -> Trainer:
+    """Puts together all parts of a run; nothing is compiled yet."""
+    options, plan = config.train, make_plan(config.train, sets.train)
+    mesh = meshes.make_mesh(options.fsdp)
+    meshes.check_batch_size(options.batch_size, mesh, "train.batch_size")
+    model = Clip(model_config(config, words.get_vocab_size()))
+    optimizer = optimizers.adamw(plan.schedule, weight_decay=options.weight_decay, b2=options.beta2)
+    create = functools.partial(create_state, model=model, optimizer=optimizer)
+    shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
+    embedder = Embedder(
+        model, words, mesh, batch_size=options.eval_batch_size, resample=config.data.resample
+    )
+    return Trainer(
+        plan=plan,
+        sets=sets,
+        batches=open_batches(config, sets.train, words),
+        mesh=mesh,
+        model=model,
+        optimizer=optimizer,
+        create=jax.jit(create, out_shardings=meshes.shardings_of(shapes)),
+        shapes=shapes,
+        embedder=embedder,
+    )
+
+
+def open_batches(
+    config: ConfigDict, train: list[RetrievalSet], words: Tokenizer
+) -> loader.TrainLoader:
+    """Returns the endless training batches of this process."""
+    data = config.data
+    return loader.train_loader(
+        train,
+        words,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        image_size=tuple(data.image_size),
+        text_length=data.text_length,
+        resample=data.resample,
+        augment=data.augment,
+        workers=data.workers,
+        threads=data.threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+# --- loop ----------------------------------------------------------------------------------------
+
+
+def train(
+    trainer: Trainer, checkpoints: Checkpoints, directory: epath.Path, *, seed: int, log_every: int
+) -> None:
+    """Makes or restores the state, compiles the step and runs what is left of the plan."""
+    state, start = start_or_resume(trainer, checkpoints, seed)
+    if start == trainer.plan.steps:
+        return
+    step = compile_and_say(trainer)
+    names = functools.partial(name_images, trainer.sets.train)
+    with TrainLog(directory, finished_steps=start, log_every=log_every, name_images=names) as log:
+        train_loop(trainer, step, state, start, checkpoints, log)
+
+
+def start_or_resume(
+    trainer: Trainer, checkpoints: Checkpoints, seed: int
+) -> tuple[TrainState, int]:
+    """Returns the state to go on from and its number of finished steps."""
+    last = checkpoints.last_step()
+    if last is None:
+        return trainer.create(jax.random.key(seed)), 0
+    state, data = checkpoints.restore(last, trainer.shapes)
+    trainer.batches.set_state(data)
+    say(f"train: goes on after step {last} of {trainer.plan.steps}")
+    return state, last
+
+
+def compile_and_say(trainer: Trainer):
+    """Compiles the step and tells how long that took."""
+    began = time.monotonic()
+    step = compile_step(
+        model=trainer.model,
+        optimizer=trainer.optimizer,
+        mesh=trainer.mesh,
+        shapes=trainer.shapes,
+        batch_size=trainer.plan.batch_size,
+    )
+    parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
+    say(
+        f"train: {parameters / 1e6:.2f} million parameters on {trainer.mesh.size} device(s), "
+        f"step compiled in {time.monotonic() - began:.1f} s"
+    )
+    return step
+
+
+def train_loop(
+    trainer: Trainer,
+    step: Callable,
+    state: TrainState,
+    start: int,
+    checkpoints: Checkpoints,
+    log: TrainLog,
+) -> None:
+    """Runs the steps after `start`. The host makes batch n+1 while the devices compute step n."""
+    plan = trainer.plan
+    numbers = range(start + 1, plan.steps + 1)
+    for n in progress(numbers, total=plan.steps, label="train", start=start, unit="steps"):
+        began = time.monotonic()
+        batch = next(trainer.batches)
+        if state.step.is_ready():
+            log.waited(time.monotonic() - began)
+        rows = batch.pop("index")
+        state, scalars = step(state, meshes.put_batch(batch, trainer.mesh))
+        log.step(n, scalars, {"learning_rate": plan.schedule(n - 1)}, rows)
+        if plan.saves(n):
+            began = time.monotonic()
+            log.settle()
+            score = evaluate(trainer, state.params, n, log) if plan.evaluates(n) else None
+            checkpoints.save(n, state, trainer.batches.get_state(), score)
+            log.leave_out(time.monotonic() - began)
+
+
+def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[float, float]:
+    """Evaluates all val and test sets; returns (R1, mAP), means over the val sets."""
+    epoch = round(step / trainer.plan.steps_per_epoch, 3)
+    scores = []
+    for one in trainer.sets.val + trainer.sets.test:
+        metrics = trainer.embedder.features(params, one).metrics(one.identities)
+        log.evaluation(step, epoch, one.name, metrics)
+        if one in trainer.sets.val:
+            scores.append((metrics.R1, metrics.mAP))
+        say(f"train: epoch {epoch:g}, {one.name}: R@1 {metrics.R1:.1%}, mAP {metrics.mAP:.1%}")
+    return tuple(np.mean(scores, axis=0)) if scores else None
+
+
+def name_images(train: list[RetrievalSet], rows: np.ndarray) -> list[str]:
+    """Returns the ids of images by their numbers over all train sets, each once."""
+    ids = [image_id for one in train for image_id in one.image_ids]
+    return sorted({ids[row] for row in rows})
+
+
+# --- outputs -------------------------------------------------------------------------------------
+
+
+def write_model(config: ClipConfig, resample: str, directory: epath.Path) -> None:
+    """Writes model.json: what a program needs besides parameters and tokenizer to embed."""
+    files.write_json_atomic(directory / MODEL, {"model": config.to_dict(), "resample": resample})
+
+
+def describe_outputs(
+    trainer: Trainer, checkpoints: Checkpoints, directory: epath.Path
+) -> dict[str, str]:
+    """Returns {output: SHA-256}; of a checkpoint, that of its parameters."""
+    names = (TOKENIZER, MODEL, EVALS)
+    outputs = {name: files.sha256((directory / name).read_bytes()) for name in names}
+    for which in WHICH:
+        step = checkpoints.step_of(which)
+        params = checkpoints.restore_params(step, trainer.shapes.params)
+        outputs[f"checkpoints/{step} ({which})"] = digest(params)
+    return outputs
