@@ -101,15 +101,15 @@ def versions(done: Commits) -> dict[str, str]:
 
 def config_file(values: Mapping[str, Any]) -> str:
     """Returns the text of a config file that repeats the run; values: see `config`."""
-    text = json.dumps(values, indent=4, ensure_ascii=False)
+    text = json.dumps(values, indent=2, ensure_ascii=False).replace("'", "\\u0027")
     return (
         '"""The config of a finished run, written by its report."""\n\n'
         "import json\n\n"
         "from jaxtbpr.pipeline import default_config\n\n"
-        f"CONFIG = json.loads({text!r})\n\n\n"
+        f"CONFIG = r'''\n{text}\n'''\n\n\n"
         'def get_config(arg=""):\n'
         "    config = default_config()\n"
-        "    config.update(CONFIG)\n"
+        "    config.update(json.loads(CONFIG))\n"
         "    return config\n"
     )
 

@@ -76,10 +76,10 @@ def render(context: Mapping[str, Any]) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Returns a fraction in percent, with two digits below 10: "52.3", "0.50"; None: "–"."""
+    """Returns a fraction in percent, finer below one: "52.3", "0.50"; None: "–"."""
     if fraction is None:
         return "–"
-    return f"{100 * fraction:.1f}" if fraction >= 0.1 else f"{100 * fraction:.2f}"
+    return f"{100 * fraction:.1f}" if fraction >= 0.01 else f"{100 * fraction:.2f}"
 
 
 def duration(seconds: float) -> str:

@@ -1,13 +1,14 @@
-import ast
 import html.parser
 import re
+import runpy
 import shutil
 
 import pytest
 
-from jaxtbpr.core import files
+from jaxtbpr import pipeline
+from jaxtbpr.core import files, options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.report import page, stage
+from jaxtbpr.report import facts, page, stage
 from tests.report import fixture
 
 SECTIONS = {"results", "queries", "stages", "people", "captions", "set-aside", "training", "repeat"}
@@ -42,10 +43,10 @@ class Reader(html.parser.HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-def make(run, **options):
+def make(run, **changed):
     """Runs the stage and returns the page's text."""
     run.dir("report").mkdir(exist_ok=True)
-    stage.run(fixture.config(**options), run)
+    stage.run(fixture.config(**changed), run)
     return (run.dir("report") / "index.html").read_text()
 
 
@@ -169,7 +170,7 @@ def test_training_without_evaluation_shows_recall_by_epoch(finished, tmp_path):
 
 
 def test_no_people_and_no_queries_can_be_asked_for(finished, tmp_path):
-    run = copy(finished, tmp_path, *page.facts.STAGES)
+    run = copy(finished, tmp_path, *facts.STAGES)
     text = make(run, people=0, queries=0)
     assert sections(text) == SECTIONS - {"people", "queries"}
     assert set(attrs["href"] for attrs in Reader(text).all("a")) <= {
@@ -192,7 +193,7 @@ def test_a_damaged_image_shows_a_placeholder(finished, tmp_path, damage):
 
 
 def test_a_gone_data_set_shows_placeholders(finished, tmp_path):
-    run = copy(finished, tmp_path, *page.facts.STAGES)
+    run = copy(finished, tmp_path, *facts.STAGES)
     (run.dir("build") / "synthetic").rmtree()
     text = make(run)
     assert "person described: image 00000002 (the image could not be read)" in text
@@ -214,14 +215,20 @@ def test_what_was_set_aside_is_told_by_reason_with_examples(text):
     assert len(Reader(part).all("img")) == 2
 
 
-def test_the_config_file_holds_the_whole_config(finished, text):
-    tree = ast.parse((finished.dir("report") / "config.py").read_text())
-    (given,) = (node.value for node in tree.body if isinstance(node, ast.Assign))
-    config = files.json.loads(ast.literal_eval(given.args[0]))
-    assert config["train"] == {"batch_size": 128, "epochs": 5, "learning_rate": 1e-3}
-    assert config["caption"]["mention"]["hair"] == 0.7
-    assert config["stages"][-2:] == ["evaluate", "report"]
+def test_the_config_file_is_valid_and_repeats_what_was_set(finished, text):
+    given = runpy.run_path(finished.dir("report") / "config.py")["get_config"]()
+    options.validate(given, pipeline.OPTIONS)
+    assert (given.train.batch_size, given.caption.mention.hair) == (128, 0.7)
+    assert given.stages == tuple(pipeline.STAGES)
+    assert given.model == pipeline.default_config().model
     assert "mention.hair" in text
+
+
+def test_the_config_file_takes_any_text():
+    folder = "a ''' \\n \"b\" ü\\"
+    scope = {}
+    exec(facts.config_file({"seed": 3, "build": {"folders": {"mine": folder}}}), scope)
+    assert scope["get_config"]().build.folders.mine == folder
 
 
 def test_another_seed_shows_other_people(finished, text):
