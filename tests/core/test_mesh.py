@@ -1,0 +1,74 @@
+"""The mesh: its shape, where arrays lie on it, and what the user reads when sizes do not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+
+RULES = ((r".*/kernel", P(None, "fsdp")), (r".*", P()))
+
+
+def test_the_mesh_has_all_devices_on_two_axes(devices):
+    assert dict(meshes.make_mesh().shape) == {"data": 8, "fsdp": 1}
+    assert dict(meshes.make_mesh(fsdp=2).shape) == {"data": 4, "fsdp": 2}
+    assert meshes.make_mesh(devices=devices[:1]).size == 1
+
+
+def test_a_number_of_devices_that_fsdp_does_not_divide_is_refused(devices):
+    with pytest.raises(UserError, match=r"train.fsdp=3 .* 8 devices; choose one of \[1, 2, 4, 8\]"):
+        meshes.make_mesh(fsdp=3)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused():
+    mesh = meshes.make_mesh(fsdp=2)
+    meshes.check_batch_size(16, mesh, "train.batch_size")
+    with pytest.raises(UserError, match=r"train.batch_size=20 .* 8 devices .* try 16"):
+        meshes.check_batch_size(20, mesh, "train.batch_size")
+    with pytest.raises(UserError, match="try 8"):
+        meshes.check_batch_size(3, mesh, "train.batch_size")
+
+
+def test_the_rows_of_a_batch_are_split_over_both_axes():
+    mesh = meshes.make_mesh(fsdp=2)
+    rows = np.arange(32).reshape(16, 2)
+    batch = meshes.put_batch({"a": rows}, mesh)
+    assert [shard.data.shape for shard in batch["a"].addressable_shards] == [(2, 2)] * 8
+    np.testing.assert_array_equal(batch["a"], rows)
+
+
+def test_the_first_rule_that_matches_the_whole_path_decides():
+    mesh = meshes.make_mesh(fsdp=2)
+    tree = {"a": {"kernel": jnp.zeros((3, 4)), "kernel_2": jnp.zeros((3, 4))}}
+    found = meshes.infer_shardings(tree, mesh, RULES)
+    assert found["a"]["kernel"].spec == P(None, "fsdp")
+    assert found["a"]["kernel_2"].spec == P()
+
+
+def test_an_axis_that_the_mesh_does_not_divide_stays_whole():
+    mesh = meshes.make_mesh(fsdp=4)
+    found = meshes.infer_shardings({"a": {"kernel": jnp.zeros((4, 6))}}, mesh, RULES)
+    assert found["a"]["kernel"].spec == P(None, None)
+
+
+def test_faults_of_a_table_name_the_array():
+    mesh = meshes.make_mesh()
+    with pytest.raises(UserError, match="no sharding rule matches 'b/bias'"):
+        meshes.infer_shardings({"b": {"bias": jnp.zeros(3)}}, mesh, RULES[:1])
+    with pytest.raises(UserError, match=r"'b/kernel'.*\(3,\)"):
+        meshes.infer_shardings({"b": {"kernel": jnp.zeros(3)}}, mesh, RULES)
+
+
+def test_placing_computes_nothing():
+    def create():
+        calls.append(1)
+        return {"a": {"kernel": jax.random.normal(jax.random.key(0), (2, 8))}}
+
+    calls: list[int] = []
+    placed = meshes.place(create, meshes.make_mesh(fsdp=2), RULES)
+    assert calls == [1]
+    assert placed["a"]["kernel"].sharding.spec == P(None, "fsdp")
+    assert not isinstance(placed["a"]["kernel"], jax.Array)

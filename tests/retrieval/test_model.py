@@ -1,0 +1,122 @@
+"""The towers: shapes, what each token may see, and the shortcut of the last block."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.retrieval import model
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig, init_params
+
+CONFIG = ClipConfig(
+    image_size=(32, 16),
+    patch=8,
+    stem="patch",
+    vision=TowerConfig(width=16, layers=2, heads=2),
+    text=TowerConfig(width=8, layers=2, heads=2),
+    text_length=10,
+    vocab_size=50,
+    embed_dim=12,
+)
+
+
+@functools.cache
+def params_of(config: ClipConfig):
+    return jax.jit(functools.partial(init_params, Clip(config)))(jax.random.key(0))
+
+
+def apply(config, method, rows):
+    return Clip(config).apply({"params": params_of(config)}, rows, method=method)
+
+
+def some_images(seed=0, size=(32, 16)):
+    return np.random.default_rng(seed).integers(0, 256, (3, *size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("stem", ["patch", "hierarchical"])
+def test_both_towers_meet_in_one_space(stem):
+    config = dataclasses.replace(CONFIG, stem=stem)
+    tokens = np.array([[48, 1, 2, 49, 0, 0, 0, 0, 0, 0]] * 3, np.int32)
+    out = Clip(config).apply({"params": params_of(config)}, some_images(), tokens)
+    image, text, scale = out
+    assert image.shape == text.shape == (3, 12)
+    assert image.dtype == text.dtype == scale.dtype == jnp.float32
+    np.testing.assert_allclose(jnp.exp(scale), 1 / 0.07, rtol=1e-6)
+
+
+def test_text_after_the_end_token_changes_nothing_and_before_it_does():
+    tokens = np.array([[48, 1, 2, 49, 0, 0, 0, 0, 0, 0]], np.int32)
+    after, before = tokens.copy(), tokens.copy()
+    after[0, 6], before[0, 1] = 7, 7
+    base = apply(CONFIG, Clip.encode_text, tokens)
+    np.testing.assert_array_equal(apply(CONFIG, Clip.encode_text, after), base)
+    assert np.abs(apply(CONFIG, Clip.encode_text, before) - base).max() > 1e-3
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_last_block_of_one_token_equals_that_of_all(causal):
+    block = model.Block(TowerConfig(width=16, layers=2, heads=2), causal, "float32")
+    x = jax.random.normal(jax.random.key(1), (4, 7, 16))
+    variables = block.init(jax.random.key(0), x)
+    pooled = jnp.array([0, 3, 6, 2])
+    every = block.apply(variables, x)[jnp.arange(4), pooled]
+    np.testing.assert_allclose(block.apply(variables, x, pooled)[:, 0], every, atol=2e-6)
+
+
+def test_every_pixel_reaches_the_image_features():
+    def total(images):
+        return apply(config, Clip.encode_image, images).sum()
+
+    for stem in ("patch", "hierarchical"):
+        config = dataclasses.replace(CONFIG, stem=stem)
+        gradient = jax.grad(total)(some_images().astype(np.float32))
+        assert (np.abs(gradient).max(axis=(0, 3)) > 0).all()
+
+
+def test_space_to_depth_takes_squares_row_by_row():
+    x = jnp.arange(4 * 6).reshape(1, 4, 6, 1)
+    squares = model.space_to_depth(x, 2)
+    assert squares.shape == (1, 2, 3, 4)
+    assert squares[0, 1, 2].tolist() == [16, 17, 22, 23]
+
+
+def test_parameters_stay_float32_when_the_computation_is_not():
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(params_of(config))} == {jnp.dtype("float32")}
+    half = apply(config, Clip.encode_image, some_images())
+    whole = Clip(CONFIG).apply(
+        {"params": params_of(config)}, some_images(), method=Clip.encode_image
+    )
+    assert half.dtype == jnp.float32
+    assert 0 < np.abs(half - whole).max() < 0.1
+
+
+def test_a_config_survives_json():
+    assert ClipConfig.from_dict(CONFIG.to_dict()) == CONFIG
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="30x16 pixels do not divide into patches of 8"):
+        dataclasses.replace(CONFIG, image_size=(30, 16))
+    with pytest.raises(UserError, match="needs a patch of 4, 8, 16 or 32, not 2"):
+        dataclasses.replace(CONFIG, patch=2, stem="hierarchical")
+    with pytest.raises(UserError, match="width 16 cannot have 3 heads"):
+        TowerConfig(width=16, layers=1, heads=3)
+
+
+def test_the_sharding_table_splits_every_large_parameter():
+    config = dataclasses.replace(CONFIG, stem="hierarchical")
+    mesh = meshes.make_mesh(fsdp=2)
+    create = functools.partial(init_params, Clip(config), jax.random.key(0))
+    placed = meshes.place(create, mesh, SHARDING)
+    whole = [
+        jax.tree_util.keystr(path)
+        for path, x in jax.tree_util.tree_leaves_with_path(placed)
+        if len(x.shape) > 1 and "fsdp" not in x.sharding.spec
+    ]
+    assert whole == []
