@@ -59,6 +59,8 @@ def _trouser_leg(sketch: Sketch, side: str, lower: str) -> None:
     else:
         points = [hip, knee, knee + end * (ankle - knee)]
     widths = [r * f.body.limb for r in radii]
+    if sketch.attributes["shoes"] == "boots" and len(points) == 3:
+        widths[2] = min(widths[2], 5.6)  # tucked in
     sketch.limb(points, widths, colour, round_end=False)
     finish = {"trousers": _crease, "jeans": _denim, "leggings": _sheen, "shorts": _turn_up}
     finish[lower](sketch, points, widths, colour)
