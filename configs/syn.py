@@ -20,6 +20,9 @@ def get_config(arg="full"):
 
     if arg == "smoke":
         config.prompts.update(train=48, val=8, test=12)
+        config.model.update(vision_layers=2, text_layers=2, vision_width=64, text_width=64)
+        config.data.text_length = 64
+        config.train.update(epochs=4, batch_size=32)
     elif arg != "full":
         raise ValueError(f"configs/syn.py:{arg} is not known; use configs/syn.py or :smoke")
     return config

@@ -5,7 +5,7 @@ Further flags change the config (`--config.train.epochs=4`). No logic lives here
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxtbpr.core.errors import UserError
@@ -23,6 +23,7 @@ _RERUN = flags.DEFINE_bool(
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     from jaxtbpr import pipeline
 
     summary = pipeline.run(_CONFIG.value, _WORKDIR.value, rerun=_RERUN.value)
