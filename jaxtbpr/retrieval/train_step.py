@@ -67,7 +67,7 @@ def train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     scalars = {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "logit_scale": jnp.exp(state.params["logit_scale"]),
     }
     params = optax.apply_updates(state.params, updates)

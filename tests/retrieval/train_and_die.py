@@ -1,0 +1,26 @@
+"""Runs stage train in a workdir and kills itself right after the given step, if there is one."""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+
+from jaxtbpr.core import compilation
+from jaxtbpr.retrieval import train
+from jaxtbpr.retrieval.train_log import TrainLog
+from tests.datasets.sets import make_workdir
+from tests.retrieval.runs import make_config
+
+if __name__ == "__main__":
+    compilation.use_cache()
+    root, die_after = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    noted = TrainLog.step
+
+    def step(self, n, *args):
+        noted(self, n, *args)
+        if n == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    TrainLog.step = step
+    print(json.dumps(train.run(make_config(), make_workdir(root))))
