@@ -68,7 +68,7 @@ OPTIONS: Options = {
     "beta2": Option(0.98, "of AdamW's second moment", low=0.5, high=0.9999),
     "fsdp": Option(1, "devices that share one copy of the parameters", low=1, high=65536),
     "log_every": Option(10, "steps between rows of metrics.jsonl", low=1, high=1_000_000),
-    "eval_every": Option(1, "epochs between evaluations", low=1, high=10_000),
+    "eval_every": Option(1.0, "epochs between evaluations", low=0.001, high=10_000),
     "checkpoint_every": Option(250, "steps between checkpoints", low=1, high=1_000_000_000),
     "eval_batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
 }
@@ -198,7 +198,7 @@ def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
         batch_size=options.batch_size,
         steps=steps,
         steps_per_epoch=per_epoch,
-        eval_every=options.eval_every * per_epoch,
+        eval_every=max(1, round(options.eval_every * per_epoch)),
         checkpoint_every=options.checkpoint_every,
         schedule=schedule,
     )
