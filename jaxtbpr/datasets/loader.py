@@ -4,9 +4,10 @@ grain shuffles and batches the *numbers* of the pairs; images are read, decoded 
 batch at a time in threads or worker processes. Which pairs a batch has, and what is done to each,
 follows from (seed, number of the batch) alone, so that the state of an iterator is the count of
 batches that it has given, whatever the number of workers or processes.
+
+A worker takes some seconds to start: grain imports jax, though nothing here uses it.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
@@ -24,9 +24,8 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets import transforms
-from jaxtbpr.datasets.source import ImageSource, RetrievalSet
-
-Batch = dict[str, np.ndarray]
+from jaxtbpr.datasets.pairs import Batch, Pairs, captions_per_image
+from jaxtbpr.datasets.source import RetrievalSet
 
 LOADER_OPTIONS: Options = {
     "image_size": Option((128, 64), "height and width of the images", low=8, high=2048),
@@ -53,7 +52,7 @@ class TrainLoader(Iterator[Batch]):
     of the second set follow those of the first, and so on.
     """
 
-    def __init__(self, pairs: "_Pairs", *, workers: int, threads: int):
+    def __init__(self, pairs: Pairs, *, workers: int, threads: int):
         self._pairs, self._workers, self._threads = pairs, workers, threads
         self._given = 0
         self._batches: Iterator[Batch] | None = None
@@ -138,19 +137,14 @@ def train_loader(
         )
     _count_pairs(sets, batch_size)
     share = batch_size // process_count
-    captions = [transforms.clean_caption(c) for s in sets for cs in s.captions for c in cs]
-    deletes = augment["word_deletion"] > 0
-    pairs = _Pairs(
-        images=_Images([one.images for one in sets], cache_mb << 20),
-        image_of_pair=np.repeat(np.arange(sum(map(len, sets))), _captions_per_image(sets)),
-        identity_of_image=_joint_identities(sets),
-        captions=captions if deletes else None,
-        tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
-        tokenizer=tokenizer if deletes else None,
+    pairs = Pairs.of(
+        sets,
+        tokenizer,
         text_length=text_length,
         image_size=tuple(image_size),
         resample=resample,
         augment=dict(augment),
+        cache_bytes=cache_mb << 20,
         seed=seed,
         batch_size=batch_size,
         rows=slice(process_index * share, (process_index + 1) * share),
@@ -199,7 +193,7 @@ def caption_batches(
     caption's image in the set. Padding as in `image_batches`, with tokens 0.
     """
     texts = [transforms.clean_caption(c) for cs in captions.captions for c in cs]
-    image = np.repeat(np.arange(len(captions)), _captions_per_image([captions]))
+    image = np.repeat(np.arange(len(captions)), captions_per_image([captions]))
 
     def load(index: np.ndarray) -> Batch:
         ids = np.zeros((batch_size, text_length), np.int32)
@@ -210,99 +204,13 @@ def caption_batches(
     return _in_order(len(texts), batch_size, load, 1)
 
 
-class _Images:
-    """The images of all sets, decoded, under one numbering; kept in memory while there is room."""
-
-    def __init__(self, sources: Sequence[ImageSource], cache_bytes: int):
-        self._sources, self._room = sources, cache_bytes
-        self._first = np.cumsum([0, *map(len, sources)])
-        self._kept: dict[int, Image.Image] = {}
-
-    def __getitem__(self, i: int) -> Image.Image:
-        if i in self._kept:
-            return self._kept[i]
-        which = int(np.searchsorted(self._first, i, side="right")) - 1
-        image = transforms.open_image(self._sources[which][i - int(self._first[which])])
-        size = 4 * image.width * image.height  # Pillow spends four bytes on a pixel
-        if size <= self._room:
-            self._kept[i] = image
-            self._room -= size
-        return image
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pairs:
-    """All (image, caption) pairs, and how a batch is made of some of them.
-
-    image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
-    tokens: int32 [P, L], or None where words are deleted, which needs `captions` and `tokenizer`.
-    rows: this process's rows of each batch.
-    """
-
-    images: _Images
-    image_of_pair: np.ndarray
-    identity_of_image: np.ndarray
-    captions: list[str] | None
-    tokens: np.ndarray | None
-    tokenizer: Tokenizer | None
-    text_length: int
-    image_size: tuple[int, int]
-    resample: str
-    augment: dict[str, float]
-    seed: int
-    batch_size: int
-    rows: slice
-
-    def __len__(self) -> int:
-        return len(self.image_of_pair)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self) // self.batch_size
-
-    def recipe(self) -> dict[str, int]:
-        """Returns what decides the order of the pairs."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)}
-
-    def load(self, batch_number: int, batch: np.ndarray) -> Batch:
-        """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
-        numbers = batch[self.rows]
-        epoch = batch_number // self.steps_per_epoch
-        rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
-        index = self.image_of_pair[numbers]
-        images = [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
-        return {
-            "image": np.stack(images),
-            "tokens": self._tokens(numbers, rngs),
-            "identity": self.identity_of_image[index],
-            "index": index,
-        }
-
-    def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
-        image = self.images[i]
-        return transforms.augment_image(image, self.image_size, rng, self.augment, self.resample)
-
-    def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
-        if self.tokens is not None:
-            return self.tokens[numbers]
-        texts = [
-            transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"])
-            for n, rng in zip(numbers, rngs, strict=True)
-        ]
-        return tokens.encode(self.tokenizer, texts, self.text_length)
-
-
 def _end_with_parent(worker: int, count: int) -> None:
     del worker, count  # grain passes them
     worker_processes._end_with_parent()
 
 
-def _captions_per_image(sets: Sequence[RetrievalSet]) -> list[int]:
-    return [len(captions) for one in sets for captions in one.captions]
-
-
 def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:
-    count = sum(_captions_per_image(sets))
+    count = sum(captions_per_image(sets))
     if count < batch_size:
         names = ", ".join(one.name for one in sets)
         raise UserError(
@@ -310,15 +218,6 @@ def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:
             f"{names}; lower the batch size or add data."
         )
     return count
-
-
-def _joint_identities(sets: Sequence[RetrievalSet]) -> np.ndarray:
-    """Returns int32 [N] over all sets; no two sets share an identity."""
-    parts, offset = [], 0
-    for one in sets:
-        parts.append(one.identities + offset)
-        offset += int(one.identities.max(initial=-1)) + 1
-    return np.concatenate(parts).astype(np.int32)
 
 
 def _padded(index: np.ndarray, identities: np.ndarray, batch_size: int) -> Batch:

@@ -14,7 +14,7 @@ import pytest
 
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import build, loader, transforms
+from jaxtbpr.datasets import build, loader, pairs, transforms
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from tests.datasets.folders import make_folder
@@ -217,7 +217,7 @@ def test_the_cache_changes_nothing(real, words, cache_mb):
 
 def test_the_cache_keeps_to_its_size(real, monkeypatch):
     room = 3 * 4 * 24 * 12
-    images = loader._Images([real.images], room + 5)
+    images = pairs.Images([real.images], room + 5)
     opened = []
     read = transforms.open_image
     monkeypatch.setattr(transforms, "open_image", lambda data: opened.append(1) or read(data))

@@ -1,0 +1,138 @@
+"""The (image, caption) pairs that training batches are made of, and how one is made."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tokenizers import Tokenizer
+
+from jaxtbpr.core import seeds
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets.source import ImageSource, RetrievalSet
+
+Batch = dict[str, np.ndarray]
+
+
+def captions_per_image(sets: Sequence[RetrievalSet]) -> list[int]:
+    """Returns how many captions each image of the sets has."""
+    return [len(captions) for one in sets for captions in one.captions]
+
+
+class Images:
+    """The images of all sets, decoded, under one numbering; kept in memory while there is room."""
+
+    def __init__(self, sources: Sequence[ImageSource], cache_bytes: int):
+        self._sources, self._room = sources, cache_bytes
+        self._first = np.cumsum([0, *map(len, sources)])
+        self._kept: dict[int, Image.Image] = {}
+
+    def __getitem__(self, i: int) -> Image.Image:
+        if i in self._kept:
+            return self._kept[i]
+        which = int(np.searchsorted(self._first, i, side="right")) - 1
+        image = transforms.open_image(self._sources[which][i - int(self._first[which])])
+        size = 4 * image.width * image.height  # Pillow spends four bytes on a pixel
+        if size <= self._room:
+            self._kept[i] = image
+            self._room -= size
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """All (image, caption) pairs, and how a batch is made of some of them.
+
+    image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
+    tokens: int32 [P, L], or None where words are deleted, which needs `captions`, `tokenizer`.
+    rows: this process's rows of each batch.
+    """
+
+    images: Images
+    image_of_pair: np.ndarray
+    identity_of_image: np.ndarray
+    captions: list[str] | None
+    tokens: np.ndarray | None
+    tokenizer: Tokenizer | None
+    text_length: int
+    image_size: tuple[int, int]
+    resample: str
+    augment: dict[str, float]
+    seed: int
+    batch_size: int
+    rows: slice
+
+    @classmethod
+    def of(
+        cls,
+        sets: Sequence[RetrievalSet],
+        tokenizer: Tokenizer,
+        *,
+        text_length: int,
+        augment: dict[str, float],
+        cache_bytes: int,
+        **others: Any,
+    ) -> "Pairs":
+        """Returns the pairs of `sets`, their captions cleaned and, if they stay whole, encoded."""
+        captions = [transforms.clean_caption(c) for one in sets for cs in one.captions for c in cs]
+        deletes = augment["word_deletion"] > 0
+        return cls(
+            images=Images([one.images for one in sets], cache_bytes),
+            image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
+            identity_of_image=_joint_identities(sets),
+            captions=captions if deletes else None,
+            tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
+            tokenizer=tokenizer if deletes else None,
+            text_length=text_length,
+            augment=augment,
+            **others,
+        )
+
+    def __len__(self) -> int:
+        return len(self.image_of_pair)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self) // self.batch_size
+
+    def recipe(self) -> dict[str, int]:
+        """Returns what decides the order of the pairs."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)}
+
+    def load(self, batch_number: int, batch: np.ndarray) -> Batch:
+        """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
+        numbers = batch[self.rows]
+        epoch = batch_number // self.steps_per_epoch
+        rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
+        index = self.image_of_pair[numbers]
+        images = [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
+        return {
+            "image": np.stack(images),
+            "tokens": self._tokens(numbers, rngs),
+            "identity": self.identity_of_image[index],
+            "index": index,
+        }
+
+    def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
+        image = self.images[i]
+        return transforms.augment_image(image, self.image_size, rng, self.augment, self.resample)
+
+    def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+        if self.tokens is not None:
+            return self.tokens[numbers]
+        texts = [
+            transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"])
+            for n, rng in zip(numbers, rngs, strict=True)
+        ]
+        return tokens.encode(self.tokenizer, texts, self.text_length)
+
+
+def _joint_identities(sets: Sequence[RetrievalSet]) -> np.ndarray:
+    """Returns int32 [N] over all sets; no two sets share an identity."""
+    parts, offset = [], 0
+    for one in sets:
+        parts.append(one.identities + offset)
+        offset += int(one.identities.max(initial=-1)) + 1
+    return np.concatenate(parts).astype(np.int32)
