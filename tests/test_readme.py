@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_config_table_is_current():
     table = markdown_table(OPTIONS)
-    assert table in README, f"put this between the table's marks in README.md:\n{table}"
+    assert table in README, "run: python -m tests.test_readme"
 
 
 def test_the_two_commands_stand_on_the_first_screen():
@@ -26,3 +26,15 @@ def test_every_file_and_stage_that_it_names_exists():
     missing = [name for name in named if not (ROOT / name.split(":")[0]).exists()]
     assert missing == []
     assert " -> ".join(STAGES) in README
+
+
+def write_config_table() -> None:
+    """Puts the current table into README.md: python -m tests.test_readme."""
+    head, rest = README.split("<summary>Every key</summary>\n\n")
+    tail = rest[rest.index("\n\n</details>") :]
+    text = f"{head}<summary>Every key</summary>\n\n{markdown_table(OPTIONS)}{tail}"
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_config_table()
