@@ -1,0 +1,184 @@
+"""Stage evaluate and its command: the metrics, the files, and that padding changes nothing."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtbpr.core import files
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.metrics_writer import read_metrics
+from jaxtbpr.datasets import tokenizer
+from jaxtbpr.datasets.source import RetrievalSet
+from jaxtbpr.retrieval import evaluate, train
+from jaxtbpr.retrieval.checkpoint import Checkpoints
+from jaxtbpr.retrieval.embed import Embedder
+from jaxtbpr.retrieval.model import Clip, init_params
+from tests.datasets.folders import make_folder
+from tests.retrieval.runs import build_set, make_config
+from tests.retrieval.test_train import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workdir with finished stages build and train."""
+    workdir = build_set(tmp_path_factory.mktemp("run"))
+    train.run(make_config(), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def result(trained):
+    return evaluate.run(make_config(), trained)
+
+
+@pytest.fixture(scope="module")
+def test_set(trained):
+    return RetrievalSet(trained.dir("build") / "synthetic", "test")
+
+
+def test_every_caption_queries_every_image(result):
+    metrics = result["metrics"]["synthetic/test"]
+    assert list(metrics) == list(evaluate.SUMMARY)
+    assert (metrics["queries"], metrics["gallery"], metrics["identities"]) == (20, 10, 5)
+    assert metrics["chance_R1"] == pytest.approx(0.2)
+    assert all(0 <= metrics[name] <= 1 for name in ("R1", "R5", "R10", "mAP", "mINP"))
+
+
+def test_the_file_shows_selected_last_and_best_on_test_side_by_side(trained, result):
+    path = trained.dir("evaluate") / "synthetic__test.json"
+    detail = files.read_json(path)
+    assert result["outputs"] == {path.name: files.sha256(path.read_bytes())}
+    rows = read_metrics(trained.dir("train") / "evals.jsonl")
+    own = [row for row in rows if row["set"] == "synthetic/test"]
+    assert detail["last"]["epoch"] == 3
+    assert detail["last"]["mAP"] == pytest.approx(own[-1]["mAP"], abs=1e-9)
+    assert detail["best_on_test"]["R1"] == max(row["R1"] for row in own)
+    on_val = [row for row in rows if row["set"] == "synthetic/val"]
+    best = max(on_val, key=lambda row: (row["R1"], row["mAP"], row["step"]))
+    assert detail["selected"]["epoch"] == best["epoch"]
+    assert detail["cmc"][0] == detail["selected"]["R1"]
+    assert len(detail["cmc"]) == 50
+
+
+def test_examples_show_the_ranking_behind_the_metrics(trained, result, test_set):
+    examples = files.read_json(trained.dir("evaluate") / "synthetic__test.json")["examples"]
+    assert len(examples) == 20
+    identity = dict(zip(test_set.image_ids, test_set.identities.tolist(), strict=True))
+    for example in examples:
+        assert identity[example["query_image_id"]] == example["query_identity"]
+        scores = [hit["score"] for hit in example["ranked"]]
+        assert scores == sorted(scores, reverse=True)
+        for hit in example["ranked"]:
+            assert hit["right"] == (identity[hit["image_id"]] == example["query_identity"])
+        first = [hit["right"] for hit in example["ranked"]].index(True) + 1
+        assert first == example["first_right_rank"]
+
+
+def test_evaluating_again_writes_the_same_bytes(trained, result):
+    assert evaluate.run(make_config(), trained)["outputs"] == result["outputs"]
+
+
+def test_padded_rows_do_not_change_features_or_metrics(trained, test_set):
+    words = tokenizer.load(trained.dir("train") / "tokenizer.json")
+    model = Clip(train.model_config(make_config(), words.get_vocab_size()))
+    params = jax.jit(functools.partial(init_params, model))(jax.random.key(0))
+    found = []
+    for batch_size in (1, 16, 64):  # made multiples of the 8 devices: 8, 16, 64
+        embedder = Embedder(
+            model, words, meshes.make_mesh(), batch_size=batch_size, resample="bicubic"
+        )
+        features = embedder.features(params, test_set)
+        assert features.images.shape == (10, 16)
+        assert features.captions.shape == (20, 16)
+        np.testing.assert_array_equal(features.image_of_caption, np.repeat(np.arange(10), 2))
+        found.append(features)
+    for other in found[1:]:
+        np.testing.assert_allclose(other.images, found[0].images, atol=1e-6)
+        np.testing.assert_allclose(other.captions, found[0].captions, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found[0].images, axis=1), 1, atol=1e-6)
+
+
+def test_examples_are_right_and_wrong_ones_in_turn():
+    ranks = np.array([1] * 50 + [0, 2, 3, 90] + [5] * 6)
+    chosen = evaluate.choose_examples(ranks, 8)
+    found = ranks[chosen]
+    assert len(chosen) == len(set(chosen)) == 8
+    assert (found == 1).tolist() == [True, False] * 4
+    assert found[1] == 2  # from a near miss
+    assert found[-1] == 0  # to one without any right image
+    assert evaluate.choose_examples(ranks, 8) == chosen
+
+
+@pytest.mark.parametrize(("ranks", "count"), [([1, 1, 1], 2), ([4, 7], 9), ([], 5), ([1, 2], 0)])
+def test_examples_are_as_many_as_there_are(ranks, count):
+    chosen = evaluate.choose_examples(np.array(ranks, np.int64), count)
+    assert len(chosen) == len(set(chosen)) == min(count, len(ranks))
+
+
+def test_the_best_on_test_is_by_recall_then_map():
+    rows = [
+        {"set": "a/test", "R1": r1, "mAP": ap, "epoch": n}
+        for n, (r1, ap) in enumerate([(0.2, 0.9), (0.5, 0.3), (0.5, 0.4), (0.1, 1.0)])
+    ]
+    assert evaluate.best_on_test(rows, "a/test")["epoch"] == 2
+    assert evaluate.best_on_test(rows, "b/test") is None
+
+
+def test_an_untrained_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"model.json does not exist"):
+        evaluate.load(tmp_path, batch_size=8)
+
+
+def test_the_last_and_the_best_checkpoint_are_kept(trained):
+    rows = read_metrics(trained.dir("train") / "evals.jsonl")
+    best = max(
+        (row for row in rows if row["set"] == "synthetic/val"),
+        key=lambda row: (row["R1"], row["mAP"], row["step"]),
+    )
+    with Checkpoints(trained.dir("train") / "checkpoints") as checkpoints:
+        assert checkpoints.last_step() == 15
+        assert checkpoints.selected_step() == best["step"]
+    kept = {p.name for p in (trained.dir("train") / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {"15", str(best["step"])}
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "jaxtbpr.retrieval.evaluate", *map(str, words)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_command_evaluates_a_built_set(trained, result, tmp_path):
+    done = command(
+        "--checkpoint", trained.dir("train"), "--data", trained.dir("build") / "synthetic",
+        "--batch_size", 8, "--output", tmp_path / "out.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout.splitlines()[-1])
+    for name, value in result["metrics"]["synthetic/test"].items():
+        assert printed[name] == pytest.approx(value)
+    assert files.read_json(tmp_path / "out.json")["cmc"][0] == printed["R1"]
+
+
+def test_a_folder_of_a_known_format_is_built_and_evaluated(trained, tmp_path):
+    folder = make_folder(tmp_path, "cuhk_pedes", people=9)
+    one = evaluate.open_set(folder.path, "test", tmp_path / "scratch")
+    model = evaluate.load(trained.dir("train"), batch_size=8, which=("last",))
+    detail = evaluate.evaluate_set(model, one, examples=3)
+    assert detail["last"]["gallery"] == len(one) > 0
+    assert detail["best_on_test"] is None
+    assert len(detail["examples"]) == 3
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):
+    done = command("--checkpoint", tmp_path, "--data", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
