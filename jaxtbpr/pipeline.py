@@ -52,9 +52,9 @@ STAGES: dict[str, Stage] = {
     "build": Stage(build),
     "train": Stage(train, after=("build",), sections=("data", "model")),
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),
-    "report": Stage(report, after=("build", "train", "evaluate")),
 }
 MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
+STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows them all
 
 OPTIONS: Options = {
     "seed": Option(0, "seed of everything random", low=0),

@@ -8,6 +8,9 @@ The slots follow the descriptor lists of SynTBPR (PAPER.md 2.1) and its edits (P
 background, weather, style, posture); garment colours are ours, as no slot of the paper has them.
 """
 
+import bisect
+import itertools
+
 import numpy as np
 
 from jaxtbpr.core.errors import UserError
@@ -183,8 +186,8 @@ def _choices(slot: str, person: dict[str, str]) -> tuple[str, ...]:
 
 
 def _draw(rng: np.random.Generator, values: tuple[str, ...], weights: dict[str, float]) -> str:
-    p = np.array([weights.get(value, 1.0) for value in values], dtype=np.float64)
-    return values[int(rng.choice(len(values), p=p / p.sum()))]
+    bounds = list(itertools.accumulate(weights.get(value, 1.0) for value in values))
+    return values[bisect.bisect_right(bounds, rng.random() * bounds[-1])]
 
 
 def _replace(record: dict[str, str], slot: str, wrong: tuple[str, ...], right: str) -> None:

@@ -29,13 +29,14 @@ def process_map(processes: int) -> Iterator[Map]:
         yield map
         return
     pool = concurrent.futures.ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
     with pool:
         yield lambda function, items: pool.map(function, items, chunksize=_ITEMS_PER_MESSAGE)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Makes this worker process end as soon as the process that started it has died."""
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker process was started without a parent")

@@ -206,7 +206,7 @@ def caption_batches(
 
 def _end_with_parent(worker: int, count: int) -> None:
     del worker, count  # grain passes them
-    worker_processes._end_with_parent()
+    worker_processes.end_with_parent()
 
 
 def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:

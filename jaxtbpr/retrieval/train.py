@@ -245,6 +245,7 @@ def open_batches(
         augment=data.augment,
         workers=data.workers,
         threads=data.threads,
+        cache_mb=data.cache_mb,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxtbpr.core import files
 from jaxtbpr.core.manifest import Record
-from jaxtbpr.synthesis.render import render
+from jaxtbpr.synthesis.render import png, render
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,7 @@ class RenderEngine:
 
 def write_image(root: epath.PathLike, path: str, pixels: np.ndarray) -> dict[str, str | int]:
     """Writes `pixels` (uint8 [H, W, 3]) as PNG to `root/path`; returns a record's `image`."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-    data = buffer.getvalue()
+    data = png.encode(pixels)
     target = epath.Path(root) / path
     target.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes_atomic(target, data)
