@@ -239,8 +239,9 @@ class PatchStem(nn.Module):
 class HierarchicalStem(nn.Module):
     """Maps 4x4 pixels, then joins 2x2 neighbours until a patch is one token (hMLP).
 
-    [B, H, W, 3] -> [B, H/patch, W/patch, width]. Patches never see each other, as in a plain
-    stem, and all of it is matrix products, which CPUs run faster than small convolutions.
+    [B, H, W, 3] -> [B, H/patch, W/patch, width]; each join doubles the channels, and there are
+    no norms between them, which would cost more than the products. Patches never see each other,
+    as in a plain stem, and CPUs run products faster than small convolutions.
     """
 
     width: int
@@ -252,9 +253,9 @@ class HierarchicalStem(nn.Module):
         joins = int(math.log2(self.patch)) - 2
         for n in range(joins + 1):
             x = space_to_depth(x, 2 if n else 4)
-            width = self.width if n == joins else self.width // 2
-            x = dense(width, x.shape[-1] ** -0.5, self.dtype, f"proj_{n}")(x)
-            x = x if n == joins else nn.gelu(layer_norm(self.dtype, f"ln_{n}")(x))
+            x = nn.gelu(x) if n else x
+            std = x.shape[-1] ** -0.5
+            x = dense(self.width >> (joins - n), std, self.dtype, f"proj_{n}")(x)
         return x
 
 

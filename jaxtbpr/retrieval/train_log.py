@@ -16,6 +16,7 @@ from jaxtbpr.core.metrics_writer import MetricsWriter, read_metrics
 from jaxtbpr.retrieval.metrics import Metrics
 
 MODEL, TOKENIZER, EVALS = "model.json", "tokenizer.json", "evals.jsonl"
+AHEAD = 2  # steps that may be queued on the device
 EVAL_METRICS = ("R1", "R5", "R10", "mAP", "mINP")
 
 
@@ -64,14 +65,15 @@ class TrainLog:
         """Notes a dispatched step, numbered from 1.
 
         scalars: its results, maybe still being computed; host: numbers known already; rows: the
-        numbers of the batch's images. What was noted an interval ago is fetched, checked and
-        written, so that the device is never waited for. Raises UserError as `settle` does.
+        numbers of the batch's images. What was noted AHEAD steps ago is fetched, checked and
+        written, so that the device always has a step to go on with and the host does not run away
+        from it. Raises UserError as `settle` does.
         """
         self._clock.rows += len(rows) * jax.process_count()
         if step % self._log_every == 0:
-            self._settle(until=step - self._log_every)
             host = {**host, **self._clock.lap()}
         self._pending.append((step, scalars, host, rows))
+        self._settle(until=step - AHEAD)
 
     def settle(self) -> None:
         """Waits for every noted step, checks it and writes its row.
