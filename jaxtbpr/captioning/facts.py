@@ -1,8 +1,8 @@
 """What a caption tells of an image: which attributes, and which of them it gets wrong.
 
 People name garments and their colours nearly always, hair and shoes often, and the scene hardly
-ever; the captions of CUHK-PEDES and ICFG-PEDES (FIELD.md 1.3, 1.4) and SynTBPR's instruction to
-its captioners (PAPER.md 4: appearance, no surroundings, nothing that cannot be seen) do alike.
+ever; the captions of CUHK-PEDES and ICFG-PEDES and SynTBPR's instruction to its captioners
+(appearance, no surroundings, nothing that cannot be seen; arXiv:2503.22171) do alike.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ What is said (`facts`) and the words for it (`words`, `phrases`) are drawn first
 form groups (looks, clothes, what is carried, what the person does), and each group takes one of
 its forms: predicate ("wears a red coat"), participle ("wearing a red coat"), or the words behind
 the subject ("in a red coat"). One or two sentences are built of them. The variety that the sentence
-patterns of SynTBPR's varied instruction ask for (PAPER.md 4) comes from the combinations.
+patterns of SynTBPR's varied instruction ask for (arXiv:2503.22171) comes from the combinations.
 """
 
 import dataclasses

@@ -1,11 +1,9 @@
 """The attribute record: what a person image shows, in plain words.
 
 One flat dict per image, person slots and scene slots together. The renderer draws it, the prompts
-and captions say it, and it is the only ground truth of the embedded default (DESIGN, "the
-embedded default"). A slot that does not apply holds "none".
+and captions say it, and it is the only ground truth of images that are drawn. A slot that does not apply holds "none".
 
-The slots follow the descriptor lists of SynTBPR (PAPER.md 2.1) and its edits (PAPER.md 3:
-background, weather, style, posture); garment colours are ours, as no slot of the paper has them.
+The slots follow the descriptor lists of SynTBPR (arXiv:2503.22171) and its edits (background, weather, style, posture); garment colours are ours, as no slot of the paper has them.
 """
 
 import bisect

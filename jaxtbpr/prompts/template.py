@@ -1,6 +1,6 @@
 """The plain template: random attributes of a person and the sentence that asks for their image.
 
-After the plain template of SynTBPR (PAPER.md 2.1: age, gender / hair / upper garment / lower
+After the plain template of SynTBPR (arXiv:2503.22171: age, gender / hair / upper garment / lower
 garment / shoes / extra item / camera angle, drawn at random, no language model afterwards), with
 the slots of `core.attributes`, garment colours among them, and words for the scene.
 """

@@ -1,7 +1,7 @@
 """Stage train: a CLIP on the built sets, from scratch, on all devices.
 
-The loop reads as SynTBPR's (PAPER.md 6): N-ITC over identities, AdamW, one warm-up epoch and a
-cosine; but the model is selected on validation identities, not on the test split.
+The loop reads as SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, one warm-up epoch
+and a cosine; but the model is selected on validation identities, not on the test split.
 """
 
 import dataclasses
