@@ -1,9 +1,11 @@
 """The attribute record: what a person image shows, in plain words.
 
 One flat dict per image, person slots and scene slots together. The renderer draws it, the prompts
-and captions say it, and it is the only ground truth of images that are drawn. A slot that does not apply holds "none".
+and captions say it, and it is the only ground truth of images that are drawn. A slot that does
+not apply holds "none".
 
-The slots follow the descriptor lists of SynTBPR (arXiv:2503.22171) and its edits (background, weather, style, posture); garment colours are ours, as no slot of the paper has them.
+The slots follow the descriptor lists of SynTBPR (arXiv:2503.22171) and its edits (background,
+weather, style, posture); garment colours are ours, as no slot of the paper has them.
 """
 
 import bisect

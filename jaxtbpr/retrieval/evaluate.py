@@ -4,9 +4,9 @@
   python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data FOLDER --split test
 
 The field's protocol (TBPS-CLIP, IRRA, SynTBPR): every caption queries all images of its split; a
-hit is an image of the same identity. Published numbers are mostly those of the epoch that was best on the
-test split; here the model is selected on validation identities, and the last and the best-on-test
-epoch stand beside it.
+hit is an image of the same identity. Published numbers are mostly those of the epoch that was
+best on the test split; here the model is selected on validation identities, and the last and the
+best-on-test epoch stand beside it.
 """
 
 import dataclasses

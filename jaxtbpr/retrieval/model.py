@@ -16,7 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core.errors import UserError
 
-PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as the original trains with (arXiv:2503.22171, released code)
+# ImageNet's, as the original trains with (released code of arXiv:2503.22171).
+PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 Dtype = Any
 
