@@ -10,4 +10,4 @@ make_environment "$root" test
 cd "$root"
 "$venv/bin/ruff" check --quiet .
 "$venv/bin/ruff" format --check --quiet .
-exec "$venv/bin/python" -m pytest -n 2 --dist worksteal --durations 15 "$@"
+exec "$venv/bin/python" -m pytest -n 2 --dist loadgroup --durations 15 "$@"
