@@ -30,6 +30,7 @@ class Checkpoints:
     def __init__(self, directory: epath.PathLike):
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_LastAndSelected(),
+            best_fn=lambda metrics: tuple(metrics["score"]),  # without it no score is written
             enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(epath.Path(directory).resolve(), options=options)
