@@ -33,7 +33,13 @@ def main(_: list[str]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     from jaxtbpr import pipeline
 
-    return flags.FLAGS(pipeline.prepare_arguments(argv))
+    words = pipeline.prepare_arguments(argv)
+    try:
+        return flags.FLAGS(words)
+    except flags.Error:
+        raise
+    except Exception as error:  # a config file is the user's program: anything can come of it
+        raise UserError(pipeline.explain_config_error(error, words)) from error
 
 
 if __name__ == "__main__":

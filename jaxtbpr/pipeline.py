@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import time
+import traceback
 from types import ModuleType
 from typing import Any
 
@@ -85,6 +86,15 @@ def prepare_arguments(argv: list[str]) -> list[str]:
     # First words lose to later ones, so what the user gave stays in force.
     rest = [word for word in argv[1:] if not word.startswith("--config=")]
     return [argv[0], f"--config={found}{colon}{argument}", f"--workdir=runs/{name}", *rest]
+
+
+def explain_config_error(error: Exception, words: list[str]) -> str:
+    """Returns one sentence on why the config file of a prepared command line cannot be used."""
+    path = words[1].removeprefix("--config=").split(":")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    where = f"{path} line {lines[-1]}" if lines else path
+    return f"the config file {where} does not work: {type(error).__name__}: {error}"
 
 
 def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:

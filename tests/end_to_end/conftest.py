@@ -7,15 +7,6 @@ import pytest
 
 from tests.end_to_end.job import run_main
 
-GROUP = pytest.mark.xdist_group("end_to_end")
-
-
-def pytest_collection_modifyitems(items):
-    """Keeps these tests in one process, where they share the finished run."""
-    for item in items:
-        if pathlib.Path(__file__).parent in item.path.parents:
-            item.add_marker(GROUP)
-
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess]:

@@ -2,9 +2,14 @@
 
 import json
 
+import pytest
+
 from jaxtbpr.core.options import flatten
 from jaxtbpr.pipeline import OPTIONS, STAGES
 from tests.end_to_end.job import run_main
+
+# One process runs all tests that share the finished run.
+pytestmark = pytest.mark.xdist_group("finished")
 
 METRICS = {"R1", "R5", "R10", "mAP", "mINP", "chance_R1", "queries", "gallery", "identities"}
 
