@@ -37,7 +37,7 @@ def kill_in(stage: str, workdir: pathlib.Path, delay: float) -> bool:
 
 def content(workdir: pathlib.Path) -> dict[str, bytes]:
     """Returns what must not depend on kills: manifests, images, data set shards, results."""
-    kinds = ("records-*.jsonl", "*.png", "*.array_record*", "evaluate/*.json", "evals.jsonl")
+    kinds = ("records-*.jsonl", "*.png", "*.array_record*", "evaluate/*_*.json", "evals.jsonl")
     paths = sorted(path for kind in kinds for path in workdir.rglob(kind))
     return {str(path.relative_to(workdir)): path.read_bytes() for path in paths}
 
