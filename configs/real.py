@@ -1,6 +1,7 @@
 """Trains and measures on real data, as its authors ship it, by the same path as configs/syn.py.
 
-The argument names the set to train on; every folder that is given is built, and measured on too:
+The argument names the set to train on; every folder that is given is built, and measured on if
+it has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
 
   python -m jaxtbpr.main --config=configs/real.py:rstpreid \
       --config.build.folders.rstpreid=/data/RSTPReid --config.build.folders.cuhk_pedes=/data/CUHK
@@ -22,7 +23,7 @@ def get_config(arg="cuhk_pedes"):
     config.stages = ("build", "train", "evaluate", "report")
     config.build.folders = {name: "" for name in SETS}  # "" = not there
     config.data.train_sets = (arg,)
-    config.data.test_sets = (arg,)
+    config.data.test_sets = ()  # all that have a test split
     config.data.image_size = (128, 64)
     config.data.vocab_size = 8192
     config.train.update(batch_size=80, epochs=30, learning_rate=5e-4)

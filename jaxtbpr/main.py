@@ -3,6 +3,7 @@
 Further flags change the config (`--config.train.epochs=4`). No logic lives here.
 """
 
+import os
 import sys
 
 from absl import app, flags, logging
@@ -14,7 +15,11 @@ from jaxtbpr.core.errors import UserError
 # again, and must not wait for JAX.
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/syn.py", "Config file; an argument follows a colon: configs/syn.py:smoke"
+    "config",
+    "configs/syn.py",
+    "Config file; an argument follows a colon: configs/syn.py:smoke",
+    lock_config=False,
+    accept_new_attributes=True,  # in tables; `prepare_arguments` has refused all others
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
 _RERUN = flags.DEFINE_bool(
@@ -22,22 +27,28 @@ _RERUN = flags.DEFINE_bool(
 )
 
 
-def main(_: list[str]) -> None:
+def main(words: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     from jaxtbpr import pipeline
 
-    summary = pipeline.run(_CONFIG.value, _WORKDIR.value, rerun=_RERUN.value)
-    print(pipeline.closing_words(summary, _WORKDIR.value))
+    if len(words) > 1:
+        raise UserError(f"{words[1]!r} is not a flag; write --config, --config.KEY or --workdir.")
+    root = pipeline.find_workdir(_WORKDIR.value)
+    summary = pipeline.run(_CONFIG.value, root, rerun=_RERUN.value)
+    print(pipeline.closing_words(summary, root))
 
 
 def _parse(argv: list[str]) -> list[str]:
     from jaxtbpr import pipeline
 
     words = pipeline.prepare_arguments(argv)
+    sys.argv = words  # ml_collections looks there for the keys that are set
     try:
         return flags.FLAGS(words)
-    except flags.Error:
-        raise
+    except flags.Error as error:
+        if not pipeline.is_config_error(error):
+            raise
+        raise UserError(pipeline.explain_config_error(error, words)) from error
     except Exception as error:  # a config file is the user's program: anything can come of it
         raise UserError(pipeline.explain_config_error(error, words)) from error
 
@@ -47,3 +58,7 @@ if __name__ == "__main__":
         app.run(main, flags_parser=_parse)
     except (UserError, flags.Error) as error:
         sys.exit(f"jaxtbpr: {error}")
+    except KeyboardInterrupt:
+        print("jaxtbpr: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # as shells tell Ctrl-C; a step that still computes may crash a slower end

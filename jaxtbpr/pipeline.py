@@ -5,6 +5,7 @@ import errno
 import hashlib
 import importlib.metadata
 import json
+import re
 import time
 import traceback
 from types import ModuleType
@@ -76,30 +77,48 @@ def prepare_arguments(argv: list[str]) -> list[str]:
     Raises UserError for a config key that does not exist, naming the nearest right one, and for
     a config file that is found neither as given nor among the packaged ones.
     """
-    for word in argv[1:]:
+    words = _one_spelling(argv[1:])
+    for word in words:
         if word.startswith("--config."):
             options.check_key(word.removeprefix("--config.").split("=")[0], OPTIONS)
-    given = [w.removeprefix("--config=") for w in argv if w.startswith("--config=")]
+    given = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
     path, colon, argument = (given[-1] if given else "configs/syn.py").partition(":")
     found = _find_config(path)
     name = found.stem + (f"-{argument}" if argument else "")
     # First words lose to later ones, so what the user gave stays in force.
-    rest = [word for word in argv[1:] if not word.startswith("--config=")]
+    rest = [word for word in words if not word.startswith("--config=")]
     return [argv[0], f"--config={found}{colon}{argument}", f"--workdir=runs/{name}", *rest]
 
 
-def explain_config_error(error: Exception, words: list[str]) -> str:
+def is_config_error(error: Exception) -> bool:
+    """Whether a flag error of absl comes from running the config file, not from the flags."""
+    return "Error whilst parsing config file" in str(error)  # so ml_collections calls it
+
+
+def explain_config_error(error: BaseException, words: list[str]) -> str:
     """Returns one sentence on why the config file of a prepared command line cannot be used."""
     path = words[1].removeprefix("--config=").split(":")[0]
+    while is_config_error(error) and error.__context__:
+        error = error.__context__
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
     where = f"{path} line {lines[-1]}" if lines else path
     return f"the config file {where} does not work: {type(error).__name__}: {error}"
 
 
+def find_workdir(given: str) -> epath.Path:
+    """Returns the folder that --workdir names; "~" is the home folder, also after a "=".
+
+    Raises UserError where it is empty.
+    """
+    if not given:
+        raise UserError("--workdir is empty; give the folder of the run.")
+    return epath.Path(given).expanduser()
+
+
 def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
     """Returns what a finished run prints last: its results and where its report is."""
-    words = [results_table(summary)] if "evaluate" in summary else []
+    words = [results_table(summary)] if summary.get("evaluate") else []
     page = epath.Path(root) / "report" / "index.html"
     if page.exists():
         words.append(f"report: {page.resolve()}")
@@ -117,8 +136,11 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     options.validate(config, OPTIONS)
     compilation.use_cache()
     names = [name for name in STAGES if name in config.stages]
+    if not names:
+        raise UserError(f"config.stages is empty; name at least one of {', '.join(STAGES)}.")
     workdir = Workdir(root, order=MANIFEST_STAGES, chosen=names)
     try:
+        _check_sets(config, workdir, names)
         with workdir.lock():
             for name in names:
                 _run_stage(name, config, workdir, rerun)
@@ -128,12 +150,43 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     return summary
 
 
+def _one_spelling(words: list[str]) -> list[str]:
+    """Returns the words of a command line with every "-config X" written as "--config=X"."""
+    words = [re.sub(r"^-(?=config\b)", "--", word) for word in words]
+    joined = []
+    for word in words:
+        if joined and joined[-1] == "--config":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _find_config(path: str) -> epath.Path:
     packaged = epath.Path(__file__).parent / path
-    for candidate in (epath.Path(path), packaged):
-        if candidate.exists():
+    for candidate in (epath.Path(path).expanduser(), packaged):
+        if candidate.is_file():
             return candidate
     raise UserError(f"--config={path} does not exist; give the path of a config file.")
+
+
+def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
+    """Raises UserError, before anything is built, for a set to train or test on that will not be.
+
+    Without stage build the sets must be there already, which the stages check themselves.
+    """
+    if "build" not in names:
+        return
+    built = build.set_names(_config_of("build", config), workdir)
+    readers = {"train_sets": {"train"}, "test_sets": {"train", "evaluate"}}
+    for key, stages in readers.items():
+        missing = [one for one in config.data[key] if one not in built]
+        if missing and stages & set(names):
+            raise UserError(
+                f"config.data.{key} names {missing[0]!r}, but what will be built is "
+                f"{', '.join(built) or 'nothing'}: give "
+                f"--config.build.folders.{missing[0]}=FOLDER, or name another set."
+            )
 
 
 def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> None:
@@ -143,7 +196,8 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     commit = workdir.commit(name)
     before = commit or (files.read_json(started) if started.exists() else None)
     if before and before["recipe"] != recipe:
-        _refuse_or_clear(name, before["recipe"], recipe, directory, rerun)
+        if _has_content(directory):
+            _refuse_or_clear(name, before["recipe"], recipe, directory, rerun)
         commit = before = None
     if commit:
         say(f"{name}: already done, skipped")
@@ -188,6 +242,11 @@ def _digest(commit: dict[str, Any] | None) -> str | None:
     if commit is None:
         return None
     return hashlib.sha256(json.dumps(commit["outputs"], sort_keys=True).encode()).hexdigest()
+
+
+def _has_content(directory: epath.Path) -> bool:
+    # A stage that stopped at a wrong value has only noted its settings; others may replace them.
+    return any(path.name != "started.json" for path in directory.iterdir())
 
 
 def _refuse_or_clear(name: str, old: dict, new: dict, directory: epath.Path, rerun: bool) -> None:
@@ -242,6 +301,8 @@ def _explain(error: OSError, workdir: Workdir) -> UserError:
         errno.EROFS: "choose a --workdir that can be written",
         errno.EACCES: "choose a --workdir that you may write",
         errno.EPERM: "choose a --workdir that you may write",
+        errno.EEXIST: "choose a --workdir that is a folder",
+        errno.ENOTDIR: "choose a --workdir that is a folder",
     }.get(error.errno, "mend it")
     return UserError(
         f"{error.strerror or error} at {where}: {advice} and start again; what was done is kept."

@@ -142,8 +142,31 @@ def test_an_interrupted_stage_does_not_go_on_with_other_settings(stages, tmp_pat
     with pytest.raises(UserError):
         pipeline.run(config(), tmp_path)
     stages.failure = None
+    (tmp_path / "change" / "records-00000-of-00001.journal").write_text("")
     with pytest.raises(UserError, match="config.seed was 0, now 1"):
         pipeline.run(config(seed=1, stages=("change",)), tmp_path)
+
+
+def test_a_stage_that_stopped_before_it_made_anything_takes_other_settings(stages, tmp_path):
+    stages.failure = UserError("config.change.way='up' does not fit.")
+    with pytest.raises(UserError, match="does not fit"):
+        pipeline.run(config(), tmp_path)
+    stages.failure = None
+    summary = pipeline.run(config(change__way="down"), tmp_path)
+    assert summary["stages"]["change"]["records_out"] == 3
+
+
+def test_no_stage_at_all_is_refused(stages, tmp_path):
+    with pytest.raises(UserError, match=r"config.stages is empty; name at least one of source, "):
+        pipeline.run(config(stages=()), tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_a_workdir_that_is_a_file_is_told(stages, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"file.*: choose a --workdir that is a folder"):
+        pipeline.run(config(), f"{tmp_path}/file{below}")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -179,11 +202,50 @@ def test_the_command_line_finds_config_and_workdir():
     assert words[2:] == ["--workdir=runs/syn-smoke", "--rerun"]
 
 
+@pytest.mark.parametrize("words", [["--config", "X"], ["-config", "X"], ["-config=X"]])
+def test_every_spelling_of_the_config_flag_is_understood(words):
+    words = [word.replace("X", "configs/syn.py:smoke") for word in words]
+    found = pipeline.prepare_arguments(["main", "-config.seed=1", *words, "--config.stages", "()"])
+    assert found[1].endswith("configs/syn.py:smoke")
+    assert found[2:] == ["--workdir=runs/syn-smoke", "--config.seed=1", "--config.stages", "()"]
+
+
+def test_the_workdir_may_be_in_the_home_folder_but_not_empty(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert str(pipeline.find_workdir("~/runs/a")) == "/home/ann/runs/a"
+    with pytest.raises(UserError, match="--workdir is empty; give the folder of the run"):
+        pipeline.find_workdir("")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"data.test_sets": ("own", "b")},
+            "data.test_sets names 'b', but what will be built is own:",
+        ),
+        ({"data.train_sets": ("synthetic",)}, "config.data.train_sets names 'synthetic'"),
+        ({"build.folders": {"own": 3}}, "config.build.folders.own=3 must be the path of a folder"),
+    ],
+)
+def test_a_set_that_will_not_be_built_is_told_before_anything_is(tmp_path, changes, said):
+    made = pipeline.default_config()
+    made.stages = ("build", "train", "evaluate")
+    made.build.folders = {"own": "/data/own", "other": ""}
+    made.data.update(train_sets=("own",), test_sets=())
+    made.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=said):
+        pipeline.run(made, tmp_path)
+    assert not (tmp_path / "build").exists()
+
+
 def test_the_command_line_refuses_unknown_keys_and_files():
     with pytest.raises(UserError, match="did you mean config.train.batch_size"):
         pipeline.prepare_arguments(["main", "--config.train.batchsize=3"])
     with pytest.raises(UserError, match="--config=nothing.py does not exist"):
         pipeline.prepare_arguments(["main", "--config=nothing.py"])
+    with pytest.raises(UserError, match="--config= does not exist"):
+        pipeline.prepare_arguments(["main", "--config="])
 
 
 def test_every_key_has_a_sentence_and_a_valid_default():

@@ -15,7 +15,8 @@ class Option:
     """One config key of a stage.
 
     default: also gives the key's type; a float key takes integers too. A dict default makes the
-      key a table whose own keys are free (for example data set names).
+      key a table whose own keys are free (for example data set names). A tuple default gives the
+      type of the elements too, and of numbers how many there are.
     help: one sentence for the config table. low, high: inclusive bounds of a number.
     choices: the allowed values; of a tuple, those of each element. runtime: the key changes how
       fast a stage works but not what it makes, so that a run may go on with another value.
@@ -66,10 +67,9 @@ def check_key(key: str, options: Options) -> None:
     Sections ("train") and the free keys below a table option count as right.
     """
     known = flatten(options)
-    parts = key.split(".")
-    heads = [".".join(parts[:n]) for n in range(1, len(parts))]
+    table = known.get(key.rpartition(".")[0])
     is_section = any(name.startswith(key + ".") for name in known)
-    in_table = any(isinstance(known[h].default, Mapping) for h in heads if h in known)
+    in_table = table is not None and isinstance(table.default, Mapping)
     if not (key in known or is_section or in_table):
         raise UserError(_unknown(key, list(known)))
 
@@ -108,7 +108,24 @@ def _check_value(name: str, value: Any, option: Option) -> None:
             f"{name}={value!r} is of type {type(value).__name__}; it must be {_noun(kind)}, "
             f"like the default {option.default!r}."
         )
+    if kind is tuple:
+        _check_elements(name, value, option)
     _check_range(name, value, option)
+
+
+def _check_elements(name: str, value: tuple, option: Option) -> None:
+    kind = type(option.default[0])
+    wrong = [v for v in value if type(v) is not kind]
+    if wrong:
+        raise UserError(
+            f"{name} has {wrong[0]!r} of type {type(wrong[0]).__name__}; its elements must be "
+            f"{_noun(kind)} each, like the default {option.default!r}."
+        )
+    if kind is int and len(value) != len(option.default):
+        raise UserError(
+            f"{name}={value!r} has {len(value)} elements; it must have {len(option.default)}, like "
+            f"the default {option.default!r}."
+        )
 
 
 def _check_range(name: str, value: Any, option: Option) -> None:
@@ -116,9 +133,9 @@ def _check_range(name: str, value: Any, option: Option) -> None:
         wrong = [v for v in _elements(value) if v not in option.choices]
         if wrong:
             near = difflib.get_close_matches(str(wrong[0]), map(str, option.choices), 1, 0.5)
-            hint = f"; did you mean {near[0]!r}" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(
-                f"{name} has {wrong[0]!r}, which is not one of {list(option.choices)}{hint}."
+                f"{name} has {wrong[0]!r}, which is not one of {list(option.choices)}{hint}"
             )
     too_low = option.low is not None and any(not v >= option.low for v in _elements(value))
     too_high = option.high is not None and any(not v <= option.high for v in _elements(value))

@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -36,7 +37,11 @@ def process_map(processes: int) -> Iterator[Map]:
 
 
 def end_with_parent() -> None:
-    """Makes this worker process end as soon as the process that started it has died."""
+    """Makes this worker process end as soon as the process that started it has died.
+
+    Ctrl-C, which a terminal sends to all of them, is left to that process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker process was started without a parent")

@@ -90,9 +90,17 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     return {"outputs": outputs, **counts, "sets": splits}
 
 
+def set_names(config: ConfigDict, workdir: Workdir) -> list[str]:
+    """Returns the names of the sets that the stage will make. Raises UserError for a bad name."""
+    made = [SYNTHETIC] if workdir.name_before("build") else []
+    return [*made, *_folders(config)]
+
+
 def _folders(config: ConfigDict) -> dict[str, epath.Path]:
     folders = {name: folder for name, folder in config.build.folders.items() if folder}
-    for name in folders:
+    for name, folder in folders.items():
+        if not isinstance(folder, str):
+            raise UserError(f"config.build.folders.{name}={folder!r} must be the path of a folder.")
         if name == SYNTHETIC or not re.fullmatch(r"\w[\w.-]*", name):
             raise UserError(
                 f"config.build.folders has the set name {name!r}; use letters, digits, _ . and -, "

@@ -21,7 +21,7 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAME
 def from_record(record: Record) -> Record:
     """Returns the row of a manifest's record."""
     provenance = {key: record[key] for key in _PROVENANCE if key in record}
-    image = record.get("image") or {"path": "", "sha256": None}
+    image = record.get("image") or {"path": record["id"], "sha256": None}
     return {
         "id": record["id"],
         "split": record["split"],

@@ -21,6 +21,13 @@ def list_splits(directory: epath.PathLike) -> list[str]:
     return [split for split in SPLITS if index_path(directory, split).exists()]
 
 
+def list_sets(directory: epath.PathLike, split: str) -> list[str]:
+    """Returns the names of the sets in `directory` (WORKDIR/build) that have `split`, sorted."""
+    directory = epath.Path(directory)
+    found = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    return [name for name in found if split in list_splits(directory / name)]
+
+
 def index_path(directory: epath.PathLike, split: str) -> epath.Path:
     """Returns the file with image id, identity and captions of each image, one JSON line each."""
     return epath.Path(directory) / f"{split}.jsonl"
@@ -64,6 +71,13 @@ class ImageSource(Sequence):
         return {"directory": self.directory, "split": self.split}
 
 
+def _no_split(directory: epath.Path, split: str) -> str:
+    there = list_splits(directory)
+    if not there:
+        return f"{directory} is not a built set; run stage 'build' with it, or name another set."
+    return f"{directory} has no split {split!r}, only {there}; name one of these, or another set."
+
+
 class RetrievalSet:
     """One split of a built set.
 
@@ -74,10 +88,7 @@ class RetrievalSet:
         self.directory, self.split = epath.Path(directory), split
         self.images = ImageSource(self.directory, split)
         if split not in list_splits(self.directory):
-            raise UserError(
-                f"{self.directory} has no split {split!r}, only {list_splits(self.directory)}; "
-                "run stage 'build', or choose one of these."
-            )
+            raise UserError(_no_split(self.directory, split))
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
 from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.ranking import top_k
+from jaxtbpr.retrieval.train import open_test_sets
 from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
 
 OPTIONS: Options = {
@@ -72,8 +73,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     options = config.evaluate
     trained = load(workdir.dir("train"), batch_size=options.batch_size)
     outputs, metrics, queries = {}, {}, 0
-    for name in config.data.test_sets:
-        one = RetrievalSet(workdir.dir("build") / name, "test")
+    tests = open_test_sets(config.data, workdir.dir("build"))
+    if not tests:
+        say("evaluate: no set has a test split, so nothing is measured")
+    for one in tests:
         detail = evaluate_set(trained, one, examples=options.examples)
         path = directory / f"{one.name.replace('/', '__')}.json"
         files.write_json_atomic(path, detail)

@@ -20,11 +20,12 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import files
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader, tokenizer
-from jaxtbpr.datasets.source import RetrievalSet, list_splits
+from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
@@ -148,11 +149,21 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 
 def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
     """Opens the built sets that `data` names. Raises UserError for a missing set or split."""
+    if not data.train_sets or len(set(data.train_sets)) < len(data.train_sets):
+        raise UserError(
+            f"config.data.train_sets={tuple(data.train_sets)!r} must name at least one set, and "
+            "none twice."
+        )
     train = [RetrievalSet(directory / name, "train") for name in data.train_sets]
     validated = [name for name in data.train_sets if "val" in list_splits(directory / name)]
     val = [RetrievalSet(directory / name, "val") for name in validated]
-    test = [RetrievalSet(directory / name, "test") for name in data.test_sets]
-    return Sets(train, val, test)
+    return Sets(train, val, open_test_sets(data, directory))
+
+
+def open_test_sets(data: ConfigDict, directory: epath.Path) -> list[RetrievalSet]:
+    """Opens the sets that `data.test_sets` names; if it is empty, all that have a test split."""
+    names = data.test_sets or list_sets(directory, "test")
+    return [RetrievalSet(directory / name, "test") for name in names]
 
 
 def open_tokenizer(data: ConfigDict, train: list[RetrievalSet]) -> Tokenizer:

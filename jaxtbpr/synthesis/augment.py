@@ -16,7 +16,7 @@ from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.synthesis.images import RenderEngine
+from jaxtbpr.synthesis.images import RenderEngine, require_image
 
 OPTIONS: Options = {
     "engine": Option("render", "what edits the images", choices=("render",)),
@@ -59,6 +59,7 @@ class RenderEdits:
 
     def __call__(self, record: Record) -> list[Record]:
         """Returns the record and its edits, whose images are then written."""
+        require_image(record, "augment")
         rng = seeds.rng(self.seed, "augment", record["id"])
         size = {key: record["image"][key] for key in ("height", "width")}
         draw = RenderEngine(self.root, "augment", self.seed, **size)

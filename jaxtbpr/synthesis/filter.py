@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.synthesis.images import read_image
+from jaxtbpr.synthesis.images import read_image, require_image
 
 OPTIONS: Options = {
     "engine": Option("quality", "what judges the images", choices=("quality",)),
@@ -31,6 +31,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 
 
 def _judge(record: Record, *, root: str, least_contrast: float) -> Record:
+    require_image(record, "filter")
     path = record["image"]["path"]
     try:
         pixels = read_image(root, record)

@@ -8,6 +8,7 @@ from etils import epath
 from PIL import Image
 
 from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.synthesis.render import png, render
 
@@ -48,6 +49,15 @@ def write_image(root: epath.PathLike, path: str, pixels: np.ndarray) -> dict[str
     files.write_bytes_atomic(target, data)
     height, width, _ = pixels.shape
     return {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
+
+
+def require_image(record: Record, stage: str) -> None:
+    """Raises UserError where `stage` is given a record that has no image."""
+    if "image" not in record:
+        raise UserError(
+            f"stage {stage!r} needs images, but record {record['id']} has none; add stage "
+            "'generate' to config.stages."
+        )
 
 
 def read_image(root: epath.PathLike, record: Record) -> np.ndarray:

@@ -64,6 +64,37 @@ def test_a_value_of_another_type_is_refused(key, value, noun):
 
 
 @pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (("a", 1), r"train.sets has 1 of type int; its elements must be a string"),
+        ((True,), r"train.sets has True of type bool"),
+    ],
+)
+def test_the_elements_of_a_tuple_are_checked(value, said):
+    values = options.default_config(OPTIONS).to_dict()
+    values["train"]["sets"] = value
+    with pytest.raises(UserError, match=said):
+        options.validate(ConfigDict(values), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ((64,), r"size=\(64,\) has 1 elements; it must have 2, like the default \(128, 64\)"),
+        ((64, 32, 3), "has 3 elements"),
+        (("64x32",), "has '64x32' of type str; its elements must be a whole number each"),
+        ((64, 32.5), "has 32.5 of type float"),
+        ((64, 4), "out of range"),
+    ],
+)
+def test_a_tuple_of_numbers_has_as_many_as_its_default(value, said):
+    size = {"size": Option((128, 64), "height and width", low=8)}
+    with pytest.raises(UserError, match=said):
+        options.validate(ConfigDict({"size": value}), size)
+    options.validate(ConfigDict({"size": [64, 32]}), size)
+
+
+@pytest.mark.parametrize(
     ("key", "nearest"),
     [
         ("train.epoch", "train.epochs"),

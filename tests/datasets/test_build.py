@@ -299,7 +299,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
 
 
 def test_a_missing_set_or_split_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"has no split 'test', only \[\]; run stage 'build'"):
+    with pytest.raises(UserError, match="is not a built set; run stage 'build'"):
         RetrievalSet(tmp_path, "test")
     build_folder(tmp_path, "icfg_pedes", people=1)
     with pytest.raises(UserError, match=r"has no split 'val', only \['train', 'test'\]"):

@@ -274,3 +274,12 @@ def test_the_command_runs_without_jax_and_tensorflow(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "CUHK-PEDES: reid_raw.json" in done.stdout
+
+
+def test_a_file_for_the_flags_that_cannot_be_written_is_told_before_the_survey(tmp_path, capsys):
+    folder = make_folder(tmp_path, "cuhk_pedes")
+    with pytest.raises(SystemExit):
+        validate.main([str(folder.path), "--flags", str(tmp_path / "nowhere" / "flags.jsonl")])
+    said = capsys.readouterr()
+    assert "flags.jsonl cannot be written (No such file or directory)" in said.err
+    assert said.out == ""

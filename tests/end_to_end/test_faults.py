@@ -4,14 +4,17 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
+import time
 
 import pytest
 
 from jaxtbpr.core.workdir import Workdir
-from tests.end_to_end.job import command, environment, run_main
+from tests.end_to_end.job import ROOT, command, environment, run_main
 
 FIRST_STAGES = "--config.stages=('prompts','generate')"
+BEFORE_EVALUATE = "--config.stages=('prompts','generate','caption','build','train')"
 MORE_STAGES = "--config.stages=('prompts','generate','filter')"
 
 
@@ -25,6 +28,11 @@ def in_namespace(script: str) -> subprocess.CompletedProcess:
         ["unshare", "--map-root-user", "--mount", "bash", "-c", script],
         env=environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
+
+
+def default_ctrl_c() -> None:
+    # A background job, as a test run may be one, ignores Ctrl-C and hands that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def one_sentence(stderr: str) -> str:
@@ -113,3 +121,51 @@ def test_a_config_that_is_no_python_is_told(tmp_path):
     process = run_main(tmp_path / "run", f"--config={path}")
     assert process.returncode == 1
     assert "mine.py" in one_sentence(process.stderr)
+
+
+def test_words_in_any_order_and_spelling_reach_the_config(tmp_path):
+    run = tmp_path / "Läufe und mehr" / "run"
+    main = command(run)[:-2]
+    config, words = f"{ROOT}/configs/syn.py:smoke", ["--config.prompts.train", "3"]
+    process = subprocess.run(
+        [*main, "--config.stages=('prompts',)", *words, "-config", config, "--workdir", run],
+        env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    stages = json.loads((run / "summary.json").read_text())["stages"]
+    assert {name: stage["records_out"] for name, stage in stages.items()} == {"prompts": 23}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("workdir=/data", "'workdir=/data' is not a flag"),
+        (f"--config={ROOT}/configs/syn.py:smok", "syn.py:smok is not known; use configs/syn.py"),
+        ("--config.build.folders.mine=/no where", "/no where does not exist"),
+    ],
+)
+def test_a_wrong_word_is_told_in_one_sentence(tmp_path, word, said):
+    process = run_main(tmp_path / "run", "--config.stages=('build',)", word)
+    assert process.returncode == 1
+    assert said in one_sentence(process.stderr)
+
+
+@pytest.mark.parametrize("stage", ["generate", "train"])
+def test_ctrl_c_is_one_sentence_and_the_run_goes_on(tmp_path, stage):
+    run, words = tmp_path / "run", ["--config.train.steps=3", "--config.prompts.train=150"]
+    stages = FIRST_STAGES if stage == "generate" else BEFORE_EVALUATE
+    with subprocess.Popen(
+        command(run, stages, *words), env=environment(), stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=default_ctrl_c,
+    ) as process:  # fmt: skip
+        for line in process.stderr:
+            if line.startswith(f"{stage}: started"):
+                break
+        time.sleep(1.0)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
+        said = one_sentence(process.stderr.read())
+    assert process.returncode == 130
+    assert "stopped; the same command goes on from here" in said
+    again = run_main(run, stages, *words)
+    assert again.returncode == 0, again.stderr
+    assert f"{stage}: resumed" in again.stderr

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from jaxtbpr.core import files
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
+from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import tokenizer
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval import evaluate, train
@@ -182,3 +184,17 @@ def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):
     assert done.returncode == 1
     assert "nowhere" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_without_a_name_every_set_with_a_test_split_is_measured(trained):
+    everything = make_config(**{"data.test_sets": ()})
+    assert list(evaluate.run(everything, trained)["metrics"]) == ["synthetic/test"]
+
+
+def test_without_any_test_split_nothing_is_measured(trained, tmp_path, capsys):
+    root = tmp_path / "run"
+    shutil.copytree(trained.root, root)
+    (root / "build" / "synthetic" / "test.jsonl").unlink()
+    everything = make_config(**{"data.test_sets": ()})
+    assert evaluate.run(everything, Workdir(root, (), ()))["metrics"] == {}
+    assert "no set has a test split, so nothing is measured" in capsys.readouterr().err

@@ -187,5 +187,11 @@ def test_a_batch_that_does_not_fit_is_refused_with_its_numbers(built):
 
 def test_a_set_that_was_not_built_is_named(built):
     config = make_config(**{"data.train_sets": ("elsewhere",)})
-    with pytest.raises(UserError, match="elsewhere has no split 'train'"):
+    with pytest.raises(UserError, match="elsewhere is not a built set; run stage 'build'"):
         train.run(config, built)
+
+
+@pytest.mark.parametrize("names", [(), ("synthetic", "synthetic")])
+def test_training_needs_sets_and_none_twice(built, names):
+    with pytest.raises(UserError, match="must name at least one set, and none twice"):
+        train.run(make_config(**{"data.train_sets": names}), built)
