@@ -4,6 +4,7 @@ Further flags change the config (`--config.train.epochs=4`). No logic lives here
 """
 
 import os
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -53,12 +54,17 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(pipeline.explain_config_error(error, words)) from error
 
 
+def _stop(*_: object) -> None:
+    # At once, as if killed, which every stage is made for: an exception could be raised in a
+    # callback that swallows it, and a step that still computes may crash a slower end.
+    os.write(2, b"\njaxtbpr: stopped; the same command goes on from here.\n")
+    os._exit(130)  # as shells tell Ctrl-C
+
+
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of background jobs
+        signal.signal(signal.SIGINT, _stop)
     try:
         app.run(main, flags_parser=_parse)
     except (UserError, flags.Error) as error:
         sys.exit(f"jaxtbpr: {error}")
-    except KeyboardInterrupt:
-        print("jaxtbpr: stopped; the same command goes on from here.", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # as shells tell Ctrl-C; a step that still computes may crash a slower end
