@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import aggdraw
+import numpy as np
 from PIL import Image
 
 from jaxtbpr.synthesis.render.palette import RGB, shade
@@ -101,3 +102,8 @@ class Canvas:
     def image(self) -> Image.Image:
         """Returns what is drawn so far."""
         return Image.frombytes("RGB", self.size, self._draw.tobytes())
+
+    def pixels(self) -> np.ndarray:
+        """Returns what is drawn so far, uint8 [H, W, 3]."""
+        width, height = self.size
+        return np.frombuffer(self._draw.tobytes(), np.uint8).reshape(height, width, 3)

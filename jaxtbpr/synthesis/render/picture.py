@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageFilter
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import SCENE, check
@@ -52,11 +52,12 @@ def render(
     ink = max(thick, 0.55) if attributes["style"] == "anime" else 0.0
     canvas = Canvas(image, outline=ink, rim=0.7 * thick)
     weather.puddles(canvas, attributes["weather"], camera.origin[1], rng)
-    empty = canvas.image()
+    painted = attributes["style"] in styles.STROKES
+    empty = canvas.pixels() if painted else None
     _draw_person(Sketch(attributes, figure, camera, canvas, lit))
-    changed = ImageChops.difference(canvas.image(), empty)
+    person = (canvas.pixels() != empty).any(2, keepdims=True) if painted else None
     weather.fall(canvas, attributes["weather"], rng)
-    return styles.finish(np.asarray(canvas.image()), changed, attributes["style"], rng)
+    return styles.finish(canvas.pixels(), person, attributes["style"], rng)
 
 
 def render_png(attributes: dict[str, str], **options) -> bytes:

@@ -43,7 +43,8 @@ class Scene:
         height = (y1 - y0) / steps
         for i in range(steps):
             tone = mix(top, bottom, (i + 0.5) / steps)
-            self.rect(-1, y0 + i * height, self.wide + 1, y1 + 0.5, tone)
+            end = min(y0 + (i + 2) * height, y1) + 0.5  # below the next step's soft edge
+            self.rect(-1, y0 + i * height, self.wide + 1, end, tone)
 
     def ground(self, near: RGB, far: RGB) -> None:
         self.fade(self.horizon, 100, far, near, 8)

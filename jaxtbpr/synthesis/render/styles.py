@@ -34,11 +34,12 @@ STROKES = {
 
 
 def finish(
-    pixels: np.ndarray, person: Image.Image, style: str, rng: np.random.Generator
+    pixels: np.ndarray, person: np.ndarray | None, style: str, rng: np.random.Generator
 ) -> np.ndarray:
     """Returns the finished picture, uint8 [H, W, 3], from the drawn one.
 
-    person: an image that is not black where the person is; it is painted with a finer brush.
+    person: bool [H, W, 1], where the person is, who is painted with a finer brush; only the styles
+      of STROKES need it.
     """
     if style in STROKES:
         return _painted(pixels, person, style, int(rng.integers(VARIANTS)))
@@ -61,12 +62,12 @@ def backdrop(image: Image.Image, style: str) -> Image.Image:
     return image
 
 
-def _painted(pixels: np.ndarray, person: Image.Image, style: str, variant: int) -> np.ndarray:
+def _painted(pixels: np.ndarray, person: np.ndarray, style: str, variant: int) -> np.ndarray:
     """Re-lays the picture in strokes, half as large on the person."""
     height, width, _ = pixels.shape
-    stroke, fine = STROKES[style], np.asarray(person).any(2, keepdims=True)
+    stroke = STROKES[style]
     index, relief = (
-        np.where(fine, small, large)
+        np.where(person, small, large)
         for small, large in zip(
             *(_stroke_map(height, width, style, size, variant) for size in (0.5, 1.0)), strict=True
         )
