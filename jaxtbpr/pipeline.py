@@ -5,6 +5,7 @@ import errno
 import hashlib
 import importlib.metadata
 import json
+import platform
 import re
 import time
 import traceback
@@ -290,7 +291,8 @@ def _write_summary(workdir: Workdir) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
-    return {"jaxtbpr": __version__} | {p: importlib.metadata.version(p) for p in packages}
+    versions = {package: importlib.metadata.version(package) for package in (*packages, "aggdraw")}
+    return {"jaxtbpr": __version__, "python": platform.python_version()} | versions
 
 
 def _explain(error: OSError, workdir: Workdir) -> UserError:

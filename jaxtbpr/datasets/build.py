@@ -25,10 +25,10 @@ from jaxtbpr.core import files, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
-from jaxtbpr.core.progress import progress
+from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import builder, formats, rows
+from jaxtbpr.datasets import builder, formats, published, rows
 from jaxtbpr.datasets.source import SPLITS, index_path
 
 SYNTHETIC = "synthetic"
@@ -80,6 +80,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
             f"stage 'build' has nothing to build in {workdir.root}: add an earlier stage to "
             "config.stages, or name a folder in config.build.folders."
         )
+    for text in published.overlaps(filter(None, (one.title for one in inputs))):
+        say(f"build: warning: {text}")
     sets = {one.name: _finish_set(one, directory / one.name, config, workdir) for one in inputs}
     aside = b"".join((directory / name / "set_aside.jsonl").read_bytes() for name in sets)
     files.write_bytes_atomic(directory / "set_aside.jsonl", aside, durable=True)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -178,12 +179,13 @@ def set_of_folder(name: str) -> str | None:
     return next(titles, None)
 
 
-def shared_origins(titles: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Returns (one set, another, their common origin) for sets that may show the same people."""
+def overlaps(titles: Iterable[str]) -> list[str]:
+    """Returns a sentence on each two of these sets that may show the same people."""
     known = [KNOWN_SETS[title] for title in sorted(set(titles))]
     return [
-        (one.title, other.title, " and ".join(sorted(one.origins & other.origins)))
-        for place, one in enumerate(known)
-        for other in known[place + 1 :]
-        if one.origins & other.origins
+        f"{one.title} and {other.title} both come from {' and '.join(sorted(origins))} under "
+        "different names, so the same person may be in both and nobody publishes which: results "
+        "from one to the other look better than they are."
+        for one, other in itertools.combinations(known, 2)
+        if (origins := one.origins & other.origins)
     ]

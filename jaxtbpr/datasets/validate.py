@@ -85,13 +85,8 @@ def _cannot_write(path: str) -> str:
 
 
 def _end(surveys: Sequence[Survey], flags: str | None, lines: Sequence[str]) -> None:
-    for one, other, origin in published.shared_origins(filter(None, (s.known for s in surveys))):
-        text = (
-            f"WARNING  {one} and {other} both come from {origin} under different names, so the "
-            "same person may be in both and nobody publishes which: results from one to the other "
-            "look better than they are."
-        )
-        print(_wrap(text, 9), end="\n\n")
+    for text in published.overlaps(filter(None, (s.known for s in surveys))):
+        print(_wrap(f"WARNING  {text}", 9), end="\n\n")
     if flags:
         files.write_text_atomic(flags, "".join(lines))
         print(f"{len(lines):,} flags are written to {flags}.")

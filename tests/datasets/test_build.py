@@ -91,6 +91,14 @@ def test_manifest_and_folders_are_built_side_by_side(tmp_path):
     assert result["records_out"] == 12 + len(folder.photos)
 
 
+def test_sets_that_may_share_people_are_told(tmp_path, capsys):
+    sets = {name: make_folder(tmp_path / name, name) for name in ("rstpreid", "icfg_pedes")}
+    config = make_config(folders={name: str(folder.path) for name, folder in sets.items()})
+    build.run(config, make_workdir(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert "build: warning: ICFG-PEDES and RSTPReid both come from MSMT17" in said
+
+
 def test_known_sets_get_builders_of_their_own(tmp_path):
     for form, name in (("cuhk_pedes", "cuhk_pedes"), ("rstpreid", "rstp_reid"), ("csv", None)):
         build_folder(tmp_path / form, form)
