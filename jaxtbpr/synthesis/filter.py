@@ -1,4 +1,4 @@
-"""Stage filter: sets aside images that cannot serve as training data (PAPER section on filtering).
+"""Stage filter: sets aside images that cannot serve as training data (SynTBPR, filtering).
 
 Engine `quality` needs no model: an image must decode and must show something.
 """
