@@ -1,7 +1,8 @@
 """Checkpoints of a training run, written by Orbax in the background.
 
-Each one holds, under the number of finished steps, parameters, optimizer state, random key and
-the place in the data together, and is visible only when it is whole. Two are kept: the last, from
+Each one holds, under the number of finished steps, parameters (their moving average where a run
+keeps one), optimizer state, random key and the place in the data together, and is visible only
+when it is whole. Two are kept: the last, from
 which a killed run goes on, and the selected one, the best on the validation sets so far.
 """
 
@@ -50,8 +51,8 @@ class Checkpoints:
         None where this step was not evaluated.
         """
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            training=ocp.args.StandardSave(_without_params(state)),
+            params=ocp.args.StandardSave(state.weights),
+            training=ocp.args.StandardSave(_training(state)),
             data=ocp.args.JsonSave(dict(data)),
         )
         metrics = {"score": [float(value) for value in score or ()]}
@@ -73,11 +74,14 @@ class Checkpoints:
         """
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(shapes.params),
-            training=ocp.args.StandardRestore(_without_params(shapes)),
+            training=ocp.args.StandardRestore(_training(shapes)),
             data=ocp.args.JsonRestore(),
         )
         found = self._manager.restore(step, args=items)
-        return TrainState(params=found["params"], **found["training"]), found["data"]
+        weights, training = found["params"], found["training"]
+        if shapes.ema is None:
+            return TrainState(params=weights, **training), found["data"]
+        return TrainState(ema=weights, **training), found["data"]
 
     def restore_params(self, step: int, shapes: Any) -> Any:
         """Returns the parameters alone; shapes: as in `restore`, of the parameters."""
@@ -116,8 +120,10 @@ def _rank(metrics: Mapping | None, step: int) -> tuple:
     return bool(score), *score, step
 
 
-def _without_params(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+def _training(state: TrainState) -> dict[str, Any]:
+    """What only training needs; with a moving average, that includes the parameters it follows."""
+    followed = {} if state.ema is None else {"params": state.params}
+    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | followed
 
 
 def digest(tree: Any) -> str:

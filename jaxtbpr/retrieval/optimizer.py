@@ -65,27 +65,58 @@ def adamw(
     b2: float = 0.98,
     eps: float = 1e-8,
     clip_norm: float | None = None,
+    frozen: str = "",
 ) -> optax.GradientTransformation:
     """AdamW with decoupled weight decay on the parameters that `decay_mask` names.
 
     clip_norm: largest global norm of the gradients, None (the published choice) for no limit.
-    Defaults are SynTBPR's. Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101.
+    frozen: regular expression of the parameters that never change and need no moments, "" for
+    none, see `frozen_mask`. Defaults are SynTBPR's. Loshchilov and Hutter, ICLR 2019,
+    arXiv:1711.05101.
     """
     optimizer = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
     )
-    if clip_norm is None:
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if not frozen:
         return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return optax.partition(
+        {True: optax.set_to_zero(), False: optimizer}, lambda params: frozen_mask(params, frozen)
+    )
+
+
+def frozen_mask(params: Any, pattern: str) -> Any:
+    """For a tree of parameters: a tree of bools, whether `pattern` matches the whole path of each.
+
+    pattern: regular expression on paths such as "image/stem/proj/kernel"; "" matches none.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: bool(re.fullmatch(pattern, _name(path))), params
+    )
+
+
+def check_frozen(params: Any, pattern: str) -> None:
+    """Raises UserError for a `pattern` that is no expression, or freezes nothing or everything."""
+    try:
+        matched = jax.tree.leaves(frozen_mask(params, pattern))
+    except re.error as error:
+        raise UserError(
+            f"config.train.freeze={pattern!r} is no regular expression: {error}."
+        ) from error
+    if pattern and (all(matched) or not any(matched)):
+        names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        which = "every parameter" if all(matched) else "no parameter"
+        raise UserError(
+            f"config.train.freeze={pattern!r} matches {which}; it must match whole paths of some, "
+            f"such as {names[0]!r} or {names[-1]!r}."
+        )
 
 
 def decay_mask(params: Any) -> Any:
     """For a tree of parameters: a tree of bools, whether weight decay acts on each."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: decays(
-            jax.tree_util.keystr(path, simple=True, separator="/"), leaf.ndim
-        ),
-        params,
+        lambda path, leaf: decays(_name(path), leaf.ndim), params
     )
 
 
@@ -99,6 +130,10 @@ def decays(name: str, axes: int) -> bool:
     words ("ln_1", "q_bias"); the originals look for these letters anywhere in a name.
     """
     return axes >= 2 and NO_DECAY.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _namespace(step):

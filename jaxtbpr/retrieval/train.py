@@ -4,15 +4,10 @@ The loop reads as SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, on
 and a cosine; but the model is selected on validation identities, not on the test split.
 """
 
-import dataclasses
 import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-import optax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -22,18 +17,19 @@ from jaxtbpr.core import files
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
-from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader, tokenizer
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
+from jaxtbpr.retrieval import losses
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig
-from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER, TrainLog
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig, init_params
+from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
+from jaxtbpr.retrieval.train_loop import Plan, Sets, Trainer, train
 from jaxtbpr.retrieval.train_step import (
-    TrainState,
-    compile_step,
+    Objective,
+    Recipe,
     create_state,
 )
 
@@ -67,60 +63,22 @@ OPTIONS: Options = {
     "warmup_epochs": Option(1.0, "epochs in which the rate rises", low=0, high=10_000),
     "weight_decay": Option(0.02, "of AdamW, on matrices and embeddings", low=0, high=10),
     "beta2": Option(0.98, "of AdamW's second moment", low=0.5, high=0.9999),
+    "clip_norm": Option(0.0, "largest norm of the gradients; 0: any", low=0, high=1e6),
+    "freeze": Option("", "regular expression of whole parameter paths that stay as they are"),
+    "nitc": Option(1.0, "weight of N-ITC", low=0, high=100),
+    "ritc": Option(0.0, "weight of R-ITC", low=0, high=100),
+    "ritc_eps": Option(1e-8, "added to the targets of R-ITC", low=1e-30, high=1),
+    "soft_labels": Option("sigmoid", "kind of soft labels", choices=losses.SOFT_LABELS),
+    "soft_label_ratio": Option(0.0, "their share, after the first epoch", low=0, high=1),
+    "ema": Option(0.0, "decay of a moving average of the weights; 0: none", low=0, high=0.99999),
+    "chunks": Option(1, "parts of a batch that the towers take one by one", low=1, high=65536),
+    "patience": Option(0, "evaluations without a better one that end it; 0: any", low=0),
     "fsdp": Option(1, "devices that share one copy of the parameters", low=1, high=65536),
     "log_every": Option(10, "steps between rows of metrics.jsonl", low=1, high=1_000_000),
     "eval_every": Option(1.0, "epochs between evaluations", low=0.001, high=10_000),
     "checkpoint_every": Option(250, "steps between checkpoints", low=1, high=1_000_000_000),
     "eval_batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Sets:
-    """The splits that a run reads; val: those of the train sets that have one."""
-
-    train: list[RetrievalSet]
-    val: list[RetrievalSet]
-    test: list[RetrievalSet]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How many steps a run has and when it does what; all counted in steps.
-
-    schedule: the learning rate of each step, from 0.
-    """
-
-    batch_size: int
-    steps: int
-    steps_per_epoch: int
-    eval_every: int
-    checkpoint_every: int
-    schedule: optax.Schedule
-
-    def evaluates(self, step: int) -> bool:
-        return step % self.eval_every == 0 or step == self.steps
-
-    def saves(self, step: int) -> bool:
-        return step % self.checkpoint_every == 0 or self.evaluates(step)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trainer:
-    """Everything that stays the same during a run.
-
-    create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings.
-    """
-
-    plan: Plan
-    sets: Sets
-    batches: loader.TrainLoader
-    mesh: Mesh
-    model: Clip
-    optimizer: optax.GradientTransformation
-    create: Callable[[jax.Array], TrainState]
-    shapes: TrainState
-    embedder: Embedder
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
@@ -135,7 +93,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     words = open_tokenizer(config.data, sets.train)
     trainer = build_trainer(config, sets, words)
     tokenizer.save(words, directory / TOKENIZER)
-    write_model(trainer.model.config, config.data.resample, directory)
+    write_model(trainer.recipe.model.config, config.data.resample, directory)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
         checkpoints.wait()
@@ -211,6 +169,7 @@ def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
         steps_per_epoch=per_epoch,
         eval_every=max(1, round(options.eval_every * per_epoch)),
         checkpoint_every=options.checkpoint_every,
+        patience=options.patience,
         schedule=schedule,
     )
 
@@ -219,10 +178,12 @@ def build_trainer(config: ConfigDict, sets: Sets, words: Tokenizer) -> Trainer:
     """Puts together all parts of a run; nothing is compiled yet."""
     options, plan = config.train, make_plan(config.train, sets.train)
     mesh = meshes.make_mesh(options.fsdp)
-    meshes.check_batch_size(options.batch_size, mesh, "train.batch_size")
+    check_batch(options, mesh)
     model = Clip(model_config(config, words.get_vocab_size()))
-    optimizer = optimizers.adamw(plan.schedule, weight_decay=options.weight_decay, b2=options.beta2)
-    create = functools.partial(create_state, model=model, optimizer=optimizer)
+    params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+    optimizers.check_frozen(params, options.freeze)
+    recipe = make_recipe(options, plan, model, mesh)
+    create = functools.partial(create_state, recipe=recipe)
     shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
         model, words, mesh, batch_size=options.eval_batch_size, resample=config.data.resample
@@ -231,12 +192,45 @@ def build_trainer(config: ConfigDict, sets: Sets, words: Tokenizer) -> Trainer:
         plan=plan,
         sets=sets,
         batches=open_batches(config, sets.train, words),
-        mesh=mesh,
-        model=model,
-        optimizer=optimizer,
+        recipe=recipe,
         create=jax.jit(create, out_shardings=meshes.shardings_of(shapes)),
         shapes=shapes,
         embedder=embedder,
+    )
+
+
+def check_batch(options: ConfigDict, mesh: Mesh) -> None:
+    """Raises UserError for a batch that devices and chunks do not divide, or without a loss."""
+    meshes.check_batch_size(options.batch_size, mesh, "train.batch_size")
+    if options.batch_size // mesh.size % options.chunks:
+        raise UserError(
+            f"config.train.chunks={options.chunks} does not divide the "
+            f"{options.batch_size // mesh.size} pairs that each device has of a batch."
+        )
+    if not options.nitc and not options.ritc:
+        raise UserError("config.train.nitc and config.train.ritc are both 0; give one a weight.")
+
+
+def make_recipe(options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh) -> Recipe:
+    """Returns what a step does; options: the section `train`."""
+    optimizer = optimizers.adamw(
+        plan.schedule,
+        weight_decay=options.weight_decay,
+        b2=options.beta2,
+        clip_norm=options.clip_norm or None,
+        frozen=options.freeze,
+    )
+    objective = Objective(
+        nitc=options.nitc,
+        ritc=options.ritc,
+        soft_label_ratio=optimizers.soft_label_ratio(
+            options.soft_label_ratio, plan.steps_per_epoch
+        ),
+        soft_labels=options.soft_labels,
+        eps=options.ritc_eps,
+    )
+    return Recipe(
+        model, optimizer, mesh, objective, options.ema, options.chunks, frozen=options.freeze
     )
 
 
@@ -260,99 +254,6 @@ def open_batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-
-
-# --- loop ----------------------------------------------------------------------------------------
-
-
-def train(
-    trainer: Trainer, checkpoints: Checkpoints, directory: epath.Path, *, seed: int, log_every: int
-) -> None:
-    """Makes or restores the state, compiles the step and runs what is left of the plan."""
-    state, start = start_or_resume(trainer, checkpoints, seed)
-    if start == trainer.plan.steps:
-        return
-    step = compile_and_say(trainer)
-    names = functools.partial(name_images, trainer.sets.train)
-    with TrainLog(directory, finished_steps=start, log_every=log_every, name_images=names) as log:
-        train_loop(trainer, step, state, start, checkpoints, log)
-
-
-def start_or_resume(
-    trainer: Trainer, checkpoints: Checkpoints, seed: int
-) -> tuple[TrainState, int]:
-    """Returns the state to go on from and its number of finished steps."""
-    last = checkpoints.last_step()
-    if last is None:
-        return trainer.create(jax.random.key(seed)), 0
-    state, data = checkpoints.restore(last, trainer.shapes)
-    trainer.batches.set_state(data)
-    say(f"train: goes on after step {last} of {trainer.plan.steps}")
-    return state, last
-
-
-def compile_and_say(trainer: Trainer):
-    """Compiles the step and tells how long that took."""
-    began = time.monotonic()
-    step = compile_step(
-        model=trainer.model,
-        optimizer=trainer.optimizer,
-        mesh=trainer.mesh,
-        shapes=trainer.shapes,
-        batch_size=trainer.plan.batch_size,
-    )
-    parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
-    say(
-        f"train: {parameters / 1e6:.2f} million parameters on {trainer.mesh.size} device(s), "
-        f"step compiled in {time.monotonic() - began:.1f} s"
-    )
-    return step
-
-
-def train_loop(
-    trainer: Trainer,
-    step: Callable,
-    state: TrainState,
-    start: int,
-    checkpoints: Checkpoints,
-    log: TrainLog,
-) -> None:
-    """Runs the steps after `start`. The host makes batch n+1 while the devices compute step n."""
-    plan = trainer.plan
-    numbers = range(start + 1, plan.steps + 1)
-    for n in progress(numbers, total=plan.steps, label="train", start=start, unit="steps"):
-        began = time.monotonic()
-        batch = next(trainer.batches)
-        if state.step.is_ready():
-            log.waited(time.monotonic() - began)
-        rows = batch.pop("index")
-        state, scalars = step(state, meshes.put_batch(batch, trainer.mesh))
-        log.step(n, scalars, {"learning_rate": plan.schedule(n - 1)}, rows)
-        if plan.saves(n):
-            began = time.monotonic()
-            log.settle()
-            score = evaluate(trainer, state.params, n, log) if plan.evaluates(n) else None
-            checkpoints.save(n, state, trainer.batches.get_state(), score)
-            log.leave_out(time.monotonic() - began)
-
-
-def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[float, float]:
-    """Evaluates all val and test sets; returns (R1, mAP), means over the val sets."""
-    epoch = round(step / trainer.plan.steps_per_epoch, 3)
-    scores = []
-    for one in trainer.sets.val + trainer.sets.test:
-        metrics = trainer.embedder.features(params, one).metrics(one.identities)
-        log.evaluation(step, epoch, one.name, metrics)
-        if one in trainer.sets.val:
-            scores.append((metrics.R1, metrics.mAP))
-        say(f"train: epoch {epoch:g}, {one.name}: R@1 {metrics.R1:.1%}, mAP {metrics.mAP:.1%}")
-    return tuple(np.mean(scores, axis=0)) if scores else None
-
-
-def name_images(train: list[RetrievalSet], rows: np.ndarray) -> list[str]:
-    """Returns the ids of images by their numbers over all train sets, each once."""
-    ids = [image_id for one in train for image_id in one.image_ids]
-    return sorted({ids[row] for row in rows})
 
 
 # --- outputs -------------------------------------------------------------------------------------

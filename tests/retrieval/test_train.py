@@ -1,5 +1,6 @@
 """Stage train: the same losses on any devices and after kills, one compilation, clear failures."""
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -15,7 +16,7 @@ import pytest
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
-from jaxtbpr.retrieval import losses, train
+from jaxtbpr.retrieval import losses, train, train_loop
 from jaxtbpr.retrieval.train_log import TrainLog
 from tests.datasets.sets import make_workdir
 from tests.retrieval.runs import build_set, make_config
@@ -95,8 +96,9 @@ def test_a_run_killed_twice_ends_like_an_unbroken_one(built, unbroken, tmp_path)
     assert (root / name).read_text() == (unbroken[0] / name).read_text()
 
 
-def run_child(root, *, die_after):
-    command = [sys.executable, "-m", "tests.retrieval.train_and_die", str(root), str(die_after)]
+def run_child(root, *, die_after, signal_number=signal.SIGKILL):
+    words = [str(root), str(die_after), str(int(signal_number))]
+    command = [sys.executable, "-m", "tests.retrieval.train_and_die", *words]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
 
 
@@ -106,29 +108,29 @@ def test_a_finished_run_called_again_gives_the_same_result(unbroken):
 
 
 def test_the_step_is_traced_once_in_a_run(built, tmp_path, monkeypatch):
-    original = losses.global_nitc
+    original = losses.global_loss
     traced = []
 
-    def counting(mesh):
+    def counting(mesh, loss):
         traced.append(1)
-        return original(mesh)
+        return original(mesh, loss)
 
-    monkeypatch.setattr(losses, "global_nitc", counting)
+    monkeypatch.setattr(losses, "global_loss", counting)
     train.run(make_config(**{"train.epochs": 1}), make_workdir(copy_of(built, tmp_path)))
     assert len(traced) == 1
 
 
 def test_a_loss_that_is_no_number_stops_training_and_names_the_images(built, tmp_path, monkeypatch):
-    original = losses.global_nitc
+    original = losses.global_loss
 
-    def failing(mesh):
+    def failing(mesh, one):
         def loss(image, text, identity, scale):
             bad = jnp.where(jnp.any(identity == 3), jnp.nan, 1.0)
-            return bad * original(mesh)(image, text, identity, scale)
+            return bad * original(mesh, one)(image, text, identity, scale)
 
         return loss
 
-    monkeypatch.setattr(losses, "global_nitc", failing)
+    monkeypatch.setattr(losses, "global_loss", failing)
     root = copy_of(built, tmp_path)
     config = make_config(**{"train.log_every": 50, "train.checkpoint_every": 50})
     with pytest.raises(
@@ -167,6 +169,84 @@ def test_rows_beyond_the_checkpoint_are_cut_off(tmp_path):
         pass
     for name in ("metrics.jsonl", "evals.jsonl"):
         assert [row["step"] for row in read_metrics(tmp_path / name)] == [2, 4]
+
+
+def test_sigterm_saves_first_and_the_run_ends_like_an_unbroken_one(built, unbroken, tmp_path):
+    root = copy_of(built, tmp_path)
+    child = run_child(root, die_after=3, signal_number=signal.SIGTERM)
+    assert child.returncode == 1
+    assert "training was asked to stop and did, after step 3" in child.stderr
+    assert (root / "train" / "checkpoints" / "3").exists()
+    child = run_child(root, die_after=0)
+    assert json.loads(child.stdout) == unbroken[1]
+    assert losses_of(root) == losses_of(unbroken[0])
+
+
+def test_chunks_train_like_the_whole_batch(built, unbroken, tmp_path, monkeypatch, devices):
+    make_mesh = functools.partial(meshes.make_mesh, devices=devices[:2])
+    monkeypatch.setattr(train.meshes, "make_mesh", make_mesh)
+    root = copy_of(built, tmp_path)
+    train.run(make_config(**{"train.chunks": 4}), make_workdir(root))
+    np.testing.assert_allclose(losses_of(root), losses_of(unbroken[0]), atol=1e-5)
+
+
+def test_evaluations_that_get_no_better_end_the_run_and_a_later_process_agrees(built, tmp_path):
+    root = copy_of(built, tmp_path)
+    options = {"train.patience": 1, "train.epochs": 6, "train.learning_rate": 0.0}
+    options |= {"train.start_learning_rate": 0.0, "train.end_learning_rate": 0.0}
+    result = train.run(make_config(**options), make_workdir(root))
+    assert len(losses_of(root)) == 10  # two epochs: the second was no better than the first
+    assert train.run(make_config(**options), make_workdir(root)) == result
+
+
+def test_the_average_of_the_weights_is_what_is_kept_and_survives_a_restart(built, tmp_path):
+    config = make_config(**{"train.ema": 0.9, "train.ritc": 1.0, "train.soft_label_ratio": 0.1})
+    root = copy_of(built, tmp_path)
+    result = train.run(config, make_workdir(root))
+    assert {"nitc", "ritc"} < set(read_metrics(root / "train" / "metrics.jsonl")[0])
+    half = tmp_path / "half"
+    copy_of(built, half)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_loop.preemption, "watch", StopAfter(7))
+        with pytest.raises(UserError, match="after step 7"):
+            train.run(config, make_workdir(half))
+    assert train.run(config, make_workdir(half)) == result
+    assert losses_of(half) == losses_of(root)
+
+
+class StopAfter:
+    """Plays preemption.watch: asks to stop after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self):
+        return contextlib.nullcontext(lambda n: n == self.step)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("image", "matches no parameter; it must match whole paths"),
+        (".*", "matches every parameter"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_a_pattern_that_freezes_nothing_or_all_is_refused(built, pattern, said):
+    with pytest.raises(UserError, match=said):
+        train.run(make_config(**{"train.freeze": pattern}), built)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"train.chunks": 3}, "train.chunks=3 does not divide the 1 pairs"),
+        ({"train.nitc": 0.0}, "are both 0; give one a weight"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(built, values, said):
+    with pytest.raises(UserError, match=said):
+        train.run(make_config(**values), built)
 
 
 def test_steps_win_over_epochs_and_the_end_is_evaluated(built):

@@ -1,0 +1,124 @@
+"""The compiled step: chunks change nothing, frozen parameters stay, the average follows."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.retrieval import optimizer as optimizers
+from jaxtbpr.retrieval.model import Clip, ClipConfig, TowerConfig
+from jaxtbpr.retrieval.train_step import (
+    Objective,
+    Recipe,
+    cached_gradients,
+    create_state,
+    direct_gradients,
+    train_step,
+)
+
+TOWER = TowerConfig(16, 1, 2)
+SIZES = {"image_size": (16, 8), "patch": 8, "stem": "patch", "vision": TOWER, "text": TOWER}
+MODEL = Clip(ClipConfig(**SIZES, text_length=6, vocab_size=32, embed_dim=8))
+BOTH = Objective(nitc=1.0, ritc=0.5, soft_label_ratio=lambda step: 0.1)
+
+
+def make_recipe(mesh, **options):
+    optimizer = options.pop("optimizer", optax.sgd(0.1))
+    return Recipe(MODEL, optimizer, mesh, BOTH, **options)
+
+
+def make_batch(rows=16):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (rows, 16, 8, 3), np.uint8),
+        "tokens": rng.integers(1, 32, (rows, 6)).astype(np.int32),
+        "identity": rng.integers(0, 6, rows).astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="module")
+def state():
+    return jax.jit(lambda key: create_state(key, make_recipe(meshes.make_mesh())))(
+        jax.random.key(0)
+    )
+
+
+def largest_error(one, other):
+    scale = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(other))
+    errors = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), one, other)
+    return max(jax.tree.leaves(errors)) / scale
+
+
+@pytest.mark.parametrize(("count", "fsdp"), [(1, 1), (4, 2)])
+def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, count, fsdp):
+    mesh = meshes.make_mesh(fsdp, devices[:count])
+    batch = meshes.put_batch(make_batch(), mesh)
+    whole = jax.jit(functools.partial(direct_gradients, recipe=make_recipe(mesh)))
+    parts = jax.jit(functools.partial(cached_gradients, recipe=make_recipe(mesh, chunks=4)))
+    state = jax.device_put(state, meshes.replicated(mesh))
+    (scalars, gradients), (again, others) = whole(state, batch), parts(state, batch)
+    assert largest_error(again, scalars) < 1e-5
+    assert largest_error(others, gradients) < 1e-5
+
+
+def test_chunks_take_the_memory_of_one(devices):
+    long = Clip(
+        ClipConfig(**SIZES | {"image_size": (64, 32)}, text_length=48, vocab_size=32, embed_dim=8)
+    )
+    mesh = meshes.make_mesh(devices=devices[:1])
+    shapes = jax.eval_shape(
+        lambda: create_state(jax.random.key(0), Recipe(long, optax.sgd(0.1), mesh))
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
+        "tokens": jax.ShapeDtypeStruct((64, 48), jnp.int32),
+        "identity": jax.ShapeDtypeStruct((64,), jnp.int32),
+    }
+
+    def temporary(differentiate, chunks):
+        recipe = Recipe(long, optax.sgd(0.1), mesh, chunks=chunks)
+        compiled = jax.jit(functools.partial(differentiate, recipe=recipe)).lower(shapes, batch)
+        return compiled.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(cached_gradients, 16) < 0.25 * temporary(direct_gradients, 1)
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_frozen_parameters_stay_and_have_no_moments(devices, chunks):
+    mesh = meshes.make_mesh(devices=devices[:1])
+    frozen = "image/.*|logit_scale"
+    optimizer = optimizers.adamw(0.1, weight_decay=0.5, frozen=frozen)
+    recipe = make_recipe(mesh, optimizer=optimizer, frozen=frozen, chunks=chunks)
+    before = create_state(jax.random.key(0), recipe)
+    after, _ = jax.jit(functools.partial(train_step, recipe=recipe))(before, make_batch())
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
+    assert not any(jax.tree.leaves(moved["image"]))
+    assert not moved["logit_scale"]
+    assert all(jax.tree.leaves(moved["text"]["projection"]))
+    sizes = [x.size for x in jax.tree.leaves(before.opt_state)]
+    assert sum(sizes) < 2.1 * sum(x.size for x in jax.tree.leaves(before.params["text"]))
+
+
+def test_the_average_follows_the_parameters_and_is_what_is_kept(devices):
+    recipe = make_recipe(meshes.make_mesh(devices=devices[:1]), ema=0.5)
+    start = create_state(jax.random.key(0), recipe)
+    step = jax.jit(functools.partial(train_step, recipe=recipe))
+    one, _ = step(start, make_batch())
+    two, _ = step(one, make_batch())
+    for share, before, after in ((1 / 10, start, one), (2 / 11, one, two)):
+        expected = jax.tree.map(
+            lambda e, p, share=share: share * e + (1 - share) * p, before.ema, after.params
+        )
+        assert largest_error(after.ema, expected) < 1e-6
+    assert two.weights is two.ema
+
+
+def test_clipping_bounds_the_update(devices):
+    optimizer = optimizers.adamw(1.0, weight_decay=0.0, clip_norm=1e-9)
+    params = {"kernel": jnp.ones((2, 2))}
+    updates, _ = optimizer.update({"kernel": jnp.full((2, 2), 1e3)}, optimizer.init(params), params)
+    assert float(jnp.max(jnp.abs(updates["kernel"]))) < 0.1
