@@ -16,14 +16,15 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
+from etils import epath
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core import workers as worker_processes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets import tokenizer as tokens
-from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.pairs import Batch, Pairs, captions_per_image
 from jaxtbpr.datasets.source import RetrievalSet
 
@@ -32,6 +33,7 @@ LOADER_OPTIONS: Options = {
     "resample": Option("bicubic", "filter that resizes them", choices=tuple(transforms.FILTERS)),
     "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
     "augment": transforms.AUGMENT_OPTIONS,
+    "caption_noise": Option(0.0, "share of train pairs that exchange captions", low=0, high=1),
     "workers": Option(
         0, "worker processes that make batches; 0: threads", low=0, high=256, runtime=True
     ),
@@ -63,6 +65,12 @@ class TrainLoader(Iterator[Batch]):
         batch = next(self._batches)
         self._given += 1
         return batch
+
+    def save_noise(self, directory: epath.Path) -> None:
+        """Writes which pairs have another's caption, where there are any; see `noise`."""
+        given = self._pairs.caption_of_pair
+        if (given != np.arange(len(given))).any():
+            noise.save_index(directory, given, self._pairs.identity_of_pair)
 
     def get_state(self) -> dict[str, Any]:
         """Returns what `set_state` needs to go on after the last batch given; plain JSON."""
@@ -116,6 +124,7 @@ def train_loader(
     text_length: int,
     resample: str = "bicubic",
     augment: Mapping[str, float] = transforms.NO_AUGMENT,
+    caption_noise: float = 0.0,
     workers: int = 0,
     threads: int = 2,
     cache_mb: int = 512,
@@ -145,6 +154,7 @@ def train_loader(
         resample=resample,
         augment=dict(augment),
         cache_bytes=cache_mb << 20,
+        caption_noise=caption_noise,
         seed=seed,
         batch_size=batch_size,
         rows=slice(process_index * share, (process_index + 1) * share),

@@ -9,8 +9,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
+from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets import tokenizer as tokens
-from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
 Batch = dict[str, np.ndarray]
@@ -47,11 +47,13 @@ class Pairs:
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
     tokens: int32 [P, L], or None where words are deleted, which needs `captions`, `tokenizer`.
-    rows: this process's rows of each batch.
+    caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
+    of each batch.
     """
 
     images: Images
     image_of_pair: np.ndarray
+    caption_of_pair: np.ndarray
     identity_of_image: np.ndarray
     captions: list[str] | None
     tokens: np.ndarray | None
@@ -73,20 +75,26 @@ class Pairs:
         text_length: int,
         augment: dict[str, float],
         cache_bytes: int,
+        caption_noise: float,
+        seed: int,
         **others: Any,
     ) -> "Pairs":
         """Returns the pairs of `sets`, their captions cleaned and, if they stay whole, encoded."""
         captions = [transforms.clean_caption(c) for one in sets for cs in one.captions for c in cs]
+        given = noise.exchange(len(captions), caption_noise, seed)
+        captions = [captions[n] for n in given]
         deletes = augment["word_deletion"] > 0
         return cls(
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
+            caption_of_pair=given,
             identity_of_image=_joint_identities(sets),
             captions=captions if deletes else None,
             tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
             tokenizer=tokenizer if deletes else None,
             text_length=text_length,
             augment=augment,
+            seed=seed,
             **others,
         )
 
@@ -96,6 +104,10 @@ class Pairs:
     @property
     def steps_per_epoch(self) -> int:
         return len(self) // self.batch_size
+
+    @property
+    def identity_of_pair(self) -> np.ndarray:
+        return self.identity_of_image[self.image_of_pair]
 
     def recipe(self) -> dict[str, int]:
         """Returns what decides the order of the pairs."""

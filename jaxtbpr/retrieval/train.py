@@ -93,6 +93,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     words = open_tokenizer(config.data, sets.train)
     trainer = build_trainer(config, sets, words)
     tokenizer.save(words, directory / TOKENIZER)
+    trainer.batches.save_noise(directory)
     write_model(trainer.recipe.model.config, config.data.resample, directory)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
@@ -248,6 +249,7 @@ def open_batches(
         text_length=data.text_length,
         resample=data.resample,
         augment=data.augment,
+        caption_noise=data.caption_noise,
         workers=data.workers,
         threads=data.threads,
         cache_mb=data.cache_mb,
