@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -211,7 +211,10 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
     config.build.folders = {name: str(folder)}
     config.build.val_share = 0.0
     workdir = Workdir(scratch, order=(), chosen=())
-    build.run(config, workdir)
+    if aside := build.run(config, workdir)["set_aside"]:
+        lines = (workdir.dir("build") / "set_aside.jsonl").read_text().splitlines()
+        first = json.loads(lines[0])
+        say(f"{aside} images of {folder} are left out; the first: {first['id']} {first['reason']}")
     return RetrievalSet(workdir.dir("build") / name, split)
 
 
@@ -220,6 +223,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is not a flag; give --checkpoint, --data and --split.")
     compilation.use_cache()
+    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     args = flags.FLAGS
     try:
         with tempfile.TemporaryDirectory() as scratch:

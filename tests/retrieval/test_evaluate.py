@@ -163,6 +163,7 @@ def test_the_command_evaluates_a_built_set(trained, result, tmp_path):
         "--batch_size", 8, "--output", tmp_path / "out.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "checkpoint.py" not in done.stderr  # nor any other log of libraries
     printed = json.loads(done.stdout.splitlines()[-1])
     for name, value in result["metrics"]["synthetic/test"].items():
         assert printed[name] == pytest.approx(value)
@@ -177,6 +178,17 @@ def test_a_folder_of_a_known_format_is_built_and_evaluated(trained, tmp_path):
     assert detail["last"]["gallery"] == len(one) > 0
     assert detail["best_on_test"] is None
     assert len(detail["examples"]) == 3
+
+
+def test_images_of_a_folder_that_cannot_be_read_are_told(tmp_path, capsys):
+    folder = make_folder(tmp_path, "cuhk_pedes", people=9)
+    bad = folder.image(folder.split("test")[0])
+    bad.write_bytes(b"no image")
+    one = evaluate.open_set(folder.path, "test", tmp_path / "scratch")
+    assert len(one) == len(folder.split("test")) - 1
+    said = capsys.readouterr().err
+    assert f"1 images of {folder.path} are left out; the first:" in said
+    assert "is in no known image format" in said
 
 
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):
