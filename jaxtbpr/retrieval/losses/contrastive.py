@@ -1,0 +1,125 @@
+r"""Contrastive losses over identities: N-ITC and R-ITC of SynTBPR, C-ITC of TBPS-CLIP.
+
+A batch holds several images and captions of one identity, and all of them match. With
+L2-normalised features v, t, scale s and identities y,
+
+.. math:: S_{ij} = s\, v_i^\top t_j, \quad p_{ij} = \mathrm{softmax}_j(S_{ij}), \quad
+          q_{ij} = [y_i = y_j] \,/\, \textstyle\sum_k [y_i = y_k]
+
+and the same with t and v exchanged; a loss is the mean of the two directions. Letters: `B` rows
+(pairs on this device), `N` columns (pairs on all devices), `D` features.
+
+Every loss is a pure function ``loss(image_features [B, D], text_features [B, D],
+person_ids [B], logit_scale [], *, axis_name=None, ...) -> scalar``. With `axis_name` (inside
+`jax.shard_map`) its rows are this device's and its columns everybody's, gathered with gradient,
+and the result is the mean over all rows: that of one device with the whole batch. `global_loss`
+wraps this up for arrays that are sharded over a mesh.
+
+Everything is computed in float32 (float64 for such features), whatever dtype the features have:
+in half precision R-ITC's eps of 1e-8 would be 0.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxtbpr.retrieval.losses.similarity import (
+    AxisName,
+    Loss,
+    both_directions,
+    gather,
+    global_loss,
+    mean_of,
+    normalize,
+    product,
+    soft_targets,
+)
+
+
+def nitc_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    alpha=0.0,
+    soft_labels: str = "sigmoid",
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
+
+    .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
+
+    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q.
+    Arguments and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
+    """
+
+    def cross_entropy(logits, same):
+        targets = soft_targets(logits, same, alpha, soft_labels)
+        return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
+
+    pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
+    return mean_of(cross_entropy, pairs, axis_name)
+
+
+def ritc_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    alpha=0.0,
+    soft_labels: str = "sigmoid",
+    eps: float = 1e-8,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
+
+    .. math:: \frac12 \left[\frac1B \sum_{ij} p_{ij} (\log p_{ij} - \log(Q_{ij} + \epsilon))\right]
+              + \text{(text to image)}
+
+    Q as in `nitc_loss`. Q + eps is not renormalised, so the loss can be slightly negative; eps
+    sets how hard probability on a wrong item is punished. SynTBPR has soft Q and eps 1e-8,
+    TBPS-CLIP hard Q (alpha 0) and eps 1e-2; IRRA's SDM (arXiv:2303.12501) is twice this loss with
+    hard Q, eps 1e-8 and a fixed scale of 50. Sources: see `nitc_loss`.
+    """
+
+    def reverse_kl(logits, same):
+        targets = soft_targets(logits, same, alpha, soft_labels)
+        log_p = jax.nn.log_softmax(logits)
+        return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
+
+    pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
+    return mean_of(reverse_kl, pairs, axis_name)
+
+
+def citc_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Cyclic contrastive loss: distances must not depend on which of the two is the caption.
+
+    .. math:: \frac14 \operatorname{mean}_{ij} (v_i^\top v_j - t_i^\top t_j)^2
+              + \frac14 \operatorname{mean}_{ij} (v_i^\top t_j - t_i^\top v_j)^2
+
+    Neither identities nor the scale enter; they are arguments so that all losses are called alike.
+    CyCLIP (Goel et al., NeurIPS 2022, arXiv:2205.14459) as in TBPS-CLIP (arXiv:2308.10045).
+    """
+    del person_ids, logit_scale
+    image, text = normalize(image_features), normalize(text_features)
+    images, texts = gather(image, axis_name), gather(text, axis_name)
+    in_modal = product(image, images) - product(text, texts)
+    cross_modal = product(image, texts) - product(text, images)
+    loss = 0.25 * (jnp.mean(in_modal**2) + jnp.mean(cross_modal**2))
+    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+
+
+def global_nitc(mesh: Mesh, **options) -> Loss:
+    """`nitc_loss` with `options` (alpha, soft_labels) by `global_loss`."""
+    return global_loss(mesh, functools.partial(nitc_loss, **options))

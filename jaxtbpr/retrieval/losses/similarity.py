@@ -1,0 +1,95 @@
+"""What the losses share: normalised features, scaled similarities, targets, and sharding."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core.errors import UserError
+
+MAX_SCALE = 100.0
+SOFT_LABELS = ("sigmoid", "softmax")
+Loss = Callable[..., jax.Array]
+AxisName = str | tuple[str, ...] | None
+
+
+def global_loss(mesh: Mesh, loss: Loss, axes: tuple[str, ...] | None = None) -> Loss:
+    """`loss` for features and ids whose rows are sharded over `axes` (all axes) of `mesh`.
+
+    The result takes global arrays, equals `loss` of one device on them, and may be used and
+    differentiated under jax.jit; each device holds a [B, N] part of the similarities.
+    """
+    axes = mesh.axis_names if axes is None else axes
+    rows = P(axes)
+    return jax.shard_map(
+        functools.partial(loss, axis_name=axes),
+        mesh=mesh,
+        in_specs=(rows, rows, rows, P()),
+        out_specs=P(),
+    )
+
+
+def clamped_scale(logit_scale) -> jax.Array:
+    """min(exp(logit_scale), 100), with the gradient of the unclamped exponential.
+
+    So the parameter can come back from above its cap, where a plain minimum would leave it.
+    """
+    scale = jnp.exp(logit_scale)
+    clamped = jax.lax.stop_gradient(jnp.minimum(scale, MAX_SCALE))
+    return clamped + (scale - jax.lax.stop_gradient(scale))
+
+
+def normalize(features) -> jax.Array:
+    """Rows of [..., D] divided by their Euclidean norm (1e-12 at least), in float32 or wider."""
+    features = jnp.asarray(features)
+    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    squares = jnp.sum(features**2, axis=-1, keepdims=True)
+    # The floor is inside the root, whose gradient at 0 is infinite.
+    return features * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
+
+
+def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
+    """Targets Q [B, N]: alpha f(logits) + (1 - alpha) q, rows divided by their sum, no gradient.
+
+    logits [B, N]; same: bool [B, N], equal identity; f: elementwise sigmoid (SynTBPR's) or row
+    softmax. Sigmoids of scaled logits are nearly all 0 or 1, so this is in effect a label
+    smoothing whose strength grows with N. Raises UserError for another `kind`.
+    """
+    if kind not in SOFT_LABELS:
+        raise UserError(f"soft_labels={kind!r} is unknown; use one of {', '.join(SOFT_LABELS)}.")
+    same = same.astype(logits.dtype)
+    hard = same / jnp.sum(same, axis=1, keepdims=True)
+    soft = jax.nn.sigmoid(logits) if kind == "sigmoid" else jax.nn.softmax(logits)
+    alpha = jnp.asarray(alpha, logits.dtype)
+    mixed = alpha * soft + (1 - alpha) * hard
+    return jax.lax.stop_gradient(mixed / jnp.sum(mixed, axis=1, keepdims=True))
+
+
+def both_directions(image, text, person_ids, logit_scale, axis_name):
+    """(logits [B, N], same [B, N]) of image to text and of text to image."""
+    image, text = normalize(image), normalize(text)
+    scale = clamped_scale(jnp.asarray(logit_scale, image.dtype))
+    ids = jnp.asarray(person_ids)
+    same = ids[:, None] == gather(ids, axis_name)[None, :]
+    image_to_text = scale * product(image, gather(text, axis_name))
+    text_to_image = scale * product(text, gather(image, axis_name))
+    return (image_to_text, same), (text_to_image, same)
+
+
+def product(one, other) -> jax.Array:
+    """Inner products [B, N] of rows [B, D] and [N, D], at the full precision of their dtype."""
+    return jnp.matmul(one, other.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def gather(rows, axis_name: AxisName):
+    """The rows of all devices, [B, ...] -> [N, ...]; of this one without an axis."""
+    return rows if axis_name is None else jax.lax.all_gather(rows, axis_name, tiled=True)
+
+
+def mean_of(row_loss, pairs, axis_name: AxisName) -> jax.Array:
+    """Mean of `row_loss` [B] over the rows of all devices and over both directions."""
+    loss = 0.5 * sum(jnp.mean(row_loss(logits, same)) for logits, same in pairs)
+    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
