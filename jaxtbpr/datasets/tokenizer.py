@@ -4,9 +4,11 @@ Whatever the vocabulary, id 0 pads and the end token has the greatest id, so tha
 the greatest id is where the text tower reads out the caption.
 """
 
+import gzip
 import html
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import ftfy
 import numpy as np
@@ -17,18 +19,20 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.transforms import clean_caption
 
-PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
+PAD, MASK = "<|pad|>", "<|mask|>"
+START, END = "<|startoftext|>", "<|endoftext|>"
 SMALLEST_VOCABULARY = 300
 
 # CLIP's words: contractions, letters, single digits, runs of anything else.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_CLIP_SIZE = 49_408
 _CHUNK = 16_384
 
 
 def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learns a byte-level BPE vocabulary from `captions`, cleaned first.
 
-    vocab_size: with the three special tokens and the 256 bytes, so that any text can be encoded;
+    vocab_size: with the four special tokens and the 256 bytes, so that any text can be encoded;
     few captions give fewer. The same captions give the same tokenizer. Raises UserError where
     there is no caption or `vocab_size` is too small.
     """
@@ -44,24 +48,31 @@ def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 2,  # the start and the end token come after the merges
+        vocab_size=vocab_size - 3,  # mask, start and end token come after the merges
         special_tokens=[PAD],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([START, END])
+    tokenizer.add_special_tokens([MASK, START, END])
     return _ready(tokenizer)
 
 
 def load(path: epath.PathLike) -> Tokenizer:
-    """Loads a tokenizer.json, a folder that holds one, or one with CLIP's vocab.json, merges.txt.
+    """Loads a tokenizer file, or the one in a folder.
 
-    Raises UserError where the file is missing or unreadable, or lacks the start and end tokens.
+    path: tokenizer.json; a folder that holds CLIP's vocab.json and merges.txt, or tokenizer.json;
+    or CLIP's merges alone (bpe_simple_vocab_16e6.txt, plain or .gz). Of CLIP's own vocabulary the
+    last word, "jekyll", gives its id to the mask token, as in TBPS-CLIP. Raises UserError where
+    the file is missing or unreadable, or lacks the start and end tokens.
     """
     path = epath.Path(path)
-    if path.is_dir() and not (path / "tokenizer.json").exists():
-        return _ready(_load_clip(path), path)
+    if path.is_dir() and (path / "vocab.json").exists() and (path / "merges.txt").exists():
+        merges = _read_merges(path / "merges.txt")
+        return _ready(_clip_tokenizer(files.read_json(path / "vocab.json"), merges, path), path)
+    if path.name.endswith((".txt", ".txt.gz")):
+        merges = _read_merges(path)
+        return _ready(_clip_tokenizer(_clip_vocabulary(merges), merges, path), path)
     path = path / "tokenizer.json" if path.is_dir() else path
     files.read_json(path)  # its errors name the file
     try:
@@ -76,22 +87,54 @@ def save(tokenizer: Tokenizer, path: epath.PathLike) -> None:
     files.write_text_atomic(path, tokenizer.to_str(pretty=True) + "\n")
 
 
-def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> np.ndarray:
+def encode(
+    tokenizer: Tokenizer,
+    captions: Sequence[str],
+    length: int,
+    *,
+    spelled: Mapping[str, int] | None = None,
+) -> np.ndarray:
     """Returns token ids int32 [N, L]: start, the caption's, end, padded with 0.
 
     A caption that is too long is cut and its last id set to the end token. The captions are taken
     as they are; the loaders clean them first (`transforms.clean_caption`). Special tokens spelled
-    out in a caption are ordinary text.
+    out in a caption are ordinary text, but for those of `spelled` (word -> id), which the
+    published code takes for the tokens that they spell.
     """
     start, end = special_ids(tokenizer)
     ids = np.zeros((len(captions), length), np.int32)
     for first in range(0, len(captions), _CHUNK):
         texts = [_normalise(text) for text in captions[first : first + _CHUNK]]
-        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for row, encoding in zip(ids[first:], encodings, strict=False):
-            tokens = [start, *encoding.ids[: length - 2], end]
+        for row, inner in zip(ids[first:], _inner_ids(tokenizer, texts, spelled), strict=False):
+            tokens = [start, *inner[: length - 2], end]
             row[: len(tokens)] = tokens
     return ids
+
+
+def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int] | None):
+    """The ids of each text, without start and end."""
+    if not spelled:
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+    words = re.compile("(" + "|".join(map(re.escape, spelled)) + ")")
+
+    def piece_ids(piece: str) -> list[int]:
+        if piece in spelled:
+            return [spelled[piece]]
+        return tokenizer.encode(piece, add_special_tokens=False).ids
+
+    return [[i for piece in words.split(text) for i in piece_ids(piece)] for text in texts]
+
+
+def mask_id(tokenizer: Tokenizer) -> int:
+    """Returns the id of the mask token. Raises UserError where the vocabulary has none."""
+    found = tokenizer.token_to_id(MASK)
+    if found is None:
+        raise UserError(
+            f"the tokenizer has no {MASK!r} token, which masked language modelling needs; use one "
+            "learned here, or CLIP's vocab.json and merges.txt."
+        )
+    return found
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
@@ -106,18 +149,37 @@ def _normalise(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def _load_clip(folder: epath.Path) -> Tokenizer:
-    """Reads the vocabulary files of OpenAI's CLIP and sets up its way of splitting words."""
-    vocab = files.read_json(folder / "vocab.json")
-    merges_path = folder / "merges.txt"
-    if not merges_path.exists():
-        raise UserError(f"{merges_path} does not exist; a CLIP tokenizer needs it.")
-    lines = merges_path.read_text().splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+def _read_merges(path: epath.Path) -> list[tuple[str, ...]]:
+    """The merges of a file, best first, without the lines that OpenAI's file has too many."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; a CLIP tokenizer needs it.")
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    lines = [line for line in text.split("\n") if line and "#version" not in line]
+    return [tuple(line.split()) for line in lines][: _CLIP_SIZE - 512 - 2]
+
+
+def _clip_vocabulary(merges: list[tuple[str, ...]]) -> dict[str, int]:
+    """CLIP's ids: 256 bytes, printable ones first, the same ending a word, the merges, specials."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(byte) for byte in printable]
+    letters += [chr(256 + n) for n in range(256 - len(letters))]
+    words = letters + [letter + "</w>" for letter in letters]
+    words += ["".join(merge) for merge in merges] + [START, END]
+    return {word: number for number, word in enumerate(words)}
+
+
+def _clip_tokenizer(
+    vocab: dict[str, int], merges: list[tuple[str, ...]], path: epath.Path
+) -> Tokenizer:
+    """CLIP's way of splitting words, for its vocabulary or one of its kind."""
+    if len(vocab) == _CLIP_SIZE and merges:
+        word = "".join(merges.pop())
+        vocab = {MASK if other == word else other: number for other, number in vocab.items()}
     try:
         model = models.BPE(vocab, merges, end_of_word_suffix="</w>", unk_token=END)
     except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{folder} has vocabulary files that do not fit ({error}).") from error
+        raise UserError(f"{path} has vocabulary files that do not fit ({error}).") from error
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

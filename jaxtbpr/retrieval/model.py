@@ -1,8 +1,8 @@
 """CLIP in flax.linen: a vision and a text transformer that meet in one embedding space.
 
-The architecture is that of Radford et al., ICML 2021, arXiv:2103.00020 (pre-norm blocks, class
-token, causal text pooled at the end token, two projections without bias, a learned logit scale),
-for images of any aspect. Letters: `B` batch, `L` tokens, `W` tower width, `D` embedding.
+One family holds OpenAI's CLIP (Radford et al., ICML 2021, arXiv:2103.00020), EVA02-CLIP (Sun et
+al., arXiv:2303.15389) and small models of our own, for images of any aspect; `published` has the
+sizes of the known ones. Letters: `B` batch, `L` tokens, `W` tower width, `D` embedding.
 """
 
 import dataclasses
@@ -15,52 +15,53 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.retrieval.transformer import (
+    REMAT,
+    Dtype,
+    TowerConfig,
+    Transformer,
+    dense,
+    layer_norm,
+    rope_table,
+)
 
-# ImageNet's, as the original trains with (released code of arXiv:2503.22171).
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
-Dtype = Any
+# Mean and deviation of the colours that a model expects, of 1. ImageNet's are what SynTBPR and
+# TBPS-CLIP train with, whatever the checkpoint had (released code of arXiv:2503.22171).
+PIXELS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "none": None,  # for images that are normalised already
+}
 
-# How parameters (and the optimizer's moments of them) are split; see core/mesh.py.
+# How parameters (and the optimizer's moments of them) are split; see core/mesh.py. Parameters of
+# scanned blocks have the layer as their first axis.
+_WIDE = r"(attn_[qkv]|mlp_in|mlp_gate)/kernel"  # [W, W], [W, 4W]
+_NARROW = r"(attn_out|mlp_out)/kernel"  # [W, W], [4W, W]
 SHARDING = (
     (r".*/token_embedding/embedding", P("fsdp", None)),  # [vocabulary, W]
     (r".*/positional_embedding", P(None, "fsdp")),  # [L, W]
-    (r".*/(attn_[qkv]|mlp_in)/kernel", P(None, "fsdp")),  # [W, W], [W, 4W]
-    (r".*/(attn_out|mlp_out)/kernel", P("fsdp", None)),  # [W, W], [4W, W]
+    (rf".*/blocks/{_WIDE}", P(None, None, "fsdp")),
+    (rf".*/blocks/{_NARROW}", P(None, "fsdp", None)),
+    (rf".*/{_WIDE}", P(None, "fsdp")),
+    (rf".*/{_NARROW}", P("fsdp", None)),
     (r".*/(proj|proj_\d|projection)/kernel", P("fsdp", None)),
     (r".*", P()),  # biases, norms, scales: every device has a copy
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class TowerConfig:
-    """A transformer: `width` channels in `layers` blocks of `heads` attention heads.
-
-    mlp_ratio: hidden width of a block's MLP over `width`.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    mlp_ratio: float = 4.0
-
-    def __post_init__(self):
-        if self.width % self.heads:
-            raise UserError(
-                f"a tower of width {self.width} cannot have {self.heads} heads; "
-                "choose a number of heads that divides the width."
-            )
-
-
-@dataclasses.dataclass(frozen=True)
 class ClipConfig:
     """Everything that decides the shapes of a model; written to model.json.
 
-    image_size: (height, width) in pixels; patch: side of a square patch, which divides both.
+    image_size: (height, width) in pixels; patch: side of a square patch. What is left at the
+      right and lower edge, too little for a patch, is not seen.
     stem: "patch" is CLIP's one linear map per patch; "hierarchical" is the hMLP stem of Touvron
       et al., ECCV 2022, arXiv:2203.09795: 4x4 pixels, then 2x2 joins up to the patch.
     text_length, vocab_size: of the token ids [B, L]; embed_dim: D.
-    dtype: of the computation; parameters are always float32.
+    pre_norm: LayerNorm before the first block of the vision tower (EVA02 has none).
+    stem_bias, head_bias: biases of the patch stem and of the image projection (EVA02's).
+    pixels: how colours are normalised, one of PIXELS.
+    dtype: of the computation; parameters are always float32. scan, remat: see `Transformer`.
     """
 
     image_size: tuple[int, int]
@@ -71,18 +72,36 @@ class ClipConfig:
     text_length: int
     vocab_size: int
     embed_dim: int
+    pre_norm: bool = True
+    stem_bias: bool = False
+    head_bias: bool = False
+    pixels: str = "imagenet"
     dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
 
     def __post_init__(self):
-        if any(side % self.patch for side in self.image_size):
+        height, width = self.image_size
+        if min(self.image_size) < self.patch:
             raise UserError(
-                f"images of {self.image_size[0]}x{self.image_size[1]} pixels do not divide into "
-                f"patches of {self.patch}; change data.image_size or model.patch."
+                f"images of {height}x{width} pixels have no patch of {self.patch}; change "
+                "data.image_size or model.patch."
             )
         if self.stem == "hierarchical" and (self.patch < 4 or self.patch & (self.patch - 1)):
             raise UserError(
                 f"model.stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
             )
+        if self.pixels not in PIXELS or self.remat not in REMAT:
+            raise UserError(
+                f"pixels={self.pixels!r} must be one of {', '.join(PIXELS)}, and "
+                f"remat={self.remat!r} one of {', '.join(REMAT)}."
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        height, width = self.image_size
+        return height // self.patch, width // self.patch
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain values, for JSON."""
@@ -114,13 +133,19 @@ class Clip(nn.Module):
     def __call__(self, images, tokens):
         return self.encode_image(images), self.encode_text(tokens), self.logit_scale
 
-    def encode_image(self, images):
-        """Returns the image features float32 [B, D] of images [B, H, W, 3] in 0..255."""
-        return self.image(images)
+    def encode_image(self, images, *, every_token=False):
+        """Returns the image features float32 [B, D] of images [B, H, W, 3] in 0..255.
 
-    def encode_text(self, tokens):
-        """Returns the text features float32 [B, D] of token ids int32 [B, L]."""
-        return self.text(tokens)
+        every_token: those of the class token and all patches, [B, 1 + patches, D].
+        """
+        return self.image(images, every_token)
+
+    def encode_text(self, tokens, *, every_token=False):
+        """Returns the text features float32 [B, D] of token ids int32 [B, L].
+
+        every_token: those of all tokens, [B, L, D].
+        """
+        return self.text(tokens, every_token)
 
 
 def init_params(model: Clip, key: jax.Array) -> Any:
@@ -136,19 +161,34 @@ class VisionTower(nn.Module):
     config: ClipConfig
 
     @nn.compact
-    def __call__(self, images):
+    def __call__(self, images, every_token=False):
+        config, dtype = self.config, self.config.dtype
+        x, rope = self._embed(images), None
+        if config.vision.rope:
+            rope = rope_table(config.grid, config.vision.width // config.vision.heads)
+        pooled = None if every_token else jnp.zeros(len(x), jnp.int32)
+        x = _transformer(config, config.vision, causal=False)(x, pooled, rope)
+        x = layer_norm(config.vision.eps, dtype, "ln_post")(x)
+        return _project(config, config.vision.width, x, every_token, config.head_bias)
+
+    def _embed(self, images):
+        """The tokens [B, 1 + patches, W] that the first block is given."""
         config, width, dtype = self.config, self.config.vision.width, self.config.dtype
-        stem = {"patch": PatchStem, "hierarchical": HierarchicalStem}[config.stem]
-        x = stem(width, config.patch, dtype, name="stem")(normalise_pixels(images, dtype))
+        rows, columns = (side * config.patch for side in config.grid)
+        pixels = normalise_pixels(images[:, :rows, :columns], config.pixels).astype(dtype)
+        if config.stem == "hierarchical":
+            x = HierarchicalStem(width, config.patch, dtype, name="stem")(pixels)
+        else:
+            x = PatchStem(width, config.patch, config.stem_bias, dtype, name="stem")(pixels)
         x = x.reshape(x.shape[0], -1, width)
-        token = self.param("class_embedding", nn.initializers.normal(width**-0.5), (width,))
+        # EVA's class token has its published shape, by which it has weight decay and OpenAI's not.
+        shape = (width,) if config.pre_norm else (1, 1, width)
+        token = self.param("class_embedding", nn.initializers.normal(width**-0.5), shape)
         x = jnp.concatenate([jnp.broadcast_to(token.astype(dtype), (len(x), 1, width)), x], axis=1)
         x = x + position_embedding(self, x.shape[1], width, width**-0.5).astype(dtype)
-        x = layer_norm(dtype, "ln_pre")(x)
-        first = jnp.zeros(len(x), jnp.int32)
-        x = Transformer(config.vision, causal=False, dtype=dtype, name="transformer")(x, first)
-        x = layer_norm(dtype, "ln_post")(x)
-        return projection(config.embed_dim, width, dtype)(x).astype(jnp.float32)
+        x = layer_norm(config.vision.eps, dtype, "ln_pre")(x) if config.pre_norm else x
+        self.sow("intermediates", "embedded", x)
+        return x
 
 
 class TextTower(nn.Module):
@@ -157,7 +197,7 @@ class TextTower(nn.Module):
     config: ClipConfig
 
     @nn.compact
-    def __call__(self, tokens):
+    def __call__(self, tokens, every_token=False):
         config, width, dtype = self.config, self.config.text.width, self.config.dtype
         table = nn.Embed(
             config.vocab_size,
@@ -168,60 +208,23 @@ class TextTower(nn.Module):
         )
         x = table(tokens) + position_embedding(self, config.text_length, width, 0.01).astype(dtype)
         # The end token has the greatest id, so argmax finds it, the first one if there are more.
-        end = jnp.argmax(tokens, axis=1)
-        x = Transformer(config.text, causal=True, dtype=dtype, name="transformer")(x, end)
-        x = layer_norm(dtype, "ln_final")(x)
-        return projection(config.embed_dim, width, dtype)(x).astype(jnp.float32)
+        pooled = None if every_token else jnp.argmax(tokens, axis=1)
+        x = _transformer(config, config.text, causal=True)(x, pooled)
+        x = layer_norm(config.text.eps, dtype, "ln_final")(x)
+        return _project(config, width, x, every_token)
 
 
-class Transformer(nn.Module):
-    """`layers` pre-norm blocks on tokens [B, L, W], read out at one token of each row.
-
-    The last block computes keys and values of all tokens but everything else for the token
-    `pooled` (int [B]) alone, since nothing reads the others: the same result [B, W] for less work.
-    """
-
-    config: TowerConfig
-    causal: bool
-    dtype: Dtype
-
-    @nn.compact
-    def __call__(self, x, pooled):
-        last = self.config.layers - 1
-        for n in range(self.config.layers):
-            block = Block(self.config, self.causal, self.dtype, name=f"block_{n}")
-            x = block(x, pooled if n == last else None)
-        return x[:, 0]
+def _transformer(config: ClipConfig, tower: TowerConfig, causal: bool) -> Transformer:
+    return Transformer(
+        tower, causal, config.dtype, scan=config.scan, remat=config.remat, name="transformer"
+    )
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)); initialised as CLIP is.
-
-    [B, L, W] -> [B, L, W]; with `pooled` (int [B]) only that token of each row, [B, 1, W].
-    """
-
-    config: TowerConfig
-    causal: bool
-    dtype: Dtype
-
-    @nn.compact
-    def __call__(self, x, pooled=None):
-        width, hidden = self.config.width, int(self.config.width * self.config.mlp_ratio)
-        residual_std = width**-0.5 * (2 * self.config.layers) ** -0.5
-        h = layer_norm(self.dtype, "ln_1")(x)
-        k, v = (self._heads(name, h) for name in ("attn_k", "attn_v"))
-        if pooled is not None:
-            x, h = take_token(x, pooled), take_token(h, pooled)
-        h = attention(self._heads("attn_q", h), k, v, causal=self.causal, pooled=pooled)
-        x = x + dense(width, residual_std, self.dtype, "attn_out")(h)
-        h = layer_norm(self.dtype, "ln_2")(x)
-        h = nn.gelu(dense(hidden, (2 * width) ** -0.5, self.dtype, "mlp_in")(h))
-        return x + dense(width, residual_std, self.dtype, "mlp_out")(h)
-
-    def _heads(self, name, h):
-        width, heads = self.config.width, self.config.heads
-        h = dense(width, width**-0.5, self.dtype, name)(h)
-        return h.reshape(*h.shape[:2], heads, width // heads)
+def _project(config: ClipConfig, width: int, x, every_token: bool, use_bias: bool = False):
+    """Tokens [B, L, W] into the common space, float32 at least; those of L = 1 become [B, D]."""
+    x = dense(config.embed_dim, width**-0.5, config.dtype, "projection", use_bias)(x)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if every_token else x[:, 0]
 
 
 class PatchStem(nn.Module):
@@ -229,12 +232,13 @@ class PatchStem(nn.Module):
 
     width: int
     patch: int
+    use_bias: bool
     dtype: Dtype
 
     @nn.compact
     def __call__(self, x):
         x = space_to_depth(x, self.patch)
-        return dense(self.width, x.shape[-1] ** -0.5, self.dtype, "proj", use_bias=False)(x)
+        return dense(self.width, x.shape[-1] ** -0.5, self.dtype, "proj", self.use_bias)(x)
 
 
 class HierarchicalStem(nn.Module):
@@ -260,25 +264,6 @@ class HierarchicalStem(nn.Module):
         return x
 
 
-def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, pooled: jax.Array | None
-) -> jax.Array:
-    """Multi-head attention: q [B, Q, N, W/N], k and v [B, L, N, W/N] -> [B, Q, W].
-
-    causal: a token sees itself and those before it. pooled: the positions int [B] of the queries
-    where each row has but one (Q = 1).
-    """
-    seen = pooled + 1 if causal and pooled is not None else None
-    causal = causal and pooled is None
-    h = jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
-    return h.reshape(*h.shape[:2], -1)
-
-
-def take_token(x: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns token index[b] of each row b: [B, L, W] -> [B, 1, W]."""
-    return jnp.take_along_axis(x, index[:, None, None], axis=1)
-
-
 def space_to_depth(x: jax.Array, side: int) -> jax.Array:
     """[B, H, W, C] -> [B, H/side, W/side, side * side * C], each square row by row."""
     batch, height, width, channels = x.shape
@@ -288,28 +273,15 @@ def space_to_depth(x: jax.Array, side: int) -> jax.Array:
     )
 
 
-def normalise_pixels(images: jax.Array, dtype: Dtype) -> jax.Array:
-    """Maps 0..255 to the mean 0 and deviation 1 of ImageNet's colours."""
-    mean, std = 255 * jnp.array(PIXEL_MEAN), 255 * jnp.array(PIXEL_STD)
-    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+def normalise_pixels(images: jax.Array, pixels: str) -> jax.Array:
+    """Maps 0..255 to about mean 0 and deviation 1, by a row of PIXELS; float32 at least."""
+    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    if PIXELS[pixels] is None:
+        return images
+    mean, std = PIXELS[pixels]
+    return (images - 255 * jnp.array(mean)) / (255 * jnp.array(std))
 
 
 def position_embedding(module: nn.Module, length: int, width: int, std: float) -> jax.Array:
     """Declares the learned positions [length, width] of a tower."""
     return module.param("positional_embedding", nn.initializers.normal(std), (length, width))
-
-
-def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
-    """LayerNorm with CLIP's epsilon; its statistics are taken in float32."""
-    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name=name)
-
-
-def dense(features: int, std: float, dtype: Dtype, name: str, use_bias: bool = True) -> nn.Dense:
-    """A linear layer whose weights start at deviation `std`."""
-    init = nn.initializers.normal(std)
-    return nn.Dense(features, use_bias=use_bias, kernel_init=init, dtype=dtype, name=name)
-
-
-def projection(features: int, width: int, dtype: Dtype) -> nn.Dense:
-    """The map from a tower into the common space; no bias, as in CLIP."""
-    return dense(features, width**-0.5, dtype, "projection", use_bias=False)

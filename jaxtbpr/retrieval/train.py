@@ -24,7 +24,7 @@ from jaxtbpr.retrieval import losses
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig, init_params
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
 from jaxtbpr.retrieval.train_loop import Plan, Sets, Trainer, train
 from jaxtbpr.retrieval.train_step import (
@@ -32,6 +32,7 @@ from jaxtbpr.retrieval.train_step import (
     Recipe,
     create_state,
 )
+from jaxtbpr.retrieval.transformer import TowerConfig
 
 DATA_OPTIONS: Options = {
     "train_sets": Option(("synthetic",), "the built sets to train on"),

@@ -98,9 +98,13 @@ class Recipe:
 
 
 def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
-    """Returns the state before the first step; run it under jax.jit."""
+    """Returns the state before the first step, of new parameters; run it under jax.jit."""
     params_key, key = jax.random.split(key)
-    params = init_params(recipe.model, params_key)
+    return state_of(init_params(recipe.model, params_key), key, recipe)
+
+
+def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
+    """Returns the state before the first step, of given parameters; run it under jax.jit."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -81,8 +81,9 @@ def run_jax(options: argparse.Namespace) -> dict:
 
     from jaxtbpr.core import mesh as meshes
     from jaxtbpr.retrieval import optimizer as optimizers
-    from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig
+    from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig
     from jaxtbpr.retrieval.train_step import Recipe, compile_step, create_state
+    from jaxtbpr.retrieval.transformer import TowerConfig
 
     config = ClipConfig(
         image_size=(SIDE, SIDE), patch=PATCH, stem="patch", vision=TowerConfig(**VISION),

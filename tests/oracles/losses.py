@@ -12,7 +12,7 @@ PAIRED = ("image", "text", "logit_scale")
 
 
 def check(path) -> list[tuple[str, float, float]]:
-    """Rows of (quantity, largest error, tolerance); what has no counterpart here yet is a failure."""
+    """Rows of (quantity, largest error, tolerance); what we cannot compute yet fails."""
     published = np.load(path)
     syntbpr = pathlib.Path(path).name.startswith("losses_syntbpr")
     rows = []

@@ -10,8 +10,9 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import model
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, TowerConfig, init_params
+from jaxtbpr.retrieval import model, transformer
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.transformer import TowerConfig
 
 CONFIG = ClipConfig(
     image_size=(32, 16),
@@ -60,7 +61,7 @@ def test_text_after_the_end_token_changes_nothing_and_before_it_does():
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_last_block_of_one_token_equals_that_of_all(causal):
-    block = model.Block(TowerConfig(width=16, layers=2, heads=2), causal, "float32")
+    block = transformer.Block(TowerConfig(width=16, layers=2, heads=2), causal, "float32")
     x = jax.random.normal(jax.random.key(1), (4, 7, 16))
     variables = block.init(jax.random.key(0), x)
     pooled = jnp.array([0, 3, 6, 2])

@@ -10,7 +10,8 @@ import pytest
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import optimizer
-from jaxtbpr.retrieval.model import Clip, ClipConfig, TowerConfig
+from jaxtbpr.retrieval.model import Clip, ClipConfig
+from jaxtbpr.retrieval.transformer import TowerConfig
 
 each_case = pytest.mark.parametrize("case", range(7))
 each_model = pytest.mark.parametrize("model", ["syntbpr_eva02_b16", "tbpsclip_vitb16"])

@@ -10,7 +10,7 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.retrieval import optimizer as optimizers
-from jaxtbpr.retrieval.model import Clip, ClipConfig, TowerConfig
+from jaxtbpr.retrieval.model import Clip, ClipConfig
 from jaxtbpr.retrieval.train_step import (
     Objective,
     Recipe,
@@ -19,6 +19,7 @@ from jaxtbpr.retrieval.train_step import (
     direct_gradients,
     train_step,
 )
+from jaxtbpr.retrieval.transformer import TowerConfig
 
 TOWER = TowerConfig(16, 1, 2)
 SIZES = {"image_size": (16, 8), "patch": 8, "stem": "patch", "vision": TOWER, "text": TOWER}

@@ -6,6 +6,7 @@ from jaxtbpr.retrieval.losses.similarity import (
     clamped_scale,
     global_loss,
     normalize,
+    product,
     soft_targets,
 )
 from jaxtbpr.retrieval.losses.views import simclr_loss
@@ -18,6 +19,7 @@ __all__ = [
     "global_nitc",
     "nitc_loss",
     "normalize",
+    "product",
     "ritc_loss",
     "simclr_loss",
     "soft_targets",

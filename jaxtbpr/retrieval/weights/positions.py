@@ -1,0 +1,46 @@
+"""Position embeddings for another grid of patches or length of text."""
+
+import math
+
+import numpy as np
+
+from jaxtbpr.core.errors import UserError
+
+
+def resample_grid(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Positions [1 + n, W] of a square grid of n patches -> [1 + rows * columns, W].
+
+    The first row, of the class token, stays. Bilinear, see `_resize`. A grid of as many patches
+    but another form is not resampled, as in TBPS-CLIP, whose rule this is. Raises UserError where
+    n is no square.
+    """
+    rows, columns = grid
+    count = len(positions) - 1
+    side = math.isqrt(count)
+    if count == rows * columns:
+        return positions
+    if side * side != count:
+        raise UserError(
+            f"positions of {count} patches, which are no square, cannot be resampled to "
+            f"{rows}x{columns}; load the checkpoint at the image size that it was trained with."
+        )
+    square = positions[1:].reshape(side, side, -1)
+    resized = _resize(_resize(square, rows, axis=0), columns, axis=1).astype(positions.dtype)
+    return np.concatenate([positions[:1], resized.reshape(rows * columns, -1)])
+
+
+def resample_line(positions: np.ndarray, length: int) -> np.ndarray:
+    """Positions [L, W] of text -> [length, W]; the first and the last stay, as in TBPS-CLIP."""
+    inner = _resize(positions[1:-1], length - 2, axis=0).astype(positions.dtype)
+    return np.concatenate([positions[:1], inner, positions[-1:]])
+
+
+def _resize(x: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Linear interpolation between half-pixel centres, edges repeated, no antialiasing; float32."""
+    x = x.astype(np.float32)
+    old = x.shape[axis]
+    at = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * np.float32(old / size) - 0.5, 0)
+    low = np.minimum(at.astype(np.int64), old - 1)
+    high = np.minimum(low + 1, old - 1)
+    share = (at - low).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return x.take(low, axis) * (1 - share) + x.take(high, axis) * share

@@ -1,0 +1,107 @@
+"""Writes our towers as others read them."""
+
+import json
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+import safetensors.numpy
+from etils import epath
+from tokenizers import Tokenizer, processors
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import tokenizer as tokenizers
+from jaxtbpr.retrieval.model import PIXELS, ClipConfig
+from jaxtbpr.retrieval.transformer import unstack_blocks
+from jaxtbpr.retrieval.weights import names, sizes
+
+_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
+
+
+def save_tensors(
+    path: epath.PathLike, params: Any, config: ClipConfig, kind: str, dtype: str = "float32"
+) -> None:
+    """Writes all parameters to a .safetensors file with the names of `kind` (names.FORMATS).
+
+    Raises UserError where that format has no place for a parameter of the model.
+    """
+    params = dict(params)
+    for tower in ("image", "text"):
+        blocks = unstack_blocks(params[tower]["transformer"])
+        params[tower] = dict(params[tower]) | {"transformer": blocks}
+    ours = flax.traverse_util.flatten_dict(params, sep="/")
+    wanted = names.tensors(kind, config)
+    left = set(ours) ^ {path for one in wanted for path in one.ours}
+    if left:
+        raise UserError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
+    arrays = {
+        one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
+        for one in wanted
+    }
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    data = safetensors.numpy.save(arrays, {"format": "pt"})
+    files.write_bytes_atomic(path, data)
+
+
+def save_huggingface(
+    folder: epath.PathLike,
+    params: Any,
+    config: ClipConfig,
+    tokenizer: Tokenizer,
+    *,
+    resample: str = "bicubic",
+    dtype: str = "float32",
+) -> None:
+    """Writes a folder that `transformers.CLIPModel` and `CLIPProcessor` read.
+
+    Its config, weights, tokenizer and image processor give the features that the model has here.
+    Raises UserError for a model that CLIPModel cannot be, such as one of tall images.
+    """
+    folder = epath.Path(folder)
+    described = sizes.to_huggingface(config) | {"dtype": dtype}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "model.safetensors", params, config, "huggingface", dtype)
+    files.write_json_atomic(folder / "config.json", described)
+    files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
+    _save_tokenizer(folder, tokenizer, config.text_length)
+
+
+def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
+    """Resizes straight to the size of the model, as the loaders do, and never crops."""
+    height, width = config.image_size
+    mean, std = PIXELS[config.pixels] or ((0.0,) * 3, (1 / 255,) * 3)
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": _RESAMPLE[resample],
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(mean),
+        "image_std": list(std),
+    }
+
+
+def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> None:
+    """tokenizer.json that adds the start and the end token by itself, as the loaders do."""
+    start, end = tokenizers.special_ids(tokenizer)
+    ending = Tokenizer.from_str(tokenizer.to_str())
+    ending.post_processor = processors.TemplateProcessing(
+        single=f"{tokenizers.START} $A {tokenizers.END}",
+        special_tokens=[(tokenizers.START, start), (tokenizers.END, end)],
+    )
+    text = json.dumps(json.loads(ending.to_str()), ensure_ascii=False)
+    files.write_text_atomic(folder / "tokenizer.json", text + "\n")
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": tokenizers.START,
+        "eos_token": tokenizers.END,
+        "pad_token": tokenizer.id_to_token(0),
+        "model_max_length": length,
+        "do_lower_case": True,
+    }
+    files.write_json_atomic(folder / "tokenizer_config.json", described)

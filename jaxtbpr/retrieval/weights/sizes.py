@@ -1,0 +1,233 @@
+"""The sizes of a published model, from the shapes of its tensors and the JSON beside them.
+
+Hints are Hugging Face's config.json for that format, and for the others open_clip's model config:
+`vision_cfg` {head_width, rope, image_size}, `text_cfg` {heads}, `quick_gelu`.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.retrieval.model import ClipConfig
+from jaxtbpr.retrieval.published import EVA02, EVA02_VISION
+from jaxtbpr.retrieval.transformer import TowerConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+Hints = Mapping[str, Any]
+
+_HEAD_WIDTH = 64  # of every model that OpenAI and EVA's authors published
+_HF_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str) -> ClipConfig:
+    """Returns the config of a checkpoint. Raises UserError that names what it cannot tell."""
+    try:
+        if kind == "huggingface":
+            return _huggingface(shapes, hints)
+        if kind == "openai":
+            return _openai(shapes, text_prefix, hints, source)
+        return _eva(kind, shapes, text_prefix, hints)
+    except KeyError as error:
+        raise UserError(
+            f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
+            "known; fetch the checkpoint again."
+        ) from error
+
+
+def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfig:
+    quick = hints.get("quick_gelu", "input_resolution" in shapes or None)
+    if quick is None and not hints:
+        raise UserError(
+            f"{source} does not tell its activation (OpenAI's is QuickGELU, open_clip's own GELU); "
+            "put the open_clip_config.json of the model beside it."
+        )
+    activation = "quick_gelu" if quick else "gelu"
+    width, _, _, patch = shapes["visual.conv1.weight"]
+    hidden = shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"][0]
+    vision = TowerConfig(
+        width,
+        _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\..*"),
+        width // hints.get("vision_cfg", {}).get("head_width", _HEAD_WIDTH),
+        _ratio(width, hidden),
+        activation,
+    )
+    return ClipConfig(
+        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, hints),
+        patch=patch,
+        stem="patch",
+        vision=vision,
+        text=_openai_text(shapes, prefix, hints, activation),
+        **_openai_words(shapes, prefix),
+    )
+
+
+def _openai_text(shapes: Shapes, prefix: str, hints: Hints, activation: str) -> TowerConfig:
+    width = shapes[f"{prefix}token_embedding.weight"][1]
+    return TowerConfig(
+        width,
+        _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*"),
+        hints.get("text_cfg", {}).get("heads", width // _HEAD_WIDTH),
+        _ratio(width, shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]),
+        activation,
+    )
+
+
+def _openai_words(shapes: Shapes, prefix: str) -> dict[str, int]:
+    return {
+        "text_length": shapes[f"{prefix}positional_embedding"][0],
+        "vocab_size": shapes[f"{prefix}token_embedding.weight"][0],
+        "embed_dim": shapes[f"{prefix}text_projection"][1],
+    }
+
+
+def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints) -> ClipConfig:
+    trunk = "visual.trunk." if kind == "timm" else "visual."
+    given = hints.get("vision_cfg", {})
+    width, _, _, patch = shapes[f"{trunk}patch_embed.proj.weight"]
+    mlp = f"{trunk}blocks.0.mlp."
+    gated = f"{mlp}fc1_g.weight" in shapes or f"{mlp}w1.weight" in shapes
+    hidden = next(
+        shapes[f"{mlp}{x}.weight"][0]
+        for x in ("fc1_g", "w1", "fc1")
+        if f"{mlp}{x}.weight" in shapes
+    )
+    norms = ("attn.inner_attn_ln.weight", "attn.norm.weight")
+    options = EVA02_VISION | {
+        "gated": gated,
+        "activation": "silu" if gated else "gelu",
+        "sub_norm": any(f"{trunk}blocks.0.{name}" in shapes for name in norms),
+    }
+    vision = TowerConfig(
+        width,
+        _count(shapes, rf"{re.escape(trunk)}blocks\.(\d+)\..*"),
+        width // given.get("head_width", _HEAD_WIDTH),
+        _ratio(width, hidden),
+        # timm's EVA02-CLIPs all have it, and its files no tables.
+        rope=given.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
+        **options,
+    )
+    return ClipConfig(
+        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, hints),
+        patch=patch,
+        stem="patch",
+        vision=vision,
+        text=_openai_text(shapes, prefix, hints, "gelu"),
+        **_openai_words(shapes, prefix),
+        **EVA02,
+    )
+
+
+def _huggingface(shapes: Shapes, config: Hints) -> ClipConfig:
+    width, _, _, patch = shapes["vision_model.embeddings.patch_embedding.weight"]
+    vocabulary, text_width = shapes["text_model.embeddings.token_embedding.weight"]
+    positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
+
+    def tower(name: str, size: int) -> TowerConfig:
+        given, prefix = config[f"{name}_config"], f"{name}_model.encoder.layers"
+        activation = given.get("hidden_act", "quick_gelu")
+        if activation not in _HF_ACTIVATIONS:
+            raise UserError(f"hidden_act {activation!r} of config.json is no activation of a CLIP.")
+        return TowerConfig(
+            size,
+            _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*"),
+            given.get("num_attention_heads", {"vision": 12, "text": 8}[name]),
+            _ratio(size, shapes[f"{prefix}.0.mlp.fc1.weight"][0]),
+            _HF_ACTIVATIONS[activation],
+            eps=given.get("layer_norm_eps", 1e-5),
+        )
+
+    return ClipConfig(
+        image_size=_image_size(positions, patch, config),
+        patch=patch,
+        stem="patch",
+        vision=tower("vision", width),
+        text=tower("text", text_width),
+        text_length=shapes["text_model.embeddings.position_embedding.weight"][0],
+        vocab_size=vocabulary,
+        embed_dim=shapes["visual_projection.weight"][0],
+    )
+
+
+def _image_size(positions: int, patch: int, hints: Hints) -> tuple[int, int]:
+    """(H, W): the square of the position embedding, or what the hints say."""
+    side = math.isqrt(positions - 1)
+    if side * side == positions - 1:
+        return side * patch, side * patch
+    given = hints.get("vision_cfg", hints.get("vision_config", {})).get("image_size")
+    if not isinstance(given, (list, tuple)):
+        raise UserError(
+            f"the checkpoint has positions of {positions - 1} patches, which are no square, and "
+            "does not tell its image size."
+        )
+    return tuple(given)
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    """Number of blocks: one more than the greatest of their numbers."""
+    matches = (re.fullmatch(pattern, name) for name in shapes)
+    return max((int(found[1]) for found in matches if found), default=-1) + 1
+
+
+def _ratio(width: int, hidden: int) -> float:
+    """The MLP ratio of which `TowerConfig.hidden` is `hidden`."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def to_huggingface(config: ClipConfig) -> dict[str, Any]:
+    """Returns config.json of a transformers CLIPModel.
+
+    Raises UserError where that model cannot be `config`.
+    """
+    plain = TowerConfig(1, 1, 1)
+    special = {
+        "images that are not square": config.image_size[0] != config.image_size[1],
+        "a hierarchical stem": config.stem != "patch",
+        "EVA02's vision tower": not config.pre_norm or config.stem_bias or config.head_bias,
+        "gates, sub-norms or rotary positions": any(
+            dataclasses.replace(
+                plain, gated=t.gated, sub_norm=t.sub_norm, key_bias=t.key_bias, rope=t.rope
+            )
+            != plain
+            for t in (config.vision, config.text)
+        ),
+    }
+    if any(special.values()):
+        what = " and ".join(name for name, is_there in special.items() if is_there)
+        raise UserError(
+            f"Hugging Face's CLIPModel knows no {what}; train a model without, or export it with "
+            "--format=openai or --format=eva."
+        )
+    ours = {value: key for key, value in _HF_ACTIVATIONS.items()}
+
+    def tower(t: TowerConfig) -> dict[str, Any]:
+        return {
+            "hidden_size": t.width,
+            "intermediate_size": t.hidden,
+            "num_hidden_layers": t.layers,
+            "num_attention_heads": t.heads,
+            "hidden_act": ours[t.activation],
+            "layer_norm_eps": t.eps,
+            "projection_dim": config.embed_dim,
+        }
+
+    start, end = config.vocab_size - 2, config.vocab_size - 1
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "logit_scale_init_value": 2.6592,
+        "vision_config": tower(config.vision)
+        | {"image_size": config.image_size[0], "patch_size": config.patch},
+        "text_config": tower(config.text)
+        | {
+            "vocab_size": config.vocab_size,
+            "max_position_embeddings": config.text_length,
+            "bos_token_id": start,
+            "eos_token_id": end,
+            "pad_token_id": 0,
+        },
+    }

@@ -1,0 +1,140 @@
+"""Three optimizer steps against train_trajectory*: losses, gradients, parameters."""
+
+import functools
+import json
+import pathlib
+
+import flax.traverse_util
+import jax
+import numpy as np
+from safetensors.numpy import load_file
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.retrieval import optimizer as optimizers
+from jaxtbpr.retrieval import weights
+from jaxtbpr.retrieval.model import Clip
+from jaxtbpr.retrieval.train_step import (
+    Objective,
+    Recipe,
+    direct_gradients,
+    state_of,
+    train_step,
+)
+from jaxtbpr.retrieval.weights import names
+
+HIGHEST = {"losses": 1e-4, "gradient_norm": 1e-4, "gradients": 1e-4, "parameters": 5e-5}
+
+
+def check(path) -> list[tuple[str, float, float]]:
+    """Rows of (quantity, largest error, tolerance)."""
+    path = pathlib.Path(path)
+    described, published = json.loads(path.with_suffix(".json").read_text()), np.load(path)
+    config, params = weights.load(
+        path.parent / described["initial_weights"],
+        hints=described["model_config"],
+        pixels="none",
+    )
+    recipe = make_recipe(described, config)
+    state = state_of(params, jax.random.key(0), recipe)
+    step = jax.jit(functools.partial(train_step, recipe=recipe))
+    first = jax.jit(functools.partial(direct_gradients, recipe=recipe))
+    _, gradients = first(state, batch_of(published, 0))
+    rows = [_gradient_row(config, gradients, path)]
+    for n in range(described["steps"]):
+        state, scalars = step(state, batch_of(published, n))
+        for ours, theirs in (("nitc", "nitc_loss"), ("ritc", "ritc_loss"), ("loss", "loss")):
+            error = abs(float(scalars[ours]) - published[theirs][n])
+            rows.append((f"{theirs}, step {n + 1}", error, HIGHEST["losses"]))
+        norm = published["grad_norm"][n]
+        error = abs(float(scalars["gradient_norm"]) - norm) / norm
+        rows.append((f"grad_norm, step {n + 1}", error, HIGHEST["gradient_norm"]))
+        rows += _parameter_rows(config, state.params, published, n + 1)
+    return [*rows, _final_row(config, state.params, path)]
+
+
+def make_recipe(described, config) -> Recipe:
+    """The step of the published run: schedules, optimizer and losses by its own settings."""
+    settings = described["config"]
+    schedule, experiment = settings["schedule"], settings["experiment"]
+    per_epoch = described["iters_per_epoch"]
+    rate = optimizers.warmup_cosine(
+        learning_rate=schedule["lr"],
+        start=schedule["lr_start"],
+        end=schedule["lr_end"],
+        warmup_steps=schedule["epoch_warmup"] * per_epoch,
+        steps=schedule["epoch"] * per_epoch,
+    )
+    b1, b2 = schedule["betas"]
+    optimizer = optimizers.adamw(rate, weight_decay=schedule["weight_decay"], b1=b1, b2=b2)
+    model = settings["model"]
+    ratio = optimizers.soft_label_ratio(model["softlabel_ratio"], per_epoch)
+    objective = Objective(
+        nitc=experiment["nitc_ratio"],
+        ritc=experiment["ritc_ratio"],
+        soft_label_ratio=ratio,
+        soft_labels=model["softlabel_type"],
+        eps=experiment["ritc_eps"],
+    )
+    return Recipe(Clip(config), optimizer, meshes.make_mesh(devices=jax.devices()[:1]), objective)
+
+
+def batch_of(published, n):
+    """The batch of step n, as a loader would give it."""
+    rows = published["batch_indices"][n]
+    return {
+        "image": published["image_pool"][rows].transpose(0, 2, 3, 1),
+        "tokens": published["token_id_pool"][rows],
+        "identity": published["person_id_pool"][rows],
+    }
+
+
+def _theirs(config, params):
+    """Our parameters under the published names, without the keys' bias of the text tower.
+
+    A shift of all keys changes no softmax: its gradient is rounding, which Adam makes a full step.
+    """
+    ours = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
+    found = {}
+    for one in names.tensors("eva", config, "text."):
+        value = one.layout.write([np.asarray(ours[path]) for path in one.ours])
+        found[one.theirs] = _without_key_bias(one.theirs, value)
+    return found
+
+
+def _without_key_bias(name, value):
+    if not name.endswith("attn.in_proj_bias"):
+        return value
+    third = len(value) // 3
+    return np.concatenate([value[:third], value[2 * third :]])
+
+
+def _gradient_row(config, gradients, path):
+    expected = load_file(path.with_suffix(".grads_step1.safetensors"))
+    found = _theirs(config, gradients)
+    errors = [
+        np.abs(found[name] - _without_key_bias(name, value)).max()
+        / np.abs(_without_key_bias(name, value)).max()
+        for name, value in expected.items()
+    ]
+    return "gradients of step 1", float(max(errors)), HIGHEST["gradients"]
+
+
+def _parameter_rows(config, params, published, step):
+    found, head = _theirs(config, params), f"step{step}/"
+    for key in published.files:
+        if key.startswith(head):
+            name = key.removeprefix(head)
+            error = np.abs(found[name] - _without_key_bias(name, published[key])).max()
+            yield f"{name}, step {step}", float(error), HIGHEST["parameters"]
+
+
+def _final_row(config, params, path):
+    expected, found = load_file(path.with_suffix(".final.safetensors")), _theirs(config, params)
+    differ = set(found) ^ set(expected)
+    if differ:
+        return f"parameters that only one has: {sorted(differ)}", float("nan"), 0.0
+    errors = [
+        np.abs(found[name] - _without_key_bias(name, value)).max()
+        for name, value in expected.items()
+    ]
+    return "all parameters after the last step", float(max(errors)), HIGHEST["parameters"]
