@@ -208,7 +208,7 @@ class TextTower(nn.Module):
         )
         x = table(tokens) + position_embedding(self, config.text_length, width, 0.01).astype(dtype)
         # The end token has the greatest id, so argmax finds it, the first one if there are more.
-        pooled = None if every_token else jnp.argmax(tokens, axis=1)
+        pooled = None if every_token else jnp.argmax(tokens, axis=1).astype(jnp.int32)
         x = _transformer(config, config.text, causal=True)(x, pooled)
         x = layer_norm(config.text.eps, dtype, "ln_final")(x)
         return _project(config, width, x, every_token)

@@ -164,13 +164,26 @@ def attention(
 ) -> jax.Array:
     """Multi-head attention: q [B, Q, N, W/N], k and v [B, L, N, W/N] -> [B, Q, W].
 
-    causal: a token sees itself and those before it. pooled: the positions int [B] of the queries
-    where each row has but one (Q = 1). The softmax is taken in float32 at least.
+    causal: a token sees itself and those before it. pooled: the positions int32 [B] of the
+    queries where each row has but one (Q = 1). The softmax is taken in float32 at least.
     """
     seen = pooled + 1 if causal and pooled is not None else None
     causal = causal and pooled is None
-    h = jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
+    if q.dtype == jnp.float64:  # of which JAX's takes the softmax in float32
+        h = _double_attention(q, k, v, causal, seen)
+    else:
+        h = jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
     return h.reshape(*h.shape[:2], -1)
+
+
+def _double_attention(q, k, v, causal, seen):
+    logits = jnp.einsum("bqnc,bknc->bnqk", q, k) / q.shape[-1] ** 0.5
+    at = jnp.arange(k.shape[1])
+    if causal:
+        logits = jnp.where(at[:, None] >= at, logits, -jnp.inf)
+    if seen is not None:
+        logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
+    return jnp.einsum("bnqk,bknc->bqnc", jax.nn.softmax(logits), v)
 
 
 def rope_table(grid: tuple[int, int], channels: int) -> tuple[np.ndarray, np.ndarray]:

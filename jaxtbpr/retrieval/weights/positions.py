@@ -42,5 +42,5 @@ def _resize(x: np.ndarray, size: int, axis: int) -> np.ndarray:
     at = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * np.float32(old / size) - 0.5, 0)
     low = np.minimum(at.astype(np.int64), old - 1)
     high = np.minimum(low + 1, old - 1)
-    share = (at - low).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    share = (at - low.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
     return x.take(low, axis) * (1 - share) + x.take(high, axis) * share
