@@ -39,12 +39,13 @@ MENTION = {
     "view": 0.06,
     "background": 0.08,
     "weather": 0.04,
+    "style": 0.0,  # of the picture; people who describe a person do not speak of it
 }
 
 # Slots that say nothing unless this other slot is named too.
 _NEEDS = {"item_colour": "item"}
 # What goes without saying is named so much more seldom.
-_ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear"}
+_ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear", "style": "photo"}
 _ORDINARY_SHARE = 0.1
 # Hair of which a hat leaves nothing to see.
 _UNDER_HAT = ("short", "bun", "bald")

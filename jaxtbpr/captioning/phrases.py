@@ -84,14 +84,15 @@ def carried(said: Said, their: str, rng: np.random.Generator) -> list[tuple[str,
 
 
 def scene(said: Said, their: str, rng: np.random.Generator) -> list[str]:
-    """Returns participles: "walking in a park", "seen from behind"."""
+    """Returns participles: "walking in a park", "seen from behind", "painted in oil"."""
     posture = _forms(words.POSTURE, "posture", said, rng)
     where = _forms(words.PLACE, "background", said, rng)
     where += _forms(words.WEATHER, "weather", said, rng)
     seen = _forms(words.VIEW, "view", said, rng)
     first = posture or seen or (["seen"] if where else [])
     whole = [" ".join([*first, *where])] if first else []
-    return [p.format(their=their) for p in whole + (seen if posture else [])]
+    style = _forms(words.STYLE, "style", said, rng)
+    return [p.format(their=their) for p in whole + (seen if posture else []) + style]
 
 
 def _adjectives(slot: str, said: Said, rng: np.random.Generator) -> list[str]:

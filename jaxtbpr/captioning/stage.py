@@ -29,6 +29,9 @@ OPTIONS: Options = {
     },
     "wrong": Option(0.02, "probability that a named attribute is wrong", low=0.0, high=1.0),
     "missing": Option(0.05, "probability that a named attribute is left out", low=0.0, high=1.0),
+    "fewest_words": Option(
+        template.FEWEST_WORDS, "words of a caption, if there is as much to see", low=1, high=40
+    ),
     "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
     "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
 }
@@ -63,6 +66,7 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
             mention=options["mention"],
             wrong=options["wrong"] if is_noisy else 0.0,
             missing=options["missing"] if is_noisy else 0.0,
+            fewest_words=options["fewest_words"],
         )
         for k in range(options["per_image"][record["split"]])
     ]

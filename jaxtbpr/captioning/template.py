@@ -54,17 +54,19 @@ def describe(
     mention: Mapping[str, float] = facts.MENTION,
     wrong: float = 0.0,
     missing: float = 0.0,
+    fewest_words: int = FEWEST_WORDS,
 ) -> Caption:
     """Returns a caption of the image with these attributes (person and scene).
 
     mention: {slot: probability of naming it where it can be seen}. Of the named slots, missing is
     the share left out and wrong the share (of the rest) replaced by another value of the slot.
-    Without missing words a caption has 12 to 45 words, as far as there is enough to see.
+    Without missing words a caption has `fewest_words` to 45 words, as far as there is enough to
+    see.
     """
     slots, count = facts.rank(attributes, rng, mention)
     seen = facts.misread(attributes, rng, wrong, missing)
     text = _write(facts.said(slots[:count], seen), rng)
-    while len(text.split()) < FEWEST_WORDS and count < len(slots):
+    while len(text.split()) < fewest_words and count < len(slots):
         count += 1
         text = _write(facts.said(slots[:count], seen), rng)
     while len(text.split()) > MOST_WORDS:

@@ -157,6 +157,14 @@ WEATHER = {
     "snow": ("in the snow", "on a snowy day"),
     "fog": ("in the fog", "on a foggy day"),
 }
+STYLE = {
+    "photo": ("shown in a photo", "photographed"),
+    "oil painting": ("painted in oil", "shown in a oil painting"),
+    "anime": ("drawn as anime", "shown in a anime drawing"),
+    "street photography": ("shown in a street photograph",),
+    "van gogh": ("painted like a Van Gogh", "shown in a Van Gogh painting"),
+    "pointillism": ("painted in dots", "shown in a pointillist painting"),
+}
 VIEW = {
     "front": ("facing the camera", "seen from the front"),
     "back": ("seen from behind", "facing away from the camera"),

@@ -24,7 +24,7 @@ from jaxtbpr.retrieval import losses
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.model import PIXELS, SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
 from jaxtbpr.retrieval.train_loop import Plan, Sets, Trainer, train
 from jaxtbpr.retrieval.train_step import (
@@ -32,7 +32,7 @@ from jaxtbpr.retrieval.train_step import (
     Recipe,
     create_state,
 )
-from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.transformer import ACTIVATIONS, REMAT, TowerConfig
 
 DATA_OPTIONS: Options = {
     "train_sets": Option(("synthetic",), "the built sets to train on"),
@@ -51,7 +51,11 @@ MODEL_OPTIONS: Options = {
     "text_layers": Option(4, "blocks of the text transformer", low=1, high=64),
     "text_heads": Option(4, "attention heads of the text transformer", low=1, high=64),
     "embed_dim": Option(256, "channels of the common space", low=8, high=4096),
+    "activation": Option("gelu_tanh", "of the MLPs", choices=tuple(ACTIVATIONS)),
+    "pixels": Option("imagenet", "whose colours are normalised to", choices=tuple(PIXELS)),
     "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
+    "scan": Option(False, "compile one block of a tower for all: fast to start, slower a step"),
+    "remat": Option("none", "what the backward pass computes again", choices=tuple(REMAT)),
 }
 
 OPTIONS: Options = {
@@ -139,7 +143,8 @@ def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
     options = config.model
 
     def tower(name: str) -> TowerConfig:
-        return TowerConfig(*(options[f"{name}_{key}"] for key in ("width", "layers", "heads")))
+        sizes = (options[f"{name}_{key}"] for key in ("width", "layers", "heads"))
+        return TowerConfig(*sizes, activation=options.activation)
 
     return ClipConfig(
         image_size=tuple(config.data.image_size),
@@ -150,7 +155,10 @@ def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
         text_length=config.data.text_length,
         vocab_size=vocab_size,
         embed_dim=options.embed_dim,
+        pixels=options.pixels,
         dtype=options.dtype,
+        scan=options.scan,
+        remat=options.remat,
     )
 
 
