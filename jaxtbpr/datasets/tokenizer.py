@@ -67,9 +67,11 @@ def load(path: epath.PathLike) -> Tokenizer:
     the file is missing or unreadable, or lacks the start and end tokens.
     """
     path = epath.Path(path)
-    if path.is_dir() and (path / "vocab.json").exists() and (path / "merges.txt").exists():
+    is_clip = (path / "vocab.json").exists() and (path / "merges.txt").exists()
+    if path.is_dir() and (is_clip or not (path / "tokenizer.json").exists()):
+        vocab = files.read_json(path / "vocab.json")
         merges = _read_merges(path / "merges.txt")
-        return _ready(_clip_tokenizer(files.read_json(path / "vocab.json"), merges, path), path)
+        return _ready(_clip_tokenizer(vocab, merges, path), path)
     if path.name.endswith((".txt", ".txt.gz")):
         merges = _read_merges(path)
         return _ready(_clip_tokenizer(_clip_vocabulary(merges), merges, path), path)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.datasets import loader
+from jaxtbpr.datasets import loader, transforms
+from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.losses import normalize
 from jaxtbpr.retrieval.metrics import Metrics, retrieval_metrics
@@ -77,6 +78,37 @@ class Embedder:
             batch_size=self._batch_size,
         )
         return self._run(self._text, params, batches, "tokens")
+
+    def encoded_images(self, params: Any, images: Sequence[bytes]) -> np.ndarray:
+        """Returns the features float32 [N, D] of encoded images."""
+        size = self._config.image_size
+
+        def decode(some):
+            return [transforms.decode_image(data, size, self._resample) for data in some]
+
+        return self._rows(self._image, params, images, decode)
+
+    def texts(self, params: Any, texts: Sequence[str]) -> np.ndarray:
+        """Returns the features float32 [N, D] of texts, cleaned as captions are."""
+        length = self._config.text_length
+
+        def encode(some):
+            return tokens.encode(self._tokenizer, list(map(transforms.clean_caption, some)), length)
+
+        return self._rows(self._text, params, texts, encode)
+
+    def _rows(self, encode, params: Any, items: Sequence, make) -> np.ndarray:
+        """Features of `items`; make: some of them -> rows of the tower's input."""
+
+        def batches():
+            for start in range(0, len(items), self._batch_size):
+                rows = np.asarray(make(items[start : start + self._batch_size]))
+                missing = self._batch_size - len(rows)
+                padded = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
+                mask = np.arange(self._batch_size) < len(rows)
+                yield {"rows": padded, "index": start + np.arange(self._batch_size), "mask": mask}
+
+        return self._run(encode, params, batches(), "rows")[0]
 
     def _run(self, encode, params: Any, batches: Iterable, key: str):
         found = []

@@ -27,15 +27,16 @@ from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import build, tokenizer
+from jaxtbpr.datasets import build
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.model import SHARDING, Clip, init_params
 from jaxtbpr.retrieval.ranking import top_k
+from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.train import open_test_sets
-from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
+from jaxtbpr.retrieval.train_log import EVALS, MODEL
 
 OPTIONS: Options = {
     "batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
@@ -90,21 +91,31 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHICH) -> Trained:
     """Reads the model in `directory` (WORKDIR/train) and its checkpoints called `which`.
 
-    Raises UserError where there are none.
+    A published checkpoint, see `open_saved`, counts as each of them. Raises UserError where there
+    are none.
     """
-    saved = files.read_json(directory / MODEL)
-    model = Clip(ClipConfig.from_dict(saved["model"]))
-    words = tokenizer.load(directory / TOKENIZER)
-    mesh = meshes.make_mesh()
-    shapes = meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
+    first, mesh = open_saved(directory), meshes.make_mesh()
+    embedder = Embedder(
+        Clip(first.config),
+        first.tokenizer(),
+        mesh,
+        batch_size=batch_size,
+        resample=first.resample,
+    )
+    if not (directory / MODEL).exists():
+        params = jax.device_put(first.read_params(), meshes.replicated(mesh))
+        return Trained(embedder, dict.fromkeys(which, params), dict.fromkeys(which), [])
     rows = read_metrics(directory / EVALS)
     epoch_of = {row["step"]: row["epoch"] for row in rows}
+    shapes = meshes.place(
+        lambda: init_params(Clip(first.config), jax.random.key(0)), mesh, SHARDING
+    )
     with Checkpoints(directory / "checkpoints") as checkpoints:
         steps = {name: checkpoints.step_of(name) for name in which}
-        found = {s: checkpoints.restore_params(s, shapes) for s in set(steps.values())}
+        params = {s: checkpoints.restore_params(s, shapes) for s in set(steps.values())}
     return Trained(
-        embedder=Embedder(model, words, mesh, batch_size=batch_size, resample=saved["resample"]),
-        params={name: found[step] for name, step in steps.items()},
+        embedder=embedder,
+        params={name: params[step] for name, step in steps.items()},
         epochs={name: epoch_of.get(step) for name, step in steps.items()},
         rows=rows,
     )
@@ -243,7 +254,7 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("checkpoint", None, "folder of a trained model (WORKDIR/train)")
+    flags.DEFINE_string("checkpoint", None, "WORKDIR/train, or a published checkpoint")
     flags.DEFINE_string("data", None, "built set (WORKDIR/build/NAME) or folder of a data set")
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")

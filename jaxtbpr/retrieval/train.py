@@ -4,6 +4,7 @@ The loop reads as SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, on
 and a cosine; but the model is selected on validation identities, not on the test split.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtbpr.core import files
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader, tokenizer
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
@@ -25,12 +27,16 @@ from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import PIXELS, SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.published import PUBLISHED
+from jaxtbpr.retrieval.saved import Saved, open_saved
 from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
 from jaxtbpr.retrieval.train_loop import Plan, Sets, Trainer, train
 from jaxtbpr.retrieval.train_step import (
     Objective,
     Recipe,
+    TrainState,
     create_state,
+    state_of,
 )
 from jaxtbpr.retrieval.transformer import ACTIVATIONS, REMAT, TowerConfig
 
@@ -42,6 +48,8 @@ DATA_OPTIONS: Options = {
 } | loader.LOADER_OPTIONS
 
 MODEL_OPTIONS: Options = {
+    "weights": Option("", "model to start from, whose sizes are taken: folder, file or hub id"),
+    "name": Option("", "published model whose sizes are taken", choices=("", *PUBLISHED)),
     "patch": Option(16, "side of an image patch in pixels", low=1, high=64),
     "stem": Option("patch", "what makes patches tokens", choices=("patch", "hierarchical")),
     "vision_width": Option(256, "channels of the vision transformer", low=8, high=4096),
@@ -94,9 +102,9 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """
     directory = workdir.dir("train")
     directory.mkdir(parents=True, exist_ok=True)
-    sets = open_sets(config.data, workdir.dir("build"))
-    words = open_tokenizer(config.data, sets.train)
-    trainer = build_trainer(config, sets, words)
+    sets, start = open_sets(config.data, workdir.dir("build")), open_start(config)
+    words = open_tokenizer(config.data, sets.train, start)
+    trainer = build_trainer(config, sets, words, start)
     tokenizer.save(words, directory / TOKENIZER)
     trainer.batches.save_noise(directory)
     write_model(trainer.recipe.model.config, config.data.resample, directory)
@@ -130,8 +138,24 @@ def open_test_sets(data: ConfigDict, directory: epath.Path) -> list[RetrievalSet
     return [RetrievalSet(directory / name, "test") for name in names]
 
 
-def open_tokenizer(data: ConfigDict, train: list[RetrievalSet]) -> Tokenizer:
-    """Loads the tokenizer that `data` names, or learns one from the train captions."""
+def open_start(config: ConfigDict) -> Saved | None:
+    """Opens the model that `config.model.weights` names, for this run's images and captions."""
+    if not config.model.weights:
+        return None
+    if config.model.name:
+        raise UserError("config.model.name goes without config.model.weights, which has its sizes.")
+    return open_saved(
+        config.model.weights,
+        image_size=tuple(config.data.image_size),
+        text_length=config.data.text_length,
+        **_computation(config.model),
+    )
+
+
+def open_tokenizer(data: ConfigDict, train: list[RetrievalSet], start: Saved | None) -> Tokenizer:
+    """Loads the tokenizer of `start` or that `data` names, or learns one from the captions."""
+    if start is not None:
+        return start.tokenizer(data.tokenizer)
     if data.tokenizer:
         return tokenizer.load(data.tokenizer)
     captions = (text for one in train for captions in one.captions for text in captions)
@@ -139,27 +163,33 @@ def open_tokenizer(data: ConfigDict, train: list[RetrievalSet]) -> Tokenizer:
 
 
 def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
-    """Returns the shapes of the model from the sections `data` and `model`."""
+    """Returns the shapes of a new model from the sections `data` and `model`."""
     options = config.model
+    words = {"text_length": config.data.text_length, "vocab_size": vocab_size}
+    size = tuple(config.data.image_size)
+    if options.name:
+        known = PUBLISHED[options.name]
+        return dataclasses.replace(known, image_size=size, **words, **_computation(options))
 
     def tower(name: str) -> TowerConfig:
         sizes = (options[f"{name}_{key}"] for key in ("width", "layers", "heads"))
         return TowerConfig(*sizes, activation=options.activation)
 
     return ClipConfig(
-        image_size=tuple(config.data.image_size),
+        image_size=size,
         patch=options.patch,
         stem=options.stem,
         vision=tower("vision"),
         text=tower("text"),
-        text_length=config.data.text_length,
-        vocab_size=vocab_size,
         embed_dim=options.embed_dim,
-        pixels=options.pixels,
-        dtype=options.dtype,
-        scan=options.scan,
-        remat=options.remat,
+        **words,
+        **_computation(options),
     )
+
+
+def _computation(options: ConfigDict) -> dict[str, Any]:
+    """The fields of a `ClipConfig` that any model can have; options: the section `model`."""
+    return {name: options[name] for name in ("pixels", "dtype", "scan", "remat")}
 
 
 def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
@@ -184,12 +214,14 @@ def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
     )
 
 
-def build_trainer(config: ConfigDict, sets: Sets, words: Tokenizer) -> Trainer:
+def build_trainer(
+    config: ConfigDict, sets: Sets, words: Tokenizer, start: Saved | None = None
+) -> Trainer:
     """Puts together all parts of a run; nothing is compiled yet."""
     options, plan = config.train, make_plan(config.train, sets.train)
     mesh = meshes.make_mesh(options.fsdp)
     check_batch(options, mesh)
-    model = Clip(model_config(config, words.get_vocab_size()))
+    model = Clip(start.config if start else model_config(config, words.get_vocab_size()))
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     optimizers.check_frozen(params, options.freeze)
     recipe = make_recipe(options, plan, model, mesh)
@@ -203,10 +235,20 @@ def build_trainer(config: ConfigDict, sets: Sets, words: Tokenizer) -> Trainer:
         sets=sets,
         batches=open_batches(config, sets.train, words),
         recipe=recipe,
-        create=jax.jit(create, out_shardings=meshes.shardings_of(shapes)),
+        create=functools.partial(_create, recipe, start, meshes.shardings_of(shapes)),
         shapes=shapes,
         embedder=embedder,
     )
+
+
+def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array) -> TrainState:
+    """The state before the first step: of new parameters, or of those of `start`."""
+    if start is None:
+        create = functools.partial(create_state, recipe=recipe)
+        return jax.jit(create, out_shardings=shardings)(key)
+    say(f"train: starts from {start.source}")
+    params = jax.device_put(start.read_params(), shardings.params)
+    return jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)(params, key)
 
 
 def check_batch(options: ConfigDict, mesh: Mesh) -> None:

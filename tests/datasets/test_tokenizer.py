@@ -179,6 +179,7 @@ def test_missing_and_broken_files_are_told(tmp_path):
     (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(UserError, match="vocabulary files that do not fit"):
         tokens.load(tmp_path)
+    (tmp_path / "vocab.json").unlink()
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer file"):
         tokens.load(tmp_path)

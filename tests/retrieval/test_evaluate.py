@@ -133,7 +133,7 @@ def test_the_best_on_test_is_by_recall_then_map():
 
 
 def test_an_untrained_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"model.json does not exist"):
+    with pytest.raises(UserError, match=r"neither a model trained here .model.json. nor"):
         evaluate.load(tmp_path, batch_size=8)
 
 

@@ -102,8 +102,8 @@ def test_a_config_survives_json():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="30x16 pixels do not divide into patches of 8"):
-        dataclasses.replace(CONFIG, image_size=(30, 16))
+    with pytest.raises(UserError, match="6x16 pixels have no patch of 8"):
+        dataclasses.replace(CONFIG, image_size=(6, 16))
     with pytest.raises(UserError, match="needs a patch of 4, 8, 16 or 32, not 2"):
         dataclasses.replace(CONFIG, patch=2, stem="hierarchical")
     with pytest.raises(UserError, match="width 16 cannot have 3 heads"):
@@ -121,3 +121,72 @@ def test_the_sharding_table_splits_every_large_parameter():
         if len(x.shape) > 1 and "fsdp" not in x.sharding.spec
     ]
     assert whole == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"scan": True}, {"remat": "full"}, {"scan": True, "remat": "dots"}]
+)
+def test_scanned_and_recomputed_blocks_give_the_same_gradients(change):
+    tower = TowerConfig(width=16, layers=3, heads=2)
+    config = dataclasses.replace(CONFIG, vision=tower, text=tower)
+    other = dataclasses.replace(config, **change)
+    params = params_of(config)
+    changed = dict(params)
+    if other.scan:
+        for name in ("image", "text"):
+            stacked = transformer.stack_blocks(params[name]["transformer"])
+            changed[name] = params[name] | {"transformer": stacked}
+    tokens = np.array([[48, 1, 2, 49, 0, 0, 0, 0, 0, 0]] * 3, np.int32)
+
+    def loss(config, params):
+        image, text, _ = Clip(config).apply({"params": params}, some_images(), tokens)
+        return jnp.sum(image * text)
+
+    expected = jax.jit(jax.grad(functools.partial(loss, config)))(params)
+    found = jax.jit(jax.grad(functools.partial(loss, other)))(changed)
+    for name in ("image", "text"):
+        blocks = transformer.unstack_blocks(dict(found[name]["transformer"]))
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            blocks,
+            dict(expected[name]["transformer"]),
+        )
+
+
+def test_the_program_of_scanned_blocks_does_not_grow_with_the_depth():
+    def size(layers):
+        tower = TowerConfig(width=16, layers=layers, heads=2)
+        config = dataclasses.replace(CONFIG, vision=tower, text=tower, scan=True)
+        shapes = jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
+        images = jax.ShapeDtypeStruct((2, 32, 16, 3), jnp.uint8)
+        apply = jax.jit(lambda p, x: Clip(config).apply({"params": p}, x, method=Clip.encode_image))
+        return len(apply.lower(shapes, images).as_text())
+
+    assert size(24) < 1.02 * size(4)
+
+
+def test_what_is_too_little_for_a_patch_is_not_seen():
+    config = dataclasses.replace(CONFIG, image_size=(37, 19))
+    images = some_images(size=(37, 19))
+    params = params_of(CONFIG)  # the grid is the same, 4x2
+
+    def encode(images):
+        return Clip(config).apply({"params": params}, images, method=Clip.encode_image)
+
+    edge = images.copy()
+    edge[:, 32:], edge[:, :, 16:] = 0, 0
+    np.testing.assert_array_equal(encode(edge), encode(images))
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (6, 3)])
+def test_rotary_positions_make_attention_depend_on_distance_alone(grid):
+    table = transformer.rope_table(grid, 16)
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 16))
+    every = [
+        transformer.rotate(jnp.tile(x, (1, 1 + grid[0] * grid[1], 1, 1)), table) for x in (q, k)
+    ]
+    products = jnp.einsum("bqnc,bknc->qk", *every)[1:, 1:].reshape(*grid, *grid)
+    # The same step to the right and down gives the same product wherever it starts.
+    np.testing.assert_allclose(products[0, 0, 1, 1], products[2, 1, 3, 2], rtol=1e-4)
+    assert abs(products[0, 0, 1, 1] - products[0, 0, 1, 2]) > 1e-4
+    np.testing.assert_array_equal(every[0][0, 0], q[0, 0])  # the class token is not turned

@@ -25,6 +25,7 @@ _NO_PARAMETERS = re.compile(
     r"|.*\.?rope\.freqs_(cos|sin)"
 )
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_CONVERTER = epath.Path(__file__).parent / "convert_pt.py"
 _SHOWN = 6
 
 
@@ -183,15 +184,21 @@ def _weight_files(path: epath.Path) -> list[epath.Path]:
     pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
     if pickles and not found:
         raise UserError(_pickle_refused(pickles[0]))
-    number = "no" if not found else f"{len(found)}"
-    raise UserError(f"{path} holds {number} .safetensors files and no index; name the one to read.")
+    if not found:
+        raise UserError(
+            f"{path} holds neither a model trained here (model.json) nor a .safetensors file; "
+            "give the folder of one."
+        )
+    raise UserError(
+        f"{path} holds {len(found)} .safetensors files and no index; name the one to read."
+    )
 
 
 def _pickle_refused(path: epath.Path) -> str:
     return (
         f"{path} is a pickle, which may run any program when it is read; convert it in an "
-        "environment that has torch: python -m jaxtbpr.retrieval.weights.convert_pt "
-        f"{path} {path.with_suffix('.safetensors')}"
+        f"environment that has torch: python {_CONVERTER} {path} "
+        f"{path.with_suffix('.safetensors')}"
     )
 
 

@@ -7,25 +7,27 @@ import numpy as np
 from jaxtbpr.core.errors import UserError
 
 
-def resample_grid(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Positions [1 + n, W] of a square grid of n patches -> [1 + rows * columns, W].
+def resample_grid(
+    positions: np.ndarray, grid: tuple[int, int], own: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Positions [1 + n, W] of one grid of patches -> [1 + rows * columns, W] of another.
 
-    The first row, of the class token, stays. Bilinear, see `_resize`. A grid of as many patches
-    but another form is not resampled, as in TBPS-CLIP, whose rule this is. Raises UserError where
-    n is no square.
+    own: (rows, columns) of the n patches; None: a square. The first position, of the class token,
+    stays. Bilinear, see `_resize`. TBPS-CLIP's rule: where the form of the own grid is not told, a
+    grid of as many patches is not resampled. Raises UserError where n is then no square.
     """
     rows, columns = grid
     count = len(positions) - 1
-    side = math.isqrt(count)
-    if count == rows * columns:
+    if own == grid or (own is None and count == rows * columns):
         return positions
-    if side * side != count:
+    if own is None and math.isqrt(count) ** 2 != count:
         raise UserError(
             f"positions of {count} patches, which are no square, cannot be resampled to "
             f"{rows}x{columns}; load the checkpoint at the image size that it was trained with."
         )
-    square = positions[1:].reshape(side, side, -1)
-    resized = _resize(_resize(square, rows, axis=0), columns, axis=1).astype(positions.dtype)
+    own = own or (math.isqrt(count),) * 2
+    patches = positions[1:].reshape(*own, -1)
+    resized = _resize(_resize(patches, rows, axis=0), columns, axis=1).astype(positions.dtype)
     return np.concatenate([positions[:1], resized.reshape(rows * columns, -1)])
 
 

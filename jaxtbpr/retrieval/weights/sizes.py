@@ -4,7 +4,6 @@ Hints are Hugging Face's config.json for that format, and for the others open_cl
 `vision_cfg` {head_width, rope, image_size}, `text_cfg` {heads}, `quick_gelu`.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -182,18 +181,13 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
 
     Raises UserError where that model cannot be `config`.
     """
-    plain = TowerConfig(1, 1, 1)
     special = {
         "images that are not square": config.image_size[0] != config.image_size[1],
         "a hierarchical stem": config.stem != "patch",
-        "EVA02's vision tower": not config.pre_norm or config.stem_bias or config.head_bias,
         "gates, sub-norms or rotary positions": any(
-            dataclasses.replace(
-                plain, gated=t.gated, sub_norm=t.sub_norm, key_bias=t.key_bias, rope=t.rope
-            )
-            != plain
-            for t in (config.vision, config.text)
+            tower.gated or tower.sub_norm or tower.rope for tower in (config.vision, config.text)
         ),
+        "EVA02's biases": config.stem_bias or config.head_bias or not config.pre_norm,
     }
     if any(special.values()):
         what = " and ".join(name for name, is_there in special.items() if is_there)

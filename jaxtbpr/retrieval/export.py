@@ -1,0 +1,72 @@
+"""Command: writes a trained model as others read it.
+
+  python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
+
+The folder opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
+--format=openai, eva or timm writes one .safetensors file with those names instead.
+"""
+
+from absl import app, flags, logging
+from etils import epath
+
+from jaxtbpr.core import compilation
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+from jaxtbpr.retrieval import weights
+from jaxtbpr.retrieval.checkpoint import WHICH
+from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.weights.names import FORMATS
+
+DTYPES = ("float32", "float16")
+
+
+def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> None:
+    """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
+
+    Raises UserError where that format cannot hold it.
+    """
+    saved, folder = open_saved(checkpoint, which), epath.Path(out)
+    params = saved.read_params()
+    if kind == "huggingface":
+        weights.save_huggingface(
+            folder,
+            params,
+            saved.config,
+            saved.tokenizer(),
+            resample=saved.resample,
+            dtype=dtype,
+        )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "open_clip_model.safetensors"
+        weights.save_tensors(path, params, saved.config, kind, dtype)
+    say(f"export: {kind} checkpoint in {folder}")
+
+
+def main(argv: list[str]) -> None:
+    """Runs `export` with the command's flags."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not a flag; give --checkpoint and --out.")
+    compilation.use_cache()
+    logging.set_verbosity(logging.WARNING)
+    args = flags.FLAGS
+    try:
+        export(args.checkpoint, args.out, which=args.which, kind=args.format, dtype=args.dtype)
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(1) from error
+
+
+def define_flags() -> None:
+    """Declares the command's flags."""
+    flags.DEFINE_string("checkpoint", None, "WORKDIR/train, or a published checkpoint")
+    flags.DEFINE_string("out", None, "folder to write")
+    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
+    flags.DEFINE_enum("format", "huggingface", tuple(FORMATS), "names and layout of the tensors")
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "of the tensors")
+    flags.mark_flags_as_required(["checkpoint", "out"])
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,131 @@
+"""A model on disk, one trained here or a published checkpoint: to embed with, or to train on."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from etils import epath
+from tokenizers import Tokenizer
+
+from jaxtbpr.core import files
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import tokenizer
+from jaxtbpr.retrieval import weights
+from jaxtbpr.retrieval.checkpoint import Checkpoints
+from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.train_log import MODEL, TOKENIZER
+from jaxtbpr.retrieval.transformer import stack_blocks, unstack_blocks
+from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+
+# Files of a published checkpoint's folder by which its tokenizer is found.
+_TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
+# Pillow's numbers of its filters, as Hugging Face's image processors name them.
+_FILTERS = {2: "bilinear", 3: "bicubic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A model whose parameters are not read yet.
+
+    config: with the changes that were asked for; resample: the filter that resizes its images;
+    read_params: returns the parameters for `config`, float32; source: where they come from.
+    """
+
+    source: str
+    config: ClipConfig
+    resample: str
+    read_params: Callable[[], Any]
+    _tokenizer: Callable[[], Tokenizer]
+
+    def tokenizer(self, words: str = "") -> Tokenizer:
+        """Loads its tokenizer, or the one in the file or folder `words`.
+
+        Raises UserError where there is none or it has another number of tokens than the model.
+        """
+        found = tokenizer.load(words) if words else self._tokenizer()
+        if found.get_vocab_size() != self.config.vocab_size:
+            raise UserError(
+                f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
+                f"tokenizer has {found.get_vocab_size()}; name its own in config.data.tokenizer."
+            )
+        return found
+
+
+def open_saved(source: epath.PathLike, which: str = "selected", **changes: Any) -> Saved:
+    """Opens WORKDIR/train, or whatever `weights.load` takes.
+
+    which: the checkpoint of a training, "selected" or "last". changes: fields of `ClipConfig`;
+    for another image size or text length the positions are resampled. Raises UserError where
+    anything is missing.
+    """
+    directory = epath.Path(source)
+    trained = (directory / MODEL).exists()
+    return _trained(directory, which, changes) if trained else _published(source, changes)
+
+
+def _trained(directory: epath.Path, which: str, changes: dict[str, Any]) -> Saved:
+    saved = files.read_json(directory / MODEL)
+    own = ClipConfig.from_dict(saved["model"])
+    config = dataclasses.replace(own, **changes)
+
+    def read_params() -> Any:
+        model = Clip(own)
+        mesh = meshes.make_mesh()
+        shapes = meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
+        with Checkpoints(directory / "checkpoints") as checkpoints:
+            params = checkpoints.restore_params(checkpoints.step_of(which), shapes)
+        return _adapt(jax.device_get(params), own, config)
+
+    words = directory / TOKENIZER
+    source = os.fspath(directory)
+    return Saved(source, config, saved["resample"], read_params, lambda: tokenizer.load(words))
+
+
+def _published(source: epath.PathLike, changes: dict[str, Any]) -> Saved:
+    checkpoint = weights.open_checkpoint(source)
+    described = checkpoint.folder / "preprocessor_config.json"
+    images = files.read_json(described) if described.exists() else {}
+    own = dataclasses.replace(checkpoint.config(), pixels=_pixels(images))
+    config = dataclasses.replace(own, **changes)
+    return Saved(
+        source=os.fspath(source),
+        config=config,
+        resample=_FILTERS.get(images.get("resample"), "bicubic"),
+        read_params=lambda: weights.read_params(checkpoint, config),
+        _tokenizer=lambda: _find_tokenizer(checkpoint.folder),
+    )
+
+
+def _find_tokenizer(folder: epath.Path) -> Tokenizer:
+    if any((folder / name).exists() for name in _TOKENIZER_FILES):
+        return tokenizer.load(folder)
+    raise UserError(
+        f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); name one "
+        "in config.data.tokenizer."
+    )
+
+
+def _pixels(image_processor: dict[str, Any]) -> str:
+    """How the checkpoint says that colours are normalised; CLIP's way where it says nothing."""
+    mean = image_processor.get("image_mean")
+    return "imagenet" if mean and abs(mean[0] - 0.485) < 1e-3 else "clip"
+
+
+def _adapt(params: Any, own: ClipConfig, config: ClipConfig) -> Any:
+    """The parameters of `own` for `config`: positions resampled, blocks scanned or not."""
+    params = {name: dict(x) if isinstance(x, dict) else x for name, x in params.items()}
+    image, text = params["image"], params["text"]
+    image["positional_embedding"] = resample_grid(
+        image["positional_embedding"], config.grid, own.grid
+    )
+    if own.text_length != config.text_length:
+        text["positional_embedding"] = resample_line(
+            text["positional_embedding"], config.text_length
+        )
+    change = stack_blocks if config.scan else unstack_blocks
+    for tower in (image, text):
+        tower["transformer"] = change(dict(tower["transformer"]))
+    return params

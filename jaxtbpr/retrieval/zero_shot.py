@@ -1,0 +1,203 @@
+"""Names the attributes of images by asking a CLIP: which of these sentences fits best?
+
+  python -m jaxtbpr.retrieval.zero_shot --model=jaxtbpr/assets/tiny-clip --workdir=runs/tiny_clip
+
+prints how often it is right, slot by slot, on the drawn images of a run, whose attributes are
+known. (Zero-shot classification of Radford et al., arXiv:2103.00020, section 3.1.)
+"""
+
+import json
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from etils import epath
+from jax.sharding import Mesh
+
+from jaxtbpr.core import attributes, compilation, files
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.retrieval.embed import Embedder
+from jaxtbpr.retrieval.model import Clip
+from jaxtbpr.retrieval.saved import Saved, open_saved
+
+# What is asked of each slot; "{}" is the words for a value.
+PROMPTS = {
+    "sex": ("the {}", "a {} is seen"),
+    "hair": ("a person with {}", "this person has {}"),
+    "hair_colour": ("a person with {} hair", "this person has {} hair"),
+    "upper": ("a person in a {}", "a person wearing a {}"),
+    "upper_colour": ("a person in a {} top", "a person wearing a {} top"),
+    "upper_pattern": ("a person in a {} top", "a person wearing a {} top"),
+    "lower": ("a person in {}", "a person wearing {}"),
+    "lower_colour": ("a person in {} bottoms", "a person wearing {} bottoms"),
+    "shoes": ("a person wearing {}", "a person in {}"),
+    "shoes_colour": ("a person wearing {} shoes", "a person in {} shoes"),
+    "bag": ("a person with a {}", "a person carrying a {}"),
+    "bag_colour": ("a person with a {} bag", "a person carrying a {} bag"),
+    "hat": ("a person wearing a {}", "a person in a {}"),
+    "hat_colour": ("a person wearing a {} hat", "a person in a {} hat"),
+    "eyewear": ("a person with {}", "a person wearing {}"),
+    "item": ("a person with a {}",),
+    "item_colour": ("a person with a {} scarf", "a person with a {} umbrella"),
+    "background": ("a person seen {}", "the person is standing {}"),
+    "weather": ("a person seen {}", "the person is seen {}"),
+    "style": ("a person {}", "the person is {}"),
+    "posture": ("a person {}", "the person is {}"),
+    "view": ("a person {}", "the person is {}"),
+}
+WORDS = {
+    "sex": {"female": "woman", "male": "man"},
+    "hair": {
+        "short": "short hair", "long": "long hair", "ponytail": "a ponytail",
+        "bun": "hair in a bun", "curly": "curly hair", "bald": "a bald head",
+    },
+    "lower": {"skirt": "a skirt", "long skirt": "a long skirt"},
+    "background": {
+        "street": "on a street", "park": "in a park", "shop": "in a shop",
+        "station": "at a station", "car park": "in a car park", "forest": "in a forest",
+        "desert": "in a desert", "beach": "on a beach", "airport": "at an airport",
+        "farm": "on a farm", "lake": "by a lake",
+    },
+    "weather": {
+        "clear": "on a clear day", "rain": "in the rain", "snow": "in the snow",
+        "fog": "in the fog",
+    },
+    "style": {
+        "photo": "shown in a photo", "oil painting": "painted in oil", "anime": "drawn as anime",
+        "street photography": "shown in a street photograph",
+        "van gogh": "painted like a Van Gogh", "pointillism": "painted in dots",
+    },
+    "posture": {"raising hands": "raising both hands", "thumb up": "giving a thumbs up"},
+    "view": {
+        "front": "facing the camera", "back": "seen from behind", "left": "seen from the side",
+        "right": "seen from the side",
+    },
+}  # fmt: skip
+
+
+def sentences(slot: str, value: str) -> list[str]:
+    """Returns what says that `slot` has `value`, one sentence per form of PROMPTS."""
+    words = WORDS.get(slot, {}).get(value, value)
+    return [form.format(words) for form in PROMPTS[slot]]
+
+
+class Judge:
+    """Asks one model for the attributes of images; all sentences are embedded once."""
+
+    def __init__(self, saved: Saved, mesh: Mesh | None = None, batch_size: int = 128):
+        mesh = mesh or meshes.make_mesh()
+        self._params = jax.device_put(saved.read_params(), meshes.replicated(mesh))
+        self._embedder = Embedder(
+            Clip(saved.config),
+            saved.tokenizer(),
+            mesh,
+            batch_size=batch_size,
+            resample=saved.resample,
+        )
+        self._choices = {slot: self._embed_slot(slot) for slot in PROMPTS}
+
+    def features(self, images: Sequence[bytes]) -> np.ndarray:
+        """Returns the features float32 [N, D], of length 1, of encoded images."""
+        return self._embedder.encoded_images(self._params, images)
+
+    def probabilities(self, slot: str, features: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Returns (values of the slot, float32 [N, values]); rows sum to 1."""
+        values, prototypes = self._choices[slot]
+        logits = np.exp(float(self._params["logit_scale"])) * features @ prototypes.T
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return values, weights / weights.sum(axis=1, keepdims=True)
+
+    def _embed_slot(self, slot: str) -> tuple[list[str], np.ndarray]:
+        known = {**attributes.PERSON, **attributes.SCENE}[slot]
+        spoken: dict[tuple[str, ...], str] = {}  # left and right are one answer: "side"
+        for value in known:
+            if value != "none":
+                spoken.setdefault(tuple(sentences(slot, value)), value)
+        every = [sentence for forms in spoken for sentence in forms]
+        features = self._embedder.texts(self._params, every)
+        means = features.reshape(len(spoken), -1, features.shape[1]).mean(axis=1)
+        return list(spoken.values()), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[str, dict]:
+    """Returns {slot: {"accuracy", "images", "values"}} over images whose attributes are known.
+
+    Only images that show the slot count: a bag that is not there has no kind. root: the run's
+    workdir, which the images' paths start from.
+    """
+    features = judge.features([(root / r["image"]["path"]).read_bytes() for r in records])
+    found = {}
+    for slot in PROMPTS:
+        values, probabilities = judge.probabilities(slot, features)
+        alike = {tuple(sentences(slot, value)): value for value in values}
+        truth = [r["attributes"][slot] for r in records]
+        truth = [alike.get(tuple(sentences(slot, t))) if t != "none" else None for t in truth]
+        shown = np.array(
+            [t is not None and _is_visible(slot, r) for t, r in zip(truth, records, strict=True)]
+        )
+        said = np.array(values)[probabilities.argmax(axis=1)]
+        right = said[shown] == np.array(truth, dtype=object)[shown]
+        found[slot] = {
+            "accuracy": float(right.mean()) if shown.any() else None,
+            "images": int(shown.sum()),
+            "values": len(values),
+        }
+    return found
+
+
+def _is_visible(slot: str, record: dict) -> bool:
+    """Whether the picture can show the slot at all: not under a hat, nor behind the head."""
+    looks = record["attributes"]
+    if slot == "eyewear":
+        return looks["view"] != "back"
+    if slot in ("hair", "hair_colour"):
+        return looks["hat"] == "none" or looks["hair"] not in ("short", "bun", "bald")
+    if slot == "upper_pattern" and looks["upper_pattern"] == "printed":
+        return looks["view"] == "front" or (looks["view"] == "back" and looks["bag"] != "backpack")
+    return True
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def main(argv: list[str]) -> None:
+    """Prints the table of accuracies."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not a flag; give --model and --workdir.")
+    compilation.use_cache()
+    logging.set_verbosity(logging.WARNING)
+    args = flags.FLAGS
+    try:
+        workdir = Workdir(args.workdir, order=(), chosen=())
+        records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
+        if not records:
+            raise UserError(f"{args.workdir} has no images of split {args.split!r} to ask about.")
+        found = accuracy(Judge(open_saved(args.model)), records, workdir.root)
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(1) from error
+    print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
+    for slot, row in found.items():
+        name, share = slot.replace("_", " "), 100 * (row["accuracy"] or 0)
+        print(f"| {name} | {share:.1f} | {100 / row['values']:.1f} | {row['images']} |")
+    if args.output:
+        files.write_json_atomic(args.output, json.loads(json.dumps(found)))
+
+
+def define_flags() -> None:
+    """Declares the command's flags."""
+    flags.DEFINE_string("model", None, "WORKDIR/train, or a published checkpoint")
+    flags.DEFINE_string("workdir", None, "a run whose images have attributes")
+    flags.DEFINE_string("stage", "augment", "the stage whose images are asked about")
+    flags.DEFINE_string("split", "test", "split of the images")
+    flags.DEFINE_string("output", "", "file for the table as JSON")
+    flags.mark_flags_as_required(["model", "workdir"])
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,268 @@
+"""Weights in and out: each format's round trip, other sizes, and what is refused."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.retrieval import saved, weights
+from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED
+from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blocks
+from jaxtbpr.retrieval.weights import names
+from jaxtbpr.retrieval.weights.load import expected_shapes
+from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+
+PLAIN = ClipConfig(
+    image_size=(32, 32),
+    patch=8,
+    stem="patch",
+    vision=TowerConfig(64, 2, 1, activation="quick_gelu"),
+    text=TowerConfig(64, 3, 1, activation="quick_gelu"),
+    text_length=12,
+    vocab_size=50,
+    embed_dim=24,
+    pixels="clip",
+)
+EVA = dataclasses.replace(
+    PLAIN,
+    vision=TowerConfig(64, 2, 1, mlp_ratio=2.6667, rope=True, **EVA02_VISION),
+    text=TowerConfig(64, 2, 1, activation="gelu"),
+    **EVA02,
+)
+
+
+@functools.cache
+def params_of(config):
+    found = jax.jit(functools.partial(init_params, Clip(config)))(jax.random.key(0))
+    rng = np.random.default_rng(0)  # biases and norms that are not all 0 and 1
+    return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.05, x.shape).astype("f"), found)
+
+
+def write(folder, config, kind, dtype="float32"):
+    """A folder as that format's users have it."""
+    folder.mkdir(exist_ok=True)
+    if kind == "huggingface":
+        words = tokens.learn(["a red coat"] * 3, 300)
+        config = dataclasses.replace(config, vocab_size=words.get_vocab_size())
+        weights.save_huggingface(folder, params_of(config), config, words, dtype=dtype)
+        return config
+    weights.save_tensors(folder / "model.safetensors", params_of(config), config, kind, dtype)
+    described = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": {}, "text_cfg": {}}
+    if kind == "eva":
+        described["vision_cfg"] = {"rope": True}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
+    return config
+
+
+def assert_equal(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, dict(found), dict(expected))
+
+
+@pytest.mark.parametrize("kind", list(names.FORMATS))
+@pytest.mark.parametrize("scan", [False, True])
+def test_what_is_saved_is_loaded(tmp_path, kind, scan):
+    config = write(tmp_path, EVA if kind in ("eva", "timm") else PLAIN, kind)
+    found, params = weights.load(tmp_path, pixels="clip", scan=scan)
+    assert found == dataclasses.replace(
+        config,
+        scan=scan,
+        vision=dataclasses.replace(config.vision, mlp_ratio=found.vision.mlp_ratio),
+    )
+    assert found.vision.hidden == config.vision.hidden
+    expected = params_of(config)
+    if scan:
+        expected = dict(expected)
+        for tower in ("image", "text"):
+            blocks = stack_blocks(expected[tower]["transformer"])
+            expected[tower] = expected[tower] | {"transformer": blocks}
+    assert_equal(params, expected)
+
+
+def test_sub_norms_and_gates_are_told_from_the_tensors(tmp_path):
+    plain = dataclasses.replace(EVA.vision, gated=False, sub_norm=False, activation="gelu")
+    config = dataclasses.replace(EVA, vision=dataclasses.replace(plain, rope=False))
+    weights.save_tensors(tmp_path / "x.safetensors", params_of(config), config, "eva")
+    found, params = weights.load(tmp_path / "x.safetensors")
+    flags = (found.vision.gated, found.vision.sub_norm, found.vision.rope)
+    assert flags == (False, False, False)
+    assert_equal(params, params_of(config))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_is_read_as_float32(tmp_path, dtype):
+    write(tmp_path, PLAIN, "openai")
+    path = tmp_path / "model.safetensors"
+    arrays = {k: x.astype(dtype) for k, x in safetensors.numpy.load_file(path).items()}
+    safetensors.numpy.save_file(arrays, path)
+    _, params = weights.load(tmp_path)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}
+    expected = jax.tree.map(lambda x: x.astype(dtype).astype("f"), params_of(PLAIN))
+    assert_equal(params, expected)
+
+
+def test_shards_are_read_by_their_index(tmp_path):
+    config = write(tmp_path, PLAIN, "huggingface")
+    arrays = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    index = {name: f"part-{n % 2}.safetensors" for n, name in enumerate(sorted(arrays))}
+    for part in set(index.values()):
+        safetensors.numpy.save_file(
+            {k: x for k, x in arrays.items() if index[k] == part}, tmp_path / part
+        )
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": index}))
+    assert_equal(weights.load(tmp_path)[1], params_of(config))
+    (tmp_path / "part-1.safetensors").unlink()
+    with pytest.raises(UserError, match=r"lacks part-1.safetensors, which model.safetensors.index"):
+        weights.load(tmp_path)
+
+
+def test_positions_follow_another_image_and_text(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    config, params = weights.load(tmp_path, image_size=(48, 16), text_length=20)
+    assert config.grid == (6, 2)
+    own = params_of(PLAIN)
+    image = params["image"]["positional_embedding"]
+    np.testing.assert_array_equal(
+        image, resample_grid(own["image"]["positional_embedding"], (6, 2))
+    )
+    assert params["text"]["positional_embedding"].shape == (20, 64)
+    out = Clip(config).apply(
+        {"params": params}, np.zeros((2, 48, 16, 3), np.uint8), np.zeros((2, 20), np.int32)
+    )
+    assert out[0].shape == (2, 24)
+
+
+def test_resampling_keeps_a_ramp_and_the_ends():
+    ramp = np.repeat(np.arange(4.0, dtype="f")[:, None], 4, axis=1).reshape(16, 1)
+    positions = np.concatenate([[[9.0]], ramp]).astype("f")
+    found = resample_grid(positions, (8, 3))
+    assert found[0, 0] == 9
+    rows = found[1:].reshape(8, 3)
+    np.testing.assert_allclose(rows[1:-1, 0], np.arange(0.25, 3, 0.5), atol=1e-6)
+    assert (rows[:, 0] == rows[:, 1]).all()
+    # TBPS-CLIP's rule, unless the own grid is told: as many patches are left as they are.
+    np.testing.assert_array_equal(resample_grid(positions, (8, 2)), positions)
+    assert (resample_grid(positions, (8, 2), (4, 4))[1:, 0] != ramp[:, 0]).any()
+    line = resample_line(np.arange(10.0, dtype="f")[:, None], 19)
+    assert line[0, 0] == 0
+    assert line[-1, 0] == 9
+    assert (np.diff(line[:, 0]) >= 0).all()
+
+
+def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    path = tmp_path / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    del arrays["ln_final.weight"]
+    arrays["head.weight"] = np.zeros(3, "f")
+    arrays["visual.proj"] = np.zeros((64, 23), "f")
+    safetensors.numpy.save_file(arrays, path)
+    with pytest.raises(UserError) as caught:
+        weights.load(tmp_path)
+    assert "missing: ln_final.weight" in str(caught.value)
+    assert "unexpected: head.weight" in str(caught.value)
+    assert "of another shape: visual.proj [64, 23] (for [64, 24] here)" in str(caught.value)
+    safetensors.numpy.save_file({"bert.x": np.zeros(1, "f")}, path)
+    with pytest.raises(UserError, match=r"tensors \(bert.x, ...\) of no CLIP that is known"):
+        weights.load(tmp_path)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="not a whole .safetensors file"):
+        weights.load(tmp_path)
+
+
+def test_the_constants_of_published_files_are_no_parameters(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    path = tmp_path / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        arrays[name] = np.array(1)
+    arrays["attn_mask"] = np.zeros((12, 12), "f")
+    safetensors.numpy.save_file(arrays, path)
+    (tmp_path / "open_clip_config.json").unlink()
+    found, params = weights.load(tmp_path)  # such constants are OpenAI's, whose GELU is quick
+    assert found.vision.activation == "quick_gelu"
+    assert_equal(params, params_of(PLAIN))
+
+
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="does not exist; give a folder"):
+        weights.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="neither a model trained here"):
+        weights.load(tmp_path)
+    (tmp_path / "clip.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"is a pickle, .*convert_pt.py"):
+        weights.load(tmp_path)
+    config = write(tmp_path, PLAIN, "openai")
+    (tmp_path / "open_clip_config.json").unlink()
+    with pytest.raises(UserError, match="does not tell its activation"):
+        weights.load(tmp_path)
+    weights.save_tensors(tmp_path / "two.safetensors", params_of(config), config, "openai")
+    (tmp_path / "model.safetensors").rename(tmp_path / "one.safetensors")
+    with pytest.raises(UserError, match="holds 2 .safetensors files"):
+        weights.load(tmp_path)
+
+
+def test_an_id_that_the_hub_does_not_give_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="could not be had from the hub"):
+        weights.load("someone/no-such-clip")
+
+
+def test_hugging_face_is_told_what_its_model_cannot_be(tmp_path):
+    words = tokens.learn(["a red coat"], 300)
+    for change, what in (
+        ({"image_size": (32, 16)}, "images that are not square"),
+        ({"stem": "hierarchical"}, "a hierarchical stem"),
+        ({"vision": EVA.vision}, "gates, sub-norms or rotary positions"),
+    ):
+        config = dataclasses.replace(PLAIN, **change)
+        with pytest.raises(UserError, match=f"knows no {what}"):
+            weights.save_huggingface(tmp_path / "x", params_of(config), config, words)
+    with pytest.raises(UserError, match="the format 'openai' has no"):
+        weights.save_tensors(tmp_path / "x.safetensors", params_of(EVA), EVA, "openai")
+
+
+def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
+    config = write(tmp_path, PLAIN, "huggingface")
+    opened = saved.open_saved(tmp_path)
+    assert opened.config == config
+    assert opened.resample == "bicubic"
+    row = tokens.encode(opened.tokenizer(), ["a red coat"], 12)[0]
+    assert row.argmax() == (row > 0).sum() - 1
+    other = tokens.learn(["a red coat and a blue bag"] * 9, 320)
+    tokens.save(other, tmp_path / "other.json")
+    if other.get_vocab_size() != config.vocab_size:
+        with pytest.raises(UserError, match="name its own in config.data.tokenizer"):
+            opened.tokenizer(str(tmp_path / "other.json"))
+
+
+def test_stacking_blocks_undoes_itself():
+    tower = params_of(PLAIN)["text"]["transformer"]
+    assert_equal(unstack_blocks(stack_blocks(tower)), tower)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("clip_vit_b16", 149_620_737), ("clip_vit_b32", 151_277_313), ("clip_vit_l14", 427_616_513),
+     ("eva02_clip_b16", 149_691_137)],
+)  # fmt: skip
+def test_published_models_have_the_published_number_of_parameters(name, parameters):
+    shapes = expected_shapes(PUBLISHED[name])
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == parameters
+
+
+@pytest.mark.parametrize("name", ["eva02_clip_b16"])
+def test_a_published_model_has_the_tensors_of_its_file(reference, name):
+    groups = json.loads((reference / "param_groups_syntbpr_eva02_b16.json").read_text())
+    theirs = groups["weight_decay"] | groups["no_weight_decay"]
+    ours = {one.theirs for one in names.tensors("eva", PUBLISHED[name], "text.")}
+    assert ours == set(theirs)
