@@ -31,7 +31,7 @@ AUGMENT_OPTIONS: Options = {
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
 
 _LEVELS = np.arange(256)
-_PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
+PUNCTUATION = r"[.!\"()*#:;~]"  # what captions lose
 _BLANKS = re.compile(r"\s{2,}")
 
 
@@ -143,7 +143,7 @@ def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
     Lower case; each of . ! " ( ) * # : ; ~ and each run of blanks becomes one space; the ends are
     stripped; the first `max_words` words are kept.
     """
-    text = _BLANKS.sub(" ", _PUNCTUATION.sub(" ", text.lower()))
+    text = _BLANKS.sub(" ", re.sub(PUNCTUATION, " ", text.lower()))
     return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])
 
 

@@ -236,6 +236,7 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
     opened = saved.open_saved(tmp_path)
     assert opened.config == config
     assert opened.resample == "bicubic"
+    assert_equal(opened.read_params(), params_of(config))
     row = tokens.encode(opened.tokenizer(), ["a red coat"], 12)[0]
     assert row.argmax() == (row > 0).sum() - 1
     other = tokens.learn(["a red coat and a blue bag"] * 9, 320)

@@ -1,6 +1,13 @@
 """Weights in and out: Hugging Face, OpenAI / open_clip, EVA02-CLIP and timm names, no torch."""
 
-from jaxtbpr.retrieval.weights.load import Checkpoint, load, open_checkpoint
+from jaxtbpr.retrieval.weights.load import Checkpoint, load, open_checkpoint, read_params
 from jaxtbpr.retrieval.weights.save import save_huggingface, save_tensors
 
-__all__ = ["Checkpoint", "load", "open_checkpoint", "save_huggingface", "save_tensors"]
+__all__ = [
+    "Checkpoint",
+    "load",
+    "open_checkpoint",
+    "read_params",
+    "save_huggingface",
+    "save_tensors",
+]

@@ -7,11 +7,12 @@ import flax.traverse_util
 import numpy as np
 import safetensors.numpy
 from etils import epath
-from tokenizers import Tokenizer, processors
+from tokenizers import Regex, Tokenizer, normalizers, processors
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import tokenizer as tokenizers
+from jaxtbpr.datasets import transforms
 from jaxtbpr.retrieval.model import PIXELS, ClipConfig
 from jaxtbpr.retrieval.transformer import unstack_blocks
 from jaxtbpr.retrieval.weights import names, sizes
@@ -87,9 +88,17 @@ def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
 
 
 def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> None:
-    """tokenizer.json that adds the start and the end token by itself, as the loaders do."""
+    """tokenizer.json that cleans captions and adds start and end by itself, as the loaders do."""
     start, end = tokenizers.special_ids(tokenizer)
     ending = Tokenizer.from_str(tokenizer.to_str())
+    cleaning = [
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(transforms.PUNCTUATION), " "),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ]
+    own = [ending.normalizer] if ending.normalizer else []
+    ending.normalizer = normalizers.Sequence([*cleaning, *own])
     ending.post_processor = processors.TemplateProcessing(
         single=f"{tokenizers.START} $A {tokenizers.END}",
         special_tokens=[(tokenizers.START, start), (tokenizers.END, end)],

@@ -1,0 +1,117 @@
+"""Weights and PyTorch: what we write it reads alike, and what it wrote can be converted.
+
+./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
+"""
+
+import os
+import pathlib
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.datasets import transforms
+from jaxtbpr.retrieval import saved, weights
+from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.weights import convert_pt
+
+pytestmark = pytest.mark.isolated
+
+CAPTIONS = ["A woman in a red coat.", "an old man with a black backpack and grey trousers"]
+
+
+def torch_python(*arguments):
+    python = os.environ.get("JAXTBPR_TORCH_PYTHON")
+    assert python, "run these by ./tests/run.sh --isolated"
+    done = subprocess.run([python, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def make_model(activation):
+    words = tokens.learn([*CAPTIONS, "a red coat"] * 3, 320)
+    config = ClipConfig(
+        image_size=(48, 48),
+        patch=16,
+        stem="patch",
+        vision=TowerConfig(32, 2, 2, activation=activation),
+        text=TowerConfig(16, 2, 2, activation=activation),
+        text_length=24,
+        vocab_size=words.get_vocab_size(),
+        embed_dim=12,
+    )
+    params = jax.jit(lambda key: init_params(Clip(config), key))(jax.random.key(1))
+    # Larger than at the start, so that nonlinearities count.
+    return config, jax.tree.map(lambda x: 1.5 * x, params), words
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu", "gelu_tanh"])
+def test_clip_model_of_pytorch_gives_the_same_features(tmp_path, activation):
+    config, params, words = make_model(activation)
+    folder = tmp_path / "clip"
+    weights.save_huggingface(folder, params, config, words)
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 40, 3), np.uint8)
+    np.savez(tmp_path / "in.npz", images=images, captions=CAPTIONS)
+    script = pathlib.Path(__file__).with_name("torch_clip.py")
+    torch_python(script, folder, tmp_path / "in.npz", tmp_path / "out.npz")
+    theirs = np.load(tmp_path / "out.npz")
+
+    again = saved.open_saved(folder)
+    assert again.config == config
+    ids = tokens.encode(words, [transforms.clean_caption(c) for c in CAPTIONS], 24)
+    small = [np.asarray(Image.fromarray(x).resize((48, 48), Image.BICUBIC)) for x in images]
+    apply = jax.jit(lambda p, x, t: Clip(config).apply({"params": p}, x, t))
+    image, text, scale = apply(again.read_params(), np.stack(small), ids)
+    np.testing.assert_allclose(theirs["image"], image, atol=2e-5)
+    np.testing.assert_allclose(theirs["logit_scale"], scale, rtol=1e-6)
+    np.testing.assert_array_equal(theirs["ids"], ids)
+    np.testing.assert_allclose(theirs["text"], text, atol=2e-5)
+
+
+def test_a_pickled_checkpoint_is_converted(tmp_path):
+    config, params, _ = make_model("quick_gelu")
+    weights.save_tensors(tmp_path / "in.safetensors", params, config, "openai")
+    program = (
+        "import sys, torch, safetensors.torch as s;"
+        "torch.save({'state_dict': {'module.' + k: v for k, v in s.load_file(sys.argv[1]).items()},"
+        " 'epoch': 3}, sys.argv[2])"
+    )
+    torch_python("-c", program, tmp_path / "in.safetensors", tmp_path / "clip.pt")
+    torch_python(convert_pt.__file__, tmp_path / "clip.pt", tmp_path / "out.safetensors")
+    hints = {"quick_gelu": True, "vision_cfg": {"head_width": 16}, "text_cfg": {"heads": 2}}
+    found, loaded = weights.load(tmp_path / "out.safetensors", hints=hints, pixels=config.pixels)
+    assert found == config
+    jax.tree.map(np.testing.assert_array_equal, loaded, dict(params))
+
+
+def test_a_pickle_that_would_run_a_program_is_refused(tmp_path):
+    program = (
+        "import sys, torch, os\n"
+        "class Evil:\n"
+        "    def __reduce__(self): return (os.system, ('touch ' + sys.argv[2],))\n"
+        "torch.save({'x': Evil()}, sys.argv[1])"
+    )
+    torch_python("-c", program, tmp_path / "evil.pt", tmp_path / "ran")
+    python = os.environ["JAXTBPR_TORCH_PYTHON"]
+    done = subprocess.run(
+        [python, convert_pt.__file__, tmp_path / "evil.pt", tmp_path / "out.safetensors"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "cannot be converted" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_torchscript_archive_gives_its_tensors(tmp_path):
+    program = "import sys, torch\nm = torch.jit.script(torch.nn.Linear(3, 2))\nm.save(sys.argv[1])"
+    torch_python("-c", program, tmp_path / "linear.pt")
+    torch_python(convert_pt.__file__, tmp_path / "linear.pt", tmp_path / "out.safetensors")
+    import safetensors.numpy
+
+    assert set(safetensors.numpy.load_file(tmp_path / "out.safetensors")) == {"weight", "bias"}
