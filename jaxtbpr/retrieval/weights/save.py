@@ -103,14 +103,16 @@ def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> No
         single=f"{tokenizers.START} $A {tokenizers.END}",
         special_tokens=[(tokenizers.START, start), (tokenizers.END, end)],
     )
-    text = json.dumps(json.loads(ending.to_str()), ensure_ascii=False)
+    described = json.loads(ending.to_str())
+    text = json.dumps(described, ensure_ascii=False)
     files.write_text_atomic(folder / "tokenizer.json", text + "\n")
-    described = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": tokenizers.START,
         "eos_token": tokenizers.END,
         "pad_token": tokenizer.id_to_token(0),
         "model_max_length": length,
-        "do_lower_case": True,
+        # Else transformers takes it out of tokenizer.json.
+        "add_prefix_space": bool(described["pre_tokenizer"].get("add_prefix_space")),
     }
-    files.write_json_atomic(folder / "tokenizer_config.json", described)
+    files.write_json_atomic(folder / "tokenizer_config.json", settings)
