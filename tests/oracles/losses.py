@@ -3,10 +3,13 @@
 import functools
 import pathlib
 
+import flax.traverse_util
 import jax
 import numpy as np
+from safetensors.numpy import load_file
 
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval import heads, losses
+from jaxtbpr.retrieval.weights import names
 
 PAIRED = ("image", "text", "logit_scale")
 
@@ -25,10 +28,7 @@ def check(path) -> list[tuple[str, float, float]]:
             rows += _compare(published, f"{case}/{name}", at, found, PAIRED)
         if not syntbpr:
             rows += _simclr(published, case)
-            rows += [
-                (f"{case}/{name}: not compared yet", float("nan"), 0.0)
-                for name in ("nitc_mvs", "ss_mlp", "id", "mlm")
-            ]
+            rows += _with_heads(pathlib.Path(path), published, case)
     return rows
 
 
@@ -57,6 +57,104 @@ def _simclr(published, case):
         loss = functools.partial(losses.simclr_loss, temperature=float(temperature))
         found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*views)
         yield from _compare(published, f"{case}/simclr", (i,), found, ("aug1", "aug2"))
+
+
+def _with_heads(path, published, case):
+    """The losses that have parameters of their own, which losses_tbps*.weights.safetensors has."""
+    weights = load_file(path.with_suffix(".weights.safetensors"))
+    views, keys = ("aug1", "aug2"), ("image", "image1", "text")
+    first, second = (published[f"{case}/{view}_features"] for view in views)
+    image, image1, text = (published[f"{case}/{key}_features"] for key in keys)
+    ids, scale = published[f"{case}/person_ids"], published[f"{case}/logit_scale"]
+    for i, alpha in enumerate(published["alphas"]):
+        loss = functools.partial(losses.multi_view_loss, alpha=alpha, soft_labels="softmax")
+        found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 4)))(
+            image, image1, text, ids, scale
+        )
+        inputs = (*keys, "logit_scale")
+        yield from _compare(published, f"{case}/nitc_mvs", (i,), found, inputs)
+
+    params = view_head(weights)
+    head = heads.ViewHead(hidden=len(weights["simclr_mlp.0.bias"]))
+    for i, temperature in enumerate(published[f"{case}/simclr_temperatures"]):
+
+        def ss_mlp(a, b, temperature=float(temperature)):
+            a, b = (head.apply({"params": params}, x) for x in (a, b))
+            return losses.simclr_loss(a, b, temperature=temperature)
+
+        found = jax.jit(jax.value_and_grad(ss_mlp, argnums=(0, 1)))(first, second)
+        yield from _compare(published, f"{case}/ss_mlp", (i,), found, views)
+
+    def identity(image, text):
+        head = heads.IdentityHead(len(weights["classifier.bias"]))
+        params = {"classifier": _linear(weights, "classifier")}
+        logits = (head.apply({"params": params}, x) for x in (image, text))
+        return losses.identity_loss(*logits, ids)
+
+    found = jax.jit(jax.value_and_grad(identity, argnums=(0, 1)))(image, text)
+    yield from _compare(published, f"{case}/id", (), found, ("image", "text"))
+
+    def masked_words(text, image):
+        params, head = word_head(weights)
+        logits = head.apply({"params": params}, text, image)
+        return losses.masked_word_loss(logits, published[f"{case}/mlm_labels"])
+
+    sequences = [published[f"{case}/{key}"] for key in ("text_seq", "image_seq")]
+    found = jax.jit(jax.value_and_grad(masked_words, argnums=(0, 1)))(*sequences)
+    yield from _compare(published, f"{case}/mlm", (), found, ("text_seq", "image_seq"))
+    yield from _full_recipe(published, case, ss_mlp)
+
+
+def _full_recipe(published, case, ss_mlp):
+    """TBPS-CLIP's sum, whose temperature is the first one and alpha 0.5."""
+    inputs = ("image", "image1", "text", "aug1", "aug2")
+    image, image1, text, *views = (published[f"{case}/{key}_features"] for key in inputs)
+    rest = (published[f"{case}/person_ids"], published[f"{case}/logit_scale"])
+    total = losses.multi_view_loss(image, image1, text, *rest, alpha=0.5, soft_labels="softmax")
+    total += losses.ritc_loss(image, text, *rest, eps=1e-2)
+    total += 0.1 * losses.citc_loss(image, text, *rest) + 0.4 * ss_mlp(*views, temperature=0.1)
+    expected = published[f"{case}/full_recipe_total_alpha0.5"]
+    error = abs(float(total - expected)) / max(1, abs(float(expected)))
+    yield f"{case}/full_recipe_total_alpha0.5", error, 1e-5
+
+
+def view_head(weights):
+    """Our parameters of `simclr_mlp`."""
+    return {"in": _linear(weights, "simclr_mlp.0"), "out": _linear(weights, "simclr_mlp.2")}
+
+
+def word_head(weights):
+    """(our parameters, our head) of the published masked-word head."""
+    layers = len({k.split(".")[2] for k in weights if k.startswith("cross_modal_transformer")})
+    qkv = zip(
+        np.split(weights["cross_attn.in_proj_weight"], 3),
+        np.split(weights["cross_attn.in_proj_bias"], 3),
+        strict=True,
+    )
+    params = {f"attn_{x}": {"kernel": w.T, "bias": b} for x, (w, b) in zip("qkv", qkv, strict=True)}
+    params["attn_out"] = _linear(weights, "cross_attn.out_proj")
+    norms = {
+        "ln_text": "ln_pre_t",
+        "ln_image": "ln_pre_i",
+        "ln_post": "ln_post",
+        "ln": "mlm_head.ln",
+    }
+    for ours, theirs in norms.items():
+        params[ours] = {"scale": weights[f"{theirs}.weight"], "bias": weights[f"{theirs}.bias"]}
+    params["dense"] = _linear(weights, "mlm_head.dense")
+    params["words"] = _linear(weights, "mlm_head.fc")
+    blocks = {}
+    for tensor in names.residual_blocks("cross_modal_", "x", layers):
+        arrays = tensor.layout.read(weights[tensor.theirs])
+        blocks |= {
+            tuple(path.split("/")[2:]): a for path, a in zip(tensor.ours, arrays, strict=True)
+        }
+    params["transformer"] = flax.traverse_util.unflatten_dict(blocks)
+    return params, heads.MaskedWordHead(len(weights["mlm_head.fc.bias"]), layers)
+
+
+def _linear(weights, name):
+    return {"kernel": weights[f"{name}.weight"].T, "bias": weights[f"{name}.bias"]}
 
 
 def _compare(published, name, at, found, inputs):

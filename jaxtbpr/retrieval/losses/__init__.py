@@ -1,6 +1,23 @@
 """Losses: pure functions of features, identities and the logit scale, on one device or a mesh."""
 
-from jaxtbpr.retrieval.losses.contrastive import citc_loss, global_nitc, nitc_loss, ritc_loss
+from jaxtbpr.retrieval.losses.classification import NOT_MASKED, identity_loss, masked_word_loss
+from jaxtbpr.retrieval.losses.contrastive import (
+    citc_loss,
+    global_nitc,
+    multi_view_loss,
+    nitc_loss,
+    ritc_loss,
+)
+from jaxtbpr.retrieval.losses.robust import LOSSES as ROBUST
+from jaxtbpr.retrieval.losses.robust import (
+    bootstrapped_loss,
+    gce_loss,
+    mask_channels,
+    small_loss_weights,
+    smoothed_loss,
+    symmetric_loss,
+    tal_loss,
+)
 from jaxtbpr.retrieval.losses.similarity import (
     SOFT_LABELS,
     clamped_scale,
@@ -12,15 +29,27 @@ from jaxtbpr.retrieval.losses.similarity import (
 from jaxtbpr.retrieval.losses.views import simclr_loss
 
 __all__ = [
+    "NOT_MASKED",
+    "ROBUST",
     "SOFT_LABELS",
+    "bootstrapped_loss",
     "citc_loss",
     "clamped_scale",
+    "gce_loss",
     "global_loss",
     "global_nitc",
+    "identity_loss",
+    "mask_channels",
+    "masked_word_loss",
+    "multi_view_loss",
     "nitc_loss",
     "normalize",
     "product",
     "ritc_loss",
     "simclr_loss",
+    "small_loss_weights",
+    "smoothed_loss",
     "soft_targets",
+    "symmetric_loss",
+    "tal_loss",
 ]

@@ -31,10 +31,10 @@ from jaxtbpr.retrieval.losses.similarity import (
     both_directions,
     gather,
     global_loss,
-    mean_of,
     normalize,
     product,
     soft_targets,
+    weighted_mean_of,
 )
 
 
@@ -46,13 +46,15 @@ def nitc_loss(
     *,
     alpha=0.0,
     soft_labels: str = "sigmoid",
+    weights=None,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
 
     .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
 
-    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q.
+    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. weights:
+    [B], of the pairs of this device, for a weighted mean; None: all 1.
     Arguments and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
     """
 
@@ -61,7 +63,7 @@ def nitc_loss(
         return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
 
     pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return mean_of(cross_entropy, pairs, axis_name)
+    return weighted_mean_of(cross_entropy, pairs, weights, axis_name)
 
 
 def ritc_loss(
@@ -73,6 +75,7 @@ def ritc_loss(
     alpha=0.0,
     soft_labels: str = "sigmoid",
     eps: float = 1e-8,
+    weights=None,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
@@ -92,7 +95,19 @@ def ritc_loss(
         return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
 
     pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return mean_of(reverse_kl, pairs, axis_name)
+    return weighted_mean_of(reverse_kl, pairs, weights, axis_name)
+
+
+def multi_view_loss(
+    image_features, view_features, text_features, person_ids, logit_scale, **options
+) -> jax.Array:
+    """Multi-view supervision: the mean of `nitc_loss` of an image and of a second view of it.
+
+    options: of `nitc_loss`. TBPS-CLIP (arXiv:2308.10045).
+    """
+    rest = (text_features, person_ids, logit_scale)
+    views = (image_features, view_features)
+    return 0.5 * sum(nitc_loss(view, *rest, **options) for view in views)
 
 
 def citc_loss(

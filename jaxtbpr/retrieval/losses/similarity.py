@@ -93,3 +93,14 @@ def mean_of(row_loss, pairs, axis_name: AxisName) -> jax.Array:
     """Mean of `row_loss` [B] over the rows of all devices and over both directions."""
     loss = 0.5 * sum(jnp.mean(row_loss(logits, same)) for logits, same in pairs)
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+
+
+def weighted_mean_of(row_loss, pairs, weights, axis_name: AxisName) -> jax.Array:
+    """`mean_of`, each row by its weight; weights [B] of this device's rows, or None for all 1."""
+    if weights is None:
+        return mean_of(row_loss, pairs, axis_name)
+    rows = 0.5 * sum(row_loss(logits, same) for logits, same in pairs)
+    total, count = jnp.sum(weights * rows), jnp.sum(weights)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1e-12)

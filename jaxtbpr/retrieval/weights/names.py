@@ -101,7 +101,7 @@ def _openai(config: ClipConfig, text_prefix: str) -> Iterator[Tensor]:
     yield Tensor("visual.class_embedding", ("image/class_embedding",))
     yield Tensor("visual.positional_embedding", ("image/positional_embedding",))
     yield from _norm("visual.ln_pre", "image/ln_pre")
-    yield from _residual_blocks("visual.", "image", config.vision.layers)
+    yield from residual_blocks("visual.", "image", config.vision.layers)
     yield from _norm("visual.ln_post", "image/ln_post")
     yield Tensor("visual.proj", ("image/projection/kernel",))
     yield from _openai_text(config, text_prefix)
@@ -110,12 +110,13 @@ def _openai(config: ClipConfig, text_prefix: str) -> Iterator[Tensor]:
 def _openai_text(config: ClipConfig, prefix: str) -> Iterator[Tensor]:
     yield Tensor(f"{prefix}token_embedding.weight", ("text/token_embedding/embedding",))
     yield Tensor(f"{prefix}positional_embedding", ("text/positional_embedding",))
-    yield from _residual_blocks(prefix, "text", config.text.layers)
+    yield from residual_blocks(prefix, "text", config.text.layers)
     yield from _norm(f"{prefix}ln_final", "text/ln_final")
     yield Tensor(f"{prefix}text_projection", ("text/projection/kernel",))
 
 
-def _residual_blocks(prefix: str, tower: str, layers: int) -> Iterator[Tensor]:
+def residual_blocks(prefix: str, tower: str, layers: int) -> Iterator[Tensor]:
+    """The tensors of `layers` blocks that OpenAI's code has made."""
     for n, ours in _blocks(tower, layers):
         theirs = f"{prefix}transformer.resblocks.{n}"
         qkv = [f"{ours}/attn_{letter}" for letter in "qkv"]

@@ -1,0 +1,215 @@
+r"""Losses that bear wrong pairs: smoothing, bootstrapping, GCE, symmetric cross-entropy, TAL.
+
+Each is a contrastive loss over identities with the arguments and sharding of `contrastive`; there
+`S`, `p` and the identity targets `q` are defined. `p_y` is the probability that a row gives to its
+own identity, the sum of p over the items of that identity, and `N` the number of columns.
+
+All take `weights` [B], of the pairs of this device: the loss is then the mean weighted by them
+(RDE's clean labels are such weights; see `denoise`). The published strategies that PAPER.md
+names are label smoothing, a two-component mixture and channel masking; their settings in the
+paper are not known, so the defaults here are those of the methods' own papers.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.retrieval.losses.similarity import (
+    AxisName,
+    both_directions,
+    gather,
+    normalize,
+    product,
+    weighted_mean_of,
+)
+
+
+def _contrastive(row_loss, image, text, person_ids, logit_scale, weights, axis_name):
+    pairs = both_directions(image, text, person_ids, logit_scale, axis_name)
+    return weighted_mean_of(row_loss, pairs, weights, axis_name)
+
+
+def _identity_targets(same, dtype):
+    same = same.astype(dtype)
+    return same / jnp.sum(same, axis=1, keepdims=True)
+
+
+def smoothed_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    beta: float = 0.1,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
+
+    Szegedy et al., CVPR 2016, arXiv:1512.00567. SynTBPR's figure names it.
+    """
+
+    def row_loss(logits, same):
+        targets = _identity_targets(same, logits.dtype)
+        smooth = (1 - beta) * targets + beta / logits.shape[1]
+        return optax.losses.softmax_cross_entropy(logits, smooth)
+
+    args = (image_features, text_features, person_ids, logit_scale)
+    return _contrastive(row_loss, *args, weights, axis_name)
+
+
+def bootstrapped_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    share: float = 0.95,
+    hard: bool = False,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
+
+    No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
+    """
+
+    def row_loss(logits, same):
+        own = jax.nn.softmax(logits)
+        if hard:
+            own = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=own.dtype)
+        targets = share * _identity_targets(same, logits.dtype) + (1 - share) * own
+        return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
+
+    args = (image_features, text_features, person_ids, logit_scale)
+    return _contrastive(row_loss, *args, weights, axis_name)
+
+
+def gce_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    power: float = 0.7,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Generalised cross-entropy, (1 - p_y^power) / power.
+
+    Cross-entropy for power -> 0, mean absolute error for 1. Zhang and Sabuncu, NeurIPS 2018,
+    arXiv:1805.07836.
+    """
+
+    def row_loss(logits, same):
+        log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
+        return -jnp.expm1(power * log_own) / power
+
+    args = (image_features, text_features, person_ids, logit_scale)
+    return _contrastive(row_loss, *args, weights, axis_name)
+
+
+def symmetric_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    forward: float = 0.1,
+    backward: float = 1.0,
+    log_zero: float = -4.0,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""forward * cross-entropy + backward * reverse cross-entropy -sum_j p_j log q_j.
+
+    log_zero stands for log 0. Wang et al., ICCV 2019, arXiv:1908.06112. R-ITC is its reverse part
+    with log_zero = log eps, less the entropy of p.
+    """
+
+    def row_loss(logits, same):
+        targets = _identity_targets(same, logits.dtype)
+        log_p = jax.nn.log_softmax(logits)
+        log_q = jnp.where(same, jnp.log(jnp.where(same, targets, 1)), log_zero)
+        straight = -jnp.sum(targets * log_p, axis=1)
+        return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
+
+    args = (image_features, text_features, person_ids, logit_scale)
+    return _contrastive(row_loss, *args, weights, axis_name)
+
+
+def tal_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    margin: float = 0.1,
+    temperature: float = 0.015,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Triplet alignment loss: the log-sum-exp of all negatives in place of the hardest.
+
+    .. math:: [m - S^+_i + \tau \log \sum_{y_j \ne y_i} e^{S_{ij} / \tau}]_+
+              + \text{(text to image)}
+
+    S: cosines; S^+_i: the mean of those to the own identity, weighted by their softmax, no
+    gradient through the weights. The logit scale does not enter. Mean over pairs where RDE sums.
+    Qin et al. (RDE), CVPR 2024, arXiv:2308.09911.
+    """
+    del logit_scale
+
+    def row_loss(cosines, same):
+        scaled = cosines / temperature
+        share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
+        positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
+        negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
+        # A row without negatives has none to be kept apart from.
+        return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
+
+    image, text = normalize(image_features), normalize(text_features)
+    ids = jnp.asarray(person_ids)
+    same = ids[:, None] == gather(ids, axis_name)[None, :]
+    pairs = [(product(image, gather(text, axis_name)), same)]
+    pairs.append((product(text, gather(image, axis_name)), same))
+    return 2 * weighted_mean_of(row_loss, pairs, weights, axis_name)
+
+
+LOSSES = {
+    "smoothing": smoothed_loss,
+    "bootstrap": bootstrapped_loss,
+    "bootstrap_hard": functools.partial(bootstrapped_loss, share=0.8, hard=True),
+    "gce": gce_loss,
+    "symmetric": symmetric_loss,
+    "tal": tal_loss,
+}
+
+
+def small_loss_weights(row_losses, share, *, axis_name: AxisName = None) -> jax.Array:
+    """1 for the `share` of all rows with the smallest losses, else 0; [B] -> [B], no gradient.
+
+    The small-loss trick of co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872), which keeps
+    1 - min(epoch / 10, 1) * (rate of wrong pairs).
+    """
+    every = gather(jax.lax.stop_gradient(row_losses), axis_name)
+    kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(jnp.int32)
+    limit = jnp.sort(every)[kept - 1]
+    return (jax.lax.stop_gradient(row_losses) <= limit).astype(row_losses.dtype)
+
+
+def mask_channels(key: jax.Array, image_features, text_features, rate: float):
+    """Both modalities' features with the same random channels of the embedding set to 0.
+
+    Each channel goes with probability `rate`, one draw for the whole batch, before the features
+    are normalised, so that no few channels can carry a wrong pair. Our reading of the channel
+    masking in SynTBPR's figure, of which nothing is published. Raises UserError for a rate that
+    leaves nothing.
+    """
+    if not 0 <= rate < 1:
+        raise UserError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
+    kept = jax.random.bernoulli(key, 1 - rate, (image_features.shape[-1],))
+    return image_features * kept, text_features * kept
