@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -55,6 +56,19 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns how an array lies of which every device has a copy."""
     return NamedSharding(mesh, P())
+
+
+def on_rows(mesh: Mesh, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`function` of the rows [B / devices, ...] of each device, and of scalars, by jax.shard_map.
+
+    Its result has a row for each of the rows.
+    """
+
+    def run(*arrays):
+        specs = tuple(P(AXES) if jnp.ndim(x) else P() for x in arrays)
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXES))(*arrays)
+
+    return run
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

@@ -25,7 +25,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets import tokenizer as tokens
-from jaxtbpr.datasets.pairs import Batch, Pairs, captions_per_image
+from jaxtbpr.datasets.pairs import Batch, Pairs, Views, captions_per_image
 from jaxtbpr.datasets.source import RetrievalSet
 
 LOADER_OPTIONS: Options = {
@@ -43,6 +43,8 @@ LOADER_OPTIONS: Options = {
     ),
 }
 
+NO_VIEWS = Views()
+
 _READY_BATCHES = 4
 
 
@@ -50,8 +52,9 @@ class TrainLoader(Iterator[Batch]):
     """Endless training batches; make one with `train_loader`.
 
     next() gives {"image": uint8 [B, H, W, 3], "tokens": int32 [B, L], "identity": int32 [B],
-    "index": int64 [B]}, B being this process's share of the batch. Identities and image numbers
-    of the second set follow those of the first, and so on.
+    "index": int64 [B], of the image, "pair": int64 [B]} and what `Views` adds, B being this
+    process's share of the batch. Identities, image and pair numbers of the second set follow those
+    of the first, and so on.
     """
 
     def __init__(self, pairs: Pairs, *, workers: int, threads: int):
@@ -65,6 +68,16 @@ class TrainLoader(Iterator[Batch]):
         batch = next(self._batches)
         self._given += 1
         return batch
+
+    @property
+    def identities(self) -> int:
+        """Number of identities of all sets."""
+        return int(self._pairs.identity_of_image.max()) + 1
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs that batches are made of."""
+        return self._pairs
 
     def save_noise(self, directory: epath.Path) -> None:
         """Writes which pairs have another's caption, where there are any; see `noise`."""
@@ -125,6 +138,7 @@ def train_loader(
     resample: str = "bicubic",
     augment: Mapping[str, float] = transforms.NO_AUGMENT,
     caption_noise: float = 0.0,
+    views: Views = NO_VIEWS,
     workers: int = 0,
     threads: int = 2,
     cache_mb: int = 512,
@@ -135,9 +149,9 @@ def train_loader(
 
     Reshuffled each epoch; the last pairs of an epoch that do not fill a batch are left out of it.
     batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
-    batch. image_size: (H, W). augment: the values of `transforms.AUGMENT_OPTIONS`; default none.
-    The others: see `LOADER_OPTIONS`. Raises UserError for a batch larger than the sets or not a
-    multiple of the processes.
+    batch. image_size: (H, W). views: what else a batch has. augment: the values of
+    `transforms.AUGMENT_OPTIONS`; default none. The others: see `LOADER_OPTIONS`. Raises UserError
+    for a batch larger than the sets or not a multiple of the processes.
     """
     if batch_size % process_count:
         raise UserError(
@@ -155,6 +169,7 @@ def train_loader(
         augment=dict(augment),
         cache_bytes=cache_mb << 20,
         caption_noise=caption_noise,
+        views=views,
         seed=seed,
         batch_size=batch_size,
         rows=slice(process_index * share, (process_index + 1) * share),

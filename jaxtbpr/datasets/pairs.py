@@ -42,11 +42,24 @@ class Images:
 
 
 @dataclasses.dataclass(frozen=True)
+class Views:
+    """What a batch has besides images and captions.
+
+    second: another random variant of each image ("second"); strong: two strong ones for SimCLR
+    ("view_1", "view_2"); words: captions with masked words and what was there ("masked", "labels").
+    """
+
+    second: bool = False
+    strong: bool = False
+    words: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Pairs:
     """All (image, caption) pairs, and how a batch is made of some of them.
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
-    tokens: int32 [P, L], or None where words are deleted, which needs `captions`, `tokenizer`.
+    tokens: int32 [P, L], or None where words are deleted, which needs `captions`.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
     of each batch.
     """
@@ -57,7 +70,7 @@ class Pairs:
     identity_of_image: np.ndarray
     captions: list[str] | None
     tokens: np.ndarray | None
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer
     text_length: int
     image_size: tuple[int, int]
     resample: str
@@ -65,6 +78,7 @@ class Pairs:
     seed: int
     batch_size: int
     rows: slice
+    views: Views = Views()
 
     @classmethod
     def of(
@@ -91,7 +105,7 @@ class Pairs:
             identity_of_image=_joint_identities(sets),
             captions=captions if deletes else None,
             tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
-            tokenizer=tokenizer if deletes else None,
+            tokenizer=tokenizer,
             text_length=text_length,
             augment=augment,
             seed=seed,
@@ -120,12 +134,34 @@ class Pairs:
         rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
         index = self.image_of_pair[numbers]
         images = [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
+        tokens = self._tokens(numbers, rngs)
         return {
             "image": np.stack(images),
-            "tokens": self._tokens(numbers, rngs),
+            "tokens": tokens,
             "identity": self.identity_of_image[index],
             "index": index,
-        }
+            "pair": numbers,
+        } | self._views(index, tokens, rngs)
+
+    def _views(self, index: np.ndarray, tokens: np.ndarray, rngs: list) -> Batch:
+        found = {}
+        rows = list(zip(index.tolist(), rngs, strict=True))
+        if self.views.second:
+            found["second"] = np.stack([self._image(i, rng) for i, rng in rows])
+        for name in ("view_1", "view_2") if self.views.strong else ():
+            strong = [
+                transforms.strong_view(self.images[i], self.image_size, rng, self.resample)
+                for i, rng in rows
+            ]
+            found[name] = np.stack(strong)
+        if self.views.words:
+            masked = [
+                mask_words(row, rng, self.tokenizer) for row, rng in zip(tokens, rngs, strict=True)
+            ]
+            found["masked"], found["labels"] = (
+                np.stack(part) for part in zip(*masked, strict=True)
+            )
+        return found
 
     def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
         image = self.images[i]
@@ -139,6 +175,25 @@ class Pairs:
             for n, rng in zip(numbers, rngs, strict=True)
         ]
         return tokens.encode(self.tokenizer, texts, self.text_length)
+
+
+def mask_words(
+    row: np.ndarray, rng: np.random.Generator, tokenizer: Tokenizer, rate: float = 0.15
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (token ids with some masked, labels), int32 [L] both.
+
+    Each token of the caption's own is chosen with probability `rate`; of the chosen four fifths
+    become the mask token, a tenth any token, a tenth stay. The label is the id that was there, -100
+    where none was chosen. BERT's rule (Devlin et al., arXiv:1810.04805), as in IRRA and TBPS-CLIP.
+    """
+    start, end = tokens.special_ids(tokenizer)
+    chosen = (rng.random(len(row)) < rate) & (row != 0) & (row != start) & (row != end)
+    kind, other = rng.random(len(row)), rng.integers(0, end + 1, len(row))
+    # A start or end token in the middle would be read as the caption's end.
+    other = np.where(other >= start, row, other)
+    masked = np.where(kind < 0.8, tokens.mask_id(tokenizer), np.where(kind < 0.9, other, row))
+    labels = np.where(chosen, row, -100)
+    return np.where(chosen, masked, row).astype(np.int32), labels.astype(np.int32)
 
 
 def _joint_identities(sets: Sequence[RetrievalSet]) -> np.ndarray:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
 from jaxtbpr.core.options import Option, Options
 
@@ -98,6 +98,39 @@ def augment_image(
         pixels = pixels.copy()
         pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
     return pixels
+
+
+def strong_view(
+    image: Image.Image, size: tuple[int, int], rng: np.random.Generator, resample: str = "bicubic"
+) -> np.ndarray:
+    """Returns one of SimCLR's views of `image`: uint8 [H, W, 3].
+
+    A crop of a fifth of the image to all of it, colours jittered with probability 0.8 (brightness,
+    contrast and saturation by 0.4, hue by 0.1), grey with 0.2, blurred with 0.5 (radius 0.1 to 2),
+    mirrored with 0.5: the settings of TBPS-CLIP (arXiv:2308.10045).
+    """
+    height, width = size
+    jitters, greys, blurs, flips, radius, *draws = rng.random(13).tolist()
+    box = _crop_box(image.size, draws[:4], 0.2)
+    view = image.resize((width, height), FILTERS[resample], box=box)
+    if jitters < 0.8:
+        brightness, contrast, saturation = (0.6 + 0.8 * draw for draw in draws[4:7])
+        view = ImageEnhance.Brightness(view).enhance(brightness)
+        view = ImageEnhance.Contrast(view).enhance(contrast)
+        view = _turn_hue(ImageEnhance.Color(view).enhance(saturation), 0.2 * draws[7] - 0.1)
+    if greys < 0.2:
+        view = view.convert("L").convert("RGB")
+    if blurs < 0.5:
+        view = view.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * radius))
+    pixels = np.asarray(view)
+    return pixels[:, ::-1] if flips < 0.5 else pixels
+
+
+def _turn_hue(image: Image.Image, share: float) -> Image.Image:
+    """Turns all hues by `share` of the circle."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = hue.point([(level + round(256 * share)) % 256 for level in range(256)])
+    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
 
 
 def _crop_box(

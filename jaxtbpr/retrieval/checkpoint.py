@@ -73,15 +73,15 @@ class Checkpoints:
         shapes: jax.ShapeDtypeStructs that say where each array shall lie.
         """
         items = ocp.args.Composite(
-            params=ocp.args.StandardRestore(shapes.params),
+            params=ocp.args.StandardRestore(shapes.weights),
             training=ocp.args.StandardRestore(_training(shapes)),
             data=ocp.args.JsonRestore(),
         )
         found = self._manager.restore(step, args=items)
         weights, training = found["params"], found["training"]
-        if shapes.ema is None:
-            return TrainState(params=weights, **training), found["data"]
-        return TrainState(ema=weights, **training), found["data"]
+        ema = None if shapes.ema is None else weights
+        params = training.pop("params", weights)
+        return TrainState(params=params, ema=ema, **training), found["data"]
 
     def restore_params(self, step: int, shapes: Any) -> Any:
         """Returns the parameters alone; shapes: as in `restore`, of the parameters."""
@@ -121,9 +121,10 @@ def _rank(metrics: Mapping | None, step: int) -> tuple:
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    """What only training needs; with a moving average, that includes the parameters it follows."""
-    followed = {} if state.ema is None else {"params": state.params}
-    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | followed
+    """What only training needs; the parameters too where those that are kept are not the same."""
+    is_same = state.ema is None and not {"heads", "lora"} & state.params.keys()
+    own = {} if is_same else {"params": state.params}
+    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | own
 
 
 def digest(tree: Any) -> str:

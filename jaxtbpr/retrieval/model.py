@@ -35,7 +35,7 @@ PIXELS = {
 
 # How parameters (and the optimizer's moments of them) are split; see core/mesh.py. Parameters of
 # scanned blocks have the layer as their first axis.
-_WIDE = r"(attn_[qkv]|mlp_in|mlp_gate)/kernel"  # [W, W], [W, 4W]
+_WIDE = r"(attn_[qkv]|mlp_in|mlp_gate|words)/kernel"  # [W, W], [W, 4W]
 _NARROW = r"(attn_out|mlp_out)/kernel"  # [W, W], [4W, W]
 SHARDING = (
     (r".*/token_embedding/embedding", P("fsdp", None)),  # [vocabulary, W]

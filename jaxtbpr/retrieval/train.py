@@ -27,12 +27,13 @@ from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import PIXELS, SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.objective import Objective
+from jaxtbpr.retrieval.pair_weights import KINDS, PairWeights
 from jaxtbpr.retrieval.published import PUBLISHED
 from jaxtbpr.retrieval.saved import Saved, open_saved
 from jaxtbpr.retrieval.train_log import EVALS, MODEL, TOKENIZER
 from jaxtbpr.retrieval.train_loop import Plan, Sets, Trainer, train
 from jaxtbpr.retrieval.train_step import (
-    Objective,
     Recipe,
     TrainState,
     create_state,
@@ -78,11 +79,31 @@ OPTIONS: Options = {
     "beta2": Option(0.98, "of AdamW's second moment", low=0.5, high=0.9999),
     "clip_norm": Option(0.0, "largest norm of the gradients; 0: any", low=0, high=1e6),
     "freeze": Option("", "regular expression of whole parameter paths that stay as they are"),
+    "layer_decay": Option(1.0, "learning rate of a block over that above it", low=0.01, high=1),
+    "head_rate": Option(
+        5.0, "learning rate of the identity and word heads over the others'", low=0
+    ),
+    "lora": Option("", "regular expression of kernel paths that LoRA changes; the rest is frozen"),
+    "lora_rank": Option(8, "rank of LoRA's changes", low=1, high=1024),
     "nitc": Option(1.0, "weight of N-ITC", low=0, high=100),
     "ritc": Option(0.0, "weight of R-ITC", low=0, high=100),
     "ritc_eps": Option(1e-8, "added to the targets of R-ITC", low=1e-30, high=1),
+    "citc": Option(0.0, "weight of C-ITC", low=0, high=100),
+    "sdm": Option(0.0, "weight of SDM", low=0, high=100),
+    "robust": Option(0.0, "weight of the loss robust_kind", low=0, high=100),
+    "robust_kind": Option("smoothing", "noise-robust loss", choices=tuple(losses.ROBUST)),
+    "simclr": Option(0.0, "weight of SimCLR between two strong views", low=0, high=100),
+    "identity": Option(0.0, "weight of identity classification", low=0, high=100),
+    "mlm": Option(0.0, "weight of masked language modelling", low=0, high=100),
+    "mlm_layers": Option(4, "blocks of the head that guesses masked words", low=1, high=64),
+    "multi_view": Option(False, "N-ITC of a second view of each image, too"),
+    "keep": Option(1.0, "share of a batch, of the smallest losses, that counts", low=0, high=1),
+    "channel_mask": Option(0.0, "share of the embedding's channels left out", low=0, high=0.99),
     "soft_labels": Option("sigmoid", "kind of soft labels", choices=losses.SOFT_LABELS),
     "soft_label_ratio": Option(0.0, "their share, after the first epoch", low=0, high=1),
+    "pair_losses": Option(False, "write the loss of every train pair after each epoch"),
+    "denoise": Option("", "weights of the pairs from their losses", choices=KINDS),
+    "denoise_from": Option(1, "epochs before these weights count", low=1, high=10_000),
     "ema": Option(0.0, "decay of a moving average of the weights; 0: none", low=0, high=0.99999),
     "chunks": Option(1, "parts of a batch that the towers take one by one", low=1, high=65536),
     "patience": Option(0, "evaluations without a better one that end it; 0: any", low=0),
@@ -104,7 +125,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
     sets, start = open_sets(config.data, workdir.dir("build")), open_start(config)
     words = open_tokenizer(config.data, sets.train, start)
-    trainer = build_trainer(config, sets, words, start)
+    trainer = build_trainer(config, sets, words, directory, start)
     tokenizer.save(words, directory / TOKENIZER)
     trainer.batches.save_noise(directory)
     write_model(trainer.recipe.model.config, config.data.resample, directory)
@@ -215,16 +236,21 @@ def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
 
 
 def build_trainer(
-    config: ConfigDict, sets: Sets, words: Tokenizer, start: Saved | None = None
+    config: ConfigDict,
+    sets: Sets,
+    words: Tokenizer,
+    directory: epath.Path,
+    start: Saved | None = None,
 ) -> Trainer:
-    """Puts together all parts of a run; nothing is compiled yet."""
+    """Puts together all parts of a run in `directory`; nothing is compiled yet."""
     options, plan = config.train, make_plan(config.train, sets.train)
     mesh = meshes.make_mesh(options.fsdp)
     check_batch(options, mesh)
     model = Clip(start.config if start else model_config(config, words.get_vocab_size()))
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     optimizers.check_frozen(params, options.freeze)
-    recipe = make_recipe(options, plan, model, mesh)
+    batches = open_batches(config, sets.train, words)
+    recipe = make_recipe(options, plan, model, mesh, batches.identities)
     create = functools.partial(create_state, recipe=recipe)
     shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
@@ -233,11 +259,27 @@ def build_trainer(
     return Trainer(
         plan=plan,
         sets=sets,
-        batches=open_batches(config, sets.train, words),
+        batches=batches,
         recipe=recipe,
         create=functools.partial(_create, recipe, start, meshes.shardings_of(shapes)),
         shapes=shapes,
         embedder=embedder,
+        pair_weights=open_pair_weights(options, directory, embedder, sets.train, batches),
+    )
+
+
+def open_pair_weights(
+    options: ConfigDict,
+    directory: epath.Path,
+    embedder: Embedder,
+    train: list[RetrievalSet],
+    batches: loader.TrainLoader,
+) -> PairWeights | None:
+    """Returns what measures and weighs the pairs, where `options` (section `train`) want it."""
+    if not (options.pair_losses or options.denoise):
+        return None
+    return PairWeights(
+        options.denoise, options.denoise_from, directory, embedder, train, batches.pairs
     )
 
 
@@ -247,7 +289,9 @@ def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array)
         create = functools.partial(create_state, recipe=recipe)
         return jax.jit(create, out_shardings=shardings)(key)
     say(f"train: starts from {start.source}")
-    params = jax.device_put(start.read_params(), shardings.params)
+    params = start.read_params()
+    places = {name: shardings.params[name] for name in params}  # heads and LoRA begin anew
+    params = jax.device_put(params, places)
     return jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)(params, key)
 
 
@@ -259,30 +303,56 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
             f"config.train.chunks={options.chunks} does not divide the "
             f"{options.batch_size // mesh.size} pairs that each device has of a batch."
         )
-    if not options.nitc and not options.ritc:
-        raise UserError("config.train.nitc and config.train.ritc are both 0; give one a weight.")
+    weights = ("nitc", "ritc", "sdm", "robust")
+    if not any(options[name] for name in weights):
+        raise UserError(
+            "no loss makes images and captions alike: one of "
+            f"{', '.join('config.train.' + name for name in weights)} must be above 0."
+        )
 
 
-def make_recipe(options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh) -> Recipe:
-    """Returns what a step does; options: the section `train`."""
+def make_objective(options: ConfigDict, plan: Plan, identities: int) -> Objective:
+    """Returns what a step lowers; options: the section `train`."""
+    same = (
+        *("nitc", "ritc", "citc", "sdm", "robust", "robust_kind", "simclr", "identity", "mlm"),
+        *("mlm_layers", "multi_view", "keep", "channel_mask", "soft_labels"),
+    )
+    ratio = optimizers.soft_label_ratio(options.soft_label_ratio, plan.steps_per_epoch)
+    return Objective(
+        **{name: options[name] for name in same},
+        soft_label_ratio=ratio,
+        eps=options.ritc_eps,
+        identities=identities,
+    )
+
+
+def make_recipe(
+    options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int
+) -> Recipe:
+    """Returns what a step does; options: the section `train`; identities: of the train sets."""
+    frozen = options.freeze
+    if options.lora:  # the towers stay as they are, but for LoRA's change of them
+        frozen = rf"(image|text)/.*|{frozen}" if frozen else r"(image|text)/.*"
     optimizer = optimizers.adamw(
         plan.schedule,
         weight_decay=options.weight_decay,
         b2=options.beta2,
         clip_norm=options.clip_norm or None,
-        frozen=options.freeze,
+        frozen=frozen,
+        layer_decay=options.layer_decay,
+        head_rate=options.head_rate,
     )
-    objective = Objective(
-        nitc=options.nitc,
-        ritc=options.ritc,
-        soft_label_ratio=optimizers.soft_label_ratio(
-            options.soft_label_ratio, plan.steps_per_epoch
-        ),
-        soft_labels=options.soft_labels,
-        eps=options.ritc_eps,
-    )
+    objective = make_objective(options, plan, identities)
     return Recipe(
-        model, optimizer, mesh, objective, options.ema, options.chunks, frozen=options.freeze
+        model,
+        optimizer,
+        mesh,
+        objective,
+        options.ema,
+        options.chunks,
+        frozen=frozen,
+        lora=options.lora,
+        lora_rank=options.lora_rank,
     )
 
 
@@ -301,6 +371,11 @@ def open_batches(
         resample=data.resample,
         augment=data.augment,
         caption_noise=data.caption_noise,
+        views=loader.Views(
+            second=config.train.multi_view,
+            strong=config.train.simclr > 0,
+            words=config.train.mlm > 0,
+        ),
         workers=data.workers,
         threads=data.threads,
         cache_mb=data.cache_mb,
@@ -325,6 +400,6 @@ def describe_outputs(
     outputs = {name: files.sha256((directory / name).read_bytes()) for name in names}
     for which in WHICH:
         step = checkpoints.step_of(which)
-        params = checkpoints.restore_params(step, trainer.shapes.params)
+        params = checkpoints.restore_params(step, trainer.shapes.weights)
         outputs[f"checkpoints/{step} ({which})"] = digest(params)
     return outputs

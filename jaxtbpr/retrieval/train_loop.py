@@ -20,6 +20,7 @@ from jaxtbpr.datasets import loader
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.embed import Embedder
+from jaxtbpr.retrieval.pair_weights import PairWeights
 from jaxtbpr.retrieval.train_log import EVALS, TrainLog
 from jaxtbpr.retrieval.train_step import Recipe, Step, TrainState, compile_step
 
@@ -59,7 +60,8 @@ class Plan:
 class Trainer:
     """Everything that stays the same during a run.
 
-    create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings.
+    create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings;
+    pair_weights: None where every pair counts alike.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class Trainer:
     create: Callable[[jax.Array], TrainState]
     shapes: TrainState
     embedder: Embedder
+    pair_weights: PairWeights | None = None
 
 
 def train(
@@ -98,6 +101,8 @@ def start_or_resume(
         return trainer.create(jax.random.key(seed)), 0
     state, data = checkpoints.restore(last, trainer.shapes)
     trainer.batches.set_state(data)
+    if trainer.pair_weights:
+        trainer.pair_weights.restore(last // trainer.plan.steps_per_epoch)
     say(f"train: goes on after step {last} of {trainer.plan.steps}")
     return state, last
 
@@ -128,7 +133,9 @@ def steps(
         batch = next(trainer.batches)
         if state.step.is_ready():
             log.waited(time.monotonic() - began)
-        rows = batch.pop("index")
+        rows, pairs = batch.pop("index"), batch.pop("pair")
+        weights = trainer.pair_weights
+        batch["weight"] = weights.of(pairs) if weights else np.ones(len(pairs), np.float32)
         state, scalars = step(state, meshes.put_batch(batch, trainer.recipe.mesh))
         log.step(n, scalars, {"learning_rate": plan.schedule(n - 1)}, rows)
         yield n, state
@@ -143,6 +150,12 @@ def finish_step(
     preempted: bool,
 ) -> None:
     """Evaluates and saves where the plan says so. Raises UserError after saving if `preempted`."""
+    epoch, rest = divmod(n, trainer.plan.steps_per_epoch)
+    if trainer.pair_weights and rest == 0:
+        began = time.monotonic()
+        log.settle()
+        trainer.pair_weights.update(state.weights, epoch)
+        log.leave_out(time.monotonic() - began)
     if not trainer.plan.saves(n) and not preempted:
         return
     began = time.monotonic()

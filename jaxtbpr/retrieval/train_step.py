@@ -13,8 +13,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval import lora
 from jaxtbpr.retrieval.model import Clip, init_params
+from jaxtbpr.retrieval.objective import Objective, init_heads
 from jaxtbpr.retrieval.optimizer import frozen_mask
 
 Batch = dict[str, jax.Array]
@@ -37,36 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
     @property
     def weights(self) -> Any:
         """The parameters to evaluate and to keep: the moving average where there is one."""
-        return self.params if self.ema is None else self.ema
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What a step lowers: weight * loss, summed over N-ITC and R-ITC (SynTBPR: 1 and 1).
-
-    soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
-    kind; eps: of R-ITC. See `losses`.
-    """
-
-    nitc: float = 1.0
-    ritc: float = 0.0
-    soft_label_ratio: optax.Schedule = lambda step: 0.0
-    soft_labels: str = "sigmoid"
-    eps: float = 1e-8
-
-    def __call__(self, mesh: Mesh, image, text, identity, logit_scale, step) -> dict:
-        """Returns {"loss", and each part by name}, scalars over the global batch."""
-        alpha = self.soft_label_ratio(step)
-        options = {"alpha": alpha, "soft_labels": self.soft_labels}
-        parts = {}
-        if self.nitc:
-            loss = functools.partial(losses.nitc_loss, **options)
-            parts["nitc"] = losses.global_loss(mesh, loss)(image, text, identity, logit_scale)
-        if self.ritc:
-            loss = functools.partial(losses.ritc_loss, eps=self.eps, **options)
-            parts["ritc"] = losses.global_loss(mesh, loss)(image, text, identity, logit_scale)
-        total = sum(getattr(self, name) * value for name, value in parts.items())
-        return {"loss": total} | (parts if len(parts) > 1 else {})
+        return clip_of(self.params) if self.ema is None else self.ema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,26 +47,37 @@ class Recipe:
 
     ema: decay of the moving average of the parameters, 0 for none. chunks: in how many parts the
     towers take a batch; the loss always sees the whole of it (see `cached_gradients`). frozen:
-    parameters that get no gradient, as for `optimizer.adamw`.
+    parameters that get no gradient, as for `optimizer.adamw`. lora: expression of the kernels that
+    get a change of rank `lora_rank`, "" for none.
     """
 
     model: Clip
     optimizer: optax.GradientTransformation
     mesh: Mesh
-    objective: Objective = Objective()
+    objective: Objective = dataclasses.field(default_factory=Objective)
     ema: float = 0.0
     chunks: int = 1
     frozen: str = ""
+    lora: str = ""
+    lora_rank: int = 8
 
-    def features(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns (image features, text features, logit scale); no gradient to what is frozen."""
-        if self.frozen:
-            params = jax.tree.map(
-                lambda x, held: jax.lax.stop_gradient(x) if held else x,
-                params,
-                frozen_mask(params, self.frozen),
-            )
-        return self.model.apply({"params": params}, batch["image"], batch["tokens"])
+    def features(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Returns what the losses need of the towers; no gradient to what is frozen."""
+        return self.objective.features(self.model, clip_of(hold(params, self.frozen)), batch)
+
+
+def clip_of(params: Any) -> Any:
+    """The parameters of the model: without those of heads, LoRA's change merged in."""
+    own = {name: tree for name, tree in params.items() if name not in ("heads", "lora")}
+    return lora.merge(own, params["lora"]) if "lora" in params else own
+
+
+def hold(params: Any, frozen: str) -> Any:
+    """`params` through which no gradient flows to what the expression `frozen` matches."""
+    if not frozen:
+        return params
+    held = frozen_mask(params, frozen)
+    return jax.tree.map(lambda x, h: jax.lax.stop_gradient(x) if h else x, params, held)
 
 
 def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
@@ -104,13 +87,23 @@ def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
 
 
 def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
-    """Returns the state before the first step, of given parameters; run it under jax.jit."""
+    """Returns the state before the first step, of given parameters; run it under jax.jit.
+
+    params: of the model; the heads of the objective begin anew.
+    """
+    heads = init_heads(recipe.objective, recipe.model.config, jax.random.fold_in(key, 1))
+    ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
+    added = {"heads": heads} if heads else {}
+    if recipe.lora:
+        change_key = jax.random.fold_in(key, 2)
+        added["lora"] = lora.init(params, recipe.lora, recipe.lora_rank, change_key)
+    params = dict(params) | added
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=recipe.optimizer.init(params),
         key=jax.random.key_data(key),
-        ema=jax.tree.map(jnp.copy, params) if recipe.ema else None,
+        ema=ema,
     )
 
 
@@ -119,8 +112,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step over the global batch.
 
-    batch: "image" uint8 [B, H, W, 3], "tokens" int32 [B, L], "identity" int32 [B]. Returns the
-    next state and the scalars of this step, taken before the update.
+    batch: the arrays of `Objective.inputs`. Returns the next state and the scalars of this step,
+    taken before the update.
     """
     differentiate = direct_gradients if recipe.chunks == 1 else cached_gradients
     scalars, gradients = differentiate(state, batch, recipe)
@@ -134,7 +127,7 @@ def train_step(
     if state.ema is not None:
         # The start counts for less and less: with few steps behind it the average is short, too.
         decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1 - decay)
+        ema = optax.incremental_update(clip_of(params), state.ema, 1 - decay)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), scalars
 
 
@@ -142,8 +135,9 @@ def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
     """Returns (scalars, gradients) of the objective in one pass over the whole batch."""
 
     def loss_of(params):
-        image, text, scale = recipe.features(params, batch)
-        found = recipe.objective(recipe.mesh, image, text, batch["identity"], scale, state.step)
+        features = recipe.features(params, batch)
+        rest = _beside_towers(hold(params, recipe.frozen))
+        found = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
         return found["loss"], found
 
     (_, scalars), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -159,29 +153,35 @@ def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
     arXiv:2101.06983.
     """
     parts = _split(batch, recipe)
+    whole = jax.tree.map(_join, parts)  # in the order of the chunks
 
-    def encode(params, part):
-        return recipe.features(params, part)[:2]
-
-    def loss_of(image, text, scale):
-        ids = parts["identity"].reshape(-1)
-        found = recipe.objective(recipe.mesh, _join(image), _join(text), ids, scale, state.step)
+    def loss_of(features, rest):
+        features = jax.tree.map(_join, features)
+        rest = hold(rest, recipe.frozen)
+        found = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
         return found["loss"], found
 
     def add_part(gradients, inputs):
         part, cotangents = inputs
-        _, pull = jax.vjp(lambda params: encode(params, part), state.params)
+        _, pull = jax.vjp(lambda params: recipe.features(params, part), state.params)
         return jax.tree.map(jnp.add, gradients, pull(cotangents)[0]), None
 
-    image, text = jax.lax.map(lambda part: encode(state.params, part), parts)
-    differentiate = jax.value_and_grad(loss_of, argnums=(0, 1, 2), has_aux=True)
-    (_, scalars), (by_image, by_text, by_scale) = differentiate(
-        image, text, state.params["logit_scale"]
-    )
+    features = jax.lax.map(lambda part: recipe.features(state.params, part), parts)
+    differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+    (_, scalars), (by_features, by_rest) = differentiate(features, _beside_towers(state.params))
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    gradients, _ = jax.lax.scan(add_part, zeros, (parts, (by_image, by_text)))
-    held = frozen_mask(state.params, recipe.frozen)["logit_scale"]
-    return scalars, gradients | ({} if held else {"logit_scale": by_scale})
+    gradients, _ = jax.lax.scan(add_part, zeros, (parts, by_features))
+    return scalars, gradients | by_rest
+
+
+def _beside_towers(params: Any) -> Any:
+    """What the losses have of the parameters: the logit scale and the heads."""
+    return {name: params[name] for name in ("logit_scale", "heads") if name in params}
+
+
+def _key_of(state: TrainState) -> jax.Array:
+    """The random key of this step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
 def _split(batch: Batch, recipe: Recipe) -> Batch:
@@ -196,8 +196,9 @@ def _split(batch: Batch, recipe: Recipe) -> Batch:
     return jax.tree.map(split, batch)
 
 
-def _join(features: jax.Array) -> jax.Array:
-    return features.reshape(-1, features.shape[-1])
+def _join(rows: jax.Array) -> jax.Array:
+    """[chunks, B / chunks, ...] -> [B, ...]."""
+    return rows.reshape(-1, *rows.shape[2:])
 
 
 def compile_step(recipe: Recipe, *, shapes: TrainState, batch_size: int) -> Step:
@@ -206,12 +207,8 @@ def compile_step(recipe: Recipe, *, shapes: TrainState, batch_size: int) -> Step
     shapes: the state's arrays as jax.ShapeDtypeStruct with their shardings. The result accepts
     nothing else than these shapes, so no later step can compile anew.
     """
-    config, rows = recipe.model.config, meshes.batch_sharding(recipe.mesh)
-    arrays = {
-        "image": ((*config.image_size, 3), jnp.uint8),
-        "tokens": ((config.text_length,), jnp.int32),
-        "identity": ((), jnp.int32),
-    }
+    rows = meshes.batch_sharding(recipe.mesh)
+    arrays = recipe.objective.inputs(recipe.model.config)
     batch = {
         name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=rows)
         for name, (shape, dtype) in arrays.items()

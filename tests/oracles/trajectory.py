@@ -13,8 +13,8 @@ from jaxtbpr.core import mesh as meshes
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.model import Clip
+from jaxtbpr.retrieval.objective import Objective
 from jaxtbpr.retrieval.train_step import (
-    Objective,
     Recipe,
     direct_gradients,
     state_of,
@@ -85,6 +85,7 @@ def batch_of(published, n):
         "image": published["image_pool"][rows].transpose(0, 2, 3, 1),
         "tokens": published["token_id_pool"][rows],
         "identity": published["person_id_pool"][rows],
+        "weight": np.ones(len(rows), np.float32),
     }
 
 

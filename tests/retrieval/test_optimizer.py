@@ -1,5 +1,6 @@
 """Learning-rate schedule, soft-label ramp, weight-decay rule and AdamW."""
 
+import functools
 import json
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import optimizer
-from jaxtbpr.retrieval.model import Clip, ClipConfig
+from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
 
 each_case = pytest.mark.parametrize("case", range(7))
@@ -167,3 +168,43 @@ def test_clipping_limits_the_global_norm_of_the_gradients():
         return transform.update(g, transform.init(params), params)[0]["kernel"]
 
     np.testing.assert_allclose(step(large), step(gradients), rtol=1e-5)
+
+
+def tower_of(layers, scan):
+    tower = TowerConfig(width=8, layers=layers, heads=2)
+    config = ClipConfig(
+        image_size=(16, 8),
+        patch=8,
+        stem="patch",
+        vision=tower,
+        text=tower,
+        text_length=5,
+        vocab_size=12,
+        embed_dim=4,
+        scan=scan,
+    )
+    return jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
+
+
+def test_a_block_learns_slower_than_the_one_above_it():
+    plain = optimizer.rate_shares(tower_of(3, scan=False), 0.5, 1.0)
+    blocks = plain["image"]["transformer"]
+    shares = [blocks[f"block_{n}"]["ln_1"]["bias"] for n in range(3)]
+    assert shares == [0.125, 0.25, 0.5]
+    assert plain["image"]["projection"]["kernel"] == plain["logit_scale"] == 1
+    assert plain["text"]["token_embedding"]["embedding"] == 0.5**4
+    scanned = optimizer.rate_shares(tower_of(3, scan=True), 0.5, 1.0)["image"]["transformer"]
+    assert scanned["blocks"]["attn_q"]["kernel"].shape == (2, 1, 1)
+    assert scanned["blocks"]["attn_q"]["kernel"].ravel().tolist() == [0.125, 0.25]
+    assert scanned["block_2"]["attn_q"]["kernel"] == 0.5
+
+
+def test_shares_scale_the_whole_update():
+    params = {
+        "heads": {"words": {"kernel": jnp.ones((2, 2))}, "view": {"kernel": jnp.ones((2, 2))}}
+    }
+    gradients = jax.tree.map(jnp.ones_like, params)
+    adamw = optimizer.adamw(0.1, weight_decay=0.5, head_rate=5.0)
+    updates, _ = adamw.update(gradients, adamw.init(params), params)
+    heads = updates["heads"]
+    np.testing.assert_allclose(heads["words"]["kernel"], 5 * heads["view"]["kernel"], rtol=1e-6)

@@ -11,8 +11,8 @@ import pytest
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.model import Clip, ClipConfig
+from jaxtbpr.retrieval.objective import Objective
 from jaxtbpr.retrieval.train_step import (
-    Objective,
     Recipe,
     cached_gradients,
     create_state,
@@ -38,6 +38,7 @@ def make_batch(rows=16):
         "image": rng.integers(0, 256, (rows, 16, 8, 3), np.uint8),
         "tokens": rng.integers(1, 32, (rows, 6)).astype(np.int32),
         "identity": rng.integers(0, 6, rows).astype(np.int32),
+        "weight": np.ones(rows, np.float32),
     }
 
 
@@ -78,6 +79,7 @@ def test_chunks_take_the_memory_of_one(devices):
         "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
         "tokens": jax.ShapeDtypeStruct((64, 48), jnp.int32),
         "identity": jax.ShapeDtypeStruct((64,), jnp.int32),
+        "weight": jax.ShapeDtypeStruct((64,), jnp.float32),
     }
 
     def temporary(differentiate, chunks):

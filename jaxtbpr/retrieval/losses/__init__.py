@@ -3,10 +3,13 @@
 from jaxtbpr.retrieval.losses.classification import NOT_MASKED, identity_loss, masked_word_loss
 from jaxtbpr.retrieval.losses.contrastive import (
     citc_loss,
+    direction_losses,
     global_nitc,
     multi_view_loss,
     nitc_loss,
+    pair_losses,
     ritc_loss,
+    sdm_loss,
 )
 from jaxtbpr.retrieval.losses.robust import LOSSES as ROBUST
 from jaxtbpr.retrieval.losses.robust import (
@@ -22,6 +25,7 @@ from jaxtbpr.retrieval.losses.similarity import (
     SOFT_LABELS,
     clamped_scale,
     global_loss,
+    global_views_loss,
     normalize,
     product,
     soft_targets,
@@ -35,17 +39,21 @@ __all__ = [
     "bootstrapped_loss",
     "citc_loss",
     "clamped_scale",
+    "direction_losses",
     "gce_loss",
     "global_loss",
     "global_nitc",
+    "global_views_loss",
     "identity_loss",
     "mask_channels",
     "masked_word_loss",
     "multi_view_loss",
     "nitc_loss",
     "normalize",
+    "pair_losses",
     "product",
     "ritc_loss",
+    "sdm_loss",
     "simclr_loss",
     "small_loss_weights",
     "smoothed_loss",

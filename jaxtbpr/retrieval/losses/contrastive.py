@@ -20,6 +20,7 @@ in half precision R-ITC's eps of 1e-8 would be 0.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +87,7 @@ def ritc_loss(
     Q as in `nitc_loss`. Q + eps is not renormalised, so the loss can be slightly negative; eps
     sets how hard probability on a wrong item is punished. SynTBPR has soft Q and eps 1e-8,
     TBPS-CLIP hard Q (alpha 0) and eps 1e-2; IRRA's SDM (arXiv:2303.12501) is twice this loss with
-    hard Q, eps 1e-8 and a fixed scale of 50. Sources: see `nitc_loss`.
+    hard Q, eps 1e-8 and a fixed scale of 50, see `sdm_loss`. Sources: see `nitc_loss`.
     """
 
     def reverse_kl(logits, same):
@@ -96,6 +97,45 @@ def ritc_loss(
 
     pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
     return weighted_mean_of(reverse_kl, pairs, weights, axis_name)
+
+
+def direction_losses(
+    image_features, text_features, person_ids, logit_scale, *, axis_name: AxisName = None
+) -> jax.Array:
+    """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient."""
+    arrays = (image_features, text_features, person_ids, logit_scale)
+    pairs = both_directions(*map(jax.lax.stop_gradient, arrays), axis_name)
+
+    def row_loss(logits, same):
+        return -jnp.sum(soft_targets(logits, same, 0.0, "sigmoid") * jax.nn.log_softmax(logits), 1)
+
+    return jnp.stack([row_loss(logits, same) for logits, same in pairs])
+
+
+def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
+    """The mean of both directions of `direction_losses`, [B]."""
+    return jnp.mean(direction_losses(*arrays, axis_name=axis_name), axis=0)
+
+
+def sdm_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale=None,
+    *,
+    temperature: float = 0.02,
+    eps: float = 1e-8,
+    weights=None,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
+
+    The logit scale does not enter. IRRA (arXiv:2303.12501).
+    """
+    del logit_scale
+    scale = -math.log(temperature)
+    options = {"eps": eps, "weights": weights, "axis_name": axis_name}
+    return 2 * ritc_loss(image_features, text_features, person_ids, scale, **options)
 
 
 def multi_view_loss(

@@ -19,17 +19,33 @@ AxisName = str | tuple[str, ...] | None
 def global_loss(mesh: Mesh, loss: Loss, axes: tuple[str, ...] | None = None) -> Loss:
     """`loss` for features and ids whose rows are sharded over `axes` (all axes) of `mesh`.
 
-    The result takes global arrays, equals `loss` of one device on them, and may be used and
-    differentiated under jax.jit; each device holds a [B, N] part of the similarities.
+    The result takes global arrays (image features, text features, person_ids, logit_scale and, if
+    there are any, the weights of the pairs), equals `loss` of one device on them, and may be used
+    and differentiated under jax.jit; each device holds a [B, N] part of the similarities.
     """
     axes = mesh.axis_names if axes is None else axes
     rows = P(axes)
-    return jax.shard_map(
-        functools.partial(loss, axis_name=axes),
-        mesh=mesh,
-        in_specs=(rows, rows, rows, P()),
-        out_specs=P(),
-    )
+
+    def run(image_features, text_features, person_ids, logit_scale, weights=None):
+        arrays = (image_features, text_features, person_ids, logit_scale)
+        specs = (rows, rows, rows, P())
+        if weights is not None:
+            arrays, specs = (*arrays, weights), (*specs, rows)
+
+        def local(image, text, ids, scale, *own):
+            options = {"weights": own[0]} if own else {}
+            return loss(image, text, ids, scale, axis_name=axes, **options)
+
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P())(*arrays)
+
+    return run
+
+
+def global_views_loss(mesh: Mesh, loss: Loss) -> Loss:
+    """The same for a loss of two views' features, `simclr_loss`."""
+    rows = P(mesh.axis_names)
+    local = functools.partial(loss, axis_name=mesh.axis_names)
+    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows), out_specs=P())
 
 
 def clamped_scale(logit_scale) -> jax.Array:

@@ -1,0 +1,186 @@
+"""What a training step lowers: the weighted sum of the losses that a config asks for."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.retrieval import heads, losses
+from jaxtbpr.retrieval.model import Clip, ClipConfig
+
+Arrays = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The weights of the losses, 0 for those that are left out, and their settings.
+
+    nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
+    `robust_kind`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
+    soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
+    kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
+    count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
+    head; identities: how many the identity head tells apart; mlm_layers: of the word head.
+
+    SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
+    multi_view, ritc 1 (eps 1e-2), citc 0.1, simclr 0.4. IRRA: sdm 1, identity 1, mlm 1.
+    """
+
+    nitc: float = 1.0
+    ritc: float = 0.0
+    citc: float = 0.0
+    sdm: float = 0.0
+    robust: float = 0.0
+    robust_kind: str = "smoothing"
+    simclr: float = 0.0
+    identity: float = 0.0
+    mlm: float = 0.0
+    multi_view: bool = False
+    soft_label_ratio: optax.Schedule = lambda step: 0.0
+    soft_labels: str = "sigmoid"
+    eps: float = 1e-8
+    keep: float = 1.0
+    channel_mask: float = 0.0
+    temperature: float = 0.1
+    hidden: int = 128
+    identities: int = 0
+    mlm_layers: int = 4
+
+    def heads(self, vocab_size: int) -> dict[str, nn.Module]:
+        """Returns the networks that only these losses have, by name."""
+        found: dict[str, nn.Module] = {}
+        if self.simclr:
+            found["view"] = heads.ViewHead(self.hidden)
+        if self.identity:
+            found["identity"] = heads.IdentityHead(self.identities)
+        if self.mlm:
+            found["words"] = heads.MaskedWordHead(vocab_size, self.mlm_layers)
+        return found
+
+    def inputs(self, config: ClipConfig) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Returns {name of a batch's array: (its shape without the batch axis, its dtype)}."""
+        image = ((*config.image_size, 3), jnp.uint8)
+        words = ((config.text_length,), jnp.int32)
+        found = {"image": image, "tokens": words, "identity": ((), jnp.int32)}
+        found["weight"] = ((), jnp.float32)
+        if self.multi_view:
+            found["second"] = image
+        if self.simclr:
+            found |= {"view_1": image, "view_2": image}
+        if self.mlm:
+            found |= {"masked": words, "labels": words}
+        return found
+
+    def features(self, model: Clip, params: Any, batch: Arrays) -> dict[str, jax.Array]:
+        """Returns everything that the losses need of the towers, arrays [B, ...]."""
+        apply = functools.partial(model.apply, {"params": params})
+        image = functools.partial(apply, method=Clip.encode_image)
+        text = functools.partial(apply, method=Clip.encode_text)
+        found = {"text": text(batch["tokens"])}
+        if self.mlm:
+            found["image_tokens"] = image(batch["image"], every_token=True)
+            found["text_tokens"] = text(batch["masked"], every_token=True)
+            found["image"] = found["image_tokens"][:, 0]
+        else:
+            found["image"] = image(batch["image"])
+        for name in ("second", "view_1", "view_2"):
+            if name in self.inputs(model.config):
+                found[name] = image(batch[name])
+        return found
+
+    def __call__(
+        self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any, step, key
+    ) -> dict[str, jax.Array]:
+        """Returns {"loss", and each part by name}, scalars over the global batch.
+
+        params: those of the heads and the logit scale; key: of this step's random draws.
+        """
+        features = dict(features)
+        if self.channel_mask:
+            masked = losses.mask_channels(
+                key, features["image"], features["text"], self.channel_mask
+            )
+            features["image"], features["text"] = masked
+        parts = self._of_pairs(mesh, features, batch, params["logit_scale"], step)
+        parts |= self._of_heads(mesh, features, batch, params.get("heads", {}))
+        total = sum(getattr(self, name) * value for name, value in parts.items())
+        return {"loss": total} | (parts if len(parts) > 1 else {})
+
+    def _of_pairs(self, mesh: Mesh, features: Arrays, batch: Arrays, scale, step) -> dict:
+        """The contrastive losses between images and captions."""
+        pairs = (features["image"], features["text"], batch["identity"])
+        soft = {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
+        weights = self._weights(mesh, pairs, scale, batch)
+        over = functools.partial(losses.global_loss, mesh)
+        nitc = functools.partial(losses.nitc_loss, **soft)
+        parts = {}
+        if self.nitc:
+            parts["nitc"] = over(nitc)(*pairs, scale, weights)
+        if self.nitc and self.multi_view:
+            second = over(nitc)(features["second"], *pairs[1:], scale, weights)
+            parts["nitc"] = 0.5 * (parts["nitc"] + second)
+        if self.ritc:
+            loss = functools.partial(losses.ritc_loss, eps=self.eps, **soft)
+            parts["ritc"] = over(loss)(*pairs, scale, weights)
+        if self.citc:
+            parts["citc"] = over(losses.citc_loss)(*pairs, scale)
+        if self.sdm:
+            parts["sdm"] = over(losses.sdm_loss)(*pairs, scale, weights)
+        if self.robust:
+            loss = losses.ROBUST[self.robust_kind]
+            parts["robust"] = over(loss)(*pairs, scale, weights)
+        return parts
+
+    def _of_heads(self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any) -> dict:
+        parts, made = {}, self.heads(_rows_of(params, "words"))
+
+        def run(name, *arrays):
+            return made[name].apply({"params": params[name]}, *arrays)
+
+        if self.simclr:
+            loss = functools.partial(losses.simclr_loss, temperature=self.temperature)
+            views = [run("view", features[name]) for name in ("view_1", "view_2")]
+            parts["simclr"] = losses.global_views_loss(mesh, loss)(*views)
+        if self.identity:
+            logits = [run("identity", features[name]) for name in ("image", "text")]
+            parts["identity"] = losses.identity_loss(*logits, batch["identity"])
+        if self.mlm:
+            logits = run("words", features["text_tokens"], features["image_tokens"])
+            parts["mlm"] = losses.masked_word_loss(logits, batch["labels"])
+        return parts
+
+    def _weights(self, mesh: Mesh, pairs, scale, batch: Arrays) -> jax.Array:
+        """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
+        if self.keep >= 1:
+            return batch["weight"]
+        axes = mesh.axis_names
+
+        def select(*arrays):
+            rows = losses.pair_losses(*arrays, axis_name=axes)
+            return losses.small_loss_weights(rows, self.keep, axis_name=axes)
+
+        return batch["weight"] * meshes.on_rows(mesh, select)(*pairs, scale)
+
+
+def init_heads(objective: Objective, config: ClipConfig, key: jax.Array) -> dict[str, Any]:
+    """Returns new parameters of the heads, {} where the objective has none."""
+    row = jnp.zeros((1, config.embed_dim))
+    tokens = jnp.zeros((1, 2, config.embed_dim))
+    inputs = {"view": (row,), "identity": (row,), "words": (tokens, tokens)}
+    made = objective.heads(config.vocab_size)
+    return {
+        name: head.init(jax.random.fold_in(key, n), *inputs[name])["params"]
+        for n, (name, head) in enumerate(sorted(made.items()))
+    }
+
+
+def _rows_of(params: Any, name: str) -> int:
+    """The vocabulary of the word head, from its parameters; 0 without one."""
+    return len(params[name]["words"]["bias"]) if name in params else 0

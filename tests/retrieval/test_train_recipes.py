@@ -1,0 +1,151 @@
+"""Whole short runs of each kind of training: losses with heads, weights of pairs, other starts."""
+
+import io
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.retrieval import evaluate, export, train
+from tests.retrieval.runs import build_set, make_config
+
+FULL = {
+    "train.nitc": 1.0, "train.ritc": 1.0, "train.citc": 0.1, "train.simclr": 0.4,
+    "train.multi_view": True, "train.soft_label_ratio": 0.5, "train.soft_labels": "softmax",
+}  # fmt: skip
+IRRA = {"train.nitc": 0.0, "train.sdm": 1.0, "train.identity": 1.0, "train.mlm": 1.0}
+
+
+def run(root, **values):
+    """Trains on a new built set; returns the workdir and the rows of metrics."""
+    workdir = build_set(root)
+    config = make_config(**{"train.steps": 6, "train.mlm_layers": 1} | values)
+    train.run(config, workdir)
+    return workdir, config
+
+
+def last_row(workdir):
+    import json
+
+    lines = (workdir.dir("train") / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        (FULL, {"nitc", "ritc", "citc", "simclr"}),
+        (IRRA, {"sdm", "identity", "mlm"}),
+        ({"train.robust": 1.0, "train.robust_kind": "tal", "train.nitc": 0.5}, {"nitc", "robust"}),
+    ],
+    ids=["tbps-clip", "irra", "tal"],
+)
+@pytest.mark.parametrize("chunks", [1])
+def test_published_recipes_train_and_are_evaluated(tmp_path, values, parts, chunks):
+    workdir, config = run(tmp_path, **values, **{"train.chunks": chunks})
+    row = last_row(workdir)
+    assert parts <= row.keys()
+    assert np.isfinite([row[name] for name in parts]).all()
+    evaluate.run(config, workdir)  # the heads are no part of what is kept to embed
+
+
+def test_a_run_with_heads_goes_on_as_if_it_had_not_stopped(tmp_path):
+    whole, _ = run(tmp_path / "a", **IRRA)
+    parted = build_set(tmp_path / "b")
+    for steps in (4, 6):
+        config = make_config(**{"train.steps": 6, "train.mlm_layers": 1} | IRRA)
+        config.train.checkpoint_every = 2
+        if steps == 4:
+            with pytest.raises(_Stop):
+                _run_until(config, parted, steps)
+        else:
+            train.run(config, parted)
+    one, other = (
+        evaluate.load(w.dir("train"), batch_size=8, which=("last",)).params["last"]
+        for w in (whole, parted)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _run_until(config, workdir, steps):
+    from jaxtbpr.retrieval import train_loop
+
+    original = train_loop.finish_step
+
+    def stop(trainer, n, state, checkpoints, log, preempted):
+        original(trainer, n, state, checkpoints, log, preempted)
+        if n == steps:
+            checkpoints.wait()
+            raise _Stop
+
+    train_loop.finish_step = stop
+    try:
+        train.run(config, workdir)
+    finally:
+        train_loop.finish_step = original
+
+
+@pytest.mark.parametrize("kind", ["mixture", "consensus"])
+def test_pairs_are_weighed_after_each_epoch(tmp_path, kind):
+    workdir, _ = run(
+        tmp_path, **{"train.denoise": kind, "train.steps": 12, "data.caption_noise": 0.5}
+    )
+    found = sorted((workdir.dir("train") / "pair_losses").iterdir())
+    assert [path.name for path in found] == ["epoch_0001.npz", "epoch_0002.npz"]
+    arrays = np.load(io.BytesIO(found[-1].read_bytes()))
+    assert arrays["weight"].shape == arrays["image_to_text"].shape == (40,)
+    assert 0 <= arrays["weight"].min() < arrays["weight"].max() <= 1
+    assert np.isfinite(arrays["image_to_text"]).all()
+
+
+def test_losses_alone_leave_the_weights_at_one(tmp_path):
+    workdir, _ = run(tmp_path, **{"train.pair_losses": True})
+    path = workdir.dir("train") / "pair_losses" / "epoch_0001.npz"
+    assert (np.load(io.BytesIO(path.read_bytes()))["weight"] == 1).all()
+
+
+def test_small_losses_and_masked_channels_train(tmp_path):
+    workdir, _ = run(tmp_path, **{"train.keep": 0.5, "train.channel_mask": 0.2})
+    assert np.isfinite(last_row(workdir)["loss"])
+
+
+def test_a_run_starts_from_a_run_and_from_what_it_exported(tmp_path, capfd):
+    square = {"data.image_size": (16, 16), "model.activation": "quick_gelu"}
+    first, _ = run(tmp_path / "first", **square)
+    folder = tmp_path / "clip"
+    export.export(
+        str(first.dir("train")), str(folder), which="last", kind="huggingface", dtype="float32"
+    )
+    frozen = {"train.freeze": "(image|text)/.*", "train.steps": 1, **square}
+    expected = evaluate.load(first.dir("train"), batch_size=8, which=("last",)).params["last"]
+    for n, source in enumerate((first.dir("train"), folder)):
+        workdir, _ = run(tmp_path / f"second_{n}", **frozen, **{"model.weights": str(source)})
+        found = evaluate.load(workdir.dir("train"), batch_size=8, which=("last",)).params["last"]
+        for tower in ("image", "text"):
+            if n:  # of the last checkpoint, as this export is
+                jax.tree.map(np.testing.assert_array_equal, found[tower], expected[tower])
+    assert "train: starts from" in capfd.readouterr().err
+
+
+def test_another_image_size_resamples_the_positions_of_a_run(tmp_path):
+    first, _ = run(tmp_path / "first")
+    workdir, _ = run(
+        tmp_path / "second",
+        **{"model.weights": str(first.dir("train")), "data.image_size": (48, 16)},
+    )
+    assert np.isfinite(last_row(workdir)["loss"])
+
+
+def test_a_name_and_weights_do_not_go_together(tmp_path):
+    with pytest.raises(UserError, match="config.model.name goes without config.model.weights"):
+        run(tmp_path, **{"model.weights": "x", "model.name": "clip_vit_b16"})
+
+
+def test_no_loss_between_image_and_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no loss makes images and captions alike"):
+        run(tmp_path, **{"train.nitc": 0.0, "train.identity": 1.0})
