@@ -43,11 +43,13 @@ def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
 
 
 def merge(params: Any, change: Any) -> Any:
-    """Returns `params` with the change added to the kernels that it has one for."""
-    if not isinstance(change, dict):
-        return params
+    """Returns `params` with the change added to the kernels that it has one for.
+
+    Shapes (jax.ShapeDtypeStruct) come back as they are.
+    """
     if set(change) == {"a", "b"}:
-        return params + change["a"] @ change["b"]
+        is_shape = isinstance(params, jax.ShapeDtypeStruct)
+        return params if is_shape else params + change["a"] @ change["b"]
     return {
         name: merge(tree, change[name]) if name in change else tree for name, tree in params.items()
     }
