@@ -28,6 +28,7 @@ class Objective:
     kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
     count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
     head; identities: how many the identity head tells apart; mlm_layers: of the word head.
+    loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
 
     SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
     multi_view, ritc 1 (eps 1e-2), citc 0.1, simclr 0.4. IRRA: sdm 1, identity 1, mlm 1.
@@ -52,6 +53,7 @@ class Objective:
     hidden: int = 128
     identities: int = 0
     mlm_layers: int = 4
+    loss_rows: int = 0
 
     def heads(self, vocab_size: int) -> dict[str, nn.Module]:
         """Returns the networks that only these losses have, by name."""
@@ -116,7 +118,8 @@ class Objective:
     def _of_pairs(self, mesh: Mesh, features: Arrays, batch: Arrays, scale, step) -> dict:
         """The contrastive losses between images and captions."""
         pairs = (features["image"], features["text"], batch["identity"])
-        soft = {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
+        rows = {"at_once": self.loss_rows}
+        soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
         weights = self._weights(mesh, pairs, scale, batch)
         over = functools.partial(losses.global_loss, mesh)
         nitc = functools.partial(losses.nitc_loss, **soft)
@@ -132,9 +135,10 @@ class Objective:
         if self.citc:
             parts["citc"] = over(losses.citc_loss)(*pairs, scale)
         if self.sdm:
-            parts["sdm"] = over(losses.sdm_loss)(*pairs, scale, weights)
+            loss = functools.partial(losses.sdm_loss, **rows)
+            parts["sdm"] = over(loss)(*pairs, scale, weights)
         if self.robust:
-            loss = losses.ROBUST[self.robust_kind]
+            loss = functools.partial(losses.ROBUST[self.robust_kind], **rows)
             parts["robust"] = over(loss)(*pairs, scale, weights)
         return parts
 

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import optax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -106,6 +107,8 @@ OPTIONS: Options = {
     "denoise_from": Option(1, "epochs before these weights count", low=1, high=10_000),
     "ema": Option(0.0, "decay of a moving average of the weights; 0: none", low=0, high=0.99999),
     "chunks": Option(1, "parts of a batch that the towers take one by one", low=1, high=65536),
+    "loss_rows": Option(0, "rows of similarities held at a time; 0: all", low=0, high=1_000_000),
+    "accumulate": Option(1, "steps whose gradients make one update", low=1, high=65536),
     "patience": Option(0, "evaluations without a better one that end it; 0: any", low=0),
     "fsdp": Option(1, "devices that share one copy of the parameters", low=1, high=65536),
     "log_every": Option(10, "steps between rows of metrics.jsonl", low=1, high=1_000_000),
@@ -315,7 +318,7 @@ def make_objective(options: ConfigDict, plan: Plan, identities: int) -> Objectiv
     """Returns what a step lowers; options: the section `train`."""
     same = (
         *("nitc", "ritc", "citc", "sdm", "robust", "robust_kind", "simclr", "identity", "mlm"),
-        *("mlm_layers", "multi_view", "keep", "channel_mask", "soft_labels"),
+        *("mlm_layers", "multi_view", "keep", "channel_mask", "soft_labels", "loss_rows"),
     )
     ratio = optimizers.soft_label_ratio(options.soft_label_ratio, plan.steps_per_epoch)
     return Objective(
@@ -334,7 +337,7 @@ def make_recipe(
     if options.lora:  # the towers stay as they are, but for LoRA's change of them
         frozen = rf"(image|text)/.*|{frozen}" if frozen else r"(image|text)/.*"
     optimizer = optimizers.adamw(
-        plan.schedule,
+        lambda update: plan.schedule(update * options.accumulate),
         weight_decay=options.weight_decay,
         b2=options.beta2,
         clip_norm=options.clip_norm or None,
@@ -342,6 +345,8 @@ def make_recipe(
         layer_decay=options.layer_decay,
         head_rate=options.head_rate,
     )
+    if options.accumulate > 1:
+        optimizer = optax.MultiSteps(optimizer, options.accumulate)
     objective = make_objective(options, plan, identities)
     return Recipe(
         model,

@@ -168,3 +168,27 @@ def test_channels_go_in_both_modalities_alike():
     np.testing.assert_array_equal(np.asarray(masked[0])[:, kept], image[:, kept])
     with pytest.raises(UserError, match="must be in"):
         losses.mask_channels(jax.random.key(0), image, text, 1.0)
+
+
+@pytest.mark.parametrize("name", ["nitc", "ritc", "sdm", "tal"])
+def test_a_few_rows_at_a_time_change_nothing_but_the_memory(name):
+    every = {"nitc": losses.nitc_loss, "ritc": losses.ritc_loss, "sdm": losses.sdm_loss}
+    loss = (every | losses.ROBUST)[name]
+    inputs = make_inputs()
+    whole = jax.value_and_grad(loss, argnums=(0, 1))(*inputs)
+    parts = jax.value_and_grad(functools.partial(loss, at_once=4), argnums=(0, 1))(*inputs)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), parts, whole)
+
+
+def test_a_batch_of_32k_fits_where_its_similarities_do_not():
+    rows = 32_768
+    shapes = [
+        jax.ShapeDtypeStruct((rows, 64), jnp.float32),
+        jax.ShapeDtypeStruct((rows, 64), jnp.float32),
+        jax.ShapeDtypeStruct((rows,), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.float32),
+    ]
+    loss = functools.partial(losses.nitc_loss, at_once=256)
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*shapes).compile()
+    matrix = 4 * rows**2
+    assert compiled.memory_analysis().temp_size_in_bytes < matrix / 8

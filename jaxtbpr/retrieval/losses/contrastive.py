@@ -32,10 +32,10 @@ from jaxtbpr.retrieval.losses.similarity import (
     both_directions,
     gather,
     global_loss,
+    mean_of,
     normalize,
     product,
     soft_targets,
-    weighted_mean_of,
 )
 
 
@@ -48,6 +48,7 @@ def nitc_loss(
     alpha=0.0,
     soft_labels: str = "sigmoid",
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
@@ -55,7 +56,8 @@ def nitc_loss(
     .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
 
     alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. weights:
-    [B], of the pairs of this device, for a weighted mean; None: all 1.
+    [B], of the pairs of this device, for a weighted mean; None: all 1. at_once: rows of the
+    similarities that are held at a time, for batches of 32k and more; 0: all.
     Arguments and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
     """
 
@@ -64,7 +66,7 @@ def nitc_loss(
         return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
 
     pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return weighted_mean_of(cross_entropy, pairs, weights, axis_name)
+    return mean_of(cross_entropy, pairs, weights, axis_name, at_once)
 
 
 def ritc_loss(
@@ -77,6 +79,7 @@ def ritc_loss(
     soft_labels: str = "sigmoid",
     eps: float = 1e-8,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
@@ -96,7 +99,7 @@ def ritc_loss(
         return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
 
     pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return weighted_mean_of(reverse_kl, pairs, weights, axis_name)
+    return mean_of(reverse_kl, pairs, weights, axis_name, at_once)
 
 
 def direction_losses(
@@ -109,7 +112,7 @@ def direction_losses(
     def row_loss(logits, same):
         return -jnp.sum(soft_targets(logits, same, 0.0, "sigmoid") * jax.nn.log_softmax(logits), 1)
 
-    return jnp.stack([row_loss(logits, same) for logits, same in pairs])
+    return jnp.stack([direction.rows(row_loss) for direction in pairs])
 
 
 def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
@@ -126,6 +129,7 @@ def sdm_loss(
     temperature: float = 0.02,
     eps: float = 1e-8,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
@@ -134,7 +138,7 @@ def sdm_loss(
     """
     del logit_scale
     scale = -math.log(temperature)
-    options = {"eps": eps, "weights": weights, "axis_name": axis_name}
+    options = {"eps": eps, "weights": weights, "at_once": at_once, "axis_name": axis_name}
     return 2 * ritc_loss(image_features, text_features, person_ids, scale, **options)
 
 

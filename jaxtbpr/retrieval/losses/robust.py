@@ -21,15 +21,13 @@ from jaxtbpr.retrieval.losses.similarity import (
     AxisName,
     both_directions,
     gather,
-    normalize,
-    product,
-    weighted_mean_of,
+    mean_of,
 )
 
 
-def _contrastive(row_loss, image, text, person_ids, logit_scale, weights, axis_name):
+def _contrastive(row_loss, image, text, person_ids, logit_scale, weights, at_once, axis_name):
     pairs = both_directions(image, text, person_ids, logit_scale, axis_name)
-    return weighted_mean_of(row_loss, pairs, weights, axis_name)
+    return mean_of(row_loss, pairs, weights, axis_name, at_once)
 
 
 def _identity_targets(same, dtype):
@@ -45,6 +43,7 @@ def smoothed_loss(
     *,
     beta: float = 0.1,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
@@ -58,7 +57,7 @@ def smoothed_loss(
         return optax.losses.softmax_cross_entropy(logits, smooth)
 
     args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, axis_name)
+    return _contrastive(row_loss, *args, weights, at_once, axis_name)
 
 
 def bootstrapped_loss(
@@ -70,6 +69,7 @@ def bootstrapped_loss(
     share: float = 0.95,
     hard: bool = False,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
@@ -85,7 +85,7 @@ def bootstrapped_loss(
         return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
 
     args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, axis_name)
+    return _contrastive(row_loss, *args, weights, at_once, axis_name)
 
 
 def gce_loss(
@@ -96,6 +96,7 @@ def gce_loss(
     *,
     power: float = 0.7,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Generalised cross-entropy, (1 - p_y^power) / power.
@@ -109,7 +110,7 @@ def gce_loss(
         return -jnp.expm1(power * log_own) / power
 
     args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, axis_name)
+    return _contrastive(row_loss, *args, weights, at_once, axis_name)
 
 
 def symmetric_loss(
@@ -122,6 +123,7 @@ def symmetric_loss(
     backward: float = 1.0,
     log_zero: float = -4.0,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""forward * cross-entropy + backward * reverse cross-entropy -sum_j p_j log q_j.
@@ -138,7 +140,7 @@ def symmetric_loss(
         return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
 
     args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, axis_name)
+    return _contrastive(row_loss, *args, weights, at_once, axis_name)
 
 
 def tal_loss(
@@ -150,6 +152,7 @@ def tal_loss(
     margin: float = 0.1,
     temperature: float = 0.015,
     weights=None,
+    at_once: int = 0,
     axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Triplet alignment loss: the log-sum-exp of all negatives in place of the hardest.
@@ -171,12 +174,8 @@ def tal_loss(
         # A row without negatives has none to be kept apart from.
         return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
 
-    image, text = normalize(image_features), normalize(text_features)
-    ids = jnp.asarray(person_ids)
-    same = ids[:, None] == gather(ids, axis_name)[None, :]
-    pairs = [(product(image, gather(text, axis_name)), same)]
-    pairs.append((product(text, gather(image, axis_name)), same))
-    return 2 * weighted_mean_of(row_loss, pairs, weights, axis_name)
+    args = (image_features, text_features, person_ids, None)
+    return 2 * _contrastive(row_loss, *args, weights, at_once, axis_name)
 
 
 LOSSES = {

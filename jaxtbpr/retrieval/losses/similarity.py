@@ -1,5 +1,6 @@
 """What the losses share: normalised features, scaled similarities, targets, and sharding."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -84,15 +85,50 @@ def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
     return jax.lax.stop_gradient(mixed / jnp.sum(mixed, axis=1, keepdims=True))
 
 
-def both_directions(image, text, person_ids, logit_scale, axis_name):
-    """(logits [B, N], same [B, N]) of image to text and of text to image."""
+@dataclasses.dataclass(frozen=True)
+class Direction:
+    """The similarities of queries to all items of the other modality, not computed yet.
+
+    queries [B, D] and items [N, D], of length 1; scale []; query_ids [B], item_ids [N].
+    """
+
+    queries: jax.Array
+    items: jax.Array
+    scale: jax.Array
+    query_ids: jax.Array
+    item_ids: jax.Array
+
+    def rows(self, row_loss, at_once: int = 0) -> jax.Array:
+        """Returns row_loss(logits [B, N], same [B, N]) -> [B]; same: equal identity.
+
+        at_once: computes so many rows at a time, and again for the backward pass, so that no
+        [B, N] is held; 0: all rows. Rows that it does not divide are computed in one go.
+        """
+
+        def of(queries, ids):
+            logits = self.scale * product(queries, self.items)
+            return row_loss(logits, ids[:, None] == self.item_ids[None, :])
+
+        count = len(self.queries)
+        if not at_once or count <= at_once or count % at_once:
+            return of(self.queries, self.query_ids)
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, at_once, *x.shape[1:]), (self.queries, self.query_ids)
+        )
+        return jax.lax.map(lambda part: jax.checkpoint(of)(*part), parts).reshape(-1)
+
+
+def both_directions(image, text, person_ids, logit_scale, axis_name) -> tuple[Direction, Direction]:
+    """Image to text and text to image; logit_scale: None for cosines as they are."""
     image, text = normalize(image), normalize(text)
-    scale = clamped_scale(jnp.asarray(logit_scale, image.dtype))
+    one = jnp.ones((), image.dtype)
+    scale = one if logit_scale is None else clamped_scale(jnp.asarray(logit_scale, image.dtype))
     ids = jnp.asarray(person_ids)
-    same = ids[:, None] == gather(ids, axis_name)[None, :]
-    image_to_text = scale * product(image, gather(text, axis_name))
-    text_to_image = scale * product(text, gather(image, axis_name))
-    return (image_to_text, same), (text_to_image, same)
+    every = gather(ids, axis_name)
+    return (
+        Direction(image, gather(text, axis_name), scale, ids, every),
+        Direction(text, gather(image, axis_name), scale, ids, every),
+    )
 
 
 def product(one, other) -> jax.Array:
@@ -105,17 +141,15 @@ def gather(rows, axis_name: AxisName):
     return rows if axis_name is None else jax.lax.all_gather(rows, axis_name, tiled=True)
 
 
-def mean_of(row_loss, pairs, axis_name: AxisName) -> jax.Array:
-    """Mean of `row_loss` [B] over the rows of all devices and over both directions."""
-    loss = 0.5 * sum(jnp.mean(row_loss(logits, same)) for logits, same in pairs)
-    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+def mean_of(row_loss, directions, weights=None, axis_name: AxisName = None, at_once: int = 0):
+    """Mean of `row_loss` over the rows of all devices and over both directions, by their weights.
 
-
-def weighted_mean_of(row_loss, pairs, weights, axis_name: AxisName) -> jax.Array:
-    """`mean_of`, each row by its weight; weights [B] of this device's rows, or None for all 1."""
+    weights: [B], of this device's rows, or None for all 1. at_once: see `Direction.rows`.
+    """
+    rows = 0.5 * sum(direction.rows(row_loss, at_once) for direction in directions)
     if weights is None:
-        return mean_of(row_loss, pairs, axis_name)
-    rows = 0.5 * sum(row_loss(logits, same) for logits, same in pairs)
+        loss = jnp.mean(rows)
+        return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
     total, count = jnp.sum(weights * rows), jnp.sum(weights)
     if axis_name is not None:
         total, count = jax.lax.psum((total, count), axis_name)
