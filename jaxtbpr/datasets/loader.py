@@ -8,6 +8,7 @@ batches that it has given, whatever the number of workers or processes.
 A worker takes some seconds to start: grain imports jax, though nothing here uses it.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ LOADER_OPTIONS: Options = {
     "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
     "augment": transforms.AUGMENT_OPTIONS,
     "caption_noise": Option(0.0, "share of train pairs that exchange captions", low=0, high=1),
+    "set_weights": Option({}, "share of each train set in a batch; {}: each pair once an epoch"),
     "workers": Option(
         0, "worker processes that make batches; 0: threads", low=0, high=256, runtime=True
     ),
@@ -113,10 +115,8 @@ class TrainLoader(Iterator[Batch]):
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain's own; a program without absl.app has none
         pairs = self._pairs
-        used = pairs.steps_per_epoch * pairs.batch_size
         seed = int(seeds.rng(pairs.seed, "shuffle").integers(2**32))
-        numbers = grain.MapDataset.range(len(pairs)).shuffle(seed=seed)[:used]
-        batches = numbers.batch(pairs.batch_size).repeat().map_with_index(pairs.load)
+        batches = _numbers(pairs, seed).map_with_index(pairs.load)
         ready = _prefetch(batches[self._given :], self._threads)
         # Through pipes: shared memory is 64 MB in a container by default, and a worker that finds
         # it full dies of a bus error.
@@ -139,6 +139,7 @@ def train_loader(
     augment: Mapping[str, float] = transforms.NO_AUGMENT,
     caption_noise: float = 0.0,
     views: Views = NO_VIEWS,
+    set_weights: Mapping[str, float] | None = None,
     workers: int = 0,
     threads: int = 2,
     cache_mb: int = 512,
@@ -148,6 +149,8 @@ def train_loader(
     """Returns endless training batches over the (image, caption) pairs of `sets`.
 
     Reshuffled each epoch; the last pairs of an epoch that do not fill a batch are left out of it.
+    With `set_weights` {set name: weight} each set has that share of the pairs instead, and begins
+    anew when it is through; an epoch is then as many batches as without.
     batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
     batch. image_size: (H, W). views: what else a batch has. augment: the values of
     `transforms.AUGMENT_OPTIONS`; default none. The others: see `LOADER_OPTIONS`. Raises UserError
@@ -170,6 +173,8 @@ def train_loader(
         cache_bytes=cache_mb << 20,
         caption_noise=caption_noise,
         views=views,
+        set_weights=_check_weights(set_weights or {}, sets),
+        pairs_of_set=[sum(captions_per_image([one])) for one in sets],
         seed=seed,
         batch_size=batch_size,
         rows=slice(process_index * share, (process_index + 1) * share),
@@ -227,6 +232,33 @@ def caption_batches(
         return {"tokens": ids} | _padded(owner, captions.identities[owner], batch_size)
 
     return _in_order(len(texts), batch_size, load, 1)
+
+
+def _numbers(pairs: Pairs, seed: int) -> grain.MapDataset:
+    """Endless batches of pairs' numbers: each once an epoch, or each set by its weight."""
+    size = pairs.batch_size
+    if not pairs.set_weights:
+        numbers = grain.MapDataset.range(len(pairs)).shuffle(seed=seed)
+        return numbers[: pairs.steps_per_epoch * size].batch(size).repeat()
+    bounds = np.cumsum([0, *pairs.pairs_of_set])
+    sets = [
+        grain.MapDataset.range(int(low), int(high)).seed(seed + n).shuffle().repeat()
+        for n, (low, high) in enumerate(itertools.pairwise(bounds))
+    ]
+    return grain.MapDataset.mix(sets, pairs.set_weights).batch(size)
+
+
+def _check_weights(weights: Mapping[str, float], sets: Sequence[RetrievalSet]) -> list[float]:
+    """The weights in the order of `sets`; [] where there are none."""
+    if not weights:
+        return []
+    names = [one.name.split("/")[0] for one in sets]
+    if set(weights) != set(names) or not all(weight > 0 for weight in weights.values()):
+        raise UserError(
+            f"config.data.set_weights={dict(weights)!r} must give each of the train sets "
+            f"{', '.join(names)} a weight above 0."
+        )
+    return [float(weights[name]) for name in names]
 
 
 def _end_with_parent(worker: int, count: int) -> None:

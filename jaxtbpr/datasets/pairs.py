@@ -59,9 +59,9 @@ class Pairs:
     """All (image, caption) pairs, and how a batch is made of some of them.
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
-    tokens: int32 [P, L], or None where words are deleted, which needs `captions`.
+    tokens: int32 [P, L], or None where words are changed, which needs `captions`.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
-    of each batch.
+    of each batch. set_weights: share of each set, empty for every pair once an epoch.
     """
 
     images: Images
@@ -74,11 +74,13 @@ class Pairs:
     text_length: int
     image_size: tuple[int, int]
     resample: str
-    augment: dict[str, float]
+    augment: dict[str, Any]
     seed: int
     batch_size: int
     rows: slice
     views: Views = Views()
+    set_weights: Sequence[float] = ()
+    pairs_of_set: Sequence[int] = ()
 
     @classmethod
     def of(
@@ -87,7 +89,7 @@ class Pairs:
         tokenizer: Tokenizer,
         *,
         text_length: int,
-        augment: dict[str, float],
+        augment: dict[str, Any],
         cache_bytes: int,
         caption_noise: float,
         seed: int,
@@ -97,7 +99,7 @@ class Pairs:
         captions = [transforms.clean_caption(c) for one in sets for cs in one.captions for c in cs]
         given = noise.exchange(len(captions), caption_noise, seed)
         captions = [captions[n] for n in given]
-        deletes = augment["word_deletion"] > 0
+        deletes = augment["word_deletion"] > 0 or augment["word_swap"] > 0
         return cls(
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
@@ -123,9 +125,10 @@ class Pairs:
     def identity_of_pair(self) -> np.ndarray:
         return self.identity_of_image[self.image_of_pair]
 
-    def recipe(self) -> dict[str, int]:
+    def recipe(self) -> dict[str, Any]:
         """Returns what decides the order of the pairs."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)}
+        shares = {"set_weights": list(self.set_weights)} if self.set_weights else {}
+        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)} | shares
 
     def load(self, batch_number: int, batch: np.ndarray) -> Batch:
         """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
@@ -171,7 +174,11 @@ class Pairs:
         if self.tokens is not None:
             return self.tokens[numbers]
         texts = [
-            transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"])
+            transforms.swap_words(
+                transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"]),
+                rng,
+                self.augment["word_swap"],
+            )
             for n, rng in zip(numbers, rngs, strict=True)
         ]
         return tokens.encode(self.tokenizer, texts, self.text_length)

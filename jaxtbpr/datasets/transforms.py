@@ -17,7 +17,12 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 
 MAX_WORDS = 77
 
+POLICIES = ("independent", "two_of_six")
+
 AUGMENT_OPTIONS: Options = {
+    "policy": Option(
+        POLICIES[0], "by the rates below, or the published two of six", choices=POLICIES
+    ),
     "flip": Option(0.5, "probability of a mirrored image", low=0, high=1),
     "crop": Option(0.5, "probability of a random resized crop", low=0, high=1),
     "crop_area": Option(0.8, "smallest share of the image that a crop keeps", low=0.1, high=1),
@@ -26,6 +31,7 @@ AUGMENT_OPTIONS: Options = {
     "erase": Option(0.25, "probability of a rectangle of noise", low=0, high=1),
     "erase_area": Option(0.2, "greatest share of the image under it", low=0.01, high=0.9),
     "word_deletion": Option(0.0, "probability of dropping each word", low=0, high=1),
+    "word_swap": Option(0.0, "share of a caption's words that change places", low=0, high=1),
 }
 
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
@@ -83,6 +89,8 @@ def augment_image(
     size: (H, W). options: the values of `AUGMENT_OPTIONS`. Colours stay nearly what they are,
     since captions name them. Depends on `rng` alone.
     """
+    if options["policy"] == "two_of_six":
+        return _two_of_six(image, size, rng)
     height, width = size
     flips, crops, jitters, erases, *draws = rng.random(14).tolist()
     box = None
@@ -98,6 +106,58 @@ def augment_image(
         pixels = pixels.copy()
         pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
     return pixels
+
+
+def _two_of_six(image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """SynTBPR's and TBPS-CLIP's training images: two changes, drawn with replacement of six.
+
+    Resized with the bilinear filter first. Colours by 0.1, rotation by 15 degrees, a crop of at
+    least 0.9, grey with 0.1, mirrored with 0.5, a rectangle of 0.1 to 0.2 erased with 0.5.
+    """
+    height, width = size
+    image = image.resize((width, height), FILTERS["bilinear"])
+    for change in rng.integers(len(_SIX), size=2):
+        image = _SIX[change](image, rng.random(8).tolist())
+    return np.asarray(image)
+
+
+def _change_colours(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhancer, draw in zip(enhancers, draws, strict=False):
+        image = enhancer(image).enhance(0.9 + 0.2 * draw)
+    return image
+
+
+def _rotate(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    return image.rotate(30 * draws[0] - 15)
+
+
+def _crop_a_little(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    box = _crop_box(image.size, draws[:4], 0.9)
+    return image.resize(image.size, FILTERS["bilinear"], box=box)
+
+
+def _grey(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    return image.convert("L").convert("RGB") if draws[0] < 0.1 else image
+
+
+def _mirror(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws[0] < 0.5 else image
+
+
+def _erase(image: Image.Image, draws: Sequence[float]) -> Image.Image:
+    if draws[0] >= 0.5:
+        return image
+    # From a tenth to a fifth of the image: `_erase_box` goes down to a tenth of its most.
+    top, left, height, width = _erase_box(
+        image.size[::-1], [(4 + 5 * draws[1]) / 9, *draws[2:]], 0.2
+    )
+    image = image.copy()
+    image.paste((0, 0, 0), (left, top, left + width, top + height))
+    return image
+
+
+_SIX = (_change_colours, _rotate, _crop_a_little, _grey, _mirror, _erase)
 
 
 def strong_view(
@@ -192,3 +252,17 @@ def delete_words(text: str, rng: np.random.Generator, probability: float) -> str
     draws = rng.random(len(words))
     kept = [word for word, draw in zip(words, draws, strict=True) if draw > probability]
     return " ".join(kept or [words[rng.integers(len(words))]])
+
+
+def swap_words(text: str, rng: np.random.Generator, share: float) -> str:
+    """Returns `text` with round(share * words) swaps of two random words.
+
+    Random swap of Wei and Zou (EDA, arXiv:1901.11196). A text of one word or none stays.
+    """
+    words = text.split()
+    if len(words) < 2:
+        return text
+    for _ in range(round(share * len(words))):
+        one, other = rng.choice(len(words), 2, replace=False)
+        words[one], words[other] = words[other], words[one]
+    return " ".join(words)

@@ -376,6 +376,7 @@ def open_batches(
         resample=data.resample,
         augment=data.augment,
         caption_noise=data.caption_noise,
+        set_weights=data.set_weights.to_dict(),
         views=loader.Views(
             second=config.train.multi_view,
             strong=config.train.simclr > 0,

@@ -82,6 +82,7 @@ def test_a_batch_has_the_promised_arrays(real, words):
         "tokens": ("int32", (4, 32)),
         "identity": ("int32", (4,)),
         "index": ("int64", (4,)),
+        "pair": ("int64", (4,)),
     }
 
 
@@ -146,6 +147,54 @@ def test_sets_are_joined_with_identities_apart(both, words):
         assert batch["identity"][k] == expected
         image = transforms.decode_image(which.image_bytes(own), (24, 12))
         np.testing.assert_array_equal(batch["image"][k], image)
+
+
+def test_sets_have_the_share_of_their_weights_and_begin_anew(both, words):
+    weights = {"real": 1.0, "other": 3.0}
+    batches = loader.train_loader(both, words, **PLAIN, set_weights=weights)
+    found = np.concatenate([batch["pair"] for batch in take(batches, 40)])
+    batches.close()
+    of_other = found[found >= 30]
+    assert 0.74 < len(of_other) / len(found) < 0.76
+    _, counts = np.unique(of_other, return_counts=True)
+    assert len(counts) == 10
+    assert counts.max() - counts.min() <= 1
+    again = loader.train_loader(both, words, **PLAIN, set_weights=weights)
+    again.set_state({"batches": 7, "recipe": again.pairs.recipe()})
+    np.testing.assert_array_equal(next(again)["pair"], found[28:32])
+    again.close()
+    with pytest.raises(UserError, match="must give each of the train sets real, other a weight"):
+        loader.train_loader(both, words, **PLAIN, set_weights={"real": 1.0})
+
+
+def test_a_batch_has_the_views_that_are_asked_for(real, words):
+    views = loader.Views(second=True, strong=True, words=True)
+    batches = loader.train_loader([real], words, **PLAIN, augment=STRONG, views=views)
+    batch = next(batches)
+    batches.close()
+    pictures = [batch[name] for name in ("image", "second", "view_1", "view_2")]
+    assert all(x.shape == (4, 24, 12, 3) and x.dtype == np.uint8 for x in pictures)
+    assert all((a != b).any() for a, b in itertools.combinations(pictures, 2))
+    assert batch["masked"].shape == batch["labels"].shape == (4, 32)
+
+
+def test_masked_words_are_those_that_the_labels_have(words):
+    row = tokens.encode(words, ["a woman in a red coat with a black backpack"], 32)[0]
+    rng = np.random.default_rng(0)
+    chosen, masked_out, kept = 0, 0, 0
+    for _ in range(400):
+        masked, labels = pairs.mask_words(row, rng, words)
+        at = labels != -100
+        np.testing.assert_array_equal(labels[at], row[at])
+        np.testing.assert_array_equal(masked[~at], row[~at])
+        assert masked.argmax() == row.argmax()  # the end token stays what is read out
+        chosen += at.sum()
+        masked_out += (masked[at] == tokens.mask_id(words)).sum()
+        kept += (masked[at] == row[at]).sum()
+    own = (row > 0).sum() - 2
+    assert 0.12 < chosen / (400 * own) < 0.18
+    assert 0.74 < masked_out / chosen < 0.86
+    assert 0.05 < kept / chosen < 0.16
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -190,3 +190,42 @@ def test_words_are_deleted_with_their_probability_and_in_order():
     assert 0.03 < 1 - len(kept) / len(words) < 0.07
     assert kept == sorted(kept, key=int)
     assert transforms.delete_words("a  b", np.random.default_rng(0), 0.0) == "a b"
+
+
+def test_the_published_changes_are_two_of_six_and_seeded(photo):
+    options = transforms.NO_AUGMENT | {"policy": "two_of_six"}
+
+    def view(seed):
+        return transforms.augment_image(photo, (64, 32), np.random.default_rng(seed), options)
+
+    views = [view(seed) for seed in range(300)]
+    assert {(x.shape, x.dtype.name) for x in views} == {((64, 32, 3), "uint8")}
+    np.testing.assert_array_equal(views[3], view(3))
+    plain = np.asarray(photo.resize((32, 64), transforms.FILTERS["bilinear"]))
+    unchanged = np.mean([(x == plain).all() for x in views])
+    mirrored = np.mean([(x == plain[:, ::-1]).all() for x in views])
+    # Of two changes, each grey (0.9 of the time), mirror (0.5) or erasing (0.5) may do nothing.
+    assert 0.04 < unchanged < 0.19
+    assert 0.02 < mirrored < 0.18
+    erased = [x for x in views if 0.08 < (x == 0).all(axis=2).mean() < 0.25]
+    assert 20 < len(erased) < 120
+
+
+def test_a_strong_view_differs_each_time_and_follows_its_generator(photo):
+    views = [transforms.strong_view(photo, (32, 16), np.random.default_rng(n)) for n in range(60)]
+    assert {x.shape for x in views} == {(32, 16, 3)}
+    assert len({x.tobytes() for x in views}) == 60
+    again = transforms.strong_view(photo, (32, 16), np.random.default_rng(7))
+    np.testing.assert_array_equal(views[7], again)
+    grey = np.mean([(np.ptp(x.astype(int), axis=2) <= 1).all() for x in views])
+    assert 0.05 < grey < 0.4
+
+
+def test_swapped_words_are_the_same_words():
+    text = "a man in a red coat with a black bag"
+    rng = np.random.default_rng(0)
+    swapped = [transforms.swap_words(text, rng, 0.2) for _ in range(50)]
+    assert all(sorted(x.split()) == sorted(text.split()) for x in swapped)
+    assert sum(x != text for x in swapped) > 40
+    assert transforms.swap_words(text, rng, 0.0) == text
+    assert transforms.swap_words("man", rng, 1.0) == "man"
