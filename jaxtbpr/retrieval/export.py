@@ -3,7 +3,8 @@
   python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
 
 The folder opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
---format=openai, eva or timm writes one .safetensors file with those names instead.
+--format=openai, eva or timm writes open_clip's files with those names instead, which may also
+hold EVA02's towers and tall images.
 """
 
 from absl import app, flags, logging
@@ -27,19 +28,12 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
     """
     saved, folder = open_saved(checkpoint, which), epath.Path(out)
     params = saved.read_params()
+    arguments = (folder, params, saved.config, saved.tokenizer())
+    options = {"resample": saved.resample, "dtype": dtype}
     if kind == "huggingface":
-        weights.save_huggingface(
-            folder,
-            params,
-            saved.config,
-            saved.tokenizer(),
-            resample=saved.resample,
-            dtype=dtype,
-        )
+        weights.save_huggingface(*arguments, **options)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "open_clip_model.safetensors"
-        weights.save_tensors(path, params, saved.config, kind, dtype)
+        weights.save_open_clip(*arguments, kind=kind, **options)
     say(f"export: {kind} checkpoint in {folder}")
 
 

@@ -1,14 +1,18 @@
 """Whole short runs of each kind of training: losses with heads, weights of pairs, other starts."""
 
+import dataclasses
 import io
+import json
 
 import jax
 import numpy as np
 import pytest
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import evaluate, export, train
+from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.retrieval import evaluate, export, train, train_loop, weights
 from tests.retrieval.runs import build_set, make_config
+from tests.retrieval.test_weights import EVA, params_of
 
 FULL = {
     "train.nitc": 1.0, "train.ritc": 1.0, "train.citc": 0.1, "train.simclr": 0.4,
@@ -26,8 +30,6 @@ def run(root, **values):
 
 
 def last_row(workdir):
-    import json
-
     lines = (workdir.dir("train") / "metrics.jsonl").read_text().splitlines()
     return json.loads(lines[-1])
 
@@ -73,8 +75,6 @@ class _Stop(Exception):
 
 
 def _run_until(config, workdir, steps):
-    from jaxtbpr.retrieval import train_loop
-
     original = train_loop.finish_step
 
     def stop(trainer, n, state, checkpoints, log, preempted):
@@ -149,3 +149,38 @@ def test_a_name_and_weights_do_not_go_together(tmp_path):
 def test_no_loss_between_image_and_text_is_refused(tmp_path):
     with pytest.raises(UserError, match="no loss makes images and captions alike"):
         run(tmp_path, **{"train.nitc": 0.0, "train.identity": 1.0})
+
+
+def test_a_published_eva_checkpoint_is_fine_tuned(tmp_path):
+    """With scanned blocks, in half precision, a part of the batch at a time."""
+    words = tokens.learn(["a woman in a red coat"] * 3, 300)
+    config = dataclasses.replace(EVA, vocab_size=words.get_vocab_size())
+    folder = tmp_path / "eva"
+    folder.mkdir()
+    weights.save_tensors(folder / "eva.safetensors", params_of(config), config, "eva")
+    (folder / "model_config.json").write_text(json.dumps({"vision_cfg": {"rope": True}}))
+    tokens.save(words, folder / "tokenizer.json")
+    workdir, _ = run(
+        tmp_path / "run",
+        **{
+            "model.weights": str(folder),
+            "model.scan": True,
+            "model.dtype": "bfloat16",
+            "model.remat": "dots",
+            "train.chunks": 1,
+            "train.ritc": 1.0,
+            "train.layer_decay": 0.8,
+            "train.accumulate": 2,
+            "data.augment.policy": "two_of_six",
+        },
+    )
+    assert np.isfinite(last_row(workdir)["loss"])
+    again = evaluate.load(workdir.dir("train"), batch_size=8, which=("last",)).params["last"]
+    assert again["image"]["transformer"]["blocks"]["attn_q"]["kernel"].shape == (1, 64, 64)
+    export.export(
+        str(workdir.dir("train")), str(tmp_path / "out"), which="last", kind="eva", dtype="float16"
+    )
+    found, params = weights.load(tmp_path / "out", scan=True)
+    assert found.image_size == (32, 16)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3), params, dict(again))
+    assert found.vision.width == 64

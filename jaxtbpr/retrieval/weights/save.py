@@ -68,6 +68,29 @@ def save_huggingface(
     _save_tokenizer(folder, tokenizer, config.text_length)
 
 
+def save_open_clip(
+    folder: epath.PathLike,
+    params: Any,
+    config: ClipConfig,
+    tokenizer: Tokenizer,
+    *,
+    kind: str,
+    resample: str = "bicubic",
+    dtype: str = "float32",
+) -> None:
+    """Writes a folder with open_clip's file names and the tensor names of `kind`.
+
+    Unlike Hugging Face's it may hold EVA02's towers and tall images; `load` reads it again.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "open_clip_model.safetensors", params, config, kind, dtype)
+    described = {"model_cfg": sizes.to_open_clip(config)}
+    files.write_json_atomic(folder / "open_clip_config.json", described)
+    files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
+    _save_tokenizer(folder, tokenizer, config.text_length)
+
+
 def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
     """Resizes straight to the size of the model, as the loaders do, and never crops."""
     height, width = config.image_size

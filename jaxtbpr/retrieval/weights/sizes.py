@@ -225,3 +225,28 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
             "pad_token_id": 0,
         },
     }
+
+
+def to_open_clip(config: ClipConfig) -> dict[str, Any]:
+    """Returns a model config with the keys of open_clip's, the hints of `infer`."""
+    vision, text = config.vision, config.text
+    return {
+        "embed_dim": config.embed_dim,
+        "quick_gelu": text.activation == "quick_gelu",
+        "vision_cfg": {
+            "image_size": list(config.image_size),
+            "patch_size": config.patch,
+            "width": vision.width,
+            "layers": vision.layers,
+            "head_width": vision.width // vision.heads,
+            "mlp_ratio": vision.mlp_ratio,
+            "rope": vision.rope,
+        },
+        "text_cfg": {
+            "context_length": config.text_length,
+            "vocab_size": config.vocab_size,
+            "width": text.width,
+            "heads": text.heads,
+            "layers": text.layers,
+        },
+    }
