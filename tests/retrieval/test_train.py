@@ -124,9 +124,9 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_images(built, tmp
     original = losses.global_loss
 
     def failing(mesh, one):
-        def loss(image, text, identity, scale):
+        def loss(image, text, identity, scale, weights):
             bad = jnp.where(jnp.any(identity == 3), jnp.nan, 1.0)
-            return bad * original(mesh, one)(image, text, identity, scale)
+            return bad * original(mesh, one)(image, text, identity, scale, weights)
 
         return loss
 
@@ -241,7 +241,7 @@ def test_a_pattern_that_freezes_nothing_or_all_is_refused(built, pattern, said):
     ("values", "said"),
     [
         ({"train.chunks": 3}, "train.chunks=3 does not divide the 1 pairs"),
-        ({"train.nitc": 0.0}, "are both 0; give one a weight"),
+        ({"train.nitc": 0.0}, "no loss makes images and captions alike"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(built, values, said):
