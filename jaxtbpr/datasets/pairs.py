@@ -9,11 +9,13 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
-from jaxtbpr.datasets import noise, transforms
+from jaxtbpr.datasets import eda, noise, transforms
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
 Batch = dict[str, np.ndarray]
+# Augmentations that change captions, which are then encoded for each batch.
+_OF_CAPTIONS = ("word_deletion", "word_swap", "word_replacement", "word_insertion", "mix")
 
 
 def captions_per_image(sets: Sequence[RetrievalSet]) -> list[int]:
@@ -59,7 +61,7 @@ class Pairs:
     """All (image, caption) pairs, and how a batch is made of some of them.
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
-    tokens: int32 [P, L], or None where words are changed, which needs `captions`.
+    tokens: int32 [P, L], or None where captions are changed, which needs `captions`.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
     of each batch. set_weights: share of each set, empty for every pair once an epoch.
     """
@@ -99,14 +101,14 @@ class Pairs:
         captions = [transforms.clean_caption(c) for one in sets for cs in one.captions for c in cs]
         given = noise.exchange(len(captions), caption_noise, seed)
         captions = [captions[n] for n in given]
-        deletes = augment["word_deletion"] > 0 or augment["word_swap"] > 0
+        changes = any(rate > 0 for name, rate in augment.items() if name in _OF_CAPTIONS)
         return cls(
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
             caption_of_pair=given,
             identity_of_image=_joint_identities(sets),
-            captions=captions if deletes else None,
-            tokens=None if deletes else tokens.encode(tokenizer, captions, text_length),
+            captions=captions if changes else None,
+            tokens=None if changes else tokens.encode(tokenizer, captions, text_length),
             tokenizer=tokenizer,
             text_length=text_length,
             augment=augment,
@@ -136,10 +138,15 @@ class Pairs:
         epoch = batch_number // self.steps_per_epoch
         rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
         index = self.image_of_pair[numbers]
-        images = [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
+        images = np.stack(
+            [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
+        )
+        if mixed := self._mixed(len(numbers)):  # MixGen (Hao et al., arXiv:2206.08358)
+            pairs = images[:mixed].astype(np.uint16) + images[mixed : 2 * mixed]
+            images[:mixed] = pairs // 2
         tokens = self._tokens(numbers, rngs)
         return {
-            "image": np.stack(images),
+            "image": images,
             "tokens": tokens,
             "identity": self.identity_of_image[index],
             "index": index,
@@ -173,15 +180,19 @@ class Pairs:
     def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         if self.tokens is not None:
             return self.tokens[numbers]
+        mixed = self._mixed(len(numbers))
         texts = [
-            transforms.swap_words(
-                transforms.delete_words(self.captions[n], rng, self.augment["word_deletion"]),
-                rng,
-                self.augment["word_swap"],
-            )
+            eda.change_words(self.captions[n], rng, self.augment)
             for n, rng in zip(numbers, rngs, strict=True)
         ]
+        texts = [f"{a} {b}" for a, b in zip(texts, texts[mixed:], strict=False)][:mixed] + texts[
+            mixed:
+        ]
         return tokens.encode(self.tokenizer, texts, self.text_length)
+
+    def _mixed(self, rows: int) -> int:
+        """How many of the first rows are mixed with those that follow them."""
+        return min(int(self.augment["mix"] * rows), rows // 2)
 
 
 def mask_words(

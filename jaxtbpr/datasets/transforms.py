@@ -32,6 +32,9 @@ AUGMENT_OPTIONS: Options = {
     "erase_area": Option(0.2, "greatest share of the image under it", low=0.01, high=0.9),
     "word_deletion": Option(0.0, "probability of dropping each word", low=0, high=1),
     "word_swap": Option(0.0, "share of a caption's words that change places", low=0, high=1),
+    "word_replacement": Option(0.0, "probability of a synonym for each word", low=0, high=1),
+    "word_insertion": Option(0.0, "share of words put in, synonyms of its own", low=0, high=1),
+    "mix": Option(0.0, "share of a batch that is two images and both captions", low=0, high=0.5),
 }
 
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
@@ -238,31 +241,3 @@ def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
     """
     text = _BLANKS.sub(" ", re.sub(PUNCTUATION, " ", text.lower()))
     return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])
-
-
-def delete_words(text: str, rng: np.random.Generator, probability: float) -> str:
-    """Returns `text` without some words, each dropped with `probability`; never without all.
-
-    Random deletion of Wei and Zou (EDA, arXiv:1901.11196), as SynTBPR uses it with 0.05. A text
-    of one word or none is returned as it is.
-    """
-    words = text.split()
-    if len(words) < 2:
-        return text
-    draws = rng.random(len(words))
-    kept = [word for word, draw in zip(words, draws, strict=True) if draw > probability]
-    return " ".join(kept or [words[rng.integers(len(words))]])
-
-
-def swap_words(text: str, rng: np.random.Generator, share: float) -> str:
-    """Returns `text` with round(share * words) swaps of two random words.
-
-    Random swap of Wei and Zou (EDA, arXiv:1901.11196). A text of one word or none stays.
-    """
-    words = text.split()
-    if len(words) < 2:
-        return text
-    for _ in range(round(share * len(words))):
-        one, other = rng.choice(len(words), 2, replace=False)
-        words[one], words[other] = words[other], words[one]
-    return " ".join(words)

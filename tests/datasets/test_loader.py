@@ -178,6 +178,21 @@ def test_a_batch_has_the_views_that_are_asked_for(real, words):
     assert batch["masked"].shape == batch["labels"].shape == (4, 32)
 
 
+def test_mixed_images_have_the_words_of_both(real, words):
+    plain = next(loader.train_loader([real], words, **PLAIN))
+    mixed = next(
+        loader.train_loader([real], words, **PLAIN, augment=transforms.NO_AUGMENT | {"mix": 0.25})
+    )
+    np.testing.assert_array_equal(plain["pair"], mixed["pair"])
+    both = plain["image"][:2].astype(int).sum(axis=0) // 2
+    np.testing.assert_array_equal(mixed["image"][0], both)
+    for key in ("image", "tokens", "identity"):
+        np.testing.assert_array_equal(mixed[key][1:], plain[key][1:])
+    ends = [int(row.argmax()) for row in plain["tokens"]]
+    own = np.concatenate([plain["tokens"][n][1 : ends[n]] for n in (0, 1)])
+    np.testing.assert_array_equal(mixed["tokens"][0][1:][: len(own)][:30], own[:30])
+
+
 def test_masked_words_are_those_that_the_labels_have(words):
     row = tokens.encode(words, ["a woman in a red coat with a black backpack"], 32)[0]
     rng = np.random.default_rng(0)
