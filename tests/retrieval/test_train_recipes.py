@@ -7,9 +7,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import tokenizer as tokens
+from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval import evaluate, export, train, train_loop, weights
 from tests.retrieval.runs import build_set, make_config
 from tests.retrieval.test_weights import EVA, params_of
@@ -130,6 +132,24 @@ def test_a_run_starts_from_a_run_and_from_what_it_exported(tmp_path, capfd):
             if n:  # of the last checkpoint, as this export is
                 jax.tree.map(np.testing.assert_array_equal, found[tower], expected[tower])
     assert "train: starts from" in capfd.readouterr().err
+
+
+def test_what_was_exported_is_evaluated_as_the_run_is(tmp_path):
+    square = {"data.image_size": (16, 16), "model.activation": "quick_gelu"}
+    workdir, _ = run(tmp_path / "run", **square)
+    folder = tmp_path / "clip"
+    export.export(
+        str(workdir.dir("train")), str(folder), which="selected", kind="openai", dtype="float32"
+    )
+    one = RetrievalSet(workdir.dir("build") / "synthetic", "test")
+    found = [
+        evaluate.evaluate_set(
+            evaluate.load(source, batch_size=8, which=("selected",)), one, examples=2
+        )
+        for source in (workdir.dir("train"), epath.Path(folder))
+    ]
+    assert found[0]["selected"]["mAP"] == pytest.approx(found[1]["selected"]["mAP"])
+    assert found[0]["cmc"] == found[1]["cmc"]
 
 
 def test_another_image_size_resamples_the_positions_of_a_run(tmp_path):
