@@ -29,6 +29,7 @@ def check(path) -> list[tuple[str, float, float]]:
         if not syntbpr:
             rows += _simclr(published, case)
             rows += _with_heads(pathlib.Path(path), published, case)
+            rows += _of_one_process(published, case)
     return rows
 
 
@@ -103,6 +104,21 @@ def _with_heads(path, published, case):
     found = jax.jit(jax.value_and_grad(masked_words, argnums=(0, 1)))(*sequences)
     yield from _compare(published, f"{case}/mlm", (), found, ("text_seq", "image_seq"))
     yield from _full_recipe(published, case, ss_mlp)
+
+
+def _of_one_process(published, case):
+    """N-ITC on the second of four processes: its quarter of the rows against all columns."""
+    if f"{case}/rank1of4_nitc_loss" not in published.files:
+        return
+    keys = ("image_features", "text_features", "person_ids", "logit_scale")
+    arrays = [published[f"{case}/{key}"] for key in keys]
+    quarter = np.arange(len(arrays[0])) * 4 // len(arrays[0]) == 1
+    for i, alpha in enumerate(published["alphas"]):
+        options = {"alpha": alpha, "soft_labels": "softmax", "weights": quarter.astype(np.float32)}
+        expected = float(published[f"{case}/rank1of4_nitc_loss"][i])
+        found = float(losses.nitc_loss(*arrays, **options))
+        error = abs(found - expected) / max(1, abs(expected))
+        yield f"{case}/rank1of4_nitc[{i}]", error, 1e-5
 
 
 def _full_recipe(published, case, ss_mlp):
