@@ -58,15 +58,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def on_rows(mesh: Mesh, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`function` of the rows [B / devices, ...] of each device, and of scalars, by jax.shard_map.
+def on_rows(mesh: Mesh, function: Callable[..., jax.Array], out: P) -> Callable[..., jax.Array]:
+    """`function` of each device's rows of global arrays, and of scalars, by jax.shard_map.
 
-    Its result has a row for each of the rows.
+    Rows are split over all axes of `mesh`. out: P() where the devices agree on the result,
+    P(mesh.axis_names) where it has a row for each row.
     """
 
     def run(*arrays):
-        specs = tuple(P(AXES) if jnp.ndim(x) else P() for x in arrays)
-        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXES))(*arrays)
+        specs = tuple(P(mesh.axis_names) if jnp.ndim(x) else P() for x in arrays)
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out)(*arrays)
 
     return run
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.retrieval import heads, losses
@@ -27,7 +28,8 @@ class Objective:
     soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
     kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
     count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
-    head; identities: how many the identity head tells apart; mlm_layers: of the word head.
+    head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the word
+    head.
     loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
 
     SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
@@ -52,10 +54,11 @@ class Objective:
     temperature: float = 0.1
     hidden: int = 128
     identities: int = 0
+    vocab_size: int = 0
     mlm_layers: int = 4
     loss_rows: int = 0
 
-    def heads(self, vocab_size: int) -> dict[str, nn.Module]:
+    def heads(self) -> dict[str, nn.Module]:
         """Returns the networks that only these losses have, by name."""
         found: dict[str, nn.Module] = {}
         if self.simclr:
@@ -63,7 +66,7 @@ class Objective:
         if self.identity:
             found["identity"] = heads.IdentityHead(self.identities)
         if self.mlm:
-            found["words"] = heads.MaskedWordHead(vocab_size, self.mlm_layers)
+            found["words"] = heads.MaskedWordHead(self.vocab_size, self.mlm_layers)
         return found
 
     def inputs(self, config: ClipConfig) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -93,7 +96,7 @@ class Objective:
         else:
             found["image"] = image(batch["image"])
         for name in ("second", "view_1", "view_2"):
-            if name in self.inputs(model.config):
+            if name in batch:
                 found[name] = image(batch[name])
         return found
 
@@ -122,28 +125,27 @@ class Objective:
         soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
         weights = self._weights(mesh, pairs, scale, batch)
         over = functools.partial(losses.global_loss, mesh)
-        nitc = functools.partial(losses.nitc_loss, **soft)
         parts = {}
         if self.nitc:
-            parts["nitc"] = over(nitc)(*pairs, scale, weights)
-        if self.nitc and self.multi_view:
-            second = over(nitc)(features["second"], *pairs[1:], scale, weights)
-            parts["nitc"] = 0.5 * (parts["nitc"] + second)
+            nitc, images = over(functools.partial(losses.nitc_loss, **soft)), pairs[:1]
+            if self.multi_view:
+                nitc, images = losses.multi_view(nitc), (*images, features["second"])
+            parts["nitc"] = nitc(*images, *pairs[1:], scale, weights=weights)
         if self.ritc:
             loss = functools.partial(losses.ritc_loss, eps=self.eps, **soft)
-            parts["ritc"] = over(loss)(*pairs, scale, weights)
+            parts["ritc"] = over(loss)(*pairs, scale, weights=weights)
         if self.citc:
             parts["citc"] = over(losses.citc_loss)(*pairs, scale)
         if self.sdm:
             loss = functools.partial(losses.sdm_loss, **rows)
-            parts["sdm"] = over(loss)(*pairs, scale, weights)
+            parts["sdm"] = over(loss)(*pairs, scale, weights=weights)
         if self.robust:
             loss = functools.partial(losses.ROBUST[self.robust_kind], **rows)
-            parts["robust"] = over(loss)(*pairs, scale, weights)
+            parts["robust"] = over(loss)(*pairs, scale, weights=weights)
         return parts
 
     def _of_heads(self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any) -> dict:
-        parts, made = {}, self.heads(_rows_of(params, "words"))
+        parts, made = {}, self.heads()
 
         def run(name, *arrays):
             return made[name].apply({"params": params[name]}, *arrays)
@@ -151,7 +153,7 @@ class Objective:
         if self.simclr:
             loss = functools.partial(losses.simclr_loss, temperature=self.temperature)
             views = [run("view", features[name]) for name in ("view_1", "view_2")]
-            parts["simclr"] = losses.global_views_loss(mesh, loss)(*views)
+            parts["simclr"] = losses.global_loss(mesh, loss)(*views)
         if self.identity:
             logits = [run("identity", features[name]) for name in ("image", "text")]
             parts["identity"] = losses.identity_loss(*logits, batch["identity"])
@@ -170,21 +172,14 @@ class Objective:
             rows = losses.pair_losses(*arrays, axis_name=axes)
             return losses.small_loss_weights(rows, self.keep, axis_name=axes)
 
-        return batch["weight"] * meshes.on_rows(mesh, select)(*pairs, scale)
+        return batch["weight"] * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
 
 
-def init_heads(objective: Objective, config: ClipConfig, key: jax.Array) -> dict[str, Any]:
+def init_heads(objective: Objective, embed_dim: int, key: jax.Array) -> dict[str, Any]:
     """Returns new parameters of the heads, {} where the objective has none."""
-    row = jnp.zeros((1, config.embed_dim))
-    tokens = jnp.zeros((1, 2, config.embed_dim))
+    row, tokens = jnp.zeros((1, embed_dim)), jnp.zeros((1, 2, embed_dim))
     inputs = {"view": (row,), "identity": (row,), "words": (tokens, tokens)}
-    made = objective.heads(config.vocab_size)
     return {
         name: head.init(jax.random.fold_in(key, n), *inputs[name])["params"]
-        for n, (name, head) in enumerate(sorted(made.items()))
+        for n, (name, head) in enumerate(sorted(objective.heads().items()))
     }
-
-
-def _rows_of(params: Any, name: str) -> int:
-    """The vocabulary of the word head, from its parameters; 0 without one."""
-    return len(params[name]["words"]["bias"]) if name in params else 0

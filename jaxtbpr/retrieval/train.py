@@ -1,4 +1,4 @@
-"""Stage train: a CLIP on the built sets, from scratch, on all devices.
+"""Stage train: a CLIP on the built sets, from scratch or from given weights, on all devices.
 
 The loop reads as SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, one warm-up epoch
 and a cosine; but the model is selected on validation identities, not on the test split.
@@ -314,19 +314,19 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
         )
 
 
-def make_objective(options: ConfigDict, plan: Plan, identities: int) -> Objective:
-    """Returns what a step lowers; options: the section `train`."""
-    same = (
-        *("nitc", "ritc", "citc", "sdm", "robust", "robust_kind", "simclr", "identity", "mlm"),
-        *("mlm_layers", "multi_view", "keep", "channel_mask", "soft_labels", "loss_rows"),
-    )
+def make_objective(
+    options: ConfigDict, plan: Plan, *, identities: int, vocab_size: int
+) -> Objective:
+    """Returns what a step lowers; options: the section `train`, whose names an objective shares."""
+    shared = {field.name for field in dataclasses.fields(Objective)} & set(options)
     ratio = optimizers.soft_label_ratio(options.soft_label_ratio, plan.steps_per_epoch)
-    return Objective(
-        **{name: options[name] for name in same},
-        soft_label_ratio=ratio,
-        eps=options.ritc_eps,
-        identities=identities,
-    )
+    own = {
+        "soft_label_ratio": ratio,
+        "eps": options.ritc_eps,
+        "identities": identities,
+        "vocab_size": vocab_size,
+    }
+    return Objective(**{name: options[name] for name in shared} | own)
 
 
 def make_recipe(
@@ -347,7 +347,9 @@ def make_recipe(
     )
     if options.accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, options.accumulate)
-    objective = make_objective(options, plan, identities)
+    objective = make_objective(
+        options, plan, identities=identities, vocab_size=model.config.vocab_size
+    )
     return Recipe(
         model,
         optimizer,

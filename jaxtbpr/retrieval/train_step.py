@@ -91,7 +91,7 @@ def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
 
     params: of the model; the heads of the objective begin anew.
     """
-    heads = init_heads(recipe.objective, recipe.model.config, jax.random.fold_in(key, 1))
+    heads = init_heads(recipe.objective, recipe.model.config.embed_dim, jax.random.fold_in(key, 1))
     ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
     added = {"heads": heads} if heads else {}
     if recipe.lora:

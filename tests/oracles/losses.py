@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from jaxtbpr.retrieval import heads, losses
 from jaxtbpr.retrieval.weights import names
 
+MULTI_VIEW = losses.multi_view(losses.nitc_loss)
 PAIRED = ("image", "text", "logit_scale")
 
 
@@ -68,7 +69,7 @@ def _with_heads(path, published, case):
     image, image1, text = (published[f"{case}/{key}_features"] for key in keys)
     ids, scale = published[f"{case}/person_ids"], published[f"{case}/logit_scale"]
     for i, alpha in enumerate(published["alphas"]):
-        loss = functools.partial(losses.multi_view_loss, alpha=alpha, soft_labels="softmax")
+        loss = functools.partial(MULTI_VIEW, alpha=alpha, soft_labels="softmax")
         found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 4)))(
             image, image1, text, ids, scale
         )
@@ -126,7 +127,7 @@ def _full_recipe(published, case, ss_mlp):
     inputs = ("image", "image1", "text", "aug1", "aug2")
     image, image1, text, *views = (published[f"{case}/{key}_features"] for key in inputs)
     rest = (published[f"{case}/person_ids"], published[f"{case}/logit_scale"])
-    total = losses.multi_view_loss(image, image1, text, *rest, alpha=0.5, soft_labels="softmax")
+    total = MULTI_VIEW(image, image1, text, *rest, alpha=0.5, soft_labels="softmax")
     total += losses.ritc_loss(image, text, *rest, eps=1e-2)
     total += 0.1 * losses.citc_loss(image, text, *rest) + 0.4 * ss_mlp(*views, temperature=0.1)
     expected = published[f"{case}/full_recipe_total_alpha0.5"]

@@ -126,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_images(built, tmp
     def failing(mesh, one):
         def loss(image, text, identity, scale, weights):
             bad = jnp.where(jnp.any(identity == 3), jnp.nan, 1.0)
-            return bad * original(mesh, one)(image, text, identity, scale, weights)
+            return bad * original(mesh, one)(image, text, identity, scale, weights=weights)
 
         return loss
 

@@ -10,77 +10,51 @@ and the same with t and v exchanged; a loss is the mean of the two directions. L
 (pairs on this device), `N` columns (pairs on all devices), `D` features.
 
 Every loss is a pure function ``loss(image_features [B, D], text_features [B, D],
-person_ids [B], logit_scale [], *, axis_name=None, ...) -> scalar``. With `axis_name` (inside
-`jax.shard_map`) its rows are this device's and its columns everybody's, gathered with gradient,
-and the result is the mean over all rows: that of one device with the whole batch. `global_loss`
-wraps this up for arrays that are sharded over a mesh.
+person_ids [B], logit_scale [], *, weights=None, at_once=0, axis_name=None, ...) -> scalar``. Most
+are written below as the function of one direction's logits S and of `same` [B, N], equal identity,
+of which `of_rows` makes that. weights: [B], of the pairs of this device, for a weighted mean; None:
+all 1. at_once: rows of the similarities that are held at a time, for batches of 32k and more; 0:
+all. With `axis_name` (inside `jax.shard_map`) its rows are this device's and its columns
+everybody's, gathered with gradient, and the result is the mean over all rows: that of one device
+with the whole batch. `global_loss` wraps this up for arrays that are sharded over a mesh.
 
 Everything is computed in float32 (float64 for such features), whatever dtype the features have:
 in half precision R-ITC's eps of 1e-8 would be 0.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from jaxtbpr.retrieval.losses.similarity import (
     AxisName,
     Loss,
     both_directions,
     gather,
-    global_loss,
-    mean_of,
     normalize,
+    of_rows,
     product,
     soft_targets,
 )
 
 
-def nitc_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    alpha=0.0,
-    soft_labels: str = "sigmoid",
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
-) -> jax.Array:
+@of_rows
+def nitc_loss(logits, same, *, alpha=0.0, soft_labels: str = "sigmoid") -> jax.Array:
     r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
 
     .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
 
-    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. weights:
-    [B], of the pairs of this device, for a weighted mean; None: all 1. at_once: rows of the
-    similarities that are held at a time, for batches of 32k and more; 0: all.
-    Arguments and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
+    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. Arguments
+    and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
     """
-
-    def cross_entropy(logits, same):
-        targets = soft_targets(logits, same, alpha, soft_labels)
-        return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
-
-    pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return mean_of(cross_entropy, pairs, weights, axis_name, at_once)
+    targets = soft_targets(logits, same, alpha, soft_labels)
+    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
 
 
+@of_rows
 def ritc_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    alpha=0.0,
-    soft_labels: str = "sigmoid",
-    eps: float = 1e-8,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
+    logits, same, *, alpha=0.0, soft_labels: str = "sigmoid", eps: float = 1e-8
 ) -> jax.Array:
     r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
 
@@ -92,14 +66,9 @@ def ritc_loss(
     TBPS-CLIP hard Q (alpha 0) and eps 1e-2; IRRA's SDM (arXiv:2303.12501) is twice this loss with
     hard Q, eps 1e-8 and a fixed scale of 50, see `sdm_loss`. Sources: see `nitc_loss`.
     """
-
-    def reverse_kl(logits, same):
-        targets = soft_targets(logits, same, alpha, soft_labels)
-        log_p = jax.nn.log_softmax(logits)
-        return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
-
-    pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
-    return mean_of(reverse_kl, pairs, weights, axis_name, at_once)
+    targets = soft_targets(logits, same, alpha, soft_labels)
+    log_p = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
 
 
 def direction_losses(
@@ -108,11 +77,7 @@ def direction_losses(
     """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient."""
     arrays = (image_features, text_features, person_ids, logit_scale)
     pairs = both_directions(*map(jax.lax.stop_gradient, arrays), axis_name)
-
-    def row_loss(logits, same):
-        return -jnp.sum(soft_targets(logits, same, 0.0, "sigmoid") * jax.nn.log_softmax(logits), 1)
-
-    return jnp.stack([direction.rows(row_loss) for direction in pairs])
+    return jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
 
 
 def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
@@ -121,37 +86,29 @@ def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
 
 
 def sdm_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale=None,
-    *,
-    temperature: float = 0.02,
-    eps: float = 1e-8,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
+    image_features, text_features, person_ids, logit_scale=None, *, temperature=0.02, **options
 ) -> jax.Array:
     """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
 
-    The logit scale does not enter. IRRA (arXiv:2303.12501).
+    The logit scale does not enter. options: of `ritc_loss`. IRRA (arXiv:2303.12501).
     """
     del logit_scale
     scale = -math.log(temperature)
-    options = {"eps": eps, "weights": weights, "at_once": at_once, "axis_name": axis_name}
     return 2 * ritc_loss(image_features, text_features, person_ids, scale, **options)
 
 
-def multi_view_loss(
-    image_features, view_features, text_features, person_ids, logit_scale, **options
-) -> jax.Array:
-    """Multi-view supervision: the mean of `nitc_loss` of an image and of a second view of it.
+def multi_view(loss: Loss) -> Loss:
+    """Multi-view supervision: the mean of `loss` of an image and of a second view of it.
 
-    options: of `nitc_loss`. TBPS-CLIP (arXiv:2308.10045).
+    The result takes the features of both, [B, D] each, where `loss` takes the image's. TBPS-CLIP
+    (arXiv:2308.10045), with `nitc_loss`.
     """
-    rest = (text_features, person_ids, logit_scale)
-    views = (image_features, view_features)
-    return 0.5 * sum(nitc_loss(view, *rest, **options) for view in views)
+
+    def mean(image_features, view_features, *rest, **options):
+        views = (image_features, view_features)
+        return 0.5 * sum(loss(view, *rest, **options) for view in views)
+
+    return mean
 
 
 def citc_loss(
@@ -177,8 +134,3 @@ def citc_loss(
     cross_modal = product(image, texts) - product(text, images)
     loss = 0.25 * (jnp.mean(in_modal**2) + jnp.mean(cross_modal**2))
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
-
-
-def global_nitc(mesh: Mesh, **options) -> Loss:
-    """`nitc_loss` with `options` (alpha, soft_labels) by `global_loss`."""
-    return global_loss(mesh, functools.partial(nitc_loss, **options))

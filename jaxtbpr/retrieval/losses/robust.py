@@ -1,11 +1,10 @@
 r"""Losses that bear wrong pairs: smoothing, bootstrapping, GCE, symmetric cross-entropy, TAL.
 
-Each is a contrastive loss over identities with the arguments and sharding of `contrastive`; there
+Each is a contrastive loss over identities with the arguments and sharding of `contrastive`, where
 `S`, `p` and the identity targets `q` are defined. `p_y` is the probability that a row gives to its
 own identity, the sum of p over the items of that identity, and `N` the number of columns.
 
-All take `weights` [B], of the pairs of this device: the loss is then the mean weighted by them
-(RDE's clean labels are such weights; see `denoise`). The published strategies that PAPER.md
+RDE's clean labels are weights of the pairs, see `denoise`. The published strategies that PAPER.md
 names are label smoothing, a two-component mixture and channel masking; their settings in the
 paper are not known, so the defaults here are those of the methods' own papers.
 """
@@ -17,165 +16,83 @@ import jax.numpy as jnp
 import optax
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval.losses.similarity import (
-    AxisName,
-    both_directions,
-    gather,
-    mean_of,
-)
+from jaxtbpr.retrieval.losses.similarity import AxisName, gather, identity_targets, of_rows
 
 
-def _contrastive(row_loss, image, text, person_ids, logit_scale, weights, at_once, axis_name):
-    pairs = both_directions(image, text, person_ids, logit_scale, axis_name)
-    return mean_of(row_loss, pairs, weights, axis_name, at_once)
-
-
-def _identity_targets(same, dtype):
-    same = same.astype(dtype)
-    return same / jnp.sum(same, axis=1, keepdims=True)
-
-
-def smoothed_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    beta: float = 0.1,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
-) -> jax.Array:
+@of_rows
+def smoothed_loss(logits, same, *, beta: float = 0.1) -> jax.Array:
     r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
 
     Szegedy et al., CVPR 2016, arXiv:1512.00567. SynTBPR's figure names it.
     """
-
-    def row_loss(logits, same):
-        targets = _identity_targets(same, logits.dtype)
-        smooth = (1 - beta) * targets + beta / logits.shape[1]
-        return optax.losses.softmax_cross_entropy(logits, smooth)
-
-    args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, at_once, axis_name)
+    targets = identity_targets(same, logits.dtype)
+    smooth = (1 - beta) * targets + beta / logits.shape[1]
+    return optax.losses.softmax_cross_entropy(logits, smooth)
 
 
-def bootstrapped_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    share: float = 0.95,
-    hard: bool = False,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
-) -> jax.Array:
+@of_rows
+def bootstrapped_loss(logits, same, *, share: float = 0.95, hard: bool = False) -> jax.Array:
     r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
 
     No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
     """
-
-    def row_loss(logits, same):
-        own = jax.nn.softmax(logits)
-        if hard:
-            own = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=own.dtype)
-        targets = share * _identity_targets(same, logits.dtype) + (1 - share) * own
-        return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
-
-    args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, at_once, axis_name)
+    own = jax.nn.softmax(logits)
+    if hard:
+        own = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=own.dtype)
+    targets = share * identity_targets(same, logits.dtype) + (1 - share) * own
+    return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
 
 
-def gce_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    power: float = 0.7,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
-) -> jax.Array:
+@of_rows
+def gce_loss(logits, same, *, power: float = 0.7) -> jax.Array:
     r"""Generalised cross-entropy, (1 - p_y^power) / power.
 
     Cross-entropy for power -> 0, mean absolute error for 1. Zhang and Sabuncu, NeurIPS 2018,
     arXiv:1805.07836.
     """
-
-    def row_loss(logits, same):
-        log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
-        return -jnp.expm1(power * log_own) / power
-
-    args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, at_once, axis_name)
+    log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
+    return -jnp.expm1(power * log_own) / power
 
 
+@of_rows
 def symmetric_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    forward: float = 0.1,
-    backward: float = 1.0,
-    log_zero: float = -4.0,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
+    logits, same, *, forward: float = 0.1, backward: float = 1.0, log_zero: float = -4.0
 ) -> jax.Array:
     r"""forward * cross-entropy + backward * reverse cross-entropy -sum_j p_j log q_j.
 
     log_zero stands for log 0. Wang et al., ICCV 2019, arXiv:1908.06112. R-ITC is its reverse part
     with log_zero = log eps, less the entropy of p.
     """
-
-    def row_loss(logits, same):
-        targets = _identity_targets(same, logits.dtype)
-        log_p = jax.nn.log_softmax(logits)
-        log_q = jnp.where(same, jnp.log(jnp.where(same, targets, 1)), log_zero)
-        straight = -jnp.sum(targets * log_p, axis=1)
-        return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
-
-    args = (image_features, text_features, person_ids, logit_scale)
-    return _contrastive(row_loss, *args, weights, at_once, axis_name)
+    targets = identity_targets(same, logits.dtype)
+    log_p = jax.nn.log_softmax(logits)
+    log_q = jnp.where(same, jnp.log(jnp.where(same, targets, 1)), log_zero)
+    straight = -jnp.sum(targets * log_p, axis=1)
+    return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
 
 
-def tal_loss(
-    image_features,
-    text_features,
-    person_ids,
-    logit_scale,
-    *,
-    margin: float = 0.1,
-    temperature: float = 0.015,
-    weights=None,
-    at_once: int = 0,
-    axis_name: AxisName = None,
-) -> jax.Array:
+def tal_loss(image_features, text_features, person_ids, logit_scale=None, **options) -> jax.Array:
     r"""Triplet alignment loss: the log-sum-exp of all negatives in place of the hardest.
 
     .. math:: [m - S^+_i + \tau \log \sum_{y_j \ne y_i} e^{S_{ij} / \tau}]_+
               + \text{(text to image)}
 
     S: cosines; S^+_i: the mean of those to the own identity, weighted by their softmax, no
-    gradient through the weights. The logit scale does not enter. Mean over pairs where RDE sums.
-    Qin et al. (RDE), CVPR 2024, arXiv:2308.09911.
+    gradient through the weights. options: margin (m, 0.1) and temperature (tau, 0.015). The logit
+    scale does not enter. Mean over pairs where RDE sums. Qin et al. (RDE), CVPR 2024,
+    arXiv:2308.09911.
     """
     del logit_scale
+    return 2 * _triplets(image_features, text_features, person_ids, None, **options)
 
-    def row_loss(cosines, same):
-        scaled = cosines / temperature
-        share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
-        positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
-        negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
-        # A row without negatives has none to be kept apart from.
-        return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
 
-    args = (image_features, text_features, person_ids, None)
-    return 2 * _contrastive(row_loss, *args, weights, at_once, axis_name)
+@of_rows
+def _triplets(cosines, same, *, margin: float = 0.1, temperature: float = 0.015) -> jax.Array:
+    scaled = cosines / temperature
+    share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
+    positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
+    negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
+    # A row without negatives has none to be kept apart from.
+    return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
 
 
 LOSSES = {

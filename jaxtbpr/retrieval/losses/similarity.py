@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 
 MAX_SCALE = 100.0
@@ -17,36 +18,49 @@ Loss = Callable[..., jax.Array]
 AxisName = str | tuple[str, ...] | None
 
 
-def global_loss(mesh: Mesh, loss: Loss, axes: tuple[str, ...] | None = None) -> Loss:
-    """`loss` for features and ids whose rows are sharded over `axes` (all axes) of `mesh`.
+def global_loss(mesh: Mesh, loss: Loss) -> Loss:
+    """`loss` for global arrays whose rows are sharded over all axes of `mesh`.
 
-    The result takes global arrays (image features, text features, person_ids, logit_scale and, if
-    there are any, the weights of the pairs), equals `loss` of one device on them, and may be used
-    and differentiated under jax.jit; each device holds a [B, N] part of the similarities.
+    The result takes the arrays that `loss` takes by position and, by name, the weights of the
+    pairs if there are any. It equals `loss` of one device on them and may be used and
+    differentiated under jax.jit; each device holds a [B, N] part of the similarities.
     """
-    axes = mesh.axis_names if axes is None else axes
-    rows = P(axes)
 
-    def run(image_features, text_features, person_ids, logit_scale, weights=None):
-        arrays = (image_features, text_features, person_ids, logit_scale)
-        specs = (rows, rows, rows, P())
-        if weights is not None:
-            arrays, specs = (*arrays, weights), (*specs, rows)
+    def run(*arrays, weights=None):
+        def local(*own):
+            options = {} if weights is None else {"weights": own[-1]}
+            return loss(*own[: len(arrays)], axis_name=mesh.axis_names, **options)
 
-        def local(image, text, ids, scale, *own):
-            options = {"weights": own[0]} if own else {}
-            return loss(image, text, ids, scale, axis_name=axes, **options)
-
-        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P())(*arrays)
+        given = arrays if weights is None else (*arrays, weights)
+        return meshes.on_rows(mesh, local, P())(*given)
 
     return run
 
 
-def global_views_loss(mesh: Mesh, loss: Loss) -> Loss:
-    """The same for a loss of two views' features, `simclr_loss`."""
-    rows = P(mesh.axis_names)
-    local = functools.partial(loss, axis_name=mesh.axis_names)
-    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows), out_specs=P())
+def of_rows(row_loss: Callable[..., jax.Array]) -> Loss:
+    """The contrastive loss of which `row_loss(logits [B, N], same [B, N], **options) -> [B]`.
+
+    same: bool, equal identity. The result is a loss as the module `contrastive` describes them,
+    with the options of `row_loss`, which it keeps as its attribute `row_loss`.
+    """
+
+    def loss(
+        image_features,
+        text_features,
+        person_ids,
+        logit_scale,
+        *,
+        weights=None,
+        at_once: int = 0,
+        axis_name: AxisName = None,
+        **options,
+    ) -> jax.Array:
+        pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
+        rows = functools.partial(row_loss, **options)
+        return mean_of(rows, pairs, weights, axis_name, at_once)
+
+    loss.__name__, loss.__doc__, loss.row_loss = row_loss.__name__, row_loss.__doc__, row_loss
+    return loss
 
 
 def clamped_scale(logit_scale) -> jax.Array:
@@ -77,12 +91,17 @@ def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
     """
     if kind not in SOFT_LABELS:
         raise UserError(f"soft_labels={kind!r} is unknown; use one of {', '.join(SOFT_LABELS)}.")
-    same = same.astype(logits.dtype)
-    hard = same / jnp.sum(same, axis=1, keepdims=True)
+    hard = identity_targets(same, logits.dtype)
     soft = jax.nn.sigmoid(logits) if kind == "sigmoid" else jax.nn.softmax(logits)
     alpha = jnp.asarray(alpha, logits.dtype)
     mixed = alpha * soft + (1 - alpha) * hard
     return jax.lax.stop_gradient(mixed / jnp.sum(mixed, axis=1, keepdims=True))
+
+
+def identity_targets(same, dtype) -> jax.Array:
+    """The targets q [B, N]: each row shares 1 among the items of its identity; same: bool."""
+    same = same.astype(dtype)
+    return same / jnp.sum(same, axis=1, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
