@@ -32,9 +32,9 @@ from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
-from jaxtbpr.retrieval.model import SHARDING, Clip, init_params
+from jaxtbpr.retrieval.model import Clip
 from jaxtbpr.retrieval.ranking import top_k
-from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.saved import open_saved, placed_shapes
 from jaxtbpr.retrieval.train import open_test_sets
 from jaxtbpr.retrieval.train_log import EVALS, MODEL
 
@@ -107,9 +107,7 @@ def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHI
         return Trained(embedder, dict.fromkeys(which, params), dict.fromkeys(which), [])
     rows = read_metrics(directory / EVALS)
     epoch_of = {row["step"]: row["epoch"] for row in rows}
-    shapes = meshes.place(
-        lambda: init_params(Clip(first.config), jax.random.key(0)), mesh, SHARDING
-    )
+    shapes = placed_shapes(first.config, mesh)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         steps = {name: checkpoints.step_of(name) for name in which}
         params = {s: checkpoints.restore_params(s, shapes) for s in set(steps.values())}

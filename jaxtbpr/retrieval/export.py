@@ -8,7 +8,6 @@ hold EVA02's towers and tall images.
 """
 
 from absl import app, flags, logging
-from etils import epath
 
 from jaxtbpr.core import compilation
 from jaxtbpr.core.errors import UserError
@@ -26,15 +25,17 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
 
     Raises UserError where that format cannot hold it.
     """
-    saved, folder = open_saved(checkpoint, which), epath.Path(out)
-    params = saved.read_params()
-    arguments = (folder, params, saved.config, saved.tokenizer())
-    options = {"resample": saved.resample, "dtype": dtype}
-    if kind == "huggingface":
-        weights.save_huggingface(*arguments, **options)
-    else:
-        weights.save_open_clip(*arguments, kind=kind, **options)
-    say(f"export: {kind} checkpoint in {folder}")
+    saved = open_saved(checkpoint, which)
+    weights.save_folder(
+        out,
+        saved.read_params(),
+        saved.config,
+        saved.tokenizer(),
+        kind=kind,
+        resample=saved.resample,
+        dtype=dtype,
+    )
+    say(f"export: {kind} checkpoint in {out}")
 
 
 def main(argv: list[str]) -> None:

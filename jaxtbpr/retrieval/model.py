@@ -282,6 +282,11 @@ def normalise_pixels(images: jax.Array, pixels: str) -> jax.Array:
     return (images - 255 * jnp.array(mean)) / (255 * jnp.array(std))
 
 
+def pixel_moments(pixels: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, deviation) of colours of 0..1 that a row of PIXELS stands for."""
+    return PIXELS[pixels] or ((0.0,) * 3, (1 / 255,) * 3)
+
+
 def position_embedding(module: nn.Module, length: int, width: int, std: float) -> jax.Array:
     """Declares the learned positions [length, width] of a tower."""
     return module.param("positional_embedding", nn.initializers.normal(std), (length, width))

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import files
@@ -15,15 +17,21 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import tokenizer
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import Checkpoints
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.model import (
+    PIXELS,
+    SHARDING,
+    Clip,
+    ClipConfig,
+    init_params,
+    pixel_moments,
+)
 from jaxtbpr.retrieval.train_log import MODEL, TOKENIZER
-from jaxtbpr.retrieval.transformer import stack_blocks, unstack_blocks
+from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
 
 # Files of a published checkpoint's folder by which its tokenizer is found.
 _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
-# Pillow's numbers of its filters, as Hugging Face's image processors name them.
-_FILTERS = {2: "bilinear", 3: "bicubic"}
+_FILTERS = {number: name for name, number in weights.RESAMPLE.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +74,19 @@ def open_saved(source: epath.PathLike, which: str = "selected", **changes: Any) 
     return _trained(directory, which, changes) if trained else _published(source, changes)
 
 
+def placed_shapes(config: ClipConfig, mesh: Mesh) -> Any:
+    """The parameters of a model as jax.ShapeDtypeStructs that say where they lie on `mesh`."""
+    model = Clip(config)
+    return meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
+
+
 def _trained(directory: epath.Path, which: str, changes: dict[str, Any]) -> Saved:
     saved = files.read_json(directory / MODEL)
     own = ClipConfig.from_dict(saved["model"])
     config = dataclasses.replace(own, **changes)
 
     def read_params() -> Any:
-        model = Clip(own)
-        mesh = meshes.make_mesh()
-        shapes = meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
+        shapes = placed_shapes(own, meshes.make_mesh())
         with Checkpoints(directory / "checkpoints") as checkpoints:
             params = checkpoints.restore_params(checkpoints.step_of(which), shapes)
         return _adapt(jax.device_get(params), own, config)
@@ -110,13 +122,14 @@ def _find_tokenizer(folder: epath.Path) -> Tokenizer:
 
 def _pixels(image_processor: dict[str, Any]) -> str:
     """How the checkpoint says that colours are normalised; CLIP's way where it says nothing."""
-    mean = image_processor.get("image_mean")
-    return "imagenet" if mean and abs(mean[0] - 0.485) < 1e-3 else "clip"
+    mean = image_processor.get("image_mean", [])
+    known = (name for name in PIXELS if np.array_equal(pixel_moments(name)[0], mean))
+    return next(known, "clip")
 
 
 def _adapt(params: Any, own: ClipConfig, config: ClipConfig) -> Any:
     """The parameters of `own` for `config`: positions resampled, blocks scanned or not."""
-    params = {name: dict(x) if isinstance(x, dict) else x for name, x in params.items()}
+    params = with_scan(params, config.scan)
     image, text = params["image"], params["text"]
     image["positional_embedding"] = resample_grid(
         image["positional_embedding"], config.grid, own.grid
@@ -125,7 +138,4 @@ def _adapt(params: Any, own: ClipConfig, config: ClipConfig) -> Any:
         text["positional_embedding"] = resample_line(
             text["positional_embedding"], config.text_length
         )
-    change = stack_blocks if config.scan else unstack_blocks
-    for tower in (image, text):
-        tower["transformer"] = change(dict(tower["transformer"]))
     return params

@@ -238,6 +238,16 @@ def dense(features: int, std: float, dtype: Dtype, name: str, use_bias: bool = T
 # --- scanned and unscanned names -----------------------------------------------------------------
 
 
+def with_scan(params: Any, scan: bool) -> Any:
+    """The parameters of both towers with scanned blocks or without, whichever they had."""
+    change = stack_blocks if scan else unstack_blocks
+    towers = {
+        name: dict(params[name]) | {"transformer": change(dict(params[name]["transformer"]))}
+        for name in ("image", "text")
+    }
+    return dict(params) | towers
+
+
 def stack_blocks(tower: dict[str, Any]) -> dict[str, Any]:
     """{"block_0": ..., "block_n": ...} -> {"blocks": all but the last, stacked; "block_n": ...}."""
     last = len(tower) - 1

@@ -53,7 +53,7 @@ def make_model(activation):
 def test_clip_model_of_pytorch_gives_the_same_features(tmp_path, activation):
     config, params, words = make_model(activation)
     folder = tmp_path / "clip"
-    weights.save_huggingface(folder, params, config, words)
+    weights.save_folder(folder, params, config, words)
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 40, 3), np.uint8)
     np.savez(tmp_path / "in.npz", images=images, captions=CAPTIONS)
     script = pathlib.Path(__file__).with_name("torch_clip.py")

@@ -131,11 +131,7 @@ def test_scanned_and_recomputed_blocks_give_the_same_gradients(change):
     config = dataclasses.replace(CONFIG, vision=tower, text=tower)
     other = dataclasses.replace(config, **change)
     params = params_of(config)
-    changed = dict(params)
-    if other.scan:
-        for name in ("image", "text"):
-            stacked = transformer.stack_blocks(params[name]["transformer"])
-            changed[name] = params[name] | {"transformer": stacked}
+    changed = transformer.with_scan(params, other.scan)
     tokens = np.array([[48, 1, 2, 49, 0, 0, 0, 0, 0, 0]] * 3, np.int32)
 
     def loss(config, params):
@@ -144,13 +140,11 @@ def test_scanned_and_recomputed_blocks_give_the_same_gradients(change):
 
     expected = jax.jit(jax.grad(functools.partial(loss, config)))(params)
     found = jax.jit(jax.grad(functools.partial(loss, other)))(changed)
-    for name in ("image", "text"):
-        blocks = transformer.unstack_blocks(dict(found[name]["transformer"]))
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
-            blocks,
-            dict(expected[name]["transformer"]),
-        )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        transformer.with_scan(found, scan=False),
+        dict(expected),
+    )
 
 
 def test_the_program_of_scanned_blocks_does_not_grow_with_the_depth():

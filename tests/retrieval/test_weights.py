@@ -13,9 +13,9 @@ import safetensors.numpy
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.retrieval import saved, weights
-from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.model import PIXELS, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED
-from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blocks
+from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blocks, with_scan
 from jaxtbpr.retrieval.weights import names
 from jaxtbpr.retrieval.weights.load import expected_shapes
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
@@ -52,7 +52,7 @@ def write(folder, config, kind, dtype="float32"):
     if kind == "huggingface":
         words = tokens.learn(["a red coat"] * 3, 300)
         config = dataclasses.replace(config, vocab_size=words.get_vocab_size())
-        weights.save_huggingface(folder, params_of(config), config, words, dtype=dtype)
+        weights.save_folder(folder, params_of(config), config, words, dtype=dtype)
         return config
     weights.save_tensors(folder / "model.safetensors", params_of(config), config, kind, dtype)
     described = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": {}, "text_cfg": {}}
@@ -77,13 +77,8 @@ def test_what_is_saved_is_loaded(tmp_path, kind, scan):
         vision=dataclasses.replace(config.vision, mlp_ratio=found.vision.mlp_ratio),
     )
     assert found.vision.hidden == config.vision.hidden
-    expected = params_of(config)
-    if scan:
-        expected = dict(expected)
-        for tower in ("image", "text"):
-            blocks = stack_blocks(expected[tower]["transformer"])
-            expected[tower] = expected[tower] | {"transformer": blocks}
-    assert_equal(params, expected)
+    assert ("blocks" in params["text"]["transformer"]) is scan
+    assert_equal(params, with_scan(params_of(config), scan))
 
 
 def test_sub_norms_and_gates_are_told_from_the_tensors(tmp_path):
@@ -226,7 +221,7 @@ def test_hugging_face_is_told_what_its_model_cannot_be(tmp_path):
     ):
         config = dataclasses.replace(PLAIN, **change)
         with pytest.raises(UserError, match=f"knows no {what}"):
-            weights.save_huggingface(tmp_path / "x", params_of(config), config, words)
+            weights.save_folder(tmp_path / "x", params_of(config), config, words)
     with pytest.raises(UserError, match="the format 'openai' has no"):
         weights.save_tensors(tmp_path / "x.safetensors", params_of(EVA), EVA, "openai")
 
@@ -244,6 +239,13 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
     if other.get_vocab_size() != config.vocab_size:
         with pytest.raises(UserError, match="name its own in config.data.tokenizer"):
             opened.tokenizer(str(tmp_path / "other.json"))
+
+
+@pytest.mark.parametrize("pixels", list(PIXELS))
+def test_a_saved_model_tells_how_its_colours_are_normalised(tmp_path, pixels):
+    config = dataclasses.replace(PLAIN, pixels=pixels)
+    write(tmp_path, config, "huggingface")
+    assert saved.open_saved(tmp_path).config.pixels == pixels
 
 
 def test_stacking_blocks_undoes_itself():

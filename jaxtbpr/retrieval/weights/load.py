@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.transformer import stack_blocks
+from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import names, sizes
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
 
@@ -103,11 +103,7 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
             found |= dict(zip(one.ours, arrays, strict=True))
     if missing or unexpected or misshaped:
         raise UserError(_misfit(checkpoint, missing, unexpected, misshaped))
-    params = flax.traverse_util.unflatten_dict(found, sep="/")
-    if config.scan:
-        for tower in ("image", "text"):
-            params[tower]["transformer"] = stack_blocks(params[tower]["transformer"])
-    return params
+    return with_scan(flax.traverse_util.unflatten_dict(found, sep="/"), config.scan)
 
 
 def expected_shapes(config: ClipConfig) -> dict[str, tuple[int, ...]]:

@@ -13,11 +13,12 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import tokenizer as tokenizers
 from jaxtbpr.datasets import transforms
-from jaxtbpr.retrieval.model import PIXELS, ClipConfig
-from jaxtbpr.retrieval.transformer import unstack_blocks
+from jaxtbpr.retrieval.model import ClipConfig, pixel_moments
+from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import names, sizes
 
-_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
+# Pillow's numbers of its filters, as Hugging Face's image processors name them.
+RESAMPLE = {"bilinear": 2, "bicubic": 3}
 
 
 def save_tensors(
@@ -27,11 +28,7 @@ def save_tensors(
 
     Raises UserError where that format has no place for a parameter of the model.
     """
-    params = dict(params)
-    for tower in ("image", "text"):
-        blocks = unstack_blocks(params[tower]["transformer"])
-        params[tower] = dict(params[tower]) | {"transformer": blocks}
-    ours = flax.traverse_util.flatten_dict(params, sep="/")
+    ours = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
     wanted = names.tensors(kind, config)
     left = set(ours) ^ {path for one in wanted for path in one.ours}
     if left:
@@ -45,48 +42,35 @@ def save_tensors(
     files.write_bytes_atomic(path, data)
 
 
-def save_huggingface(
+def save_folder(
     folder: epath.PathLike,
     params: Any,
     config: ClipConfig,
     tokenizer: Tokenizer,
     *,
+    kind: str = "huggingface",
     resample: str = "bicubic",
     dtype: str = "float32",
 ) -> None:
-    """Writes a folder that `transformers.CLIPModel` and `CLIPProcessor` read.
+    """Writes a folder with weights, sizes, tokenizer and image processor, which `load` reads again.
 
-    Its config, weights, tokenizer and image processor give the features that the model has here.
-    Raises UserError for a model that CLIPModel cannot be, such as one of tall images.
+    kind: "huggingface", for `transformers.CLIPModel` and `CLIPProcessor`, which then give the
+    features that the model has here; another of names.FORMATS has open_clip's file names and may
+    hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be.
     """
     folder = epath.Path(folder)
-    described = sizes.to_huggingface(config) | {"dtype": dtype}
+    if kind == "huggingface":
+        tensors, described = "model.safetensors", sizes.to_huggingface(config) | {"dtype": dtype}
+        sizes_file = "config.json"
+    else:
+        tensors, described = (
+            "open_clip_model.safetensors",
+            {"model_cfg": sizes.to_open_clip(config)},
+        )
+        sizes_file = "open_clip_config.json"
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "model.safetensors", params, config, "huggingface", dtype)
-    files.write_json_atomic(folder / "config.json", described)
-    files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
-    _save_tokenizer(folder, tokenizer, config.text_length)
-
-
-def save_open_clip(
-    folder: epath.PathLike,
-    params: Any,
-    config: ClipConfig,
-    tokenizer: Tokenizer,
-    *,
-    kind: str,
-    resample: str = "bicubic",
-    dtype: str = "float32",
-) -> None:
-    """Writes a folder with open_clip's file names and the tensor names of `kind`.
-
-    Unlike Hugging Face's it may hold EVA02's towers and tall images; `load` reads it again.
-    """
-    folder = epath.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "open_clip_model.safetensors", params, config, kind, dtype)
-    described = {"model_cfg": sizes.to_open_clip(config)}
-    files.write_json_atomic(folder / "open_clip_config.json", described)
+    save_tensors(folder / tensors, params, config, kind, dtype)
+    files.write_json_atomic(folder / sizes_file, described)
     files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
     _save_tokenizer(folder, tokenizer, config.text_length)
 
@@ -94,13 +78,13 @@ def save_open_clip(
 def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
     """Resizes straight to the size of the model, as the loaders do, and never crops."""
     height, width = config.image_size
-    mean, std = PIXELS[config.pixels] or ((0.0,) * 3, (1 / 255,) * 3)
+    mean, std = pixel_moments(config.pixels)
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": height, "width": width},
-        "resample": _RESAMPLE[resample],
+        "resample": RESAMPLE[resample],
         "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
