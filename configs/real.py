@@ -8,7 +8,8 @@ it has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
 
 `own` stands for a folder of your own: images beside one CSV or JSON-lines file (see README).
 Optimiser and schedule follow TBPS-CLIP's file for real data (5 epochs, peak rate 1e-4, batch 80)
-but for the rate, which is that of a small model from scratch: pre-trained weights come later.
+but for the rate, which is that of a small model from scratch; configs/syntbpr.py starts from
+published weights.
 """
 
 from jaxtbpr.pipeline import default_config

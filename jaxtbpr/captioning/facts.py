@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtbpr.core.attributes import PERSON, SCENE, SLEEVES
+from jaxtbpr.core.attributes import PERSON, SCENE, SLEEVES, hidden
 
 Attributes = Mapping[str, str]
 
@@ -47,20 +47,18 @@ _NEEDS = {"item_colour": "item"}
 # What goes without saying is named so much more seldom.
 _ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear", "style": "photo"}
 _ORDINARY_SHARE = 0.1
-# Hair of which a hat leaves nothing to see.
-_UNDER_HAT = ("short", "bun", "bald")
 # Values of a slot that a reader would not call different.
 _ALIKE = ({"skirt", "long skirt"}, {"left", "right"})
 
 
 def visible(attributes: Attributes) -> list[str]:
     """Returns the slots that are there, can be seen in this view and have words."""
-    hidden = _hidden(attributes)
+    out_of_sight = hidden(attributes)
     # A sleeve "none" is there to be seen; any other "none" is not.
     return [
         slot
         for slot in MENTION
-        if slot not in hidden and (attributes[slot] != "none" or slot == "sleeves")
+        if slot not in out_of_sight and (attributes[slot] != "none" or slot == "sleeves")
     ]
 
 
@@ -113,22 +111,6 @@ def noise(
     return [
         [slot, attributes[slot], seen[slot]] for slot in slots if seen[slot] != attributes[slot]
     ]
-
-
-def _hidden(attributes: Attributes) -> set[str]:
-    """What the view, a hat or a backpack hides: there, a change of the slot changes no pixels."""
-    hidden = set()
-    if attributes["view"] == "back":
-        hidden.add("eyewear")
-    if attributes["hat"] != "none" and attributes["hair"] in _UNDER_HAT:
-        hidden |= {"hair", "hair_colour"}
-    # A print is on chest and back, out of sight from the side and below a backpack.
-    is_covered = attributes["view"] == "back" and attributes["bag"] == "backpack"
-    if attributes["upper_pattern"] == "printed" and (
-        is_covered or attributes["view"] in ("left", "right")
-    ):
-        hidden.add("upper_pattern")
-    return hidden
 
 
 def _chance(slot: str, attributes: Attributes, mention: Mapping[str, float]) -> float:

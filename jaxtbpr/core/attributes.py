@@ -67,6 +67,7 @@ SLEEVES = {
     "dress": ("short", "long"),
 }  # fmt: skip
 JEANS_COLOURS = ("blue", "black", "grey")
+_UNDER_HAT = ("short", "bun", "bald")  # hair of which a hat leaves nothing to see
 WOMENS_LOWER = ("skirt", "long skirt")
 
 # Relative weights of the draws; a slot (or a value) that is not named here is uniform (or 1).
@@ -172,6 +173,23 @@ def check(record: dict[str, str]) -> None:
                 f"attributes have {slot}={record[slot]!r}, which does not go with the other "
                 f"slots (they ask for {value!r}); pass the record through attributes.normalise."
             )
+
+
+def hidden(record: dict[str, str]) -> set[str]:
+    """Returns the slots that the view, a hat or a backpack hides in the image of `record`.
+
+    A change of such a slot changes no pixels. record: person and scene.
+    """
+    found = set()
+    if record["view"] == "back":
+        found.add("eyewear")
+    if record["hat"] != "none" and record["hair"] in _UNDER_HAT:
+        found |= {"hair", "hair_colour"}
+    # A print is on chest and back, out of sight from the side and below a backpack.
+    is_covered = record["view"] == "back" and record["bag"] == "backpack"
+    if record["upper_pattern"] == "printed" and (is_covered or record["view"] in ("left", "right")):
+        found.add("upper_pattern")
+    return found
 
 
 def _choices(slot: str, person: dict[str, str]) -> tuple[str, ...]:

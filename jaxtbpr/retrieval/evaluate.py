@@ -16,13 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxtbpr.core import compilation, files
+from jaxtbpr.core import command, files
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
@@ -227,23 +226,13 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
     return RetrievalSet(workdir.dir("build") / name, split)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prints the metrics of one checkpoint on one set as one line of JSON."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not a flag; give --checkpoint, --data and --split.")
-    compilation.use_cache()
-    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     args = flags.FLAGS
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            one = open_set(epath.Path(args.data), args.split, epath.Path(scratch))
-            trained = load(
-                epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,)
-            )
-            detail = evaluate_set(trained, one, examples=24)
-    except UserError as error:
-        say(str(error))
-        raise SystemExit(1) from error
+    with tempfile.TemporaryDirectory() as scratch:
+        one = open_set(epath.Path(args.data), args.split, epath.Path(scratch))
+        trained = load(epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,))
+        detail = evaluate_set(trained, one, examples=24)
     metrics = {key: detail[args.which][key] for key in SUMMARY}
     if args.output:
         files.write_json_atomic(args.output, detail)
@@ -263,4 +252,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(main, "--checkpoint, --data and --split")

@@ -7,10 +7,9 @@ The folder opens with transformers' CLIPModel.from_pretrained and CLIPProcessor,
 hold EVA02's towers and tall images.
 """
 
-from absl import app, flags, logging
+from absl import flags
 
-from jaxtbpr.core import compilation
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core import command
 from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import WHICH
@@ -38,18 +37,10 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
     say(f"export: {kind} checkpoint in {out}")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs `export` with the command's flags."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not a flag; give --checkpoint and --out.")
-    compilation.use_cache()
-    logging.set_verbosity(logging.WARNING)
     args = flags.FLAGS
-    try:
-        export(args.checkpoint, args.out, which=args.which, kind=args.format, dtype=args.dtype)
-    except UserError as error:
-        say(str(error))
-        raise SystemExit(1) from error
+    export(args.checkpoint, args.out, which=args.which, kind=args.format, dtype=args.dtype)
 
 
 def define_flags() -> None:
@@ -64,4 +55,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(main, "--checkpoint and --out")

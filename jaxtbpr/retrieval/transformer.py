@@ -152,11 +152,8 @@ class Block(nn.Module):
     def _hidden(self, h):
         config = self.config
         wide = functools.partial(dense, config.hidden, (2 * config.width) ** -0.5, self.dtype)
-        gate = wide("mlp_gate")(h) if config.gated else 1.0
-        activation = ACTIVATIONS[config.activation]
-        return (
-            activation(gate) * wide("mlp_in")(h) if config.gated else activation(wide("mlp_in")(h))
-        )
+        activation, value = ACTIVATIONS[config.activation], wide("mlp_in")(h)
+        return activation(wide("mlp_gate")(h)) * value if config.gated else activation(value)
 
 
 def attention(

@@ -1,24 +1,22 @@
 """Names the attributes of images by asking a CLIP: which of these sentences fits best?
 
-  python -m jaxtbpr.retrieval.zero_shot --model=jaxtbpr/assets/tiny-clip --workdir=runs/tiny_clip
+  python -m jaxtbpr.retrieval.zero_shot --model=runs/tiny_clip/train --workdir=runs/tiny_clip
 
 prints how often it is right, slot by slot, on the drawn images of a run, whose attributes are
 known. (Zero-shot classification of Radford et al., arXiv:2103.00020, section 3.1.)
 """
 
-import json
 from collections.abc import Sequence
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxtbpr.core import attributes, compilation, files
+from jaxtbpr.core import attributes, command, files
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import Clip
@@ -85,6 +83,20 @@ def sentences(slot: str, value: str) -> list[str]:
     return [form.format(words) for form in PROMPTS[slot]]
 
 
+def answers(slot: str) -> dict[str, str]:
+    """Returns {value of the slot: the value that is answered for it}, without "none".
+
+    Values of the same sentences are one answer: seen from the left or the right is "left".
+    """
+    first: dict[tuple[str, ...], str] = {}
+    known = {**attributes.PERSON, **attributes.SCENE}[slot]
+    return {
+        value: first.setdefault(tuple(sentences(slot, value)), value)
+        for value in known
+        if value != "none"
+    }
+
+
 class Judge:
     """Asks one model for the attributes of images; all sentences are embedded once."""
 
@@ -112,35 +124,28 @@ class Judge:
         return values, weights / weights.sum(axis=1, keepdims=True)
 
     def _embed_slot(self, slot: str) -> tuple[list[str], np.ndarray]:
-        known = {**attributes.PERSON, **attributes.SCENE}[slot]
-        spoken: dict[tuple[str, ...], str] = {}  # left and right are one answer: "side"
-        for value in known:
-            if value != "none":
-                spoken.setdefault(tuple(sentences(slot, value)), value)
-        every = [sentence for forms in spoken for sentence in forms]
+        values = list(dict.fromkeys(answers(slot).values()))
+        every = [sentence for value in values for sentence in sentences(slot, value)]
         features = self._embedder.texts(self._params, every)
-        means = features.reshape(len(spoken), -1, features.shape[1]).mean(axis=1)
-        return list(spoken.values()), means / np.linalg.norm(means, axis=1, keepdims=True)
+        means = features.reshape(len(values), -1, features.shape[1]).mean(axis=1)
+        return values, means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[str, dict]:
     """Returns {slot: {"accuracy", "images", "values"}} over images whose attributes are known.
 
-    Only images that show the slot count: a bag that is not there has no kind. root: the run's
-    workdir, which the images' paths start from.
+    Only images that show the slot count (see `attributes.hidden`): what is not there has no kind.
+    root: the run's workdir, which the images' paths start from.
     """
     features = judge.features([(root / r["image"]["path"]).read_bytes() for r in records])
     found = {}
     for slot in PROMPTS:
         values, probabilities = judge.probabilities(slot, features)
-        alike = {tuple(sentences(slot, value)): value for value in values}
-        truth = [r["attributes"][slot] for r in records]
-        truth = [alike.get(tuple(sentences(slot, t))) if t != "none" else None for t in truth]
-        shown = np.array(
-            [t is not None and _is_visible(slot, r) for t, r in zip(truth, records, strict=True)]
-        )
+        truth = np.array([answers(slot).get(r["attributes"][slot], "none") for r in records])
+        hidden = np.array([slot in attributes.hidden(r["attributes"]) for r in records])
+        shown = (truth != "none") & ~hidden
         said = np.array(values)[probabilities.argmax(axis=1)]
-        right = said[shown] == np.array(truth, dtype=object)[shown]
+        right = said[shown] == truth[shown]
         found[slot] = {
             "accuracy": float(right.mean()) if shown.any() else None,
             "images": int(shown.sum()),
@@ -149,43 +154,23 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
     return found
 
 
-def _is_visible(slot: str, record: dict) -> bool:
-    """Whether the picture can show the slot at all: not under a hat, nor behind the head."""
-    looks = record["attributes"]
-    if slot == "eyewear":
-        return looks["view"] != "back"
-    if slot in ("hair", "hair_colour"):
-        return looks["hat"] == "none" or looks["hair"] not in ("short", "bun", "bald")
-    if slot == "upper_pattern" and looks["upper_pattern"] == "printed":
-        return looks["view"] == "front" or (looks["view"] == "back" and looks["bag"] != "backpack")
-    return True
-
-
 # --- the command ---------------------------------------------------------------------------------
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prints the table of accuracies."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not a flag; give --model and --workdir.")
-    compilation.use_cache()
-    logging.set_verbosity(logging.WARNING)
     args = flags.FLAGS
-    try:
-        workdir = Workdir(args.workdir, order=(), chosen=())
-        records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
-        if not records:
-            raise UserError(f"{args.workdir} has no images of split {args.split!r} to ask about.")
-        found = accuracy(Judge(open_saved(args.model)), records, workdir.root)
-    except UserError as error:
-        say(str(error))
-        raise SystemExit(1) from error
+    workdir = Workdir(args.workdir, order=(), chosen=())
+    records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
+    if not records:
+        raise UserError(f"{args.workdir} has no images of split {args.split!r} to ask about.")
+    found = accuracy(Judge(open_saved(args.model)), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in found.items():
         name, share = slot.replace("_", " "), 100 * (row["accuracy"] or 0)
         print(f"| {name} | {share:.1f} | {100 / row['values']:.1f} | {row['images']} |")
     if args.output:
-        files.write_json_atomic(args.output, json.loads(json.dumps(found)))
+        files.write_json_atomic(args.output, found)
 
 
 def define_flags() -> None:
@@ -200,4 +185,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(main, "--model and --workdir")

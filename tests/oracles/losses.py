@@ -21,7 +21,7 @@ def check(path) -> list[tuple[str, float, float]]:
     syntbpr = pathlib.Path(path).name.startswith("losses_syntbpr")
     rows = []
     for case in sorted({key.split("/")[0] for key in published.files if "/" in key}):
-        settings = _syntbpr(published) if syntbpr else _tbps(published)
+        settings = _syntbpr(published) if syntbpr else tbps_settings(published)
         for name, at, loss in settings:
             keys = ("image_features", "text_features", "person_ids", "logit_scale")
             arrays = [published[f"{case}/{key}"] for key in keys]
@@ -44,7 +44,8 @@ def _syntbpr(published):
                 yield "ritc", (i, j, k), functools.partial(losses.ritc_loss, eps=eps, **options)
 
 
-def _tbps(published):
+def tbps_settings(published):
+    """The same of TBPS-CLIP's losses of identities and scale."""
     for i, alpha in enumerate(published["alphas"]):
         options = {"alpha": alpha, "soft_labels": "softmax"}
         yield "nitc", (i,), functools.partial(losses.nitc_loss, **options)

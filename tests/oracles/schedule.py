@@ -25,14 +25,19 @@ def check(path) -> list[tuple[str, float, float]]:
 def schedules(case):
     """The schedules of one case, by the name of their arrays."""
     per_epoch = case["niter_per_ep"]
-    rate = optimizer.warmup_cosine(
-        learning_rate=case["lr"],
-        start=case["lr_start"],
-        end=case["lr_end"],
-        warmup_steps=case["epoch_warmup"] * per_epoch,
-        steps=case["epoch"] * per_epoch,
+    ratio = optimizer.soft_label_ratio(case["softlabel_ratio"], per_epoch)
+    return {"lr": learning_rate(case, per_epoch), "alpha": ratio}
+
+
+def learning_rate(settings, per_epoch):
+    """The rate of each step; settings: as the published code names them."""
+    return optimizer.warmup_cosine(
+        learning_rate=settings["lr"],
+        start=settings["lr_start"],
+        end=settings["lr_end"],
+        warmup_steps=settings["epoch_warmup"] * per_epoch,
+        steps=settings["epoch"] * per_epoch,
     )
-    return {"lr": rate, "alpha": optimizer.soft_label_ratio(case["softlabel_ratio"], per_epoch)}
 
 
 def _compare(name, schedule, expected):

@@ -21,6 +21,7 @@ from jaxtbpr.retrieval.train_step import (
     train_step,
 )
 from jaxtbpr.retrieval.weights import names
+from tests.oracles.schedule import learning_rate
 
 HIGHEST = {"losses": 1e-4, "gradient_norm": 1e-4, "gradients": 1e-4, "parameters": 5e-5}
 
@@ -57,13 +58,7 @@ def make_recipe(described, config) -> Recipe:
     settings = described["config"]
     schedule, experiment = settings["schedule"], settings["experiment"]
     per_epoch = described["iters_per_epoch"]
-    rate = optimizers.warmup_cosine(
-        learning_rate=schedule["lr"],
-        start=schedule["lr_start"],
-        end=schedule["lr_end"],
-        warmup_steps=schedule["epoch_warmup"] * per_epoch,
-        steps=schedule["epoch"] * per_epoch,
-    )
+    rate = learning_rate(schedule, per_epoch)
     b1, b2 = schedule["betas"]
     optimizer = optimizers.adamw(rate, weight_decay=schedule["weight_decay"], b1=b1, b2=b2)
     model = settings["model"]

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.retrieval import losses
+from tests.oracles.losses import tbps_settings
 
 each_case = pytest.mark.parametrize("case", ["B6", "B16"])
 
@@ -32,19 +33,9 @@ def inputs(published, case):
     return [published[f"{case}/{key}"] for key in keys]
 
 
-def settings(published):
-    """(name, axes of the published result, our loss) of all losses of identities and scale."""
-    for i, alpha in enumerate(published["alphas"]):
-        options = {"alpha": alpha, "soft_labels": "softmax"}
-        yield "nitc", (i,), functools.partial(losses.nitc_loss, **options)
-    for i, eps in enumerate(published["ritc_eps"]):
-        yield "ritc", (i,), functools.partial(losses.ritc_loss, eps=eps)
-    yield "citc", (), losses.citc_loss
-
-
 @each_case
 def test_contrastive_losses_equal_the_published_code(published, case):
-    for name, at, loss in settings(published):
+    for name, at, loss in tbps_settings(published):
         differentiate = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 3)))
         found, gradients = differentiate(*inputs(published, case))
         named = dict(zip(("image", "text", "logit_scale"), gradients, strict=True))

@@ -100,24 +100,17 @@ def test_decay_looks_for_words_and_not_for_letters():
     assert optimizer.decays("vulnerable_abnormal/kernel", 2)  # has "ln" and "bn" in it
 
 
-def tiny_clip_params():
-    tower = TowerConfig(width=8, layers=1, heads=2)
-    config = ClipConfig(
-        image_size=(16, 8),
-        patch=8,
-        stem="hierarchical",
-        vision=tower,
-        text=tower,
-        text_length=4,
-        vocab_size=11,
-        embed_dim=8,
-    )
-    images, tokens = jnp.zeros((1, 16, 8, 3), jnp.uint8), jnp.zeros((1, 4), jnp.int32)
-    return jax.eval_shape(Clip(config).init, jax.random.key(0), images, tokens)["params"]
+def shapes_of(layers=1, **fields):
+    """The parameters of a tiny model, as shapes."""
+    tower = TowerConfig(width=8, layers=layers, heads=2)
+    sizes = {"image_size": (16, 8), "patch": 8, "stem": "patch", "embed_dim": 8}
+    words = {"text_length": 4, "vocab_size": 11}
+    config = ClipConfig(vision=tower, text=tower, **sizes | words | fields)
+    return jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
 
 
 def test_in_our_model_kernels_and_tables_decay_and_nothing_else():
-    mask = optimizer.decay_mask(tiny_clip_params())
+    mask = optimizer.decay_mask(shapes_of(stem="hierarchical"))
     flat = jax.tree_util.tree_leaves_with_path(mask)
     last_words = {True: set(), False: set()}
     for path, decayed in flat:
@@ -170,30 +163,14 @@ def test_clipping_limits_the_global_norm_of_the_gradients():
     np.testing.assert_allclose(step(large), step(gradients), rtol=1e-5)
 
 
-def tower_of(layers, scan):
-    tower = TowerConfig(width=8, layers=layers, heads=2)
-    config = ClipConfig(
-        image_size=(16, 8),
-        patch=8,
-        stem="patch",
-        vision=tower,
-        text=tower,
-        text_length=5,
-        vocab_size=12,
-        embed_dim=4,
-        scan=scan,
-    )
-    return jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
-
-
 def test_a_block_learns_slower_than_the_one_above_it():
-    plain = optimizer.rate_shares(tower_of(3, scan=False), 0.5, 1.0)
+    plain = optimizer.rate_shares(shapes_of(3, scan=False), 0.5, 1.0)
     blocks = plain["image"]["transformer"]
     shares = [blocks[f"block_{n}"]["ln_1"]["bias"] for n in range(3)]
     assert shares == [0.125, 0.25, 0.5]
     assert plain["image"]["projection"]["kernel"] == plain["logit_scale"] == 1
     assert plain["text"]["token_embedding"]["embedding"] == 0.5**4
-    scanned = optimizer.rate_shares(tower_of(3, scan=True), 0.5, 1.0)["image"]["transformer"]
+    scanned = optimizer.rate_shares(shapes_of(3, scan=True), 0.5, 1.0)["image"]["transformer"]
     assert scanned["blocks"]["attn_q"]["kernel"].shape == (2, 1, 1)
     assert scanned["blocks"]["attn_q"]["kernel"].ravel().tolist() == [0.125, 0.25]
     assert scanned["block_2"]["attn_q"]["kernel"] == 0.5

@@ -1,5 +1,6 @@
 """The compiled step: chunks change nothing, frozen parameters stay, the average follows."""
 
+import dataclasses
 import functools
 
 import jax
@@ -63,6 +64,33 @@ def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, coun
     parts = jax.jit(functools.partial(cached_gradients, recipe=make_recipe(mesh, chunks=4)))
     state = jax.device_put(state, meshes.replicated(mesh))
     (scalars, gradients), (again, others) = whole(state, batch), parts(state, batch)
+    assert largest_error(again, scalars) < 1e-5
+    assert largest_error(others, gradients) < 1e-5
+
+
+@pytest.mark.parametrize("channel_mask", [0.0, 0.3])
+def test_chunks_change_nothing_for_losses_with_heads_and_views(devices, channel_mask):
+    objective = Objective(
+        citc=0.1, simclr=0.4, identity=1.0, mlm=1.0, multi_view=True, channel_mask=channel_mask,
+        identities=6, vocab_size=32, mlm_layers=1, keep=0.75,
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    batch = make_batch() | {
+        name: rng.integers(0, 256, (16, 16, 8, 3), np.uint8)
+        for name in ("second", "view_1", "view_2")
+    }
+    batch["masked"] = rng.integers(1, 32, (16, 6)).astype(np.int32)
+    batch["labels"] = np.where(rng.random((16, 6)) < 0.3, batch["tokens"], -100).astype(np.int32)
+    assert batch.keys() == objective.inputs(MODEL.config).keys()
+    mesh = meshes.make_mesh(devices=devices[:2])
+    recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
+    state = jax.jit(functools.partial(create_state, recipe=recipe))(jax.random.key(0))
+    assert state.params["heads"].keys() == {"view", "identity", "words"}
+    batch = meshes.put_batch(batch, mesh)
+    state = jax.device_put(state, meshes.replicated(mesh))
+    parts = dataclasses.replace(recipe, chunks=4)
+    scalars, gradients = jax.jit(functools.partial(direct_gradients, recipe=recipe))(state, batch)
+    again, others = jax.jit(functools.partial(cached_gradients, recipe=parts))(state, batch)
     assert largest_error(again, scalars) < 1e-5
     assert largest_error(others, gradients) < 1e-5
 

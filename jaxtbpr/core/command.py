@@ -1,0 +1,29 @@
+"""What the retrieval commands share: no stray words, quiet libraries, errors in one sentence."""
+
+from collections.abc import Callable
+
+from absl import app, logging
+
+from jaxtbpr.core import compilation
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+
+
+def run(work: Callable[[], None], flags: str) -> None:
+    """Parses the command line and calls `work`; a UserError is said and ends it with status 1.
+
+    flags: which to give, for the words "--model and --workdir" of the usage.
+    """
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"{argv[1]!r} is not a flag; give {flags}.")
+        compilation.use_cache()
+        logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
+        try:
+            work()
+        except UserError as error:
+            say(str(error))
+            raise SystemExit(1) from error
+
+    app.run(main)
