@@ -142,8 +142,7 @@ class Pairs:
             [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
         )
         if mixed := self._mixed(len(numbers)):  # MixGen (Hao et al., arXiv:2206.08358)
-            pairs = images[:mixed].astype(np.uint16) + images[mixed : 2 * mixed]
-            images[:mixed] = pairs // 2
+            images[:mixed] = (images[:mixed].astype(np.uint16) + images[mixed : 2 * mixed]) // 2
         tokens = self._tokens(numbers, rngs)
         return {
             "image": images,
@@ -180,14 +179,13 @@ class Pairs:
     def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         if self.tokens is not None:
             return self.tokens[numbers]
-        mixed = self._mixed(len(numbers))
         texts = [
             eda.change_words(self.captions[n], rng, self.augment)
             for n, rng in zip(numbers, rngs, strict=True)
         ]
-        texts = [f"{a} {b}" for a, b in zip(texts, texts[mixed:], strict=False)][:mixed] + texts[
-            mixed:
-        ]
+        mixed = self._mixed(len(numbers))
+        for n in range(mixed):
+            texts[n] += " " + texts[n + mixed]
         return tokens.encode(self.tokenizer, texts, self.text_length)
 
     def _mixed(self, rows: int) -> int:

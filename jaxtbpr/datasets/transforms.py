@@ -105,7 +105,8 @@ def augment_image(
     if jitters < options["jitter"]:
         pixels = _jitter(pixels, draws[4:6], options["jitter_strength"])
     if erases < options["erase"]:
-        top, left, h, w = _erase_box(size, draws[6:], options["erase_area"])
+        most = options["erase_area"]
+        top, left, h, w = _erase_box(size, draws[6:], 0.1 * most, most)
         pixels = pixels.copy()
         pixels[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
     return pixels
@@ -151,10 +152,7 @@ def _mirror(image: Image.Image, draws: Sequence[float]) -> Image.Image:
 def _erase(image: Image.Image, draws: Sequence[float]) -> Image.Image:
     if draws[0] >= 0.5:
         return image
-    # From a tenth to a fifth of the image: `_erase_box` goes down to a tenth of its most.
-    top, left, height, width = _erase_box(
-        image.size[::-1], [(4 + 5 * draws[1]) / 9, *draws[2:]], 0.2
-    )
+    top, left, height, width = _erase_box(image.size[::-1], draws[1:], 0.1, 0.2)
     image = image.copy()
     image.paste((0, 0, 0), (left, top, left + width, top + height))
     return image
@@ -219,13 +217,13 @@ def _jitter(pixels: np.ndarray, draws: Sequence[float], strength: float) -> np.n
 
 
 def _erase_box(
-    size: tuple[int, int], draws: Sequence[float], most_area: float
+    size: tuple[int, int], draws: Sequence[float], least: float, most: float
 ) -> tuple[int, int, int, int]:
     """Returns (top, left, height, width) of random erasing (Zhong et al., arXiv:1708.04896).
 
-    size: (H, W). The rectangle covers a tenth of `most_area` to all of it.
+    size: (H, W). The rectangle covers from `least` to `most` of the image.
     """
-    area = most_area * (0.1 + 0.9 * draws[0])
+    area = least + (most - least) * draws[0]
     stretch = 0.5 + 1.5 * draws[1]
     height = min(size[0], max(1, round(size[0] * (area * stretch) ** 0.5)))
     width = min(size[1], max(1, round(size[1] * (area / stretch) ** 0.5)))

@@ -18,6 +18,7 @@ from jaxtbpr.retrieval.embed import Embedder
 
 KINDS = ("", "mixture", "consensus")
 _FOLDER = "pair_losses"
+_directions = jax.jit(losses.direction_losses)
 
 
 @dataclasses.dataclass
@@ -94,8 +95,3 @@ class PairWeights:
 
     def _path(self, epoch: int) -> epath.Path:
         return self.directory / _FOLDER / f"epoch_{epoch:04d}.npz"
-
-
-@jax.jit
-def _directions(images, captions, ids, scale):
-    return losses.direction_losses(images, captions, ids, scale)
