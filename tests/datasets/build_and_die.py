@@ -9,6 +9,7 @@ import pathlib
 import random
 import signal
 import sys
+import tempfile
 import time
 
 from jaxtbpr.datasets import build, builder
@@ -34,13 +35,21 @@ def child(root: pathlib.Path, folder: str) -> int:
     return process
 
 
+def seconds_of_a_build(folder: str) -> float:
+    """How long a build takes here when nobody ends it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        began = time.monotonic()
+        os.waitpid(child(pathlib.Path(scratch), folder), 0)
+        return time.monotonic() - began
+
+
 def main() -> None:
     root, folder, seed, most = pathlib.Path(sys.argv[1]), *sys.argv[2:]
     moments = random.Random(seed)
-    kills = 0
+    kills, longest = 0, 0.7 * seconds_of_a_build(folder)
     while kills < int(most):
         process = child(root, folder)
-        time.sleep(moments.uniform(0.01, 0.3))
+        time.sleep(moments.uniform(0.01, longest))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         if os.WIFEXITED(status):

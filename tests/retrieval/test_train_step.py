@@ -68,10 +68,9 @@ def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, coun
     assert largest_error(others, gradients) < 1e-5
 
 
-@pytest.mark.parametrize("channel_mask", [0.0, 0.3])
-def test_chunks_change_nothing_for_losses_with_heads_and_views(devices, channel_mask):
+def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     objective = Objective(
-        citc=0.1, simclr=0.4, identity=1.0, mlm=1.0, multi_view=True, channel_mask=channel_mask,
+        citc=0.1, simclr=0.4, identity=1.0, mlm=1.0, multi_view=True, channel_mask=0.3,
         identities=6, vocab_size=32, mlm_layers=1, keep=0.75,
     )  # fmt: skip
     rng = np.random.default_rng(1)
