@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -101,6 +102,24 @@ def place(create: Callable[[], Any], mesh: Mesh, rules: Rules) -> Any:
         shapes,
         infer_shardings(shapes, mesh, rules),
     )
+
+
+def writes() -> bool:
+    """Whether this process writes what all processes would write alike: the first one does."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here; what: the same words in all of them."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def on_host(tree: Any) -> Any:
+    """Returns global arrays whole, as NumPy arrays, in every process."""
+    if jax.process_count() > 1:
+        return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_get(tree)
 
 
 def shardings_of(shapes: Any) -> Any:

@@ -49,11 +49,14 @@ class Views:
 
     second: another random variant of each image ("second"); strong: two strong ones for SimCLR
     ("view_1", "view_2"); words: captions with masked words and what was there ("masked", "labels").
+    captions: how many captions of its image a row has; those beyond its own are "more", int32
+    [B, captions - 1, L], random ones, each at most once until all are there.
     """
 
     second: bool = False
     strong: bool = False
     words: bool = False
+    captions: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,11 +153,17 @@ class Pairs:
             "identity": self.identity_of_image[index],
             "index": index,
             "pair": numbers,
-        } | self._views(index, tokens, rngs)
+        } | self._views(numbers, index, tokens, rngs)
 
-    def _views(self, index: np.ndarray, tokens: np.ndarray, rngs: list) -> Batch:
+    def _views(
+        self, numbers: np.ndarray, index: np.ndarray, tokens: np.ndarray, rngs: list
+    ) -> Batch:
         found = {}
         rows = list(zip(index.tolist(), rngs, strict=True))
+        if self.views.captions > 1:
+            others = [self._others(n, *row) for n, row in zip(numbers, rows, strict=True)]
+            columns = [self._tokens(np.array(column), rngs) for column in zip(*others, strict=True)]
+            found["more"] = np.stack(columns, axis=1)
         if self.views.second:
             found["second"] = np.stack([self._image(i, rng) for i, rng in rows])
         for name in ("view_1", "view_2") if self.views.strong else ():
@@ -171,6 +180,13 @@ class Pairs:
                 np.stack(part) for part in zip(*masked, strict=True)
             )
         return found
+
+    def _others(self, number: int, image: int, rng: np.random.Generator) -> np.ndarray:
+        """Numbers [captions - 1] of pairs of the same image, without pair `number` if it can be."""
+        first, last = np.searchsorted(self.image_of_pair, (image, image + 1))
+        others = np.delete(np.arange(first, last), number - first)
+        others = rng.permutation(others) if len(others) else np.array([number])
+        return np.resize(others, self.views.captions - 1)
 
     def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
         image = self.images[i]

@@ -25,6 +25,8 @@ class Objective:
 
     nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
     `robust_kind`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
+    captions: of each image; every contrastive loss is the mean over them of the loss with that one
+    alone, so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
     soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
     kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
     count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
@@ -46,6 +48,7 @@ class Objective:
     identity: float = 0.0
     mlm: float = 0.0
     multi_view: bool = False
+    captions: int = 1
     soft_label_ratio: optax.Schedule = lambda step: 0.0
     soft_labels: str = "sigmoid"
     eps: float = 1e-8
@@ -77,6 +80,8 @@ class Objective:
         found["weight"] = ((), jnp.float32)
         if self.multi_view:
             found["second"] = image
+        if self.captions > 1:
+            found["more"] = ((self.captions - 1, config.text_length), jnp.int32)
         if self.simclr:
             found |= {"view_1": image, "view_2": image}
         if self.mlm:
@@ -88,7 +93,7 @@ class Objective:
         apply = functools.partial(model.apply, {"params": params})
         image = functools.partial(apply, method=Clip.encode_image)
         text = functools.partial(apply, method=Clip.encode_text)
-        found = {"text": text(batch["tokens"])}
+        found = self._texts(text, batch)
         if self.mlm:
             found["image_tokens"] = image(batch["image"], every_token=True)
             found["text_tokens"] = text(batch["masked"], every_token=True)
@@ -100,6 +105,14 @@ class Objective:
                 found[name] = image(batch[name])
         return found
 
+    def _texts(self, text, batch: Arrays) -> dict[str, jax.Array]:
+        """The features of all captions: "text" [B, D] and, if there are, "more" [B, n - 1, D]."""
+        if self.captions == 1:
+            return {"text": text(batch["tokens"])}
+        tokens = jnp.concatenate([batch["tokens"][:, None], batch["more"]], axis=1)
+        features = text(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
+        return {"text": features[:, 0], "more": features[:, 1:]}
+
     def __call__(
         self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any, step, key
     ) -> dict[str, jax.Array]:
@@ -107,20 +120,26 @@ class Objective:
 
         params: those of the heads and the logit scale; key: of this step's random draws.
         """
-        features = dict(features)
-        if self.channel_mask:
-            masked = losses.mask_channels(
-                key, features["image"], features["text"], self.channel_mask
+        texts = [features["text"]]
+        if self.captions > 1:
+            texts += [features["more"][:, n] for n in range(self.captions - 1)]
+        each = [
+            self._of_pairs(
+                mesh, {**features, "text": text}, batch, params["logit_scale"], step, key
             )
-            features["image"], features["text"] = masked
-        parts = self._of_pairs(mesh, features, batch, params["logit_scale"], step)
+            for text in texts
+        ]
+        parts = jax.tree.map(lambda *values: sum(values) / len(values), *each)
         parts |= self._of_heads(mesh, features, batch, params.get("heads", {}))
         total = sum(getattr(self, name) * value for name, value in parts.items())
         return {"loss": total} | (parts if len(parts) > 1 else {})
 
-    def _of_pairs(self, mesh: Mesh, features: Arrays, batch: Arrays, scale, step) -> dict:
-        """The contrastive losses between images and captions."""
-        pairs = (features["image"], features["text"], batch["identity"])
+    def _of_pairs(self, mesh: Mesh, features: Arrays, batch: Arrays, scale, step, key) -> dict:
+        """The contrastive losses between images and one caption of each."""
+        image, text = features["image"], features["text"]
+        if self.channel_mask:
+            image, text = losses.mask_channels(key, image, text, self.channel_mask)
+        pairs = (image, text, batch["identity"])
         rows = {"at_once": self.loss_rows}
         soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
         weights = self._weights(mesh, pairs, scale, batch)

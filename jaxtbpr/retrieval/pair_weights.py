@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files, seeds
+from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 from jaxtbpr.datasets.pairs import Pairs
@@ -60,7 +61,7 @@ class PairWeights:
         if self.kind and epoch >= self.first:
             self._weights = self._judge(by_image, by_text, epoch)
             say(f"train: pair weights of epoch {epoch + 1}: mean {self._weights.mean():.3f}")
-        if jax.process_index() == 0:
+        if meshes.writes():
             self._path(epoch).parent.mkdir(parents=True, exist_ok=True)
             buffer = io.BytesIO()
             np.savez(buffer, image_to_text=by_image, text_to_image=by_text, weight=self._weights)

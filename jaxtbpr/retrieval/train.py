@@ -98,6 +98,7 @@ OPTIONS: Options = {
     "mlm": Option(0.0, "weight of masked language modelling", low=0, high=100),
     "mlm_layers": Option(4, "blocks of the head that guesses masked words", low=1, high=64),
     "multi_view": Option(False, "N-ITC of a second view of each image, too"),
+    "captions": Option(1, "captions of each image in a step", low=1, high=64),
     "keep": Option(1.0, "share of a batch, of the smallest losses, that counts", low=0, high=1),
     "channel_mask": Option(0.0, "share of the embedding's channels left out", low=0, high=0.99),
     "soft_labels": Option("sigmoid", "kind of soft labels", choices=losses.SOFT_LABELS),
@@ -129,9 +130,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     sets, start = open_sets(config.data, workdir.dir("build")), open_start(config)
     words = open_tokenizer(config.data, sets.train, start)
     trainer = build_trainer(config, sets, words, directory, start)
-    tokenizer.save(words, directory / TOKENIZER)
-    trainer.batches.save_noise(directory)
-    write_model(trainer.recipe.model.config, config.data.resample, directory)
+    if meshes.writes():
+        tokenizer.save(words, directory / TOKENIZER)
+        trainer.batches.save_noise(directory)
+        write_model(trainer.recipe.model.config, config.data.resample, directory)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
         checkpoints.wait()
@@ -383,6 +385,7 @@ def open_batches(
             second=config.train.multi_view,
             strong=config.train.simclr > 0,
             words=config.train.mlm > 0,
+            captions=config.train.captions,
         ),
         workers=data.workers,
         threads=data.threads,
@@ -409,5 +412,5 @@ def describe_outputs(
     for which in WHICH:
         step = checkpoints.step_of(which)
         params = checkpoints.restore_params(step, trainer.shapes.weights)
-        outputs[f"checkpoints/{step} ({which})"] = digest(params)
+        outputs[f"checkpoints/{step} ({which})"] = digest(meshes.on_host(params))
     return outputs

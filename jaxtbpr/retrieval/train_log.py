@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files
+from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import MetricsWriter, read_metrics
 from jaxtbpr.retrieval.metrics import Metrics
@@ -26,7 +27,7 @@ class TrainLog:
     finished_steps: those of the checkpoint that the run goes on from; rows of later steps, which
     a killed run has left, are cut off, since they will be written again. log_every: steps between
     rows. name_images: gives the ids of images by their numbers, for the message of the guard.
-    Use as a context manager, which writes the last rows.
+    Use as a context manager, which writes the last rows. Every process checks; one writes.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class TrainLog:
         log_every: int,
         name_images: Callable[[np.ndarray], list[str]],
     ):
-        self._writer = MetricsWriter(directory, resume_step=finished_steps + 1)
+        self._writer = None
         self._evals = directory / EVALS
-        rows = [row for row in read_metrics(self._evals) if row["step"] <= finished_steps]
-        files.write_text_atomic(self._evals, "".join(json.dumps(row) + "\n" for row in rows))
+        if meshes.writes():
+            self._writer = MetricsWriter(directory, resume_step=finished_steps + 1)
+            rows = [row for row in read_metrics(self._evals) if row["step"] <= finished_steps]
+            files.write_text_atomic(self._evals, "".join(json.dumps(row) + "\n" for row in rows))
         self._log_every, self._name_images = log_every, name_images
         self._pending: collections.deque = collections.deque()
         self._clock = _Clock()
@@ -49,7 +52,8 @@ class TrainLog:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     def waited(self, seconds: float) -> None:
         """Notes that the device had nothing to do while the host made a batch."""
@@ -86,8 +90,9 @@ class TrainLog:
         """Appends a row to evals.jsonl; epoch: passes over the data so far."""
         row = {"step": step, "epoch": epoch, "set": name}
         row |= {key: getattr(metrics, key) for key in EVAL_METRICS}
-        with self._evals.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        if self._writer:
+            with self._evals.open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
     def leave_out(self, seconds: float) -> None:
         """Takes time spent on something else (evaluations, checkpoints) out of the throughput."""
@@ -98,7 +103,7 @@ class TrainLog:
             step, scalars, host, rows = self._pending.popleft()
             values = {name: float(value) for name, value in scalars.items()}
             self._check(step, values, rows)
-            if step % self._log_every == 0:
+            if self._writer and step % self._log_every == 0:
                 self._writer.write(step, {**values, **host})
 
     def _check(self, step: int, values: Mapping[str, float], rows: np.ndarray) -> None:

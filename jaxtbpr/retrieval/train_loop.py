@@ -194,6 +194,7 @@ def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[f
         if one in trainer.sets.val:
             scores.append((metrics.R1, metrics.mAP))
         say(f"train: epoch {epoch:g}, {one.name}: R@1 {metrics.R1:.1%}, mAP {metrics.mAP:.1%}")
+    meshes.wait_for_all("evaluation")  # what one process has written, `stalled` reads in all
     return tuple(np.mean(scores, axis=0)) if scores else None
 
 

@@ -178,6 +178,25 @@ def test_a_batch_has_the_views_that_are_asked_for(real, words):
     assert batch["masked"].shape == batch["labels"].shape == (4, 32)
 
 
+def test_more_captions_are_others_of_the_same_image(both, words):
+    views = loader.Views(captions=3)
+    batches = loader.train_loader(both, words, **PLAIN, augment=STRONG, views=views)
+    again = loader.train_loader(both, words, **PLAIN, augment=STRONG, views=views)
+    plain = loader.train_loader(both, words, **PLAIN, views=views)
+    with closing_all(batches, again, plain):
+        for batch, same in zip(take(batches, 6), take(again, 6), strict=True):
+            np.testing.assert_array_equal(batch["more"], same["more"])
+        table = plain.pairs
+        for batch in take(plain, 6):
+            assert batch["more"].shape == (4, 2, 32)
+            assert batch["more"].dtype == np.int32
+            for pair, more in zip(batch["pair"], batch["more"], strict=True):
+                image = table.image_of_pair[pair]
+                others = set(np.flatnonzero(table.image_of_pair == image)) - {pair} or {pair}
+                found = {tuple(row) for row in more}
+                assert found == {tuple(table.tokens[other]) for other in others}
+
+
 def test_mixed_images_have_the_words_of_both(real, words):
     plain = next(loader.train_loader([real], words, **PLAIN))
     mixed = next(

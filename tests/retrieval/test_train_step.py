@@ -71,13 +71,14 @@ def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, coun
 def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     objective = Objective(
         citc=0.1, simclr=0.4, identity=1.0, mlm=1.0, multi_view=True, channel_mask=0.3,
-        identities=6, vocab_size=32, mlm_layers=1, keep=0.75,
+        identities=6, vocab_size=32, mlm_layers=1, keep=0.75, captions=3,
     )  # fmt: skip
     rng = np.random.default_rng(1)
     batch = make_batch() | {
         name: rng.integers(0, 256, (16, 16, 8, 3), np.uint8)
         for name in ("second", "view_1", "view_2")
     }
+    batch["more"] = rng.integers(1, 32, (16, 2, 6)).astype(np.int32)
     batch["masked"] = rng.integers(1, 32, (16, 6)).astype(np.int32)
     batch["labels"] = np.where(rng.random((16, 6)) < 0.3, batch["tokens"], -100).astype(np.int32)
     assert batch.keys() == objective.inputs(MODEL.config).keys()
@@ -92,6 +93,25 @@ def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     again, others = jax.jit(functools.partial(cached_gradients, recipe=parts))(state, batch)
     assert largest_error(again, scalars) < 1e-5
     assert largest_error(others, gradients) < 1e-5
+
+
+def test_several_captions_are_the_mean_of_each_alone(state, devices):
+    mesh = meshes.make_mesh(devices=devices[:2])
+    rng = np.random.default_rng(2)
+    batch = make_batch() | {"more": rng.integers(1, 32, (16, 2, 6)).astype(np.int32)}
+    objective = dataclasses.replace(BOTH, sdm=0.3, captions=3)
+
+    def differentiate(objective, batch):
+        recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
+        run = jax.jit(functools.partial(direct_gradients, recipe=recipe))
+        return run(jax.device_put(state, meshes.replicated(mesh)), meshes.put_batch(batch, mesh))
+
+    found = differentiate(objective, batch)
+    captions = [batch["tokens"], *batch.pop("more").swapaxes(0, 1)]
+    alone = dataclasses.replace(objective, captions=1)
+    each = [differentiate(alone, batch | {"tokens": tokens}) for tokens in captions]
+    mean = jax.tree.map(lambda *values: sum(values) / len(values), *each)
+    assert largest_error(found, mean) < 1e-6
 
 
 def test_chunks_take_the_memory_of_one(devices):
