@@ -52,6 +52,8 @@ def tbps_settings(published):
     for i, eps in enumerate(published["ritc_eps"]):
         yield "ritc", (i,), functools.partial(losses.ritc_loss, eps=eps)
     yield "citc", (), losses.citc_loss
+    for n, name in enumerate(("citc_in_modal", "citc_cross_modal")):
+        yield name, (), lambda image, text, ids, scale, n=n: losses.citc_parts(image, text)[n]
 
 
 def _simclr(published, case):
@@ -109,18 +111,25 @@ def _with_heads(path, published, case):
 
 
 def _of_one_process(published, case):
-    """N-ITC on the second of four processes: its quarter of the rows against all columns."""
+    """N-ITC and SimCLR on the second of four processes: its rows against all columns."""
     if f"{case}/rank1of4_nitc_loss" not in published.files:
         return
     keys = ("image_features", "text_features", "person_ids", "logit_scale")
     arrays = [published[f"{case}/{key}"] for key in keys]
     quarter = np.arange(len(arrays[0])) * 4 // len(arrays[0]) == 1
-    for i, alpha in enumerate(published["alphas"]):
+    found = {"nitc": [], "simclr": []}
+    for alpha in published["alphas"]:
         options = {"alpha": alpha, "soft_labels": "softmax", "weights": quarter.astype(np.float32)}
-        expected = float(published[f"{case}/rank1of4_nitc_loss"][i])
-        found = float(losses.nitc_loss(*arrays, **options))
-        error = abs(found - expected) / max(1, abs(expected))
-        yield f"{case}/rank1of4_nitc[{i}]", error, 1e-5
+        found["nitc"].append(losses.nitc_loss(*arrays, **options))
+    views = [published[f"{case}/{view}_features"] for view in ("aug1", "aug2")]
+    for temperature in published[f"{case}/simclr_temperatures"]:
+        rows = losses.simclr_rows(*views, temperature=float(temperature))
+        found["simclr"].append(rows[quarter].mean())
+    for name, values in found.items():
+        expected = published[f"{case}/rank1of4_{name}_loss"]
+        for i, (value, wanted) in enumerate(zip(values, expected, strict=True)):
+            error = abs(float(value) - wanted) / max(1, abs(wanted))
+            yield f"{case}/rank1of4_{name}[{i}]", error, 1e-5
 
 
 def _full_recipe(published, case, ss_mlp):

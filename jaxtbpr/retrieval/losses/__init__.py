@@ -3,6 +3,7 @@
 from jaxtbpr.retrieval.losses.classification import NOT_MASKED, identity_loss, masked_word_loss
 from jaxtbpr.retrieval.losses.contrastive import (
     citc_loss,
+    citc_parts,
     direction_losses,
     multi_view,
     nitc_loss,
@@ -28,7 +29,7 @@ from jaxtbpr.retrieval.losses.similarity import (
     product,
     soft_targets,
 )
-from jaxtbpr.retrieval.losses.views import simclr_loss
+from jaxtbpr.retrieval.losses.views import simclr_loss, simclr_rows
 
 __all__ = [
     "NOT_MASKED",
@@ -36,6 +37,7 @@ __all__ = [
     "SOFT_LABELS",
     "bootstrapped_loss",
     "citc_loss",
+    "citc_parts",
     "clamped_scale",
     "direction_losses",
     "gce_loss",
@@ -51,6 +53,7 @@ __all__ = [
     "ritc_loss",
     "sdm_loss",
     "simclr_loss",
+    "simclr_rows",
     "small_loss_weights",
     "smoothed_loss",
     "soft_targets",

@@ -128,9 +128,16 @@ def citc_loss(
     CyCLIP (Goel et al., NeurIPS 2022, arXiv:2205.14459) as in TBPS-CLIP (arXiv:2308.10045).
     """
     del person_ids, logit_scale
+    return 0.25 * sum(citc_parts(image_features, text_features, axis_name=axis_name))
+
+
+def citc_parts(
+    image_features, text_features, *, axis_name: AxisName = None
+) -> tuple[jax.Array, jax.Array]:
+    """The two means of `citc_loss`: (in-modal, cross-modal)."""
     image, text = normalize(image_features), normalize(text_features)
     images, texts = gather(image, axis_name), gather(text, axis_name)
-    in_modal = product(image, images) - product(text, texts)
-    cross_modal = product(image, texts) - product(text, images)
-    loss = 0.25 * (jnp.mean(in_modal**2) + jnp.mean(cross_modal**2))
-    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+    in_modal = jnp.mean((product(image, images) - product(text, texts)) ** 2)
+    cross_modal = jnp.mean((product(image, texts) - product(text, images)) ** 2)
+    parts = (in_modal, cross_modal)
+    return parts if axis_name is None else jax.lax.pmean(parts, axis_name)

@@ -16,6 +16,12 @@ def simclr_loss(first, second, *, temperature: float = 0.1, axis_name: AxisName 
     With `axis_name` the rows are this device's, see `contrastive`. Chen et al., ICML 2020,
     arXiv:2002.05709.
     """
+    loss = jnp.mean(simclr_rows(first, second, temperature=temperature, axis_name=axis_name))
+    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+
+
+def simclr_rows(first, second, *, temperature: float = 0.1, axis_name: AxisName = None):
+    """The terms [B] of this device's images of which `simclr_loss` is the mean."""
     first, second = normalize(first), normalize(second)
     firsts, seconds = gather(first, axis_name), gather(second, axis_name)
     start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(first)
@@ -26,7 +32,6 @@ def simclr_loss(first, second, *, temperature: float = 0.1, axis_name: AxisName 
         itself = own[:, None] == jnp.arange(len(same_view))[None, :]
         siblings = jnp.where(itself, -jnp.inf, product(view, same_view) / temperature)
         logits = jnp.concatenate([others, siblings], axis=1)
-        return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, own))
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, own)
 
-    loss = 0.5 * (one_way(first, firsts, seconds) + one_way(second, seconds, firsts))
-    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+    return 0.5 * (one_way(first, firsts, seconds) + one_way(second, seconds, firsts))

@@ -25,6 +25,7 @@ _NO_PARAMETERS = re.compile(
     r"|.*\.?rope\.freqs_(cos|sin)"
 )
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+EMBEDDED = epath.Path(__file__).parents[2] / "assets" / "tiny-clip"
 _CONVERTER = epath.Path(__file__).parent / "convert_pt.py"
 _SHOWN = 6
 
@@ -136,10 +137,12 @@ def open_checkpoint(source: epath.PathLike, hints: Mapping[str, Any] | None = No
 
 
 def find(source: epath.PathLike) -> epath.Path:
-    """Returns the local path of `source`, which is one or the id of a repository on the hub."""
+    """Returns the local path of `source`: a path, a hub id, or "tiny-clip", the embedded model."""
     path = epath.Path(source)
     if path.exists():
         return path
+    if os.fspath(source) == EMBEDDED.name:
+        return EMBEDDED
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(source)):
         raise UserError(f"{path} does not exist; give a folder, a .safetensors file or a hub id.")
     import huggingface_hub
