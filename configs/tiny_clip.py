@@ -34,9 +34,11 @@ def get_config():
     config.caption.mention.update(MENTION)
     config.data.update(image_size=(128, 128), text_length=24, vocab_size=640, cache_mb=2048)
     config.data.augment.update(jitter=0.0, erase=0.0, crop_area=0.9)
-    config.model.update(patch=16, embed_dim=128, activation="quick_gelu")
-    config.model.update(vision_width=160, vision_layers=6, vision_heads=5)
-    config.model.update(text_width=128, text_layers=2, text_heads=4)
-    config.train.update(batch_size=128, steps=8_000, warmup_epochs=0.05, learning_rate=1e-3)
-    config.train.update(captions=6, ema=0.999, clip_norm=1.0, eval_every=0.2, weight_decay=0.1)
+    config.model.update(patch=16, positions="sines", embed_dim=128, activation="quick_gelu")
+    config.model.update(vision_width=128, vision_layers=5, vision_heads=4)
+    config.model.update(text_width=96, text_layers=2, text_heads=4)
+    # Eight captions of an image in a step: the images are what is dear.
+    config.train.update(batch_size=64, captions=8, steps=4_800, learning_rate=1e-3)
+    config.train.update(warmup_epochs=0.02, ema=0.999, clip_norm=1.0, weight_decay=0.1)
+    config.train.update(eval_every=0.1)
     return config

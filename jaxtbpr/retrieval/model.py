@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core.errors import UserError
@@ -31,6 +32,13 @@ PIXELS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "none": None,  # for images that are normalised already
+}
+
+# What the vision tower's learned positions start as, given grid and width; CLIP's are "normal".
+# From sines a small model learns sooner where to look.
+POSITIONS = {
+    "normal": lambda grid, width: nn.initializers.normal(width**-0.5),
+    "sines": lambda grid, width: lambda key, shape: sine_positions(grid, width),
 }
 
 # How parameters (and the optimizer's moments of them) are split; see core/mesh.py. Parameters of
@@ -61,6 +69,7 @@ class ClipConfig:
     pre_norm: LayerNorm before the first block of the vision tower (EVA02 has none).
     stem_bias, head_bias: biases of the patch stem and of the image projection (EVA02's).
     pixels: how colours are normalised, one of PIXELS.
+    positions: what those of the patches start as, one of POSITIONS; they are learned either way.
     dtype: of the computation; parameters are always float32. scan, remat: see `Transformer`.
     """
 
@@ -76,6 +85,7 @@ class ClipConfig:
     stem_bias: bool = False
     head_bias: bool = False
     pixels: str = "imagenet"
+    positions: str = "normal"
     dtype: str = "float32"
     scan: bool = False
     remat: str = "none"
@@ -185,7 +195,8 @@ class VisionTower(nn.Module):
         shape = (width,) if config.pre_norm else (1, 1, width)
         token = self.param("class_embedding", nn.initializers.normal(width**-0.5), shape)
         x = jnp.concatenate([jnp.broadcast_to(token.astype(dtype), (len(x), 1, width)), x], axis=1)
-        x = x + position_embedding(self, x.shape[1], width, width**-0.5).astype(dtype)
+        positions = POSITIONS[config.positions](config.grid, width)
+        x = x + self.param("positional_embedding", positions, x.shape[1:]).astype(dtype)
         x = layer_norm(config.vision.eps, dtype, "ln_pre")(x) if config.pre_norm else x
         self.sow("intermediates", "embedded", x)
         return x
@@ -206,7 +217,8 @@ class TextTower(nn.Module):
             dtype=dtype,
             name="token_embedding",
         )
-        x = table(tokens) + position_embedding(self, config.text_length, width, 0.01).astype(dtype)
+        shape, init = (config.text_length, width), nn.initializers.normal(0.01)
+        x = table(tokens) + self.param("positional_embedding", init, shape).astype(dtype)
         # The end token has the greatest id, so argmax finds it, the first one if there are more.
         pooled = None if every_token else jnp.argmax(tokens, axis=1).astype(jnp.int32)
         x = _transformer(config, config.text, causal=True)(x, pooled)
@@ -273,6 +285,21 @@ def space_to_depth(x: jax.Array, side: int) -> jax.Array:
     )
 
 
+def sine_positions(grid: tuple[int, int], width: int) -> jax.Array:
+    """Positions float32 [1 + rows * columns, width] by sines of row and column; token 0 has none.
+
+    A quarter of the channels each: sin and cos of the row, sin and cos of the column, with
+    frequencies from 1 down to 1/10000; what is left over is 0. Chen et al. (MoCo v3), ICCV 2021,
+    arXiv:2104.02057.
+    """
+    frequencies = 10000.0 ** -np.linspace(0, 1, width // 4)
+    rows, columns = (np.outer(np.arange(side), frequencies) for side in grid)
+    rows, columns = np.broadcast_arrays(rows[:, None], columns[None, :])
+    parts = [f(angles) for angles in (rows, columns) for f in (np.sin, np.cos)]
+    table = np.concatenate(parts, axis=2).reshape(-1, 4 * (width // 4))
+    return jnp.asarray(np.pad(table, ((1, 0), (0, width % 4))), jnp.float32)
+
+
 def normalise_pixels(images: jax.Array, pixels: str) -> jax.Array:
     """Maps 0..255 to about mean 0 and deviation 1, by a row of PIXELS; float32 at least."""
     images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
@@ -285,8 +312,3 @@ def normalise_pixels(images: jax.Array, pixels: str) -> jax.Array:
 def pixel_moments(pixels: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, deviation) of colours of 0..1 that a row of PIXELS stands for."""
     return PIXELS[pixels] or ((0.0,) * 3, (1 / 255,) * 3)
-
-
-def position_embedding(module: nn.Module, length: int, width: int, std: float) -> jax.Array:
-    """Declares the learned positions [length, width] of a tower."""
-    return module.param("positional_embedding", nn.initializers.normal(std), (length, width))

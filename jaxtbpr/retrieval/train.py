@@ -27,7 +27,7 @@ from jaxtbpr.retrieval import losses
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import PIXELS, SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.model import PIXELS, POSITIONS, SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.objective import Objective
 from jaxtbpr.retrieval.pair_weights import KINDS, PairWeights
 from jaxtbpr.retrieval.published import PUBLISHED
@@ -63,6 +63,9 @@ MODEL_OPTIONS: Options = {
     "embed_dim": Option(256, "channels of the common space", low=8, high=4096),
     "activation": Option("gelu_tanh", "of the MLPs", choices=tuple(ACTIVATIONS)),
     "pixels": Option("imagenet", "whose colours are normalised to", choices=tuple(PIXELS)),
+    "positions": Option(
+        "normal", "what those of the patches start as, learned then", choices=tuple(POSITIONS)
+    ),
     "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
     "scan": Option(False, "compile one block of a tower for all: fast to start, slower a step"),
     "remat": Option("none", "what the backward pass computes again", choices=tuple(REMAT)),
@@ -208,6 +211,7 @@ def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
         vision=tower("vision"),
         text=tower("text"),
         embed_dim=options.embed_dim,
+        positions=options.positions,
         **words,
         **_computation(options),
     )

@@ -50,6 +50,27 @@ def test_both_towers_meet_in_one_space(stem):
     np.testing.assert_allclose(jnp.exp(scale), 1 / 0.07, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("grid", "width"), [((4, 2), 16), ((3, 3), 18)])
+def test_positions_from_sines_tell_rows_and_columns_apart(grid, width):
+    table = np.asarray(model.sine_positions(grid, width))
+    assert table.shape == (1 + grid[0] * grid[1], width)
+    assert not table[0].any()
+    patches = table[1:].reshape(*grid, width)
+    quarter = width // 4
+    for n in range(quarter):
+        frequency = 10000.0 ** (-n / (quarter - 1))
+        for row, column in np.ndindex(grid):
+            expected = [
+                np.sin(row * frequency), np.cos(row * frequency),
+                np.sin(column * frequency), np.cos(column * frequency),
+            ]  # fmt: skip
+            found = patches[row, column, n::quarter][:4]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    config = dataclasses.replace(CONFIG, positions="sines")
+    grid_table = model.sine_positions(config.grid, config.vision.width)
+    np.testing.assert_array_equal(params_of(config)["image"]["positional_embedding"], grid_table)
+
+
 def test_text_after_the_end_token_changes_nothing_and_before_it_does():
     tokens = np.array([[48, 1, 2, 49, 0, 0, 0, 0, 0, 0]], np.int32)
     after, before = tokens.copy(), tokens.copy()
