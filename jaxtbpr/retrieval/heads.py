@@ -4,9 +4,15 @@ Letters: `B` batch, `L` text tokens, `N` image tokens, `D` embedding.
 """
 
 import flax.linen as nn
-import jax
 
-from jaxtbpr.retrieval.transformer import ACTIVATIONS, TowerConfig, Transformer, dense, layer_norm
+from jaxtbpr.retrieval.transformer import (
+    ACTIVATIONS,
+    TowerConfig,
+    Transformer,
+    attention,
+    dense,
+    layer_norm,
+)
 
 EPS = 1e-5
 HEAD_WIDTH = 64
@@ -61,10 +67,8 @@ class MaskedWordHead(nn.Module):
             x = dense(width, width**-0.5, dtype, name)(x)
             return x.reshape(*x.shape[:2], heads, width // heads)
 
-        h = jax.nn.dot_product_attention(
-            split("attn_q", words), split("attn_k", patches), split("attn_v", patches)
-        )
-        h = dense(width, width**-0.5, dtype, "attn_out")(h.reshape(words.shape))
+        h = attention(split("attn_q", words), split("attn_k", patches), split("attn_v", patches))
+        h = dense(width, width**-0.5, dtype, "attn_out")(h)
         tower = TowerConfig(width, self.layers, heads, activation="quick_gelu", eps=EPS)
         h = Transformer(tower, causal=False, dtype=dtype, name="transformer")(h)
         h = layer_norm(EPS, dtype, "ln_post")(h)

@@ -157,7 +157,12 @@ class Block(nn.Module):
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, pooled: jax.Array | None
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    causal: bool = False,
+    pooled: jax.Array | None = None,
 ) -> jax.Array:
     """Multi-head attention: q [B, Q, N, W/N], k and v [B, L, N, W/N] -> [B, Q, W].
 
@@ -166,21 +171,24 @@ def attention(
     """
     seen = pooled + 1 if causal and pooled is not None else None
     causal = causal and pooled is None
-    if q.dtype == jnp.float64:  # of which JAX's takes the softmax in float32
-        h = _double_attention(q, k, v, causal, seen)
+    # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
+    if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
+        h = _plain_attention(q, k, v, causal, seen)
     else:
         h = jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
     return h.reshape(*h.shape[:2], -1)
 
 
-def _double_attention(q, k, v, causal, seen):
-    logits = jnp.einsum("bqnc,bknc->bnqk", q, k) / q.shape[-1] ** 0.5
-    at = jnp.arange(k.shape[1])
+def _plain_attention(q, k, v, causal, seen):
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # [B, N, L, C]: CPUs want rows in a row
+    logits = jnp.matmul(q, k.swapaxes(2, 3)) * q.shape[-1] ** -0.5
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    at = jnp.arange(k.shape[2])
     if causal:
         logits = jnp.where(at[:, None] >= at, logits, -jnp.inf)
     if seen is not None:
         logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
-    return jnp.einsum("bnqk,bknc->bqnc", jax.nn.softmax(logits), v)
+    return jnp.matmul(jax.nn.softmax(logits).astype(v.dtype), v).swapaxes(1, 2)
 
 
 def rope_table(grid: tuple[int, int], channels: int) -> tuple[np.ndarray, np.ndarray]:

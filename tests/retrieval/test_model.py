@@ -205,3 +205,29 @@ def test_rotary_positions_make_attention_depend_on_distance_alone(grid):
     np.testing.assert_allclose(products[0, 0, 1, 1], products[2, 1, 3, 2], rtol=1e-4)
     assert abs(products[0, 0, 1, 1] - products[0, 0, 1, 2]) > 1e-4
     np.testing.assert_array_equal(every[0][0, 0], q[0, 0])  # the class token is not turned
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ["all", "causal", "pooled"])
+def test_attention_on_cpus_is_that_of_jax(monkeypatch, case, dtype):
+    keys = jax.random.split(jax.random.key(0), 4)
+    pooled = jnp.array([2, 0, 6], jnp.int32) if case == "pooled" else None
+    q, k, v = (jax.random.normal(key, (3, 7, 2, 4), dtype) for key in keys[:3])
+    q = q[:, :1] if case == "pooled" else q
+    weights = jax.random.normal(keys[3], (3, q.shape[1], 8))
+    is_causal = case != "all"
+
+    def differentiate(backend):
+        monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+        def loss(*arrays):
+            out = transformer.attention(*arrays, causal=is_causal, pooled=pooled)
+            return jnp.sum(weights * out), out
+
+        (_, out), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+        assert out.dtype == q.dtype
+        return jax.tree.map(lambda x: np.asarray(x, np.float32), (out, gradients))
+
+    found, expected = differentiate("cpu"), differentiate("gpu")
+    atol = 2e-6 if dtype == "float32" else 4e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
