@@ -38,11 +38,12 @@ OPTIONS: Options = {
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
-    """Adds "captions" and "caption_noise" to each record of the manifest before it.
+    """Adds "captions", "caption_noise" and "facts" to each record of the manifest before it.
 
     caption_noise: for each caption the list of [slot, true value, said value or None], so that
-    methods that are to survive the noise can be measured. Records whose attributes are not
-    consistent are set aside.
+    methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
+    can be seen, "said": the same of what each caption says}, by which a caption can be held
+    against other images. Records whose attributes are not consistent are set aside.
     """
     options = config.caption.to_dict()
 
@@ -70,5 +71,10 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
         )
         for k in range(options["per_image"][record["split"]])
     ]
-    texts, noise = [c.text for c in captions], [c.noise for c in captions]
-    return record | {"captions": texts, "caption_noise": noise}
+    looks = record["attributes"]
+    shown = facts.labels({slot: looks[slot] for slot in facts.visible(looks)})
+    return record | {
+        "captions": [caption.text for caption in captions],
+        "caption_noise": [caption.noise for caption in captions],
+        "facts": {"shown": shown, "said": [facts.labels(caption.said) for caption in captions]},
+    }

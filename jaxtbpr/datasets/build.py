@@ -254,7 +254,8 @@ def _aside_line(name: str, row: Record) -> dict[str, Any]:
 
 
 def _index_line(row: Record) -> dict[str, Any]:
-    return {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
+    line = {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
+    return line | ({"facts": row["facts"]} if "facts" in row else {})
 
 
 def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:

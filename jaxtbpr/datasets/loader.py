@@ -77,6 +77,11 @@ class TrainLoader(Iterator[Batch]):
         return int(self._pairs.identity_of_image.max()) + 1
 
     @property
+    def slots(self) -> int:
+        """Number of slots of the facts, 0 without them."""
+        return 0 if self._pairs.shown is None else self._pairs.shown.shape[1]
+
+    @property
     def pairs(self) -> Pairs:
         """The pairs that batches are made of."""
         return self._pairs

@@ -9,7 +9,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
-from jaxtbpr.datasets import eda, noise, transforms
+from jaxtbpr.datasets import eda, facts, noise, transforms
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
@@ -51,12 +51,15 @@ class Views:
     ("view_1", "view_2"); words: captions with masked words and what was there ("masked", "labels").
     captions: how many captions of its image a row has; those beyond its own are "more", int32
     [B, captions - 1, L], random ones, each at most once until all are there.
+    facts: what the image shows ("shown", int32 [B, 1 + S]) and what each of its captions says
+    ("said", int32 [B, captions, 1 + S]); the identity, then the numbers of `datasets.facts`.
     """
 
     second: bool = False
     strong: bool = False
     words: bool = False
     captions: int = 1
+    facts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Pairs:
     tokens: int32 [P, L], or None where captions are changed, which needs `captions`.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
     of each batch. set_weights: share of each set, empty for every pair once an epoch.
+    shown int32 [N, S], said int32 [P, S]: see `datasets.facts`; None without views of them.
     """
 
     images: Images
@@ -86,6 +90,8 @@ class Pairs:
     views: Views = Views()
     set_weights: Sequence[float] = ()
     pairs_of_set: Sequence[int] = ()
+    shown: np.ndarray | None = None
+    said: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -98,6 +104,7 @@ class Pairs:
         cache_bytes: int,
         caption_noise: float,
         seed: int,
+        views: Views,
         **others: Any,
     ) -> "Pairs":
         """Returns the pairs of `sets`, their captions cleaned and, if they stay whole, encoded."""
@@ -105,6 +112,7 @@ class Pairs:
         given = noise.exchange(len(captions), caption_noise, seed)
         captions = [captions[n] for n in given]
         changes = any(rate > 0 for name, rate in augment.items() if name in _OF_CAPTIONS)
+        shown, said = facts.encode(sets) if views.facts else (None, None)
         return cls(
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
@@ -116,6 +124,9 @@ class Pairs:
             text_length=text_length,
             augment=augment,
             seed=seed,
+            views=views,
+            shown=shown,
+            said=None if said is None else said[given],
             **others,
         )
 
@@ -160,10 +171,17 @@ class Pairs:
     ) -> Batch:
         found = {}
         rows = list(zip(index.tolist(), rngs, strict=True))
+        pairs = numbers[:, None]
         if self.views.captions > 1:
             others = [self._others(n, *row) for n, row in zip(numbers, rows, strict=True)]
-            columns = [self._tokens(np.array(column), rngs) for column in zip(*others, strict=True)]
+            pairs = np.concatenate([pairs, others], axis=1)
+            columns = [self._tokens(column, rngs) for column in pairs.T[1:]]
             found["more"] = np.stack(columns, axis=1)
+        if self.views.facts:
+            identity = self.identity_of_image[index]
+            found["shown"] = np.column_stack([identity, self.shown[index]])
+            every = np.broadcast_to(identity[:, None, None], (*pairs.shape, 1))
+            found["said"] = np.concatenate([every, self.said[pairs]], axis=2)
         if self.views.second:
             found["second"] = np.stack([self._image(i, rng) for i, rng in rows])
         for name in ("view_1", "view_2") if self.views.strong else ():

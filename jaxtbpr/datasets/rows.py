@@ -1,7 +1,8 @@
 """Rows: what stage build knows of an image before it writes it, from a manifest or a folder.
 
 A row is a record with the keys id, split, identity, captions, path (absolute, or below the
-workdir), sha256 (or None), source, provenance (JSON text) and problem (or "").
+workdir), sha256 (or None), source, provenance (JSON text), problem (or "") and, if the manifest
+has them, facts (see stage caption).
 """
 
 import errno
@@ -14,7 +15,7 @@ from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.entry import Entry
 
-_PROVENANCE = ("prompt", "seed", "edits", "attributes")
+_PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
 
 
@@ -32,7 +33,7 @@ def from_record(record: Record) -> Record:
         "source": record.get("source", ""),
         "provenance": json.dumps(provenance, ensure_ascii=False),
         "problem": "" if "image" in record else "has no image yet: add stage 'generate'",
-    }
+    } | ({"facts": record["facts"]} if "facts" in record else {})
 
 
 def from_entry(entry: Entry, source: str) -> Record:

@@ -114,15 +114,21 @@ class RetrievalSet:
         """The name of each image."""
         return self._index[2]
 
+    @property
+    def facts(self) -> list[dict[str, Any] | None]:
+        """What each image shows and each of its captions says (see stage caption), if known."""
+        return self._index[3]
+
     @functools.cached_property
-    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str]]:
-        captions, identities, names = [], [], []
+    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str], list[dict | None]]:
+        captions, identities, names, facts = [], [], [], []
         with index_path(self.directory, self.split).open("rb") as file:
             for row in map(json.loads, file):
                 captions.append(tuple(row["captions"]))
                 identities.append(row["identity"])
                 names.append(row["image_id"])
-        return captions, np.asarray(identities, np.int64), names
+                facts.append(row.get("facts"))
+        return captions, np.asarray(identities, np.int64), names, facts
 
     def image_bytes(self, i: int) -> bytes:
         """Returns image i as it was given, encoded."""

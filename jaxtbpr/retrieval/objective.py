@@ -32,6 +32,8 @@ class Objective:
     count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
     head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the word
     head.
+    facts: slots by which captions match every image that they are true of, whoever is on it (as
+    labels do in UniCL, arXiv:2204.03610); 0: by identity alone.
     loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
 
     SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
@@ -49,6 +51,7 @@ class Objective:
     mlm: float = 0.0
     multi_view: bool = False
     captions: int = 1
+    facts: int = 0
     soft_label_ratio: optax.Schedule = lambda step: 0.0
     soft_labels: str = "sigmoid"
     eps: float = 1e-8
@@ -82,6 +85,9 @@ class Objective:
             found["second"] = image
         if self.captions > 1:
             found["more"] = ((self.captions - 1, config.text_length), jnp.int32)
+        if self.facts:
+            found["shown"] = ((1 + self.facts,), jnp.int32)
+            found["said"] = ((self.captions, 1 + self.facts), jnp.int32)
         if self.simclr:
             found |= {"view_1": image, "view_2": image}
         if self.mlm:
@@ -120,29 +126,35 @@ class Objective:
 
         params: those of the heads and the logit scale; key: of this step's random draws.
         """
-        texts = [features["text"]]
-        if self.captions > 1:
-            texts += [features["more"][:, n] for n in range(self.captions - 1)]
+        scale = params["logit_scale"]
         each = [
-            self._of_pairs(
-                mesh, {**features, "text": text}, batch, params["logit_scale"], step, key
-            )
-            for text in texts
+            self._of_pairs(mesh, {**features, "text": text}, ids, batch["weight"], scale, step, key)
+            for text, ids in self._captions(features, batch)
         ]
         parts = jax.tree.map(lambda *values: sum(values) / len(values), *each)
         parts |= self._of_heads(mesh, features, batch, params.get("heads", {}))
         total = sum(getattr(self, name) * value for name, value in parts.items())
         return {"loss": total} | (parts if len(parts) > 1 else {})
 
-    def _of_pairs(self, mesh: Mesh, features: Arrays, batch: Arrays, scale, step, key) -> dict:
-        """The contrastive losses between images and one caption of each."""
+    def _captions(self, features: Arrays, batch: Arrays) -> list[tuple[jax.Array, jax.Array]]:
+        """(features [B, D], whom they match by) of the images' first, second, ... captions."""
+        texts = [features["text"]]
+        texts += [features["more"][:, n] for n in range(self.captions - 1)]
+        if not self.facts:
+            return [(text, batch["identity"]) for text in texts]
+        said = [batch["said"][:, n] for n in range(self.captions)]
+        labels = [jnp.stack([batch["shown"], one], axis=1) for one in said]
+        return list(zip(texts, labels, strict=True))
+
+    def _of_pairs(self, mesh: Mesh, features: Arrays, ids, weight, scale, step, key) -> dict:
+        """The contrastive losses between images and one caption of each, which match by `ids`."""
         image, text = features["image"], features["text"]
         if self.channel_mask:
             image, text = losses.mask_channels(key, image, text, self.channel_mask)
-        pairs = (image, text, batch["identity"])
+        pairs = (image, text, ids)
         rows = {"at_once": self.loss_rows}
         soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
-        weights = self._weights(mesh, pairs, scale, batch)
+        weights = self._weights(mesh, pairs, scale, weight)
         over = functools.partial(losses.global_loss, mesh)
         parts = {}
         if self.nitc:
@@ -181,17 +193,17 @@ class Objective:
             parts["mlm"] = losses.masked_word_loss(logits, batch["labels"])
         return parts
 
-    def _weights(self, mesh: Mesh, pairs, scale, batch: Arrays) -> jax.Array:
+    def _weights(self, mesh: Mesh, pairs, scale, weight) -> jax.Array:
         """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
         if self.keep >= 1:
-            return batch["weight"]
+            return weight
         axes = mesh.axis_names
 
         def select(*arrays):
             rows = losses.pair_losses(*arrays, axis_name=axes)
             return losses.small_loss_weights(rows, self.keep, axis_name=axes)
 
-        return batch["weight"] * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
+        return weight * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
 
 
 def init_heads(objective: Objective, embed_dim: int, key: jax.Array) -> dict[str, Any]:

@@ -71,6 +71,7 @@ MODEL_OPTIONS: Options = {
     "remat": Option("none", "what the backward pass computes again", choices=tuple(REMAT)),
 }
 
+TARGETS = ("identity", "facts")
 OPTIONS: Options = {
     "batch_size": Option(128, "pairs in a step, over all devices", low=2, high=1_000_000),
     "epochs": Option(8, "passes over the data", low=1, high=10_000),
@@ -102,6 +103,9 @@ OPTIONS: Options = {
     "mlm_layers": Option(4, "blocks of the head that guesses masked words", low=1, high=64),
     "multi_view": Option(False, "N-ITC of a second view of each image, too"),
     "captions": Option(1, "captions of each image in a step", low=1, high=64),
+    "targets": Option(
+        "identity", "captions match their identity, or all of whom they are true", choices=TARGETS
+    ),
     "keep": Option(1.0, "share of a batch, of the smallest losses, that counts", low=0, high=1),
     "channel_mask": Option(0.0, "share of the embedding's channels left out", low=0, high=0.99),
     "soft_labels": Option("sigmoid", "kind of soft labels", choices=losses.SOFT_LABELS),
@@ -259,7 +263,7 @@ def build_trainer(
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     optimizers.check_frozen(params, options.freeze)
     batches = open_batches(config, sets.train, words)
-    recipe = make_recipe(options, plan, model, mesh, batches.identities)
+    recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
     create = functools.partial(create_state, recipe=recipe)
     shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
@@ -321,7 +325,7 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
 
 
 def make_objective(
-    options: ConfigDict, plan: Plan, *, identities: int, vocab_size: int
+    options: ConfigDict, plan: Plan, *, identities: int, vocab_size: int, slots: int = 0
 ) -> Objective:
     """Returns what a step lowers; options: the section `train`, whose names an objective shares."""
     shared = {field.name for field in dataclasses.fields(Objective)} & set(options)
@@ -331,12 +335,13 @@ def make_objective(
         "eps": options.ritc_eps,
         "identities": identities,
         "vocab_size": vocab_size,
+        "facts": slots,
     }
     return Objective(**{name: options[name] for name in shared} | own)
 
 
 def make_recipe(
-    options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int
+    options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int, slots: int = 0
 ) -> Recipe:
     """Returns what a step does; options: the section `train`; identities: of the train sets."""
     frozen = options.freeze
@@ -354,7 +359,7 @@ def make_recipe(
     if options.accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, options.accumulate)
     objective = make_objective(
-        options, plan, identities=identities, vocab_size=model.config.vocab_size
+        options, plan, identities=identities, vocab_size=model.config.vocab_size, slots=slots
     )
     return Recipe(
         model,
@@ -390,6 +395,7 @@ def open_batches(
             strong=config.train.simclr > 0,
             words=config.train.mlm > 0,
             captions=config.train.captions,
+            facts=config.train.targets == "facts",
         ),
         workers=data.workers,
         threads=data.threads,

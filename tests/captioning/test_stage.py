@@ -67,6 +67,24 @@ def test_only_the_noisy_splits_have_noise(tmp_path):
     assert noisy == {"train", "val"}
 
 
+def test_facts_are_what_is_shown_and_what_each_caption_says(tmp_path):
+    views = [record(k, "train") for k in range(8)]
+    for k, one in enumerate(views):
+        one["attributes"] = attributes.normalise(
+            one["attributes"] | {"view": ("left", "right", "back", "front")[k % 4]}
+        )
+    write_input(tmp_path / "w", views)
+    run(tmp_path / "w", wrong=0.0, missing=0.0)
+    for one in lines(tmp_path / "w"):
+        shown = one["facts"]["shown"]
+        assert shown["view"] == one["attributes"]["view"].replace("right", "left")
+        assert not shown.keys() & attributes.hidden(one["attributes"])
+        assert len(one["facts"]["said"]) == len(one["captions"])
+        for said in one["facts"]["said"]:
+            assert said
+            assert said.items() <= shown.items()
+
+
 def test_a_record_without_sound_attributes_is_set_aside_with_the_reason(tmp_path):
     bad = record(1, "train")
     bad["attributes"]["hat"] = "crown"

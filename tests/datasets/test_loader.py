@@ -18,7 +18,13 @@ from jaxtbpr.datasets import build, loader, pairs, transforms
 from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from tests.datasets.folders import make_folder
-from tests.datasets.sets import closing_all, make_config, make_workdir
+from tests.datasets.sets import (
+    closing_all,
+    commit_manifest,
+    make_config,
+    make_workdir,
+    write_manifest,
+)
 from tests.datasets.test_build import REPOSITORY
 
 AUGMENT = options.default_config(transforms.AUGMENT_OPTIONS).to_dict()
@@ -195,6 +201,32 @@ def test_more_captions_are_others_of_the_same_image(both, words):
                 others = set(np.flatnonzero(table.image_of_pair == image)) - {pair} or {pair}
                 found = {tuple(row) for row in more}
                 assert found == {tuple(table.tokens[other]) for other in others}
+
+
+def test_facts_of_a_batch_are_those_of_its_image_and_captions(tmp_path):
+    records = write_manifest(tmp_path, people=8)
+    for n, record in enumerate(records):
+        colour, bag = ("red", "blue")[n % 2], ("backpack", "handbag")[n // 2 % 2]
+        said = [{"upper_colour": colour}, {"bag": bag}][: len(record["captions"])]
+        record["facts"] = {"shown": {"upper_colour": colour, "bag": bag}, "said": said}
+    commit_manifest(tmp_path, records)
+    build.run(make_config(), make_workdir(tmp_path))
+    one = RetrievalSet(tmp_path / "build" / "synthetic", "train")
+    assert one.record(0)["provenance"]["facts"] == one.facts[0]
+    words = tokens.learn([c for captions in one.captions for c in captions], 300)
+    views = loader.Views(captions=2, facts=True)
+    batches = loader.train_loader([one], words, **PLAIN, views=views)
+    with closing_all(batches):
+        assert batches.slots == 2
+        for batch in take(batches, 5):
+            assert batch["shown"].shape == (4, 3)
+            assert batch["said"].shape == (4, 2, 3)
+            for row in range(4):
+                shown, said = batch["shown"][row], batch["said"][row]
+                assert shown[0] == batch["identity"][row] == said[0, 0] == said[1, 0]
+                first = batch["pair"][row] % 2  # of the two captions, what the own one says
+                assert list(said[0, 1:]) == [shown[1 + s] if s != first else -1 for s in (0, 1)]
+                assert list(said[1, 1:]) == [shown[1 + s] if s == first else -1 for s in (0, 1)]
 
 
 def test_mixed_images_have_the_words_of_both(real, words):

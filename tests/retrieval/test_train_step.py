@@ -114,6 +114,42 @@ def test_several_captions_are_the_mean_of_each_alone(state, devices):
     assert largest_error(found, mean) < 1e-6
 
 
+def test_facts_decide_which_captions_match(state, devices):
+    mesh = meshes.make_mesh(devices=devices[:2])
+    rng = np.random.default_rng(3)
+    shown = rng.integers(0, 2, (16, 4)).astype(np.int32)
+    said = np.repeat(shown[:, None], 2, axis=1)
+    said[:, :, 1:] = np.where(rng.random((16, 2, 3)) < 0.5, -1, said[:, :, 1:])
+    shown[:, 0], said[:, :, 0] = np.arange(16), np.arange(16)[:, None]  # nobody twice
+    batch = make_batch() | {"more": rng.integers(1, 32, (16, 1, 6)).astype(np.int32)}
+    batch |= {"shown": shown, "said": said}
+    objective = Objective(captions=2, facts=3)
+    assert batch.keys() == objective.inputs(MODEL.config).keys()
+    recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
+    run = jax.jit(functools.partial(direct_gradients, recipe=recipe))
+    placed = jax.device_put(state, meshes.replicated(mesh))
+    scalars, _ = run(placed, meshes.put_batch(batch, mesh))
+
+    features = objective.features(MODEL, state.params, batch)
+    image, *texts = (
+        np.array(x) / np.linalg.norm(x, axis=1, keepdims=True)
+        for x in (features["image"], features["text"], features["more"][:, 0])
+    )
+    total = 0.0
+    for n, text in enumerate(texts):
+        true = [
+            [all(w in (-1, v) for v, w in zip(shown[i, 1:], said[j, n, 1:], strict=True))
+             for j in range(16)] for i in range(16)
+        ]  # fmt: skip
+        true = np.array(true) | np.eye(16, dtype=bool)
+        assert true.sum() > 32  # not only the pairs themselves
+        logits = np.exp(float(state.params["logit_scale"])) * image @ text.T
+        for rows, same in ((logits, true), (logits.T, true.T)):
+            log_p = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            total -= (log_p * same / same.sum(axis=1, keepdims=True)).sum(axis=1).mean() / 4
+    np.testing.assert_allclose(float(scalars["loss"]), total, rtol=1e-5)
+
+
 def test_chunks_take_the_memory_of_one(devices):
     long = Clip(
         ClipConfig(**SIZES | {"image_size": (64, 32)}, text_length=48, vocab_size=32, embed_dim=8)

@@ -11,12 +11,14 @@ and the same with t and v exchanged; a loss is the mean of the two directions. L
 
 Every loss is a pure function ``loss(image_features [B, D], text_features [B, D],
 person_ids [B], logit_scale [], *, weights=None, at_once=0, axis_name=None, ...) -> scalar``. Most
-are written below as the function of one direction's logits S and of `same` [B, N], equal identity,
-of which `of_rows` makes that. weights: [B], of the pairs of this device, for a weighted mean; None:
-all 1. at_once: rows of the similarities that are held at a time, for batches of 32k and more; 0:
-all. With `axis_name` (inside `jax.shard_map`) its rows are this device's and its columns
-everybody's, gathered with gradient, and the result is the mean over all rows: that of one device
-with the whole batch. `global_loss` wraps this up for arrays that are sharded over a mesh.
+are written below as the function of one direction's logits S and of `same` [B, N], who matches
+whom, of which `of_rows` makes that. person_ids: identities; or labels int [B, 2, 1 + S] of image
+and caption, which match by facts (`similarity.matches`). weights: [B], of the pairs of this device,
+for a weighted mean; None: all 1. at_once: rows of the similarities that are held at a time, for
+batches of 32k and more; 0: all. With `axis_name` (inside `jax.shard_map`) its rows are this
+device's and its columns everybody's, gathered with gradient, and the result is the mean over all
+rows: that of one device with the whole batch. `global_loss` wraps this up for arrays that are
+sharded over a mesh.
 
 Everything is computed in float32 (float64 for such features), whatever dtype the features have:
 in half precision R-ITC's eps of 1e-8 would be 0.

@@ -108,7 +108,8 @@ def identity_targets(same, dtype) -> jax.Array:
 class Direction:
     """The similarities of queries to all items of the other modality, not computed yet.
 
-    queries [B, D] and items [N, D], of length 1; scale []; query_ids [B], item_ids [N].
+    queries [B, D] and items [N, D], of length 1; scale []; query_ids [B], item_ids [N], or with
+    facts [B, 1 + S] and [N, 1 + S], see `matches`.
     """
 
     queries: jax.Array
@@ -126,7 +127,7 @@ class Direction:
 
         def of(queries, ids):
             logits = self.scale * product(queries, self.items)
-            return row_loss(logits, ids[:, None] == self.item_ids[None, :])
+            return row_loss(logits, matches(ids, self.item_ids))
 
         count = len(self.queries)
         if not at_once or count <= at_once or count % at_once:
@@ -143,11 +144,24 @@ def both_directions(image, text, person_ids, logit_scale, axis_name) -> tuple[Di
     one = jnp.ones((), image.dtype)
     scale = one if logit_scale is None else clamped_scale(jnp.asarray(logit_scale, image.dtype))
     ids = jnp.asarray(person_ids)
-    every = gather(ids, axis_name)
+    image_ids, text_ids = (ids, ids) if ids.ndim == 1 else (ids[:, 0], ids[:, 1])
     return (
-        Direction(image, gather(text, axis_name), scale, ids, every),
-        Direction(text, gather(image, axis_name), scale, ids, every),
+        Direction(image, gather(text, axis_name), scale, image_ids, gather(text_ids, axis_name)),
+        Direction(text, gather(image, axis_name), scale, text_ids, gather(image_ids, axis_name)),
     )
+
+
+def matches(queries, items) -> jax.Array:
+    """Who matches whom, bool [B, N]: those of equal identity, and with facts those that agree.
+
+    queries [B] and items [N]: identities; or [B, 1 + S] and [N, 1 + S]: the identity, then the
+    value of each of S slots, -1 where nothing is said of it, which agrees with any value.
+    """
+    if queries.ndim == 1:
+        return queries[:, None] == items[None, :]
+    one, other = queries[:, None], items[None, :]
+    agree = (one == other) | (one == -1) | (other == -1)
+    return (one[..., 0] == other[..., 0]) | jnp.all(agree[..., 1:], axis=-1)
 
 
 def product(one, other) -> jax.Array:

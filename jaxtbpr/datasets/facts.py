@@ -1,0 +1,45 @@
+"""Facts as numbers: what images show and captions say, so that a loss can tell who matches whom."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets.source import RetrievalSet
+
+NOT_SAID = -1  # of a caption: it fits any value
+NOT_SHOWN = -2  # of an image: it fits no value
+
+
+def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (shown int32 [N, S] of all images, said int32 [P, S] of all captions).
+
+    A column for each slot that any image shows, and in it a number for each value; NOT_SHOWN and
+    NOT_SAID where there is none. Raises UserError for a set without facts.
+    """
+    shown, said = [], []
+    for one in sets:
+        for name, captions, facts in zip(one.image_ids, one.captions, one.facts, strict=True):
+            if facts is None or len(facts["said"]) != len(captions):
+                raise UserError(
+                    f"image {name} of set {one.name} has no facts to each of its captions, which "
+                    "config.train.targets='facts' needs; use 'identity', or stage 'caption'."
+                )
+            shown.append(facts["shown"])
+            said += facts["said"]
+    slots = sorted({slot for facts in itertools.chain(shown, said) for slot in facts})
+    numbers = {
+        slot: {value: n for n, value in enumerate(sorted(_values(slot, shown, said)))}
+        for slot in slots
+    }
+
+    def table(rows: list[dict], missing: int) -> np.ndarray:
+        found = [[numbers[s].get(row.get(s), missing) for s in slots] for row in rows]
+        return np.array(found, np.int32).reshape(len(rows), len(slots))
+
+    return table(shown, NOT_SHOWN), table(said, NOT_SAID)
+
+
+def _values(slot: str, *tables: list[dict]) -> set[str]:
+    return {facts[slot] for facts in itertools.chain(*tables) if slot in facts}
