@@ -39,7 +39,7 @@ def get_config():
     config.model.update(text_width=96, text_layers=2, text_heads=4)
     # Eight captions of an image in a step, since images are what is dear; and short captions are
     # true of many images of a batch, which are no negatives.
-    config.train.update(batch_size=64, captions=8, targets="facts", steps=3_200)
+    config.train.update(batch_size=64, captions=8, targets="facts", steps=4_000)
     config.train.update(learning_rate=1e-3, warmup_epochs=0.02, clip_norm=1.0, weight_decay=0.1)
     config.train.update(ema=0.998, eval_every=0.1)
     return config
