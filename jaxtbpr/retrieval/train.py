@@ -50,7 +50,7 @@ DATA_OPTIONS: Options = {
 } | loader.LOADER_OPTIONS
 
 MODEL_OPTIONS: Options = {
-    "weights": Option("", "model to start from, whose sizes are taken: folder, file or hub id"),
+    "weights": Option("", "model to start from, with its sizes: folder, file, hub id or tiny-clip"),
     "name": Option("", "published model whose sizes are taken", choices=("", *PUBLISHED)),
     "patch": Option(16, "side of an image patch in pixels", low=1, high=64),
     "stem": Option("patch", "what makes patches tokens", choices=("patch", "hierarchical")),
