@@ -6,8 +6,8 @@ towers plain, as Hugging Face's CLIPModel has them.
 
   python -m jaxtbpr.main --config=configs/tiny_clip.py
   python -m jaxtbpr.retrieval.export --checkpoint=runs/tiny_clip/train \
-      --out=jaxtbpr/assets/tiny-clip --dtype=float16
-  python -m jaxtbpr.retrieval.zero_shot --model=jaxtbpr/assets/tiny-clip --workdir=runs/tiny_clip
+      --out=jaxtbpr/assets/tiny-clip --dtype=float16 --which=last
+  python -m jaxtbpr.retrieval.zero_shot --model=tiny-clip --workdir=runs/tiny_clip
 """
 
 from jaxtbpr.pipeline import default_config
