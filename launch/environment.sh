@@ -1,9 +1,8 @@
-# On CPUs the arrays of a step are fresh memory each time, and a training step of the embedded
-# models takes a quarter less time where that comes in huge pages (glibc 2.35 and newer; others
-# do not look). Where it is set already, it stays.
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-
 # Sourced by the scripts: make_environment ROOT EXTRAS leaves a ready environment in $venv.
+
+# On CPUs the arrays of a step are fresh memory each time; in huge pages that is had in less time
+# (glibc 2.35 and newer; others do not look). Where it is set already, it stays.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 make_environment() {
   local root=$1 extras=$2 python=${PYTHON:-python3} want

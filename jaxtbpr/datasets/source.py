@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,21 +114,26 @@ class RetrievalSet:
         """The name of each image."""
         return self._index[2]
 
-    @property
+    @functools.cached_property
     def facts(self) -> list[dict[str, Any] | None]:
-        """What each image shows and each of its captions says (see stage caption), if known."""
-        return self._index[3]
+        """What each image shows and each of its captions says (see stage caption), if known.
+
+        Read when first asked for: they take more memory than the captions.
+        """
+        return [row.get("facts") for row in self._rows()]
 
     @functools.cached_property
-    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str], list[dict | None]]:
-        captions, identities, names, facts = [], [], [], []
+    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str]]:
+        captions, identities, names = [], [], []
+        for row in self._rows():
+            captions.append(tuple(row["captions"]))
+            identities.append(row["identity"])
+            names.append(row["image_id"])
+        return captions, np.asarray(identities, np.int64), names
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
         with index_path(self.directory, self.split).open("rb") as file:
-            for row in map(json.loads, file):
-                captions.append(tuple(row["captions"]))
-                identities.append(row["identity"])
-                names.append(row["image_id"])
-                facts.append(row.get("facts"))
-        return captions, np.asarray(identities, np.int64), names, facts
+            yield from map(json.loads, file)
 
     def image_bytes(self, i: int) -> bytes:
         """Returns image i as it was given, encoded."""

@@ -101,11 +101,11 @@ class ClipConfig:
             raise UserError(
                 f"model.stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
             )
-        if self.pixels not in PIXELS or self.remat not in REMAT:
-            raise UserError(
-                f"pixels={self.pixels!r} must be one of {', '.join(PIXELS)}, and "
-                f"remat={self.remat!r} one of {', '.join(REMAT)}."
-            )
+        for name, known in (("pixels", PIXELS), ("positions", POSITIONS), ("remat", REMAT)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}."
+                )
 
     @property
     def grid(self) -> tuple[int, int]:

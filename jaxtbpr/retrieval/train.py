@@ -343,7 +343,10 @@ def make_objective(
 def make_recipe(
     options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int, slots: int = 0
 ) -> Recipe:
-    """Returns what a step does; options: the section `train`; identities: of the train sets."""
+    """Returns what a step does; options: the section `train`.
+
+    identities, slots: how many identities, and slots of facts, the train sets have.
+    """
     frozen = options.freeze
     if options.lora:  # the towers stay as they are, but for LoRA's change of them
         frozen = rf"(image|text)/.*|{frozen}" if frozen else r"(image|text)/.*"

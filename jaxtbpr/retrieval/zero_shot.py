@@ -175,7 +175,7 @@ def main() -> None:
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("model", None, "WORKDIR/train, or a published checkpoint")
+    flags.DEFINE_string("model", None, "WORKDIR/train, a published checkpoint, or tiny-clip")
     flags.DEFINE_string("workdir", None, "a run whose images have attributes")
     flags.DEFINE_string("stage", "augment", "the stage whose images are asked about")
     flags.DEFINE_string("split", "test", "split of the images")
