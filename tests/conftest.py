@@ -10,12 +10,16 @@ if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 # Only now, since JAX reads the environment when it is imported.
+import hypothesis
 import jax
 import pytest
 
 from jaxtbpr.core import compilation
 
 compilation.use_cache()
+# How long an example takes says nothing on a machine that does other work, too.
+hypothesis.settings.register_profile("jaxtbpr", deadline=None)
+hypothesis.settings.load_profile("jaxtbpr")
 DATA = pathlib.Path(__file__).parent / "data"
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
@@ -21,11 +22,19 @@ def write_bytes_atomic(path: epath.PathLike, data: bytes, *, durable: bool = Fal
     durable: also waits until the disk has the bytes; for files that say "this is done".
     Raises OSError (disk full, read-only); the temporary file is then removed.
     """
+    write_chunks_atomic(path, [data], durable=durable)
+
+
+def write_chunks_atomic(
+    path: epath.PathLike, chunks: Iterable[bytes], *, durable: bool = False
+) -> None:
+    """Writes `chunks` one after the other, for what is too large to be held twice; see above."""
     path = epath.Path(path)
     temporary = path.parent / f".{path.name}.tmp"
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             if durable and is_local(path):
                 file.flush()
                 os.fsync(file.fileno())

@@ -81,19 +81,22 @@ def map_records(
     *,
     label: str,
     shard_count: int,
+    part: int = 0,
+    parts: int = 1,
 ) -> None:
     """Makes one output shard of each input shard, going on where an earlier run stopped.
 
     shards: the input; output shard k comes from input shard k. work: takes an iterator of input
     records and yields, for each and in the same order, the list of its output records; it must
     depend on nothing else, since it is not called for records that are already done.
-    label: the stage's name, for the progress line.
+    label: the stage's name, for the progress line. part, parts: makes every parts-th shard only,
+    from `part` on, where several processes share the work.
     """
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for k, shard in enumerate(shards):
         path = directory / f"records-{k:05d}-of-{shard_count:05d}.jsonl"
-        if not path.exists():
+        if k % parts == part and not path.exists():
             _make_shard(shard, path, work, f"{label} {k + 1}/{shard_count}")
 
 

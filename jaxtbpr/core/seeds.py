@@ -15,7 +15,16 @@ def rng(seed: int, *names: str | int) -> np.random.Generator:
     seed: the run's seed; names: what the numbers are for. Names are length-prefixed before
     hashing, so that ("ab", "c") and ("a", "bc") differ.
     """
-    parts = [str(part).encode() for part in (seed, *names)]
-    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    key = int.from_bytes(hashlib.blake2b(message, digest_size=16).digest(), "big")
+    key = int.from_bytes(_digest(seed, *names, size=16), "big")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def words(*names: str | int) -> np.ndarray:
+    """Returns the two numbers, uint32 [2], that a device folds into a key for `names`."""
+    return np.frombuffer(_digest(*names, size=8), ">u4").astype(np.uint32)
+
+
+def _digest(*names: str | int, size: int) -> bytes:
+    parts = [str(part).encode() for part in names]
+    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return hashlib.blake2b(message, digest_size=size).digest()

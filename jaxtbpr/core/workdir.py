@@ -8,9 +8,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from jaxtbpr.core import files
+from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, Work, count_records, map_records, shard_digests
 
@@ -75,14 +77,26 @@ class Workdir:
             )
         return self.manifest(name)
 
-    def map_stage(self, stage: str, work: Work) -> dict[str, Any]:
+    def map_stage(self, stage: str, work: Work, *, shared: bool = False) -> dict[str, Any]:
         """Runs `work` (see `map_records`) over the manifest before `stage`.
 
-        Returns what the stage's commit file holds: digests of its shards and counts of records.
+        shared: the processes of jax.distributed share the shards, and each waits for all. Returns
+        what the stage's commit file holds: digests of its shards and counts of records.
         """
         before = self.before(stage)
         shards = list(before.shards())
-        map_records(shards, self.dir(stage), work, label=stage, shard_count=len(shards))
+        part, parts = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+        map_records(
+            shards,
+            self.dir(stage),
+            work,
+            label=stage,
+            shard_count=len(shards),
+            part=part,
+            parts=parts,
+        )
+        if shared:
+            meshes.wait_for_all(stage)
         outputs = shard_digests(self.dir(stage))
         return {"outputs": outputs, "records_in": sum(map(len, shards))} | count_records(
             Manifest(self.dir(stage), outputs)

@@ -21,11 +21,11 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core import workers as worker_processes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.pairs import Batch, Pairs, Views, captions_per_image
 from jaxtbpr.datasets.source import RetrievalSet
 
@@ -227,7 +227,7 @@ def caption_batches(
     In the order of the images, and of each image's captions; index: int64, the number of the
     caption's image in the set. Padding as in `image_batches`, with tokens 0.
     """
-    texts = [transforms.clean_caption(c) for cs in captions.captions for c in cs]
+    texts = [tokens.clean_caption(c) for cs in captions.captions for c in cs]
     image = np.repeat(np.arange(len(captions)), captions_per_image([captions]))
 
     def load(index: np.ndarray) -> Batch:

@@ -9,8 +9,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import eda, facts, noise, transforms
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
 Batch = dict[str, np.ndarray]
@@ -108,7 +108,7 @@ class Pairs:
         **others: Any,
     ) -> "Pairs":
         """Returns the pairs of `sets`, their captions cleaned and, if they stay whole, encoded."""
-        captions = [transforms.clean_caption(c) for one in sets for cs in one.captions for c in cs]
+        captions = [tokens.clean_caption(c) for one in sets for cs in one.captions for c in cs]
         given = noise.exchange(len(captions), caption_noise, seed)
         captions = [captions[n] for n in given]
         changes = any(rate > 0 for name, rate in augment.items() if name in _OF_CAPTIONS)

@@ -5,7 +5,6 @@ share; all randomness comes from the generator that the caller passes.
 """
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,7 +14,6 @@ from jaxtbpr.core.options import Option, Options
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-MAX_WORDS = 77
 
 POLICIES = ("independent", "two_of_six")
 
@@ -40,8 +38,6 @@ AUGMENT_OPTIONS: Options = {
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
 
 _LEVELS = np.arange(256)
-PUNCTUATION = r"[.!\"()*#:;~]"  # what captions lose
-_BLANKS = re.compile(r"\s{2,}")
 
 
 class BadImage(ValueError):
@@ -229,13 +225,3 @@ def _erase_box(
     width = min(size[1], max(1, round(size[1] * (area / stretch) ** 0.5)))
     top, left = int(draws[2] * (size[0] - height + 1)), int(draws[3] * (size[1] - width + 1))
     return top, left, height, width
-
-
-def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
-    r"""Returns `text` as TBPS-CLIP and SynTBPR clean it before tokenising.
-
-    Lower case; each of . ! " ( ) * # : ; ~ and each run of blanks becomes one space; the ends are
-    stripped; the first `max_words` words are kept.
-    """
-    text = _BLANKS.sub(" ", re.sub(PUNCTUATION, " ", text.lower()))
-    return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import loader, transforms
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.losses import normalize
 from jaxtbpr.retrieval.metrics import Metrics, retrieval_metrics
@@ -93,7 +93,7 @@ class Embedder:
         length = self._config.text_length
 
         def encode(some):
-            return tokens.encode(self._tokenizer, list(map(transforms.clean_caption, some)), length)
+            return tokens.encode(self._tokenizer, list(map(tokens.clean_caption, some)), length)
 
         return self._rows(self._text, params, texts, encode)
 

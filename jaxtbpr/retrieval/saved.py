@@ -11,10 +11,9 @@ from etils import epath
 from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tokenizer
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.model import (

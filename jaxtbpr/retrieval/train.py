@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import loader, tokenizer
+from jaxtbpr.datasets import loader
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
 from jaxtbpr.retrieval import losses
 from jaxtbpr.retrieval import optimizer as optimizers

@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 from jaxtbpr.core import options
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import loader, transforms
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 
 BATCH, BATCHES, REPEATS = 128, 8, 3

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from jaxtbpr.core import options
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build, loader, pairs, transforms
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from tests.datasets.folders import make_folder
 from tests.datasets.sets import (
@@ -97,7 +97,7 @@ def test_image_caption_and_identity_belong_together(real, words):
         for k, i in enumerate(batch["index"]):
             image = transforms.decode_image(real.image_bytes(i), (24, 12))
             np.testing.assert_array_equal(batch["image"][k], image)
-            cleaned = [transforms.clean_caption(caption) for caption in real.captions[i]]
+            cleaned = [tokens.clean_caption(caption) for caption in real.captions[i]]
             rows = tokens.encode(words, cleaned, 32).tolist()
             assert batch["tokens"][k].tolist() in rows
             assert batch["identity"][k] == real.identities[i]
@@ -395,7 +395,7 @@ def test_every_caption_is_evaluated_once_and_padding_is_marked(real, words, batc
     assert mask.sum() == 30
     np.testing.assert_array_equal(joined["index"][mask], np.repeat(np.arange(15), 2))
     np.testing.assert_array_equal(joined["identity"][mask], np.repeat(real.identities, 2))
-    cleaned = [transforms.clean_caption(c) for captions in real.captions for c in captions]
+    cleaned = [tokens.clean_caption(c) for captions in real.captions for c in captions]
     np.testing.assert_array_equal(joined["tokens"][mask], tokens.encode(words, cleaned, 20))
     assert (joined["tokens"][~mask] == 0).all()
     assert (joined["index"][~mask] == -1).all()
@@ -444,7 +444,8 @@ def test_this_project_imports_no_jax_for_its_workers():
 
 WORKERS_AND_WAIT = """
 import sys, time
-from jaxtbpr.datasets import loader, tokenizer
+from jaxtbpr.core import tokenizer
+from jaxtbpr.datasets import loader
 from jaxtbpr.datasets.source import RetrievalSet
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import pytest
 from etils import epath
 from hypothesis import given, strategies
 
-from jaxtbpr.datasets import loader, noise, tokenizer
+from jaxtbpr.core import tokenizer
+from jaxtbpr.datasets import loader, noise
 from jaxtbpr.datasets.source import RetrievalSet
 from tests.datasets.sets import build_folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtbpr.core import options
+from jaxtbpr.core import options, tokenizer
 from jaxtbpr.datasets import transforms
 from tests.datasets.sets import photo_bytes
 
@@ -47,7 +47,7 @@ def test_captions_are_cleaned_as_the_reference_does(reference, max_words):
     rows = json.loads((reference / "text.json").read_text())
     assert len(rows) == 150
     for row in rows:
-        cleaned = transforms.clean_caption(row["caption"], max_words)
+        cleaned = tokenizer.clean_caption(row["caption"], max_words)
         assert cleaned == row[f"pre_caption_{max_words}"], row["index"]
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtbpr.datasets import tokenizer as tokens
-from jaxtbpr.datasets import transforms
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
@@ -62,7 +61,7 @@ def test_clip_model_of_pytorch_gives_the_same_features(tmp_path, activation):
 
     again = saved.open_saved(folder)
     assert again.config == config
-    ids = tokens.encode(words, [transforms.clean_caption(c) for c in CAPTIONS], 24)
+    ids = tokens.encode(words, [tokens.clean_caption(c) for c in CAPTIONS], 24)
     small = [np.asarray(Image.fromarray(x).resize((48, 48), Image.BICUBIC)) for x in images]
     apply = jax.jit(lambda p, x, t: Clip(config).apply({"params": p}, x, t))
     image, text, scale = apply(again.read_params(), np.stack(small), ids)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import zipfile
 
-from jaxtbpr.datasets import tokenizer
+from jaxtbpr.core import tokenizer
 
 MEMBER = "open_clip/bpe_simple_vocab_16e6.txt.gz"
 

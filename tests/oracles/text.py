@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from jaxtbpr.datasets import tokenizer, transforms
+from jaxtbpr.core import tokenizer
 from tests.oracles.clip_merges import clip_tokenizer
 
 MASK, START, END = 49405, 49406, 49407
@@ -25,7 +25,7 @@ def check(path) -> list[tuple[str, float, float]]:
     for key in captions[0]:
         if found := re.fullmatch(r"pre_caption_(\d+)", key):
             words = int(found[1])
-            wrong = sum(transforms.clean_caption(c["caption"], words) != c[key] for c in captions)
+            wrong = sum(tokenizer.clean_caption(c["caption"], words) != c[key] for c in captions)
             rows.append((f"captions cleaned, {words} words", float(wrong), 0.0))
     return rows + _check_ids(np.load(path), captions)
 

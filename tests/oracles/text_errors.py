@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from jaxtbpr.datasets import tokenizer
+from jaxtbpr.core import tokenizer
 from tests.oracles.clip_merges import clip_tokenizer
 from tests.oracles.text import MASK
 

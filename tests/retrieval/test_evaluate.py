@@ -10,12 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import tokenizer
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval import evaluate, train
 from jaxtbpr.retrieval.checkpoint import Checkpoints

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval import evaluate, export, train, train_loop, weights
 from tests.retrieval.runs import build_set, make_config

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tokenizer as tokens
 from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.model import PIXELS, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED

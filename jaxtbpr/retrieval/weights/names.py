@@ -6,30 +6,10 @@ without scanned blocks.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
-
+from jaxtbpr.core.tensors import FUSED, FUSED_BIAS, LINEAR, Layout, Tensor
 from jaxtbpr.retrieval.model import ClipConfig
-
-Arrays = Sequence[np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How an array is stored: `read` gives our arrays for it, `write` (arrays) undoes that.
-
-    axes: that the stored array must have; None: any.
-    """
-
-    read: Callable[[np.ndarray], Arrays]
-    write: Callable[[Arrays], np.ndarray]
-    axes: int | None = None
-
-
-def _thirds(x):
-    third = len(x) // 3
-    return [x[:third], x[third : 2 * third], x[2 * third :]]
 
 
 def _read_patches(kernel):
@@ -43,27 +23,9 @@ def _write_patches(arrays):
     return kernel.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
 
 
-SAME = Layout(lambda x: [x], lambda arrays: arrays[0])
-LINEAR = Layout(lambda x: [x.T], lambda arrays: arrays[0].T, axes=2)  # PyTorch's [out, in]
 PATCHES = Layout(_read_patches, _write_patches, axes=4)
 ROWS = Layout(lambda x: [x[0]], lambda arrays: arrays[0][None], axes=3)  # [1, N, W]
 SCALAR = Layout(lambda x: [x.reshape(-1)[0]], lambda arrays: arrays[0])
-# Queries, keys and values below each other: [3W, W] and [3W].
-FUSED = Layout(
-    lambda x: [part.T for part in _thirds(x)],
-    lambda arrays: np.concatenate([x.T for x in arrays]),
-    axes=2,
-)
-FUSED_BIAS = Layout(_thirds, np.concatenate, axes=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """The array `theirs` of a checkpoint, which holds the parameters `ours`."""
-
-    theirs: str
-    ours: tuple[str, ...]
-    layout: Layout = SAME
 
 
 def tensors(kind: str, config: ClipConfig, text_prefix: str = "") -> list[Tensor]:

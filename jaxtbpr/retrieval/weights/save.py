@@ -10,9 +10,8 @@ from etils import epath
 from tokenizers import Regex, Tokenizer, normalizers, processors
 
 from jaxtbpr.core import files
+from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tokenizer as tokenizers
-from jaxtbpr.datasets import transforms
 from jaxtbpr.retrieval.model import ClipConfig, pixel_moments
 from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import names, sizes
@@ -100,7 +99,7 @@ def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> No
     ending = Tokenizer.from_str(tokenizer.to_str())
     cleaning = [
         normalizers.Lowercase(),
-        normalizers.Replace(Regex(transforms.PUNCTUATION), " "),
+        normalizers.Replace(Regex(tokenizers.PUNCTUATION), " "),
         normalizers.Replace(Regex(r"\s+"), " "),
         normalizers.Strip(),
     ]

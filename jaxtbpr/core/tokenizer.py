@@ -17,7 +17,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets.transforms import clean_caption
 
 PAD, MASK = "<|pad|>", "<|mask|>"
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -27,6 +26,9 @@ SMALLEST_VOCABULARY = 300
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_SIZE = 49_408
 _CHUNK = 16_384
+MAX_WORDS = 77
+PUNCTUATION = r"[.!\"()*#:;~]"  # what captions lose
+_BLANKS = re.compile(r"\s{2,}")
 
 
 def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -95,22 +97,28 @@ def encode(
     length: int,
     *,
     spelled: Mapping[str, int] | None = None,
+    pad: int = 0,
 ) -> np.ndarray:
-    """Returns token ids int32 [N, L]: start, the caption's, end, padded with 0.
+    """Returns token ids int32 [N, L]: start, the caption's, end, padded with `pad`.
 
     A caption that is too long is cut and its last id set to the end token. The captions are taken
-    as they are; the loaders clean them first (`transforms.clean_caption`). Special tokens spelled
+    as they are; the loaders clean them first (`clean_caption`). Special tokens spelled
     out in a caption are ordinary text, but for those of `spelled` (word -> id), which the
     published code takes for the tokens that they spell.
     """
     start, end = special_ids(tokenizer)
-    ids = np.zeros((len(captions), length), np.int32)
+    ids = np.full((len(captions), length), pad, np.int32)
     for first in range(0, len(captions), _CHUNK):
         texts = [_normalise(text) for text in captions[first : first + _CHUNK]]
         for row, inner in zip(ids[first:], _inner_ids(tokenizer, texts, spelled), strict=False):
             tokens = [start, *inner[: length - 2], end]
             row[: len(tokens)] = tokens
     return ids
+
+
+def count(tokenizer: Tokenizer, caption: str) -> int:
+    """Returns how many tokens a caption has, start and end included, before it is cut."""
+    return 2 + len(_inner_ids(tokenizer, [_normalise(caption)], None)[0])
 
 
 def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int] | None):
@@ -142,6 +150,16 @@ def mask_id(tokenizer: Tokenizer) -> int:
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
     """Returns the ids of the start and the end token."""
     return tokenizer.token_to_id(START), tokenizer.token_to_id(END)
+
+
+def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
+    r"""Returns `text` as TBPS-CLIP and SynTBPR clean it before tokenising.
+
+    Lower case; each of . ! " ( ) * # : ; ~ and each run of blanks becomes one space; the ends are
+    stripped; the first `max_words` words are kept.
+    """
+    text = _BLANKS.sub(" ", re.sub(PUNCTUATION, " ", text.lower()))
+    return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])
 
 
 def _normalise(text: str) -> str:

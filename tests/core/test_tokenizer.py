@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import tokenizer as tokens
 
 CAPTIONS = [
     f"A {age} {sex} wearing a {colour} {garment}, carrying a bag!"
@@ -103,7 +103,7 @@ def test_a_saved_tokenizer_gives_the_same_ids(learned, tmp_path):
 
 def test_learning_gives_the_same_bytes_in_every_process_and_order(learned):
     program = (
-        "import json, sys; from jaxtbpr.datasets import tokenizer as t;"
+        "import json, sys; from jaxtbpr.core import tokenizer as t;"
         "print(t.learn(json.load(sys.stdin), 400).to_str(), end='')"
     )
     shuffled = random.Random(0).sample(CAPTIONS, len(CAPTIONS))

@@ -1,0 +1,224 @@
+"""Published weights as .safetensors files: where they are, what they hold, how they are written.
+
+Each room says how its networks name and lay out their parameters; finding, opening, refusing and
+writing are the same for all.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from safetensors import SafetensorError, safe_open
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+
+Arrays = Sequence[np.ndarray]
+
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
+_SHOWN = 6
+_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+
+
+# --- what an array of a file is to us -------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an array is stored: `read` gives our arrays for it, `write` (arrays) undoes that.
+
+    axes: that the stored array must have; None: any.
+    """
+
+    read: Callable[[np.ndarray], Arrays]
+    write: Callable[[Arrays], np.ndarray]
+    axes: int | None = None
+
+
+def _thirds(x):
+    third = len(x) // 3
+    return [x[:third], x[third : 2 * third], x[2 * third :]]
+
+
+SAME = Layout(lambda x: [x], lambda arrays: arrays[0])
+LINEAR = Layout(lambda x: [x.T], lambda arrays: arrays[0].T, axes=2)  # PyTorch's [out, in]
+# PyTorch's [out, in, height, width].
+CONVOLUTION = Layout(
+    lambda x: [x.transpose(2, 3, 1, 0)], lambda arrays: arrays[0].transpose(3, 2, 0, 1), axes=4
+)
+# Queries, keys and values below each other: [3W, W] and [3W].
+FUSED = Layout(
+    lambda x: [part.T for part in _thirds(x)],
+    lambda arrays: np.concatenate([x.T for x in arrays]),
+    axes=2,
+)
+FUSED_BIAS = Layout(_thirds, np.concatenate, axes=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """The array `theirs` of a checkpoint, which holds the parameters `ours`."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    layout: Layout = SAME
+
+
+# --- finding and opening --------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Arrays of .safetensors files, not yet read: {name: its file} and {name: shape}."""
+
+    files: Mapping[str, epath.Path]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns one array, in the dtype of the file."""
+        with safe_open(os.fspath(self.files[name]), "numpy") as file:
+            return file.get_tensor(name)
+
+
+def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
+    """Returns the local path of `source`, a path or a hub id, of which files `wanted` are fetched.
+
+    Raises UserError where there is neither.
+    """
+    path = epath.Path(source)
+    if path.exists():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(source)):
+        raise UserError(f"{path} does not exist; give a folder, a .safetensors file or a hub id.")
+    import huggingface_hub
+
+    try:
+        return epath.Path(
+            huggingface_hub.snapshot_download(str(source), allow_patterns=list(wanted))
+        )
+    except Exception as error:  # offline, no such repository, no permission: many classes
+        raise UserError(
+            f"{source} is no folder here and could not be had from the hub "
+            f"({type(error).__name__}); give a local folder."
+        ) from error
+
+
+def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[epath.Path]:
+    """Returns the .safetensors files that hold a model: `path` itself, or those of the folder.
+
+    names: of such files, the preferred first, and of indices of shards (.json); where none is
+    there, any single .safetensors file is taken. lacking: what to say of a folder without one.
+    Raises UserError, also for pickles.
+    """
+    if path.is_file() and path.suffix == ".safetensors":
+        return [path]
+    if path.is_file() and path.suffix in _PICKLES:
+        raise UserError(_pickle_refused(path))
+    if path.is_file():
+        raise UserError(f"{path} is no .safetensors file; give one or the folder that has it.")
+    for name in names:
+        if (path / name).exists():
+            return _shards(path / name) if name.endswith(".json") else [path / name]
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1:
+        return found
+    pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
+    if pickles and not found:
+        raise UserError(_pickle_refused(pickles[0]))
+    if not found:
+        raise UserError(lacking)
+    raise UserError(
+        f"{path} holds {len(found)} .safetensors files and no index; name the one to read."
+    )
+
+
+def open_files(paths: Sequence[epath.Path]) -> Opened:
+    """Opens .safetensors files without reading their arrays.
+
+    Raises UserError where one is no whole file.
+    """
+    found, shapes = {}, {}
+    for path in paths:
+        try:
+            with safe_open(os.fspath(path), "numpy") as opened:
+                for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+                    found[name] = path
+                    shapes[name] = tuple(opened.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{path} is not a whole .safetensors file ({error}); fetch it again."
+            ) from error
+    return Opened(found, shapes)
+
+
+def misfit(
+    source: str,
+    kind: str,
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    misshaped: Sequence[str],
+) -> str:
+    """Returns the sentence on a checkpoint of `kind` that is not what the model needs."""
+    parts = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    said = []
+    for what, some in parts.items():
+        more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+        said += [f"{what}: {', '.join(some[:_SHOWN])}{more}"] if some else []
+    return f"{source} does not fit the model ({kind}); {'; '.join(said)}."
+
+
+def _shards(index: epath.Path) -> list[epath.Path]:
+    try:
+        names = sorted(set(files.read_json(index)["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of shards; fetch it again.") from error
+    missing = [name for name in names if not (index.parent / name).exists()]
+    if missing:
+        raise UserError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} names.")
+    return [index.parent / name for name in names]
+
+
+def _pickle_refused(path: epath.Path) -> str:
+    return (
+        f"{path} is a pickle, which may run any program when it is read; convert it in an "
+        f"environment that has torch: python {_CONVERTER} {path} "
+        f"{path.with_suffix('.safetensors')}"
+    )
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write(path: epath.PathLike, arrays: Mapping[str, np.ndarray], dtype: str | None = None) -> None:
+    """Writes a .safetensors file, array by array, so that no second copy of all is in memory.
+
+    dtype: that floating-point arrays are converted to; None: as they are.
+    """
+    order = sorted(arrays)
+    types = {name: _stored_dtype(arrays[name], dtype) for name in order}
+    header, start = {"__metadata__": {"format": "pt"}}, 0
+    for name in order:
+        end = start + arrays[name].size * types[name].itemsize
+        described = {"dtype": _CODES[types[name].name], "shape": list(arrays[name].shape)}
+        header[name] = described | {"data_offsets": [start, end]}
+        start = end
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)  # the data begins at a multiple of 8
+
+    def chunks() -> Iterator[bytes]:
+        yield len(head).to_bytes(8, "little")
+        yield head
+        for name in order:
+            yield np.asarray(arrays[name]).astype(types[name], copy=False).tobytes()
+
+    files.write_chunks_atomic(path, chunks())
+
+
+def _stored_dtype(array: np.ndarray, dtype: str | None) -> np.dtype:
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return np.dtype(dtype) if dtype and floating else array.dtype
