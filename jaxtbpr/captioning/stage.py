@@ -43,7 +43,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     caption_noise: for each caption the list of [slot, true value, said value or None], so that
     methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
     can be seen, "said": the same of what each caption says}, by which a caption can be held
-    against other images. Records whose attributes are not consistent are set aside.
+    against other images. Records whose attributes are missing or not consistent
+    are set aside.
     """
     options = config.caption.to_dict()
 
@@ -55,8 +56,11 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 
 def add_captions(record: Record, seed: int, options: Mapping) -> Record:
     """Returns `record` with its captions, or set aside; options: the section's plain values."""
+    if "attributes" not in record:
+        reason = "engine 'template' says attributes, and the record has none: use another engine"
+        return manifest.set_aside(record, "caption", reason)
     try:
-        attributes.check(record.get("attributes", {}))
+        attributes.check(record["attributes"])
     except UserError as error:
         return manifest.set_aside(record, "caption", str(error))
     is_noisy = record["split"] in options["noisy_splits"]

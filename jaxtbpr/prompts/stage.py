@@ -1,74 +1,212 @@
-"""Stage prompts: one record for each person to be made, with attributes and a sentence."""
+"""Stage prompts: one record for each person to be made, with the text that asks for their image.
+
+Engine `template` draws attributes that the renderer can draw, and words them; the others are those
+of SynTBPR (arXiv:2503.22171): `plain`, `grammar` (rough to rich) and `captions` (of a real set).
+"""
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.core import attributes, manifest
-from jaxtbpr.core.manifest import Record, Shard
+from jaxtbpr.core import attributes, files, manifest
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Manifest, Record, Shard
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.prompts import template
+from jaxtbpr.prompts import captions, descriptors, drawing, grammar, plain, template
+from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
+from jaxtbpr.prompts.decks import evenness
+from jaxtbpr.prompts.drawing import Prompt
 
 _MOST = template.MOST_IDENTITIES
+_KINDS = (*descriptors.KINDS, "plain")
 
 OPTIONS: Options = {
-    "engine": Option("template", "what writes the prompts", choices=("template",)),
-    "train": Option(2000, "identities to train on", low=1, high=_MOST["train"]),
-    "val": Option(100, "identities to choose the model on", low=0, high=_MOST["val"]),
-    "test": Option(200, "identities to measure on, unseen in training", low=0, high=_MOST["test"]),
+    "engine": Option(
+        "template", "what writes the prompts", choices=("template", "plain", "grammar", "captions")
+    ),
+    "train": Option(2000, "prompts to train on", low=1, high=_MOST["train"]),
+    "val": Option(100, "prompts to choose the model on", low=0, high=_MOST["val"]),
+    "test": Option(200, "prompts to measure on, unseen in training", low=0, high=_MOST["test"]),
+    "per_prompt": Option(
+        1, "images of each prompt, each an identity of its own; the paper has 5", low=1, high=1000
+    ),
+    "kinds": Option(
+        descriptors.KINDS, "kinds of prompts of engine grammar, in equal shares", choices=_KINDS
+    ),
+    "subject": Option("", "token of a fine-tuned generator's subject, as sks; '': none"),
+    "subject_class": Option("person", "what its subject is, said after the token"),
+    "captions": Option("", "file of captions for engine captions: .txt, .jsonl or .json"),
+    "prefix": Option("in the style of <s0><s1>", "words before such a caption; <..>: learned"),
+    "vocabulary": Option("", "folder of descriptor files in place of the packaged ones"),
+    "tokenizer": Option("", "that counts a prompt's tokens: folder, file; '': an estimate"),
+    "most_tokens": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "shard_size": Option(1000, "records in one manifest file", low=1),
 }
+
+Draw = Callable[[str, int], Iterator[Prompt]]  # of a split, so many
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the files that the stage reads from another."""
+    options = config.prompts
+    prints = {"tokenizer": tokenizer_digest(options.tokenizer)}
+    if options.engine == "captions":
+        prints["captions"] = captions.digest(options.captions)
+    elif options.engine != "template":
+        paths = descriptors.paths(options.vocabulary)
+        prints |= {name: files.sha256(path.read_bytes()) for name, path in paths.items()}
+    return prints
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Writes the records of all splits: train, then val, then test.
 
-    Returns the counts of every stage, and "redrawn": how many people were drawn again because
-    an earlier identity looks the same.
+    Returns the counts of every stage, and "redrawn": prompts drawn again because an earlier one is
+    the same; "shortened": prompts that lost a clause to fit; "duplicates": the share of prompts
+    whose text another has; "evenness": {slot: {"values", "entropy" over that of equal shares,
+    "fewest", "most"}} of what was drawn. A prompt that is too long is set aside, never cut.
     """
     options, directory = config.prompts, workdir.dir("prompts")
     counts = {split: options[split] for split in template.FIRST_IDENTITY}
-    total = sum(counts.values())
-    people = _People(config.seed, counts)
+    _check_room(counts, options.per_prompt)
+    total = sum(counts.values()) * options.per_prompt
+    records = _Records(_engine(config), counts, options.per_prompt, config.seed)
     manifest.map_records(
-        _shards(people, options.shard_size),
+        _shards(records, options.shard_size),
         directory,
-        lambda records: ([_describe(record, config.seed)] for record in records),
+        lambda given: ([record] for record in given),
         label="prompts",
         shard_count=math.ceil(total / options.shard_size),
     )
     outputs = manifest.shard_digests(directory)
-    done = {"records_in": total, "records_out": total, "set_aside": 0, "redrawn": people.redrawn}
-    return {"outputs": outputs} | done
+    made = Manifest(directory, outputs)
+    survey = _survey(made)
+    _tell(survey)
+    done = {"records_in": total, "redrawn": records.redrawn, "shortened": records.shortened}
+    return {"outputs": outputs} | done | manifest.count_records(made) | survey
 
 
-class _People:
-    """Iterates over the bare records of all splits and counts the people drawn again."""
+class _Records:
+    """Iterates over the records of all splits; counts prompts drawn again and shortened ones."""
 
-    def __init__(self, seed: int, counts: dict[str, int]):
-        self._seed = seed
+    def __init__(self, draw: Draw, counts: dict[str, int], per_prompt: int, seed: int):
+        self._draw = draw
         self._counts = counts
+        self._per_prompt = per_prompt
+        self._seed = seed
         self.redrawn = 0
+        self.shortened = 0
 
     def __iter__(self) -> Iterator[Record]:
         for split, count in self._counts.items():
-            for identity, person, repeats in template.draw_people(self._seed, split, count):
-                self.redrawn += repeats
-                yield {"id": identity, "identity": identity, "split": split, "person": person}
+            for number, prompt in enumerate(self._draw(split, count)):
+                self.redrawn += prompt.redrawn
+                self.shortened += bool(prompt.text.dropped)
+                first = template.FIRST_IDENTITY[split] + number * self._per_prompt
+                for k in range(self._per_prompt):
+                    yield self._record(f"{first + k:08d}", split, number, prompt)
+
+    def _record(self, name: str, split: str, number: int, prompt: Prompt) -> Record:
+        text = prompt.text
+        record: Record = {"id": name, "identity": name, "split": split, "prompt": text.text}
+        if self._per_prompt > 1:
+            record["prompt_number"] = number
+        if text.tokens is not None:
+            record["tokens"] = text.tokens
+        if text.dropped:
+            record["dropped"] = list(text.dropped)
+        record |= prompt.fields | {"seed": self._seed}
+        return manifest.set_aside(record, "prompts", text.problem) if text.problem else record
 
 
-def _shards(records: _People, size: int) -> Iterator[Shard]:
+def _engine(config: ConfigDict) -> Draw:
+    """Returns what draws the prompts of a split. Raises UserError where an option is missing."""
+    options, seed = config.prompts, config.seed
+    ruler = Ruler(options.tokenizer, options.most_tokens, is_known=options.engine == "template")
+    subject = f"{options.subject} {options.subject_class}".strip() if options.subject else ""
+    if options.engine == "template":
+        return lambda split, count: _drawn_people(ruler, seed, subject, split, count)
+    if options.engine == "captions":
+        given = captions.read(options.captions)
+        return lambda split, count: captions.wrap(
+            given, ruler, options.prefix, options.captions, split, count
+        )
+    words = descriptors.load(options.vocabulary)
+    writer = plain.writer(subject)
+    if options.engine == "grammar":
+        if not options.kinds:
+            raise UserError(f"config.prompts.kinds is empty; name some of {', '.join(_KINDS)}.")
+        words = grammar.with_choices(words, options.kinds, subject)
+        writer = grammar.writer(subject)
+    return lambda split, count: drawing.draw_prompts(writer, words, ruler, seed, split, count)
+
+
+def _drawn_people(
+    ruler: Ruler, seed: int, subject: str, split: str, count: int
+) -> Iterator[Prompt]:
+    """Yields the prompts of engine `template`, each with its attributes."""
+    for identity, person, repeats in template.draw_people(seed, split, count):
+        looks = person | attributes.sample_scene(rng(seed, "scene", identity))
+        text = ruler.fit([Clause(template.prompt(looks, subject))])
+        yield Prompt(text, {"attributes": looks}, repeats)
+
+
+def _check_room(counts: dict[str, int], per_prompt: int) -> None:
+    for split, count in counts.items():
+        if count * per_prompt > _MOST[split]:
+            raise UserError(
+                f"config.prompts.{split}={count} and per_prompt={per_prompt} make "
+                f"{count * per_prompt} identities; there is room for {_MOST[split]}."
+            )
+
+
+def _shards(records: _Records, size: int) -> Iterator[Shard]:
     stream = iter(records)
     while shard := list(itertools.islice(stream, size)):
         yield shard
 
 
-def _describe(bare: Record, seed: int) -> Record:
-    scene = attributes.sample_scene(rng(seed, "scene", bare["id"]))
-    looks = bare["person"] | scene
-    names = {key: bare[key] for key in ("id", "identity", "split")}
-    return names | {"prompt": template.prompt(looks), "attributes": looks, "seed": seed}
+def _survey(records: Manifest) -> dict[str, Any]:
+    """Returns how even the descriptors are, and the share of prompts whose text is not new."""
+    counts: dict[str, Counter[str]] = {}
+    texts: set[bytes] = set()
+    prompts, last = 0, None
+    for record in records:
+        key = (record["split"], record.get("prompt_number", record["id"]))
+        if key == last:
+            continue  # one more image of the same prompt
+        last = key
+        prompts += 1
+        texts.add(bytes.fromhex(files.sha256(record["prompt"].encode())))
+        kind = {"kind": record["kind"]} if "kind" in record else {}
+        for slot, value in (kind | _drawn(record)).items():
+            counts.setdefault(slot, Counter())[value] += 1
+    shares = {
+        slot: {
+            "values": len(found),
+            "entropy": round(evenness(found), 4),
+            "fewest": min(found.values()),
+            "most": max(found.values()),
+        }
+        for slot, found in counts.items()
+    }
+    return {"duplicates": round(1 - len(texts) / max(prompts, 1), 6), "evenness": shares}
+
+
+def _drawn(record: Record) -> dict[str, str]:
+    return record.get("attributes") or record.get("descriptors") or {}
+
+
+def _tell(survey: dict[str, Any]) -> None:
+    words = f"prompts: {100 * survey['duplicates']:.2f} % duplicates"
+    if shares := {slot: share["entropy"] for slot, share in survey["evenness"].items()}:
+        least = min(shares, key=shares.__getitem__)
+        words += f"; evenness {shares[least]:.2f} ({least}) to {max(shares.values()):.2f}"
+    say(words)

@@ -75,14 +75,20 @@ def look(person: dict[str, str]) -> bytes:
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=16).digest()
 
 
-def prompt(record: dict[str, str]) -> str:
+def owner(digest: bytes) -> str:
+    """Returns the split that the person or prompt with this digest belongs to."""
+    return _OWNER[digest[0] % 4]
+
+
+def prompt(record: dict[str, str], subject: str = "") -> str:
     """Returns the sentence for an attribute record (person and scene), within 77 CLIP tokens.
 
     Slots at their default (average build, plain pattern, clear weather, eye level) stay unsaid,
-    and so does the complexion.
+    and so does the complexion. subject: "sks person", where a fine-tuned generator is asked for
+    its subject and "woman" becomes "female sks person".
     """
     parts = [
-        f"{_STYLE[record['style']]} a {_person(record)} with {_hair(record)}",
+        f"{_STYLE[record['style']]} a {_person(record, subject)} with {_hair(record)}",
         f"wearing {enumerate_phrases(_worn(record))}",
         *_carried(record),
         _scene(record),
@@ -90,6 +96,17 @@ def prompt(record: dict[str, str]) -> str:
         + (" and above" if record["camera"] == "high" else ""),
     ]
     return capitalised(agree_articles(", ".join(parts))) + "."
+
+
+def add_scene(text: str, scene: dict[str, str]) -> str:
+    """Returns the prompt `text` with the given slots of a scene said at its end."""
+    words = [
+        _STYLE[scene["style"]].removesuffix(" of") if "style" in scene else "",
+        _scene(scene),
+        f"seen {_VIEW.get(scene['view'], 'from the side')}" if "view" in scene else "",
+        "seen from above" if scene.get("camera") == "high" else "",
+    ]
+    return agree_articles(", ".join([text.rstrip(". "), *filter(None, words)])) + "."
 
 
 def _draw_unseen(
@@ -100,7 +117,7 @@ def _draw_unseen(
     for _ in range(_MOST_DRAWS):
         person = attributes.sample_person(generator)
         digest = look(person)
-        if _OWNER[digest[0] % 4] != split:
+        if owner(digest) != split:
             continue
         if digest not in seen:
             return person, repeats
@@ -111,9 +128,11 @@ def _draw_unseen(
     )
 
 
-def _person(record: dict[str, str]) -> str:
+def _person(record: dict[str, str], subject: str) -> str:
     build = "" if record["build"] == "average" else record["build"] + " "
     noun = {"female": "woman", "male": "man"}[record["sex"]]
+    if subject:
+        noun = f"{record['sex']} {subject}"
     return f"{build}{record['age']} {noun}"
 
 
@@ -159,9 +178,10 @@ def _carried(record: dict[str, str]) -> list[str]:
 
 
 def _scene(record: dict[str, str]) -> str:
+    posture, place = record.get("posture", ""), record.get("background", "")
     words = [
-        _POSTURE.get(record["posture"], record["posture"]),
-        _PLACE.get(record["background"], "in a " + record["background"]),
-        _WEATHER.get(record["weather"], ""),
+        _POSTURE.get(posture, posture),
+        _PLACE.get(place, "in a " + place if place else ""),
+        _WEATHER.get(record.get("weather", ""), ""),
     ]
     return " ".join(filter(None, words))

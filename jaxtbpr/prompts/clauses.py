@@ -1,0 +1,140 @@
+"""Texts made of clauses, measured against the text encoder's tokens: nothing is cut silently.
+
+A clause that need not be there is dropped whole, in the order of `drop`, until the text fits. One
+that does not fit even so is told to be too long; the stage then sets its record aside.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+
+from etils import epath
+
+from jaxtbpr.core import files, tokenizer
+from jaxtbpr.core.english import capitalised
+from jaxtbpr.core.errors import UserError
+
+ASSETS = epath.Path(__file__).parents[1] / "assets"
+
+# What may be one token or more: letters in a row, one digit, signs in a row.
+_WORDS = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_")
+_LETTERS_OF_A_TOKEN = 6
+_SPARE = 2
+_LEARNED = re.compile(r"<[^<>\s]+>")
+_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clause:
+    """A part of a text.
+
+    text: its words, "" for none; name: what it tells; drop: when it is dropped, 1 first, 0 never;
+    joint: what stands before it, ". " where a sentence begins.
+    """
+
+    text: str
+    name: str = ""
+    drop: int = 0
+    joint: str = ", "
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A text, its tokens (None: not counted), the clauses dropped, and why it is of no use."""
+
+    text: str
+    tokens: int | None = None
+    dropped: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def join(clauses: Sequence[Clause]) -> str:
+    """Returns the text of `clauses`; those without words leave nothing behind."""
+    text, starts = "", False
+    for clause in clauses:
+        starts = starts or clause.joint == ". "
+        if clause.text:
+            starts = starts and bool(clause.joint)  # a full stop begins no sentence
+            joint = (". " if starts else clause.joint) if text else ""
+            text += joint + (capitalised(clause.text) if starts or not text else clause.text)
+            starts = False
+    return text
+
+
+class Ruler:
+    """Measures texts in tokens, start and end included.
+
+    path: a tokenizer (a checkpoint's folder, its folder `tokenizer`, vocab.json beside merges.txt,
+    tokenizer.json, or the name of an embedded model); "": `estimate` is used instead, and nothing
+    at all where `is_known` says that the texts are short. most: tokens that a text may have.
+    A word in angle brackets (<s0>) is a learned token, one of its own.
+    """
+
+    def __init__(self, path: str, most: int, *, is_known: bool = False):
+        self._tokenizer = tokenizer.load(find_tokenizer(path)) if path else None
+        self._is_known = is_known
+        self._most = most
+
+    def fit(self, clauses: Sequence[Clause]) -> Fitted:
+        """Returns the text of as many clauses as fit; a `problem` where even the fewest do not."""
+        kept, dropped = list(clauses), []
+        while (tokens := self._count(text := join(kept))) > self._most:
+            optional = [clause for clause in kept if clause.drop and clause.text]
+            if not optional:
+                return Fitted(text, self._told(tokens), tuple(dropped), self._problem(tokens))
+            first = min(optional, key=lambda clause: clause.drop)
+            kept[kept.index(first)] = dataclasses.replace(first, text="")
+            dropped.append(first.name)
+        return Fitted(text, self._told(tokens), tuple(dropped))
+
+    def _count(self, text: str) -> int:
+        if self._tokenizer is None:
+            return 0 if self._is_known else estimate(text)
+        rest, learned = _LEARNED.subn(" ", text)
+        return learned + tokenizer.count(self._tokenizer, rest)
+
+    def _told(self, tokens: int) -> int | None:
+        return None if self._tokenizer is None else tokens
+
+    def _problem(self, tokens: int) -> str:
+        about = "" if self._tokenizer else "about "
+        return f"the prompt has {about}{tokens} tokens; the text encoder takes {self._most}"
+
+
+def estimate(text: str) -> int:
+    """Returns a number of CLIP tokens that `text` is unlikely to exceed, start and end included.
+
+    A word counts one token for each six letters begun; each digit and each run of signs counts
+    one; two are to spare. Of 7,000 prompts of engine grammar two had a token more without these.
+    """
+    rest, learned = _LEARNED.subn(" ", text)
+    words = _WORDS.findall(rest)
+    return 2 + _SPARE + learned + sum(1 + (len(word) - 1) // _LETTERS_OF_A_TOKEN for word in words)
+
+
+def find_tokenizer(path: str) -> epath.Path:
+    """Returns the file or folder that `core.tokenizer.load` takes. Raises UserError if missing."""
+    found = epath.Path(path).expanduser()
+    if not found.exists() and (ASSETS / path).is_dir():
+        found = ASSETS / path
+    if not found.exists():
+        raise UserError(
+            f"config.prompts.tokenizer={path!r} does not exist; give a checkpoint's folder, its "
+            "tokenizer's, or a tokenizer.json."
+        )
+    return found / "tokenizer" if (found / "tokenizer").is_dir() else found
+
+
+def tokenizer_digest(path: str) -> str:
+    """Returns a SHA-256 of the tokenizer's files, "" for none."""
+    if not path:
+        return ""
+    found = find_tokenizer(path)
+    parts = [found / name for name in _FILES] if found.is_dir() else [found]
+    digest = hashlib.sha256()
+    for part in parts:
+        if part.exists():
+            digest.update(f"{os.path.basename(part)} {files.sha256(part.read_bytes())}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,276 @@
+"""Descriptor vocabularies: what hair, garments, places and so on can be, read from data files.
+
+A file is a JSON object {slot: entries}. An entry is a string, or an object:
+
+  say      the words, with "a" before a thing that takes it; {colour} stands for a colour
+  if       {slot: [values]}: the entry is for people whose earlier slots have these values
+  set      {slot: [values]}: with this entry a later slot keeps to these values
+  verb     of an item: what one does with it ("wearing", "carrying")
+  wears, holds, at, around   words that belong to this profession, state or location alone
+
+"" is a value that is not said. `if` and `set` are the consistency rules: a skirt has
+`"if": {"gender": ["female"]}`, a dress `"set": {"lower": [""]}`, so that no text has both. A
+folder of the user's replaces the files that it has; SLOTS says which slots a file must have.
+The slots after SynTBPR (arXiv:2503.22171); the words, the colours and the rules are ours.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+
+PACKAGED = epath.Path(__file__).parent / "vocabulary"
+
+SLOTS = {
+    "appearance.json": (
+        "gender", "age", "occasion", "build", "hair", "hair_colour", "upper", "pattern",
+        "sleeves", "lower", "cut", "shoes", "item", "colour",
+    ),
+    "professions.json": ("profession",),
+    "states.json": ("state",),
+    "locations.json": ("location",),
+    "scenes.json": ("space", "posture", "light", "camera", "picture"),
+}  # fmt: skip
+KINDS = ("appearance", "profession", "location", "state")
+
+# Slots that take the words of another's list, each with its own turn.
+_SAME_LIST = dict.fromkeys(("upper_colour", "lower_colour", "shoes_colour"), "colour")
+# Slots whose values stand in the entry drawn for one of these slots.
+DETAILS = {
+    "wears": ("profession",),
+    "holds": ("profession",),
+    "at": ("profession", "state"),
+    "around": ("location",),
+}
+# The order in which slots are drawn: `if` looks back, `set` looks ahead.
+ORDER = (
+    "kind", "gender", "age", "profession", "wears", "holds", "state", "at", "location", "around",
+    "occasion", "space", "build", "hair", "hair_colour", "upper", "pattern", "sleeves",
+    "upper_colour", "lower", "cut", "lower_colour", "shoes", "shoes_colour", "item", "colour",
+    "posture", "light", "camera", "picture", "frame",
+)  # fmt: skip
+
+
+# Slots whose words decide which other slots there are: a colour only where one is asked for.
+_SHAPING = {"kind", "wears", "holds", "hair", "item"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One value of a slot; see the head of this file. when: `if`; then: `set`."""
+
+    say: str
+    when: tuple[tuple[str, frozenset[str]], ...] = ()
+    then: tuple[tuple[str, frozenset[str]], ...] = ()
+    verb: str = "with"
+    details: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+Hand = Mapping[str, Entry]  # {slot: what was drawn for it}
+
+
+class Vocabulary:
+    """The entries of all slots.
+
+    entries: {slot: entries}; parents: the slots that others depend on; colours: the words of
+    colours, which a text may have twice.
+    """
+
+    def __init__(self, entries: Mapping[str, tuple[Entry, ...]]):
+        self.entries = dict(entries)
+        self.parents = set(_SHAPING)
+        for slot, given in self.entries.items():
+            self.parents |= {slot for entry in given if entry.then or entry.details}
+            self.parents |= {name for entry in given for name, _ in entry.when}
+        named = itertools.chain(*(self.entries.get(slot, ()) for slot in ("colour", "hair_colour")))
+        self.colours = {word for entry in named for word in entry.say.lower().split()}
+        self._bearing = self._bearings()
+        self._found: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+
+    def admissible(self, slot: str, hand: Hand) -> tuple[Entry, ...]:
+        """Returns the entries of `slot` that go with what was drawn before it.
+
+        A rule about a slot that was not drawn holds. Raises UserError where nothing is left.
+        """
+        if slot in DETAILS:
+            return _details(slot, hand)
+        key = (slot, *(hand[name].say if name in hand else "-" for name in self._bearing[slot]))
+        if key not in self._found:
+            self._found[key] = self._choose(slot, hand)
+        return self._found[key]
+
+    def _choose(self, slot: str, hand: Hand) -> tuple[Entry, ...]:
+        kept = [values for entry in hand.values() for name, values in entry.then if name == slot]
+        found = tuple(
+            entry
+            for entry in self.entries[_SAME_LIST.get(slot, slot)]
+            if all(entry.say in values for values in kept) and _holds(entry, hand)
+        )
+        if not found:
+            raise UserError(_nothing_left(slot, hand))
+        return found
+
+    def _bearings(self) -> dict[str, tuple[str, ...]]:
+        """The slots on which the entries that `slot` may take depend, {slot: names}."""
+        bearing: dict[str, set[str]] = {slot: set() for slot in (*self.entries, *_SAME_LIST)}
+        for slot in bearing:
+            for entry in self.entries[_SAME_LIST.get(slot, slot)]:
+                bearing[slot] |= {name for name, _ in entry.when}
+        for slot, given in self.entries.items():
+            for name in {name for entry in given for name, _ in entry.then}:
+                bearing[name].add(slot)
+        return {slot: tuple(sorted(names)) for slot, names in bearing.items()}
+
+
+def load(folder: str) -> Vocabulary:
+    """Reads the packaged vocabulary, with the files of `folder` ("": none) in place of its own.
+
+    Raises UserError naming the file, the slot and the entry where something is wrong.
+    """
+    entries: dict[str, tuple[Entry, ...]] = {}
+    origin = {}
+    for name, path in paths(folder).items():
+        table = files.read_json(path)
+        _check_slots(table, name, path)
+        for slot, given in table.items():
+            entries[slot] = tuple(_entry(given, n, path, slot) for n in range(len(given)))
+            origin[slot] = path
+    for slot, given in entries.items():
+        _check_rules(slot, given, entries, origin)
+    return Vocabulary(entries)
+
+
+def paths(folder: str) -> dict[str, epath.Path]:
+    """Returns {file name: path}, those in `folder` before the packaged ones.
+
+    Raises UserError where the folder is missing or has JSON files of other names.
+    """
+    own: dict[str, epath.Path] = {}
+    if folder:
+        place = epath.Path(folder).expanduser()
+        if not place.is_dir():
+            raise UserError(
+                f"config.prompts.vocabulary={folder!r} is not a folder; give the folder of your "
+                f"files ({', '.join(SLOTS)}), or '' for the packaged ones."
+            )
+        own = {path.name: path for path in place.iterdir() if path.suffix == ".json"}
+        strange = sorted(own.keys() - SLOTS.keys())
+        if strange or not own:
+            raise UserError(
+                f"{place / strange[0] if strange else place} "
+                f"{'is' if strange else 'has'} no vocabulary file; name your files as the "
+                f"packaged ones that they replace: {', '.join(SLOTS)}."
+            )
+    return {name: own.get(name, PACKAGED / name) for name in SLOTS}
+
+
+def spell(words: str, colour: str = "") -> str:
+    """Returns `words` with {colour} filled in, or left out where `colour` is ""."""
+    return words.replace("{colour} ", f"{colour} " if colour else "").replace("{colour}", colour)
+
+
+def _details(slot: str, hand: Hand) -> tuple[Entry, ...]:
+    given = (dict(hand[parent].details).get(slot, ()) for parent in DETAILS[slot] if parent in hand)
+    return tuple(Entry(words) for words in itertools.chain(*given)) or (Entry(""),)
+
+
+def _holds(entry: Entry, hand: Hand) -> bool:
+    return all(slot not in hand or hand[slot].say in values for slot, values in entry.when)
+
+
+def _nothing_left(slot: str, hand: Hand) -> str:
+    drawn = ", ".join(f"{name} {entry.say!r}" for name, entry in hand.items() if entry.say)
+    return (
+        f"the prompt vocabulary has no {slot} that goes with {drawn}; loosen an 'if' or 'set' of "
+        f"{slot!r}, or add an entry for this case."
+    )
+
+
+def _check_slots(table: Any, name: str, path: epath.Path) -> None:
+    if not isinstance(table, dict):
+        raise UserError(f"{path} must hold a JSON object {{slot: [entries]}} at its top.")
+    wrong = sorted(table.keys() ^ set(SLOTS[name]))
+    if wrong:
+        state = "has the slot" if wrong[0] in table else "lacks the slot"
+        raise UserError(f"{path} {state} {wrong[0]!r}; its slots are {', '.join(SLOTS[name])}.")
+    for slot, given in table.items():
+        if not isinstance(given, list) or not given:
+            raise UserError(f"{path}: {slot!r} must be a list with at least one entry.")
+
+
+def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
+    value = given[number]
+    where = f"{path}: entry {number + 1} of {slot!r}"
+    table = {"say": value} if isinstance(value, str) else value
+    if not isinstance(table, dict) or not isinstance(table.get("say"), str):
+        raise UserError(f"{where} is {value!r}; it must be a string, or an object with 'say'.")
+    known = {"say", "if", "set", "verb", *DETAILS}
+    for key in table.keys() - known:
+        raise UserError(f"{where} has the key {key!r}; it may have {', '.join(sorted(known))}.")
+    if not isinstance(table.get("verb", ""), str):
+        raise UserError(f"{where} has verb {table['verb']!r}; it must be a string.")
+    details = [(key, _strings(table[key], where, key)) for key in DETAILS if key in table]
+    return Entry(
+        " ".join(table["say"].split()),
+        when=_rule(table.get("if", {}), where, "if"),
+        then=_rule(table.get("set", {}), where, "set"),
+        verb=table.get("verb", "with"),
+        details=tuple(details),
+    )
+
+
+def _rule(given: Any, where: str, key: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    if not isinstance(given, dict):
+        raise UserError(f"{where} has {key} {given!r}; it must be an object {{slot: [values]}}.")
+    rules = {slot: _strings(values, where, f"{key}.{slot}") for slot, values in given.items()}
+    return tuple((slot, frozenset(values)) for slot, values in rules.items())
+
+
+def _strings(given: Any, where: str, key: str) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given or not all(isinstance(v, str) for v in given):
+        raise UserError(f"{where} has {key} {given!r}; it must be a list of strings, not empty.")
+    return tuple(" ".join(v.split()) for v in given)
+
+
+def _check_rules(
+    slot: str,
+    given: tuple[Entry, ...],
+    entries: Mapping[str, tuple[Entry, ...]],
+    origin: Mapping[str, epath.Path],
+) -> None:
+    """Checks that every `if` and `set` names a slot in the right order, and values that it has."""
+    says = [entry.say for entry in given]
+    for number, entry in enumerate(given, 1):
+        where = f"{origin[slot]}: entry {number} of {slot!r}"
+        if says.index(entry.say) != number - 1:
+            raise UserError(f"{where} says {entry.say!r} once more; remove it.")
+        for key, other, values in _rules(entry):
+            known = _values(other, entries)
+            is_late = other in ORDER and (ORDER.index(other) > ORDER.index(slot)) == (key == "if")
+            if not known or is_late or other == slot:
+                raise UserError(
+                    f"{where} has {key} {other!r}; '{key}' takes a slot drawn "
+                    f"{'before' if key == 'if' else 'after'} it, in the order {', '.join(ORDER)}."
+                )
+            for value in sorted(values - known):
+                raise UserError(
+                    f"{where} has {key} {other}={value!r}, which {other!r} of "
+                    f"{origin.get(_SAME_LIST.get(other, other), 'the grammar')} does not have."
+                )
+
+
+def _rules(entry: Entry) -> Iterator[tuple[str, str, frozenset[str]]]:
+    for key, rules in (("if", entry.when), ("set", entry.then)):
+        for slot, values in rules:
+            yield key, slot, values
+
+
+def _values(slot: str, entries: Mapping[str, tuple[Entry, ...]]) -> frozenset[str]:
+    if slot == "kind":
+        return frozenset((*KINDS, "plain"))
+    return frozenset(entry.say for entry in entries.get(_SAME_LIST.get(slot, slot), ()))

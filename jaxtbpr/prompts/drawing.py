@@ -1,0 +1,129 @@
+"""What the engines that draw descriptors share: even, distinct, consistent prompts.
+
+A prompt's descriptors are dealt (see `decks`); one that another prompt has already, that belongs
+to another split or whose text breaks a rule gets other cards until it will do.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.prompts import rules
+from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
+from jaxtbpr.prompts.decks import Dealer, Deck
+from jaxtbpr.prompts.descriptors import Entry, Vocabulary
+from jaxtbpr.prompts.template import owner
+
+_MOST_DEALS = 200
+_MOST_FAULTS = 20  # of one person: what no longer depends on a single card is dealt anew
+# Choices of wording: two prompts that differ in nothing else are the same prompt.
+_WORDING = ("picture", "frame")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A prompt of an engine.
+
+    text: measured; fields: what else its records hold; redrawn: draws rejected because an
+    earlier prompt is the same.
+    """
+
+    text: Fitted
+    fields: dict[str, Any]
+    redrawn: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """How an engine makes prompts of descriptors.
+
+    slots: those that a person has, given the ones drawn so far (a generator may look at them as
+    they come); write: {slot: entry} -> clauses; fields: {slot: entry} -> fields of the record.
+    """
+
+    slots: Callable[[dict[str, Entry]], Iterable[str]]
+    write: Callable[[dict[str, Entry]], Sequence[Clause]]
+    fields: Callable[[dict[str, Entry]], dict[str, Any]]
+
+
+def draw_prompts(
+    writer: Writer, vocabulary: Vocabulary, ruler: Ruler, seed: int, split: str, count: int
+) -> Iterator[Prompt]:
+    """Yields `count` prompts of a split, no two of them alike.
+
+    Prompt k depends on the seed, the split, the vocabulary and k, not on `count`. A set of
+    descriptors belongs to one split for good, so that test prompts are unseen in training. Keeps
+    16 bytes for each prompt, and as many for its text. Raises UserError when the vocabulary runs
+    out.
+    """
+    dealer = Dealer(vocabulary, seed, split, writer.slots)
+    seen: set[bytes] = set()
+    for number in range(count):
+        made = _draw(dealer, writer, ruler, split, seen)
+        if made is None:
+            raise UserError(
+                f"config.prompts.{split}={count} asks for more prompts than the vocabulary gives: "
+                f"{number} were found, then {_MOST_DEALS} draws gave none that is new and says no "
+                "word twice; ask for fewer, or add to the vocabulary."
+            )
+        yield made
+
+
+def descriptors(hand: dict[str, Entry]) -> dict[str, str]:
+    """Returns {slot: words} of what was drawn, "" where nothing is said; wording left out."""
+    return {slot: entry.say for slot, entry in hand.items() if slot not in _WORDING}
+
+
+def _draw(
+    dealer: Dealer, writer: Writer, ruler: Ruler, split: str, seen: set[bytes]
+) -> Prompt | None:
+    """Deals until a hand will do; what was rejected goes back into the decks."""
+    rejected: list[tuple[dict[str, Entry], dict[str, Deck]]] = []
+    redrawn, found = 0, None
+    while found is None and len(rejected) < _MOST_DEALS:
+        hand, decks = dealer.deal()
+        found, repeats = _choose(dealer, hand, decks, writer, ruler, split, seen)
+        redrawn += repeats
+        if found is None:
+            rejected.append((hand, decks))
+    for hand, decks in rejected:
+        for slot, deck in decks.items():
+            deck.put_back(hand[slot])
+    return dataclasses.replace(found, redrawn=redrawn) if found else None
+
+
+def _choose(
+    dealer: Dealer,
+    hand: dict[str, Entry],
+    decks: dict[str, Deck],
+    writer: Writer,
+    ruler: Ruler,
+    split: str,
+    seen: set[bytes],
+) -> tuple[Prompt | None, int]:
+    """Returns the first new and consistent prompt, and how many were as an earlier one."""
+    repeats = faults = 0
+    for _ in dealer.variants(hand, decks):  # which changes `hand`
+        key = _digest(descriptors(hand))
+        if owner(key) != split:
+            continue
+        text = ruler.fit(writer.write(hand))
+        keys = {key, _digest(text.text)}
+        if keys & seen:
+            repeats += 1
+        elif rules.problem(text.text, dealer.colours):
+            faults += 1
+        else:
+            seen |= keys
+            return Prompt(text, writer.fields(hand)), repeats
+        if faults == _MOST_FAULTS:
+            break
+    return None, repeats
+
+
+def _digest(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
