@@ -4,8 +4,13 @@ Captions name everything that the renderer draws, scene and style too, in short 
 mistakes, so that the model can be asked for one attribute at a time. Images are squares and the
 towers plain, as Hugging Face's CLIPModel has them.
 
+Two rounds, the second from the weights of the first and on people drawn anew, since the first has
+seen each of its images five times:
+
   python -m jaxtbpr.main --config=configs/tiny_clip.py
-  python -m jaxtbpr.retrieval.export --checkpoint=runs/tiny_clip/train \
+  python -m jaxtbpr.main --config=configs/tiny_clip.py:second \
+      --config.model.weights=runs/tiny_clip/train
+  python -m jaxtbpr.retrieval.export --checkpoint=runs/tiny_clip-second/train \
       --out=jaxtbpr/assets/tiny-clip --dtype=float16 --which=last
   python -m jaxtbpr.retrieval.zero_shot --model=tiny-clip --workdir=runs/tiny_clip
 """
@@ -23,7 +28,7 @@ MENTION = {
 }  # fmt: skip
 
 
-def get_config():
+def get_config(arg="first"):
     config = default_config()
     config.prompts.update(train=14_000, val=100, test=500)  # identities
     config.generate.update(height=128, width=64)
@@ -42,4 +47,11 @@ def get_config():
     config.train.update(batch_size=64, captions=8, targets="facts", steps=4_000)
     config.train.update(learning_rate=1e-3, warmup_epochs=0.02, clip_norm=1.0, weight_decay=0.1)
     config.train.update(ema=0.998, eval_every=0.1)
+
+    if arg == "second":
+        config.seed = 1
+        config.prompts.update(val=20, test=20)
+        config.train.steps = 8_000
+    elif arg != "first":
+        raise ValueError(f"configs/tiny_clip.py:{arg} is not known; use it alone or with :second")
     return config

@@ -68,6 +68,7 @@ SLEEVES = {
 }  # fmt: skip
 JEANS_COLOURS = ("blue", "black", "grey")
 _UNDER_HAT = ("short", "bun", "bald")  # hair of which a hat leaves nothing to see
+_UNDER_COAT = ("shorts", "skirt")  # of which a coat leaves at most a rim
 WOMENS_LOWER = ("skirt", "long skirt")
 
 # Relative weights of the draws; a slot (or a value) that is not named here is uniform (or 1).
@@ -176,11 +177,14 @@ def check(record: dict[str, str]) -> None:
 
 
 def hidden(record: dict[str, str]) -> set[str]:
-    """Returns the slots that the view, a hat or a backpack hides in the image of `record`.
+    """Returns the slots that the view, a hat, a coat or a backpack hides in the image of `record`.
 
-    A change of such a slot changes no pixels. record: person and scene.
+    A change of such a slot changes no pixels, or so few that nobody could tell. record: person and
+    scene.
     """
     found = set()
+    if record["upper"] == "coat" and record["lower"] in _UNDER_COAT:
+        found |= {"lower", "lower_colour"}
     if record["view"] == "back":
         found.add("eyewear")
     if record["hat"] != "none" and record["hair"] in _UNDER_HAT:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxtbpr.core.attributes import COLOURS, PERSON, SCENE, normalise
+from jaxtbpr.core.attributes import COLOURS, PERSON, SCENE, hidden, normalise
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.synthesis.render import contact_sheet, render, render_png
 from jaxtbpr.synthesis.render.palette import GARMENT, HAIR, SKIN
@@ -146,6 +146,21 @@ def test_the_same_clothes_are_seen_in_every_posture_view_and_camera():
 def test_the_colours_of_a_palette_are_far_apart(palette):
     for one, two in itertools.combinations(palette.values(), 2):
         assert np.linalg.norm(np.subtract(one, two)) > 55
+
+
+@pytest.mark.parametrize("lower", ["shorts", "skirt"])
+def test_a_coat_hides_what_is_short_below_it(lower):
+    shares = []
+    for n, (posture, view) in enumerate(itertools.product(SCENE["posture"], SCENE["view"])):
+        looks = WOMAN | {"upper": "coat", "lower": lower, "posture": posture, "view": view}
+        assert {"lower", "lower_colour"} <= hidden(normalise(looks))
+        blue, black = (
+            render(normalise(looks | {"lower_colour": colour}), seed=0, record_id=str(n),
+                   height=128, width=64).astype(int)
+            for colour in ("blue", "black")
+        )  # fmt: skip
+        shares.append((np.abs(blue - black).max(axis=-1) > 24).mean())
+    assert np.median(shares) < 0.005
 
 
 def test_the_same_seed_and_id_give_the_same_bytes_in_another_process():
