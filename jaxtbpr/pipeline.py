@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
     "prompts": Stage(prompts, after=()),
     "generate": Stage(generate),
     "filter": Stage(filter),
-    "augment": Stage(augment),
+    "augment": Stage(augment, sections=("generate",)),
     "caption": Stage(caption),
     "build": Stage(build),
     "train": Stage(train, after=("build",), sections=("data", "model")),

@@ -27,21 +27,56 @@ KINDS = {
     "param_groups_": ("param_groups", ".json"),
     "text_errors": ("text_errors", ".json"),
     "text": ("text", ".npz"),
+    "models_": ("diffusion_models", ".safetensors"),
+    "schedulers": ("diffusion_schedulers", ".safetensors"),
+    "pipeline_text2img": ("diffusion_pipelines", ".safetensors"),
+    "pipeline_img2img": ("diffusion_pipelines", ".safetensors"),
+    "ddim_inversion": ("diffusion_pipelines", ".safetensors"),
 }
+# Of Stable Diffusion, what is not built yet: editing, fine-tuning.
+NOT_YET = (
+    "prompt_to_prompt",
+    "ptp_nmg",
+    "nmg",
+    "masactrl",
+    "instruct_pix2pix",
+    "training",
+    "lora",
+)
 
 
 def find(folder):
-    """The [(path, module)] to check in `folder`, and the names of the files that none knows."""
+    """The [(path, module)] to check in `folder`, and the names of the files that none knows.
+
+    Its folder `diffusion` is of the same kind. A folder that has a `unet` is a model, which the
+    files beside it are of.
+    """
     checks, unknown = [], []
     for path in sorted(folder.iterdir()):
         kind = next((KINDS[k] for k in KINDS if path.name.startswith(k)), None)
-        if path.name in ("README.md", "diffusion"):
+        if path.name == "diffusion" and path.is_dir():
+            below = find(path)
+            checks += below[0]
+            unknown += below[1]
+        elif path.name == "README.md" or (path / "unet").is_dir() or _is_not_yet(path):
             continue
-        if kind and path.suffix == kind[1]:
+        elif kind and path.suffix == kind[1]:
             checks.append((path, kind[0]))
         elif not _belongs(path, kind):
             unknown.append(path.name)
     return checks, unknown
+
+
+def not_yet(folder):
+    """The names of what is known and not covered yet."""
+    folders = [folder, folder / "diffusion"]
+    found = [path.name for one in folders if one.is_dir() for path in one.iterdir()
+             if _is_not_yet(path) and path.suffix != ".json"]  # fmt: skip
+    return sorted(found)
+
+
+def _is_not_yet(path):
+    return any(path.name.startswith(name) for name in NOT_YET)
 
 
 def _belongs(path, kind):
@@ -73,8 +108,8 @@ def main(folder) -> int:
             print(f"{path.name}: {quantity} | {error:.3g} | {tolerance:.3g} | {verdict}")
     for name in unknown:
         print(f"{name}: no check knows this file | - | - | FAIL")
-    if (folder / "diffusion").exists():
-        print("diffusion: not yet covered")
+    for name in not_yet(folder):
+        print(f"{name}: not yet covered")
     return int(failed)
 
 

@@ -12,12 +12,12 @@ cd "$root"
 if [ "${1:-}" = --isolated ]; then
   shift
   torch_venv=$venv-torch
-  if [ ! -e "$torch_venv/installed" ]; then
+  packages=(torch==2.13.0 'transformers==4.57.*' 'diffusers==0.35.2' safetensors numpy pillow)
+  if [ "$(cat "$torch_venv/installed" 2>/dev/null)" != "${packages[*]}" ]; then
     echo "installing torch into $torch_venv ..." >&2
-    "${PYTHON:-python3}" -m venv "$torch_venv"
-    "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      torch==2.13.0 'transformers==4.57.*' safetensors numpy pillow
-    touch "$torch_venv/installed"
+    [ -x "$torch_venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$torch_venv"
+    "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
+    echo "${packages[*]}" >"$torch_venv/installed"
   fi
   export JAXTBPR_TORCH_PYTHON=$torch_venv/bin/python
   exec "$venv/bin/python" -m pytest -m isolated tests/isolated "$@"

@@ -5,14 +5,12 @@ import datetime
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, Work, count_records, map_records, shard_digests
 
@@ -83,9 +81,8 @@ class Workdir:
         shared: the processes of jax.distributed share the shards, and each waits for all. Returns
         what the stage's commit file holds: digests of its shards and counts of records.
         """
-        before = self.before(stage)
-        shards = list(before.shards())
-        part, parts = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+        shards = list(self.before(stage).shards())
+        part, parts, wait = _processes() if shared else (0, 1, None)
         map_records(
             shards,
             self.dir(stage),
@@ -95,8 +92,8 @@ class Workdir:
             part=part,
             parts=parts,
         )
-        if shared:
-            meshes.wait_for_all(stage)
+        if wait:
+            wait(stage)
         outputs = shard_digests(self.dir(stage))
         return {"outputs": outputs, "records_in": sum(map(len, shards))} | count_records(
             Manifest(self.dir(stage), outputs)
@@ -126,6 +123,15 @@ class Workdir:
             file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
             file.flush()
             yield
+
+
+def _processes() -> tuple[int, int, Callable[[str], None]]:
+    """(number of this process, how many there are, what waits for all)."""
+    import jax  # here, since stages that have no use for it do without
+
+    from jaxtbpr.core.mesh import wait_for_all
+
+    return jax.process_index(), jax.process_count(), wait_for_all
 
 
 def _now() -> str:

@@ -1,8 +1,9 @@
 """Stage augment: more images of each identity (SynTBPR, intra-class augmentation).
 
-Each edit shows the same person in another scene. With engine `render` an edit is the person
-drawn again with other scene attributes: background, weather, style and posture as in the paper,
-and the view and height of the camera, which real galleries vary as well.
+Each edit shows the same person in another scene: background, weather, style and posture as in the
+paper, and the view and height of the camera, which real galleries vary as well. With engine
+`render` an edit is the person drawn again; engine `diffusion` noises the image part of the way and
+leads it to the edited prompt, with the model and the settings of stage generate.
 """
 
 import dataclasses
@@ -12,14 +13,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, seeds
-from jaxtbpr.core.manifest import Record
+from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.synthesis.images import RenderEngine, require_image
+from jaxtbpr.prompts import template
+from jaxtbpr.synthesis.images import (
+    Job,
+    RenderEngine,
+    read_image,
+    require_attributes,
+    require_image,
+)
 
 OPTIONS: Options = {
-    "engine": Option("render", "what edits the images", choices=("render",)),
+    "engine": Option("render", "what edits the images", choices=("render", "diffusion")),
+    "strength": Option(0.6, "how much of an image engine diffusion makes anew", low=0.0, high=1.0),
     "edits": Option(3, "edited images of each identity, beside the base image", low=0, high=19),
     # The probability that an edit changes this part of the scene.
     "change": {
@@ -39,17 +48,24 @@ _OTHER = ("background", "posture")
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Adds `edits` records to each record of the manifest before it, after the record itself."""
-    options = config.augment
-    augment = RenderEdits(str(workdir.root), config.seed, options.edits, options.change.to_dict())
+    options, change = config.augment, config.augment.change.to_dict()
+    if options.engine == "diffusion":
+        from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
+
+        plan = DiffusionEdits(str(workdir.root), config.seed, options.edits, change).plan
+        engine = diffusion.Engine(
+            workdir.root, "augment", config.generate, config.seed, plan, options.strength
+        )
+        return workdir.map_stage("augment", engine, shared=True)
+    augment = RenderEdits(str(workdir.root), config.seed, options.edits, change)
     with process_map(options.processes) as mapped:
         return workdir.map_stage("augment", lambda records: mapped(augment, records))
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderEdits:
-    """Draws the person of a record again in other scenes.
-
-    root: the workdir; edits: images to add; change: {scene slot: probability of changing it}.
+class Edits:
+    """Other scenes of a record. root: the workdir; edits: images to add; change: {scene slot:
+    probability of changing it}.
     """
 
     root: str
@@ -57,19 +73,53 @@ class RenderEdits:
     edits: int
     change: dict[str, float]
 
+    def scenes(self, record: Record) -> list[Record]:
+        """Returns the records of the edits, without their images.
+
+        An edit has its own attributes and the prompt that says them. Where the record has no
+        attributes (engines of prompts other than `template`), the prompt says the change at its
+        end, which is in `scene`.
+        """
+        rng = seeds.rng(self.seed, "augment", record["id"])
+        seen = [record.get("attributes", {})]
+        for _ in range(self.edits):
+            seen.append(edit_scene(rng, seen, self.change))
+        return [self._edit(record, k, seen) for k in range(1, len(seen))]
+
+    def _edit(self, record: Record, k: int, seen: Sequence[dict[str, str]]) -> Record:
+        looks, base = seen[k], seen[0]
+        changed = [slot for slot in self.change if looks.get(slot) != base.get(slot)]
+        edit = record | {"id": f"{record['id']}-{k}", "edits": changed}
+        if base:
+            return edit | {"attributes": looks, "prompt": template.prompt(looks)}
+        return edit | {"scene": looks, "prompt": template.add_scene(record["prompt"], looks)}
+
+
+class RenderEdits(Edits):
+    """Draws the person of a record again in other scenes."""
+
     def __call__(self, record: Record) -> list[Record]:
         """Returns the record and its edits, whose images are then written."""
         require_image(record, "augment")
-        rng = seeds.rng(self.seed, "augment", record["id"])
+        require_attributes(record, "augment")
         size = {key: record["image"][key] for key in ("height", "width")}
         draw = RenderEngine(self.root, "augment", self.seed, **size)
-        records = [record]
-        for k in range(1, self.edits + 1):
-            looks = edit_scene(rng, [r["attributes"] for r in records], self.change)
-            edited = [slot for slot in self.change if looks[slot] != record["attributes"][slot]]
-            identity = {"id": f"{record['id']}-{k}", "attributes": looks, "edits": edited}
-            records.append(draw(record | identity))
-        return records
+        return [record, *map(draw, self.scenes(record))]
+
+
+class DiffusionEdits(Edits):
+    """Has the image of a record made anew in other scenes, by `diffusion.Engine`."""
+
+    def plan(self, record: Record) -> list[Job]:
+        """Returns the record as it is, and the edits to be made of its image."""
+        require_image(record, "augment")
+        try:
+            source = read_image(self.root, record)
+        except OSError as error:
+            reason = f"{record['image']['path']} cannot be read: {error}"
+            return [Job(set_aside(record, "augment", reason), is_made=False)]
+        edits = [Job(edit, source=source) for edit in self.scenes(record)]
+        return [Job(record, is_made=False), *edits]
 
 
 def edit_scene(
@@ -77,9 +127,9 @@ def edit_scene(
 ) -> dict[str, str]:
     """Returns the attributes of one more image of the person in `seen`.
 
-    seen: the attributes of the images that there are, the base first. A slot of `change` is
-    drawn anew with its probability; background and posture then differ from all those seen, as
-    long as they have values left.
+    seen: the attributes of the images that there are, the base first, which may have none. A slot
+    of `change` is drawn anew with its probability; background and posture then differ from all
+    those seen, as long as they have values left.
     """
     drawn = attributes.sample_scene(rng)
     looks = dict(seen[0])
@@ -87,7 +137,7 @@ def edit_scene(
         if rng.random() >= probability:
             continue
         looks[slot] = drawn[slot]
-        left = [v for v in attributes.SCENE[slot] if all(v != other[slot] for other in seen)]
+        left = [v for v in attributes.SCENE[slot] if all(v != other.get(slot) for other in seen)]
         if slot in _OTHER and left and drawn[slot] not in left:
             looks[slot] = left[rng.integers(len(left))]
-    return attributes.normalise(looks)
+    return attributes.normalise(looks) if seen[0] else looks

@@ -1,26 +1,64 @@
 """Stage generate: one image for each prompt (SynTBPR, inter-class generation).
 
-Every image is an identity of its own, as in the paper. Engine `render` draws the attributes.
+Every image is an identity of its own, as in the paper. Engine `render` draws the attributes;
+engine `diffusion` asks a Stable Diffusion for the prompt.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.synthesis.images import RenderEngine
+from jaxtbpr.diffusion.schedules import SAMPLERS
+from jaxtbpr.synthesis.images import Job, RenderEngine
+
+RENDERED = (128, 64)  # height and width of what is drawn
 
 OPTIONS: Options = {
-    "engine": Option("render", "what makes the images", choices=("render",)),
-    "height": Option(128, "height of the images in pixels", low=16, high=4096),
-    "width": Option(64, "width of the images in pixels", low=16, high=4096),
+    "engine": Option("render", "what makes the images", choices=("render", "diffusion")),
+    "height": Option(0, "height of the images in pixels; 0: the engine's own", low=0, high=4096),
+    "width": Option(0, "width of the images in pixels; 0: the engine's own", low=0, high=4096),
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
-}
+    "model": Option("", "Stable Diffusion of engine diffusion: folder, file or hub id"),
+    "sampler": Option("", "steps of which rule; '': the model's own", choices=("", *SAMPLERS)),
+    "steps": Option(50, "steps from noise to image", low=1, high=1000),
+    "guidance": Option(8.5, "guidance scale; up to 1: none", low=0.0, high=100.0),
+    "rescale": Option(0.0, "share of the answer that is set back to the text's deviation",
+                      low=0.0, high=1.0),
+    "negative": Option("", "negative prompt, which guidance leads away from"),
+    "eta": Option(0.0, "noise that the ddim sampler adds again", low=0.0, high=1.0),
+    "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
+    "batch_size": Option(8, "images at a time on each device", low=1, high=4096, runtime=True),
+    "quality": Option(0, "of JPEG images; 0: PNG, which loses nothing", low=0, high=100),
+    "writers": Option(4, "threads that write images", low=1, high=64, runtime=True),
+}  # fmt: skip
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the stage reads from another."""
+    if config.generate.engine != "diffusion":
+        return {}
+    from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
+
+    return {"model": diffusion.fingerprint(config.generate.model)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Writes an image for each record of the manifest before it."""
     options = config.generate
-    engine = RenderEngine(str(workdir.root), "generate", config.seed, options.height, options.width)
+    if options.engine == "diffusion":
+        from jaxtbpr.synthesis import diffusion
+
+        engine = diffusion.Engine(workdir.root, "generate", options, config.seed, _plan)
+        return workdir.map_stage("generate", engine, shared=True)
+    size = (options.height or RENDERED[0], options.width or RENDERED[1])
+    engine = RenderEngine(str(workdir.root), "generate", config.seed, *size)
     with process_map(options.processes) as mapped:
         return workdir.map_stage("generate", lambda records: ([r] for r in mapped(engine, records)))
+
+
+def _plan(record: Record) -> list[Job]:
+    return [Job(record)]

@@ -14,6 +14,19 @@ from jaxtbpr.synthesis.render import png, render
 
 
 @dataclasses.dataclass(frozen=True)
+class Job:
+    """One record of what a stage gives out.
+
+    is_made: whether its image is to be made, by the record's prompt; else it is given out as it
+    is. source: uint8 [H, W, 3], the image that it is made from; None: made of noise.
+    """
+
+    record: Record
+    is_made: bool = True
+    source: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class RenderEngine:
     """Draws the attributes of records as vector graphics (see `jaxtbpr.synthesis.render`).
 
@@ -29,6 +42,7 @@ class RenderEngine:
 
     def __call__(self, record: Record) -> Record:
         """Draws and writes the image of `record`; returns the record with its `image`."""
+        require_attributes(record, self.stage)
         pixels = render(
             record["attributes"],
             seed=self.seed,
@@ -36,19 +50,32 @@ class RenderEngine:
             height=self.height,
             width=self.width,
         )
-        path = f"{self.stage}/images/{record['identity'][:-3]}/{record['id']}.png"
-        image = write_image(self.root, path, pixels)
+        image = write_image(self.root, self.stage, record, pixels)
         return record | {"source": "render", "edits": record.get("edits", []), "image": image}
 
 
-def write_image(root: epath.PathLike, path: str, pixels: np.ndarray) -> dict[str, str | int]:
-    """Writes `pixels` (uint8 [H, W, 3]) as PNG to `root/path`; returns a record's `image`."""
-    data = png.encode(pixels)
+def write_image(
+    root: epath.PathLike, stage: str, record: Record, pixels: np.ndarray, quality: int = 0
+) -> dict[str, str | int]:
+    """Writes `pixels` (uint8 [H, W, 3]) to the folder of `stage`; returns a record's `image`.
+
+    quality: of a JPEG, 1 to 100; 0: PNG, which loses nothing.
+    """
+    ending = "jpg" if quality else "png"
+    path = f"{stage}/images/{record['identity'][:-3]}/{record['id']}.{ending}"
+    data = _jpeg(pixels, quality) if quality else png.encode(pixels)
     target = epath.Path(root) / path
     target.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes_atomic(target, data)
     height, width, _ = pixels.shape
     return {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    data = io.BytesIO()
+    # Colours at full resolution: they are what captions speak of.
+    Image.fromarray(pixels).save(data, "JPEG", quality=quality, subsampling=0)
+    return data.getvalue()
 
 
 def require_image(record: Record, stage: str) -> None:
@@ -57,6 +84,15 @@ def require_image(record: Record, stage: str) -> None:
         raise UserError(
             f"stage {stage!r} needs images, but record {record['id']} has none; add stage "
             "'generate' to config.stages."
+        )
+
+
+def require_attributes(record: Record, stage: str) -> None:
+    """Raises UserError where engine `render` of `stage` is given a record without attributes."""
+    if "attributes" not in record:
+        raise UserError(
+            f"stage {stage!r} with engine 'render' draws attributes, but record {record['id']} has "
+            "none; set config.prompts.engine to 'template', or this stage's to another engine."
         )
 
 

@@ -1,0 +1,246 @@
+"""Text to images on all devices of this process, with any Stable Diffusion checkpoint.
+
+The letters: `B` images, `h`, `w` sides of the latents, `L` tokens of a text. All that is random in
+an image comes from the key of its record, and images are always computed `UNIT` together, since
+the last bits of a product depend on how many rows it has. So an image is the same bytes whatever
+the batch, the number of devices and what else is made beside it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core import seeds
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion.checkpoint import Checkpoint
+from jaxtbpr.diffusion.networks import Networks
+from jaxtbpr.diffusion.sampling import guide, sample
+
+# Images of one pass through the networks, with twice as many rows under guidance: enough to keep
+# a device busy, few enough for its memory.
+UNIT = 4
+# What an image's key is folded with: its first noise, the VAE's, and that of its steps.
+_START, _LATENTS, _STEPS = 0, 1, 2
+_ASPECT = 2.0  # height over width of the field's images
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How images are made of a text.
+
+    sampler: of schedules.SAMPLERS, "" for the checkpoint's own; guidance: scale of classifier-free
+    guidance, none up to 1; rescale: see `sampling.guide`; negative: what guidance leads away from;
+    eta: noise that DDIM adds again; strength: how much of an image is made anew, where one is
+    given (0 to 1); height, width: pixels, 0 for the checkpoint's; dtype: of the products.
+    """
+
+    sampler: str = ""
+    steps: int = 50
+    guidance: float = 8.5
+    rescale: float = 0.0
+    negative: str = ""
+    eta: float = 0.0
+    strength: float = 1.0
+    height: int = 0
+    width: int = 0
+    dtype: str = "float32"
+
+
+class Generator:
+    """Makes images of `checkpoint`, `batch_size` at a time on each device of this process.
+
+    seed: of the run; batch_size: rounded up to whole units. Raises UserError for sides that the
+    checkpoint cannot have and for a sampler that it cannot have.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, sampling: Sampling, *, seed: int, batch_size: int):
+        self.sampling = sampling
+        self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
+        self.size = image_size(self.networks, sampling.height, sampling.width)
+        self.schedule = schedules.from_config(
+            checkpoint.scheduler, sampling.sampler, eta=sampling.eta
+        )
+        self.words = checkpoint.words
+        self.batch = -(-batch_size // UNIT) * UNIT * jax.local_device_count()
+        self._everywhere = NamedSharding(Mesh(np.array(jax.local_devices()), "d"), P())
+        self._params = jax.device_put(checkpoint.params, self._everywhere)
+        self._seed = jax.random.key_data(jax.random.key(seed))
+
+    def __call__(self, prompts: Sequence[str], records: Sequence[str]) -> "Images":
+        """Starts to make at most `batch` images and returns at once.
+
+        prompts: what they show, at most `words.length` tokens each; records: their ids, which
+        decide all that is random.
+        """
+        return self._start(self._from_text, prompts, records)
+
+    def edit(self, prompts: Sequence[str], records: Sequence[str], images: np.ndarray) -> "Images":
+        """Starts to make `images` (uint8 [N, H, W, 3], of `size`) anew, as the prompts say.
+
+        They are noised to `sampling.strength` of the way and led to the prompts from there (SDEdit,
+        arXiv:2108.01073; diffusers' image-to-image). The other arguments are those of a call.
+        """
+        return self._start(self._from_image, prompts, records, images)
+
+    def _start(self, program, prompts, records, *images) -> "Images":
+        missing = self.batch - len(prompts)
+        ids = self.words.encode([*prompts, *[""] * missing])
+        numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
+        images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]
+        run, shared = program
+        shape = (jax.local_device_count(), -1, UNIT)
+        rows = [x.reshape(*shape, *x.shape[1:]) for x in (ids, numbers, *images)]
+        return Images(run(self._params, shared, rows), len(prompts))
+
+    @functools.cached_property
+    def _from_text(self):
+        table = schedules.make_table(self.schedule, self.sampling.steps)
+        return self._compiled(table, self._noise_only)
+
+    @functools.cached_property
+    def _from_image(self):
+        options = self.sampling
+        table = schedules.image_to_image_table(self.schedule, options.steps, options.strength)
+        return self._compiled(table, self._noised_image)
+
+    def _compiled(self, table, start):
+        """(the program of all devices, what they share). start: makes what the walk begins with."""
+        negative = self.words.encode([self.sampling.negative])
+        shared = jax.device_put((table, negative, self._seed), self._everywhere)
+
+        def make(params, shared, rows):
+            return jax.lax.map(functools.partial(self._make_unit, start, params, shared), rows)
+
+        return jax.pmap(make, in_axes=(None, None, 0), devices=jax.local_devices()), shared
+
+    def _make_unit(self, start, params, shared, rows):
+        ids, numbers, *images = rows
+        table, negative, seed = shared
+        keys = image_keys(seed, numbers)
+        text = self.networks.encode_text(params, ids)
+        if self.sampling.guidance > 1:
+            states = self.networks.encode_text(params, negative)
+            negative = jnp.broadcast_to(states, text.shape)
+        else:
+            negative = None
+        first = start(params, table, keys, *images)
+        latents = denoise(
+            self.networks,
+            params,
+            table,
+            first,
+            text,
+            negative,
+            guidance=self.sampling.guidance,
+            rescale=self.sampling.rescale,
+            noise=self._step_noise(keys, first.shape[1:]) if self.schedule.stochastic else None,
+        )
+        return to_pixels(self.networks, params, latents)
+
+    def _noise_only(self, params, table, keys):
+        del params
+        factor, channels = self.networks.factor, self.networks.sizes.vae["latent_channels"]
+        return table.sigma * draw(keys, _START, (*(n // factor for n in self.size), channels))
+
+    def _noised_image(self, params, table, keys, images):
+        mean, logvar = self.networks.encode_image(params, images / jnp.float32(127.5) - 1)
+        latents = mean + jnp.exp(logvar / 2) * draw(keys, _LATENTS, mean.shape[1:])
+        noise = draw(keys, _START, mean.shape[1:])
+        return table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise
+
+    def _step_noise(self, keys, shape):
+        return lambda i: draw(keys, _STEPS + i, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images that are being made. pixels: (uint8, bool), [devices, units, UNIT, ...] each."""
+
+    pixels: tuple[jax.Array, jax.Array]
+    count: int
+
+    def wait(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (uint8 [N, H, W, 3], bool [N]: whether all that was computed is finite)."""
+        pixels, finite = jax.device_get(self.pixels)
+        return pixels.reshape(-1, *pixels.shape[3:])[: self.count], finite.ravel()[: self.count]
+
+
+def denoise(
+    networks: Networks,
+    params: Mapping[str, Any],
+    table: schedules.Table,
+    start: jax.Array,
+    text: jax.Array,
+    negative: jax.Array | None,
+    *,
+    guidance: float,
+    rescale: float = 0.0,
+    noise=None,
+    trajectory: bool = False,
+) -> jax.Array:
+    """Walks from `start` [B, h, w, C] to the latents of what `text` [B, L, D] says.
+
+    The other arguments are those of `sampling.guide` and `sampling.sample`.
+    """
+    predict = functools.partial(networks.predict, params)
+    guided = guide(predict, text, negative, guidance, rescale)
+    return sample(guided, table, start, noise, trajectory=trajectory)
+
+
+def to_pixels(
+    networks: Networks, params: Mapping[str, Any], latents: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Decodes latents [B, h, w, C]: (uint8 [B, H, W, 3], whether each image is finite [B]).
+
+    One image at a time, since the decoder needs more memory than all else.
+    """
+
+    def decode(one):
+        image = networks.decode(params, one[None] / networks.scaling_factor)[0]
+        pixels = jnp.round(jnp.clip(image * 127.5 + 127.5, 0, 255)).astype(jnp.uint8)
+        return pixels, jnp.isfinite(image).all()
+
+    return jax.lax.map(decode, latents)
+
+
+def image_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """Returns the key of each image. key: uint32 [2]; numbers: uint32 [B, 2] of its record."""
+    base = jax.random.wrap_key_data(key)
+
+    def of_image(pair):
+        return jax.random.fold_in(jax.random.fold_in(base, pair[0]), pair[1])
+
+    return jax.vmap(of_image)(numbers)
+
+
+def draw(keys: jax.Array, purpose: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
+    """Returns normal noise float32 [B, *shape], each row of its own key and of `purpose`."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, purpose), shape))(keys)
+
+
+def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
+    """Returns (H, W), where 0 is the checkpoint's own: a tall image of as many pixels.
+
+    Raises UserError where the sides are no multiples of what the VAE needs.
+    """
+    factor, own = networks.factor, networks.sizes.unet["sample_size"] or 64
+    if isinstance(own, int):
+        # Multiples of 8 latents, so that every level of a UNet halves its sides evenly.
+        step = 8 * factor if own >= 32 else factor
+        sides = own * factor * _ASPECT**0.5, own * factor / _ASPECT**0.5
+        own = [max(1, round(side / step)) * step // factor for side in sides]
+    size = (height or own[0] * factor, width or own[1] * factor)
+    if any(side % factor for side in size):
+        raise UserError(
+            f"images of {size[0]} x {size[1]} pixels cannot be made: both must be multiples of "
+            f"{factor}."
+        )
+    return size

@@ -1,0 +1,348 @@
+"""The three networks of Stable Diffusion as pure functions of parameters, exact to PyTorch's.
+
+The modules are those of diffusers and transformers, the last that have Flax classes; no other
+module of this project imports them. Where they compute something else than the PyTorch classes
+that the published weights were trained with, the call is intercepted and computed by `layers`
+(see `_MENDS`): group count, epsilon and GELU of the UNet, odd sides, half precision, attention.
+Letters: `B` batch, `H`, `W` sides of an image, `h`, `w` of its latents, `L` tokens.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion import layers
+from jaxtbpr.diffusion.sizes import Sizes, make_sizes
+
+# Every layer says that Flax classes are deprecated, some when they are imported.
+for _name in (
+    "attention_flax",
+    "embeddings_flax",
+    "modeling_flax_utils",
+    "resnet_flax",
+    "unets.unet_2d_blocks_flax",
+    "unets.unet_2d_condition_flax",
+    "vae_flax",
+):
+    logging.getLogger(f"diffusers.models.{_name}").setLevel(logging.ERROR)
+
+from diffusers.models import attention_flax, embeddings_flax, resnet_flax, vae_flax  # noqa: E402
+from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel  # noqa: E402
+from transformers import CLIPTextConfig  # noqa: E402
+from transformers.models.clip import modeling_flax_clip  # noqa: E402
+
+__all__ = ["Networks", "Sizes", "make_sizes"]
+
+# What may stand in for attention: (path of the layer, q [B, T, N, D], k and v [B, S, N, D]) ->
+# [B, T, N, D]. The path begins at the UNet and ends with "attn1" (self) or "attn2" (cross).
+Control = Callable[[tuple[str, ...], jax.Array, jax.Array, jax.Array], jax.Array]
+Params = Mapping[str, Any]
+_NETWORKS = ("unet", "vae", "text_encoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Text encoder, UNet and VAE of a Stable Diffusion; hashable, has no parameters of its own.
+
+    dtype: of the products ("float32", "bfloat16"); norms, softmax and results stay float32.
+    control: replaces every attention of the UNet, see `Control`; must be hashable.
+    params of every method: {"unet": ..., "vae": ..., "text_encoder": ...}, only what is used must
+    be there.
+    """
+
+    sizes: Sizes
+    dtype: str = "float32"
+    control: Control | None = None
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the VAE's latents are multiplied by before they are diffused."""
+        return self.sizes.vae["scaling_factor"]
+
+    @property
+    def factor(self) -> int:
+        """How many pixels of an image a latent is wide and high."""
+        return 2 ** (len(self.sizes.vae["block_out_channels"]) - 1)
+
+    def encode_text(self, params: Params, ids: jax.Array) -> jax.Array:
+        """Token ids [B, L] -> the condition [B, L, D]: the last states after the final norm."""
+        return self.text_outputs(params, ids)["last_hidden_state"]
+
+    def text_outputs(self, params: Params, ids: jax.Array) -> dict[str, Any]:
+        """All that the text encoder gives for ids [B, L].
+
+        last_hidden_state [B, L, D]; hidden_states, one [B, L, D] before each layer and one after
+        the last; pooler_output [B, D], the state at the end token.
+        """
+        longest = self.sizes.text["max_position_embeddings"]
+        if ids.shape[1] > longest:
+            raise UserError(
+                f"a text of {ids.shape[1]} tokens is longer than the {longest} of the text "
+                "encoder; cut it."
+            )
+        module = _text_encoder(self.sizes.text, self.dtype)
+        places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+        arguments = {"params": params["text_encoder"]}, ids, None, places
+        with nn.intercept_methods(_Mending()):
+            found = module.apply(*arguments, output_hidden_states=True)
+        return {
+            "last_hidden_state": _widen(found.last_hidden_state),
+            "hidden_states": tuple(map(_widen, found.hidden_states)),
+            "pooler_output": _widen(found.pooler_output),
+        }
+
+    def predict(
+        self, params: Params, latents: jax.Array, timesteps: jax.Array, text: jax.Array
+    ) -> jax.Array:
+        """What the UNet predicts (noise or velocity) for latents [B, h, w, C]: [B, h, w, C_out].
+
+        timesteps: one number or [B], also fractional; text: [B, L, D] as of `encode_text`.
+        """
+        timesteps = jnp.atleast_1d(jnp.asarray(timesteps, jnp.float32))
+        module = _unet(self.sizes.unet, self.dtype)
+        arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
+        with nn.intercept_methods(self._unet_mending(latents.shape[1:3])):
+            return _widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
+
+    def encode_image(self, params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Images [B, H, W, 3] in [-1, 1] -> (mean, log variance) of latents, [B, h, w, 4] each.
+
+        The log variance is clipped to [-30, 20]; neither is multiplied by `scaling_factor`.
+        """
+        module = _vae(self.sizes.vae, self.dtype)
+        arguments = {"params": params["vae"]}, images.transpose(0, 3, 1, 2)
+        with nn.intercept_methods(_Mending()):
+            found = module.apply(*arguments, method=module.encode).latent_dist
+        return _widen(found.mean), _widen(found.logvar)
+
+    def decode(self, params: Params, latents: jax.Array) -> jax.Array:
+        """Latents [B, h, w, 4], divided by `scaling_factor` -> images [B, H, W, 3], not clipped."""
+        module = _vae(self.sizes.vae, self.dtype)
+        with nn.intercept_methods(_Mending()):
+            found = module.apply({"params": params["vae"]}, latents, method=module.decode)
+        return _widen(found.sample.transpose(0, 2, 3, 1))
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Returns new random parameters, float32.
+
+        Scales are 1, biases 0, embeddings have deviation 0.02, all others fan_in^-1/2.
+        """
+        flat = flax.traverse_util.flatten_dict(self.shapes())
+        return flax.traverse_util.unflatten_dict(
+            {(name, *path.split("/")): leaf for (name, path), leaf in _initial(key, flat).items()}
+        )
+
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Returns {network: {path: shape}} of all parameters, paths with slashes."""
+        found = _abstract(self.sizes)
+        return {name: dict(found[name]) for name in _NETWORKS}
+
+    def _unet_mending(self, size: tuple[int, int]) -> "_Mending":
+        unet = self.sizes.unet
+        return _Mending(
+            groups=unet["norm_num_groups"],
+            eps=unet["norm_eps"],
+            size=size,
+            levels=len(unet["block_out_channels"]),
+            control=self.control,
+        )
+
+
+# --- modules -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
+    """{network: {path: shape}}, by tracing the modules' own initialisation."""
+
+    def init():
+        unet, vae, factor = sizes.unet, sizes.vae, Networks(sizes).factor
+        latents = jnp.zeros((1, unet["in_channels"], 8, 8))
+        states = jnp.zeros((1, 1, unet["cross_attention_dim"]))
+        image = jnp.zeros((1, vae["in_channels"], factor, factor))
+        ids, key = jnp.zeros((1, 1), jnp.int32), jax.random.key(0)
+        with nn.intercept_methods(Networks(sizes)._unet_mending((8, 8))):
+            found = {"unet": _unet(unet, "float32").init(key, latents, jnp.zeros(1), states)}
+        with nn.intercept_methods(_Mending()):
+            found["vae"] = _vae(vae, "float32").init(key, image)
+            found["text_encoder"] = _text_encoder(sizes.text, "float32").init(key, ids, None, ids)
+        return found
+
+    found = jax.eval_shape(init)
+    flat = {
+        name: flax.traverse_util.flatten_dict(found[name]["params"], sep="/") for name in _NETWORKS
+    }
+    return {
+        name: {path: leaf.shape for path, leaf in leaves.items()} for name, leaves in flat.items()
+    }
+
+
+def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, jax.Array]:
+    """One draw for all leaves, since a draw for each, as the modules have it, compiles minutes."""
+    kinds = {path: path[-1].rpartition("/")[2] for path in shapes}
+    drawn = [path for path in shapes if kinds[path] in ("kernel", "embedding")]
+    ends = np.cumsum([math.prod(shapes[path]) for path in drawn])
+    # The barrier, or XLA draws anew for every leaf.
+    draws = jax.lax.optimization_barrier(jax.random.normal(key, (ends[-1],)))
+    found = {path: jnp.full(shapes[path], float(kinds[path] == "scale")) for path in shapes}
+    for path, end in zip(drawn, ends, strict=True):
+        shape = shapes[path]
+        std = 0.02 if kinds[path] == "embedding" else math.prod(shape[:-1]) ** -0.5
+        found[path] = std * draws[end - math.prod(shape) : end].reshape(shape)
+    return found
+
+
+@functools.cache
+def _unet(config: Mapping, dtype: str) -> FlaxUNet2DConditionModel:
+    ours = ("sample_size", "norm_num_groups", "norm_eps", "upcast_attention")
+    return FlaxUNet2DConditionModel(**_without(config, ours), dtype=jnp.dtype(dtype))
+
+
+@functools.cache
+def _vae(config: Mapping, dtype: str) -> vae_flax.FlaxAutoencoderKL:
+    ours = ("sample_size", "force_upcast")
+    return vae_flax.FlaxAutoencoderKL(**_without(config, ours), dtype=jnp.dtype(dtype))
+
+
+@functools.cache
+def _text_encoder(config: Mapping, dtype: str) -> nn.Module:
+    return modeling_flax_clip.FlaxCLIPTextModule(CLIPTextConfig(**config), jnp.dtype(dtype))
+
+
+def _without(config: Mapping, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The entries that the Flax class has, too."""
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+# --- what is computed otherwise ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mending:
+    """An interceptor of `nn.intercept_methods`, with what the mended layers must know.
+
+    groups, eps: of the UNet's GroupNorms; None: the module's own. size: the sides of the UNet's
+    input; levels: how many sizes it works in.
+    """
+
+    groups: int | None = None
+    eps: float | None = None
+    size: tuple[int, int] = (0, 0)
+    levels: int = 0
+    control: Control | None = None
+
+    def __call__(self, call_next, args, kwargs, context):
+        mend = _MENDS.get(type(context.module))
+        if mend is None or context.method_name != "__call__":
+            return call_next(*args, **kwargs)
+        return mend(self, context.module, *args, **kwargs)
+
+
+def _group_norm(mending, module, x):
+    """GroupNorm with the config's number of groups; Flax's UNet has always 32."""
+    scale, bias = _scale_and_bias(module, x)
+    eps = module.epsilon if mending.eps is None else mending.eps
+    if isinstance(module.parent, attention_flax.FlaxTransformer2DModel):
+        eps = 1e-6  # of PyTorch's spatial transformer, whatever the config says
+    return layers.group_norm(x, scale, bias, groups=mending.groups or module.num_groups, eps=eps)
+
+
+def _layer_norm(mending, module, x):
+    """LayerNorm by the two-pass formula; Flax's subtracts two large numbers."""
+    del mending
+    scale, bias = _scale_and_bias(module, x)
+    return layers.layer_norm(x, scale, bias, eps=module.epsilon).astype(module.dtype)
+
+
+def _scale_and_bias(module, x):
+    shape = x.shape[-1:]
+    return (
+        module.param("scale", module.scale_init, shape, module.param_dtype),
+        module.param("bias", module.bias_init, shape, module.param_dtype),
+    )
+
+
+def _geglu(mending, module, x, deterministic=True):
+    """h * gelu(g) with the exact GELU; Flax's is the tanh approximation."""
+    del mending, deterministic
+    h, g = jnp.split(module.proj(x), 2, axis=-1)
+    return h * nn.gelu(g, approximate=False)
+
+
+def _unet_attention(mending, module, x, context=None, deterministic=True):
+    del deterministic
+    context = x if context is None else context
+    q, k, v = (
+        states.reshape(*states.shape[:2], module.heads, -1)
+        for states in (module.query(x), module.key(context), module.value(context))
+    )
+    if mending.control is None:
+        h = layers.attention(q, k, v)
+    else:
+        h = mending.control(module.path, q, k, v).astype(v.dtype)
+    return module.proj_attn(h.reshape(*h.shape[:2], -1))
+
+
+def _vae_attention(mending, module, x):
+    """Attention of all places of [B, H, W, C], in one head, and the residual."""
+    del mending
+    states = module.group_norm(x).reshape(len(x), -1, x.shape[-1])
+    q, k, v = (part(states)[:, :, None] for part in (module.query, module.key, module.value))
+    return x + module.proj_attn(layers.attention(q, k, v)[:, :, 0]).reshape(x.shape)
+
+
+def _text_attention(mending, module, hidden_states, **_):
+    """Causal attention; no other mask, since padding is read like any token."""
+    del mending
+    q, k, v = (
+        module._split_heads(part(hidden_states))
+        for part in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    h = layers.attention(q, k, v, causal=True)
+    return (module.out_proj(h.reshape(*h.shape[:2], -1)),)
+
+
+def _unet_upsample(mending, module, x):
+    """To the size of the skip tensors of the next level, which is no double of an odd side."""
+    level = mending.levels - 2 - int(module.path[0].rpartition("_")[2])
+    size = tuple(-(-side // 2**level) for side in mending.size)  # each level halves, rounding up
+    return module.conv(layers.upsample(x, size))
+
+
+def _vae_upsample(mending, module, x):
+    del mending
+    return module.conv(layers.upsample(x, (2 * x.shape[1], 2 * x.shape[2])))
+
+
+def _timesteps(mending, module, timesteps):
+    del mending
+    return layers.timestep_features(
+        timesteps, module.dim, cosine_first=module.flip_sin_to_cos, shift=module.freq_shift
+    )
+
+
+_MENDS = {
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+    attention_flax.FlaxGEGLU: _geglu,
+    attention_flax.FlaxAttention: _unet_attention,
+    embeddings_flax.FlaxTimesteps: _timesteps,
+    modeling_flax_clip.FlaxCLIPAttention: _text_attention,
+    resnet_flax.FlaxUpsample2D: _unet_upsample,
+    vae_flax.FlaxAttentionBlock: _vae_attention,
+    vae_flax.FlaxUpsample2D: _vae_upsample,
+}

@@ -1,0 +1,197 @@
+"""Reads a Stable Diffusion: a Diffusers folder, or a single file as its authors published it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+from etils import epath
+
+from jaxtbpr.core import files, tensors
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion.networks import Networks
+from jaxtbpr.diffusion.sizes import Sizes, make_sizes
+from jaxtbpr.diffusion.weights import ldm, names
+
+NETWORKS = ("unet", "vae", "text_encoder")
+SCHEDULER = "scheduler/scheduler_config.json"
+FETCHED = (
+    "model_index.json",
+    "tokenizer/*",
+    "scheduler/*.json",
+    *(f"{network}/*.{ending}" for network in NETWORKS for ending in ("json", "safetensors")),
+)
+# Of other kinds of models, which have parts that none of ours has.
+_FOREIGN_PARTS = ("transformer", "text_encoder_2", "tokenizer_2", "prior")
+
+Loaded = tuple[Sizes, dict[str, Any], dict[str, Any], epath.Path]
+
+
+def load(
+    source: epath.PathLike, dtype: str | None = None, *, base: epath.PathLike | None = None
+) -> Loaded:
+    """Returns (sizes, parameters, scheduler config, folder of the tokenizer) of a model.
+
+    source: a Diffusers folder of Stable Diffusion 1.x or 2.x, the hub id of one, or a single
+    .safetensors file with the names of the original code (ldm). Parameters are NumPy arrays of
+    `dtype`, {"unet": ..., "vae": ..., "text_encoder": ...}; None: as they are stored.
+    base: a Diffusers folder for what `source` has not: whole networks, tokenizer and scheduler of
+    a folder; what a single file does not tell (see `ldm`). Raises UserError that says what is
+    missing, unexpected or mis-shaped.
+    """
+    path = tensors.find(source, FETCHED)
+    if path.is_file():
+        return _load_file(path, dtype, None if base is None else tensors.find(base, FETCHED))
+    folders = [path] if base is None else [path, tensors.find(base, FETCHED)]
+    _refuse_foreign(path)
+    parts = _find_parts(folders)
+    sizes = make_sizes(*(files.read_json(parts[name] / "config.json") for name in NETWORKS))
+    shapes = Networks(sizes).shapes()
+    opened = {name: _open(parts[name]) for name in NETWORKS}
+    params = {
+        name: _read(parts[name], opened[name], name, shapes[name], dtype) for name in NETWORKS
+    }
+    return sizes, params, files.read_json(parts[SCHEDULER]), parts["tokenizer"]
+
+
+# --- Diffusers folders ----------------------------------------------------------------------------
+
+
+def _refuse_foreign(folder: epath.Path) -> None:
+    if not (folder / "model_index.json").exists():
+        return
+    index = files.read_json(folder / "model_index.json")
+    foreign = [name for name in _FOREIGN_PARTS if any(index.get(name) or ())]
+    if foreign:
+        raise UserError(
+            f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, no "
+            "Stable Diffusion 1.x or 2.x, the only kind that is known here; give one of those."
+        )
+
+
+def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
+    """The place of every part, each in the first of `folders` that has it."""
+    marks = {name: f"{name}/config.json" for name in NETWORKS}
+    marks |= {"tokenizer": "tokenizer", SCHEDULER: SCHEDULER}
+    found = {}
+    for part in marks:
+        having = [folder / part for folder in folders if (folder / marks[part]).exists()]
+        found |= {part: having[0]} if having else {}
+    missing = [mark for part, mark in marks.items() if part not in found]
+    if missing:
+        raise UserError(
+            f"{' and '.join(map(os.fspath, folders))} lacks {', '.join(missing)}; give the whole "
+            "Diffusers folder of a Stable Diffusion 1.x or 2.x, or a single .safetensors file."
+        )
+    return found
+
+
+def _open(folder: epath.Path) -> tensors.Opened:
+    stem = "model" if folder.name == "text_encoder" else "diffusion_pytorch_model"
+    candidates = (
+        f"{stem}.safetensors",
+        f"{stem}.safetensors.index.json",
+        f"{stem}.fp16.safetensors",
+        f"{stem}.safetensors.index.fp16.json",
+    )
+    lacking = f"{folder} holds no .safetensors file; give the whole folder of a model."
+    return tensors.open_files(tensors.weight_files(folder, candidates, lacking))
+
+
+def _read(
+    folder: epath.Path,
+    opened: tensors.Opened,
+    network: str,
+    shapes: names.Shapes,
+    dtype: str | None,
+) -> dict[str, Any]:
+    old = names.old_names(opened.shapes) if network == "vae" else {}
+    wanted = [
+        tensors.Tensor(old.get(one.theirs, one.theirs), one.ours, one.layout)
+        for one in names.tensors(network, shapes)
+    ]
+    ignored = [name for name in opened.shapes if names.CONSTANTS.fullmatch(name)]
+    return read_tensors(os.fspath(folder), network, opened, wanted, shapes, dtype, ignored)
+
+
+def read_tensors(
+    source: str,
+    kind: str,
+    opened: tensors.Opened,
+    wanted: Sequence[tensors.Tensor],
+    shapes: names.Shapes,
+    dtype: str | None,
+    ignored: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns a network's parameters, of `shapes`; raises UserError on all that does not fit.
+
+    Arrays are read one after the other, so that no second copy of all is in memory; that they fit
+    is known before the first is read.
+    """
+    missing = [one.theirs for one in wanted if one.theirs not in opened.shapes]
+    unexpected = sorted(set(opened.shapes) - {one.theirs for one in wanted} - set(ignored))
+    misshaped = []
+    for one in wanted:
+        theirs = opened.shapes.get(one.theirs)
+        needed = stored_shape(one, shapes)
+        if theirs is not None and _squeezed(theirs) != _squeezed(needed):
+            misshaped.append(f"{one.theirs} {list(theirs)} (for {list(needed)} here)")
+    if missing or unexpected or misshaped:
+        raise UserError(tensors.misfit(source, kind, missing, unexpected, misshaped))
+    found = {}
+    for one in wanted:
+        stored = opened.read(one.theirs).reshape(stored_shape(one, shapes))
+        for path, array in zip(one.ours, one.layout.read(stored), strict=True):
+            found[path] = np.array(array, dtype or array.dtype, order="C")
+    return flax.traverse_util.unflatten_dict(found, sep="/")
+
+
+def stored_shape(one: tensors.Tensor, shapes: names.Shapes) -> tuple[int, ...]:
+    """Returns the shape that a tensor has in a file, for parameters of `shapes`."""
+    ours = [np.broadcast_to(np.float32(0), shapes[path]) for path in one.ours]  # take no memory
+    return one.layout.write(ours).shape if len(ours) == 1 else _fused_shape(ours)
+
+
+def _fused_shape(ours: Sequence[np.ndarray]) -> tuple[int, ...]:
+    return (sum(x.shape[-1] for x in ours), *ours[0].shape[:-1])
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the sides of 1x1 convolutions, which are linear layers in other versions."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
+# --- single files ---------------------------------------------------------------------------------
+
+
+def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> Loaded:
+    opened = tensors.open_files(tensors.weight_files(path, (), lacking=""))
+    kind = ldm.recognise(opened.shapes, os.fspath(path))
+    if base is None:
+        configs = ldm.infer(kind, opened.shapes, os.fspath(path))
+    else:
+        parts = _find_parts([base])
+        configs = {name: files.read_json(parts[name] / "config.json") for name in NETWORKS}
+    sizes = make_sizes(*(configs[name] for name in NETWORKS))
+    shapes = Networks(sizes).shapes()
+    params = {}
+    for name in NETWORKS:
+        wanted = ldm.tensors(kind, name, sizes, shapes[name])
+        mine = {key: shape for key, shape in opened.shapes.items() if ldm.network(key) == name}
+        ignored = ldm.unused(kind, sizes, mine)
+        part = tensors.Opened(opened.files, mine)
+        params[name] = read_tensors(
+            os.fspath(path), f"{kind}, {name}", part, wanted, shapes[name], dtype, ignored
+        )
+    return sizes, params, *_beside(path, base, kind)
+
+
+def _beside(path: epath.Path, base: epath.Path | None, kind: str) -> tuple[Mapping, epath.Path]:
+    """(scheduler config, folder of the tokenizer): of `base`, or in the folder of the file."""
+    folder = path.parent if base is None else base
+    tokenizer = folder / "tokenizer" if (folder / "tokenizer").exists() else folder
+    for name in (SCHEDULER, "scheduler_config.json"):
+        if (folder / name).exists():
+            return files.read_json(folder / name), tokenizer
+    return ldm.scheduler(kind), tokenizer

@@ -1,0 +1,53 @@
+"""How Diffusers folders name and lay out our parameters, which are those of the Flax classes.
+
+The names differ by rules alone ("resnets_0/conv1/kernel" is "resnets.0.conv1.weight"), so that the
+list of tensors follows from our own paths, whatever the sizes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from jaxtbpr.core.tensors import CONVOLUTION, LINEAR, SAME, Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+# Parts of a list, which PyTorch names by number: all with a number at the end but these two.
+_LISTED = re.compile(r"^(?!linear_)(\w+)_(\d+)$")
+# The attention of the VAE: what Flax and old PyTorch files call it, and what new ones do.
+_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_VAE_ATTENTION = re.compile(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.\w+)")
+# Constants that files of old versions carry.
+CONSTANTS = re.compile(r"text_model\.embeddings\.position_ids")
+
+
+def tensors(network: str, shapes: Shapes) -> list[Tensor]:
+    """Returns every tensor of the PyTorch file of `network`, whose parameters are `shapes`."""
+    return [
+        Tensor(diffusers_name(network, path), (path,), _layout(path, shape))
+        for path, shape in shapes.items()
+    ]
+
+
+def diffusers_name(network: str, path: str) -> str:
+    """Returns the name in a PyTorch file of the parameter at `path` of `network`."""
+    *parts, leaf = path.split("/")
+    if network == "vae":
+        parts = [_VAE_ATTENTION.get(part, part) for part in parts]
+    return ".".join([*(_LISTED.sub(r"\1.\2", part) for part in parts), _LEAVES[leaf]])
+
+
+def old_names(present: Iterable[str]) -> dict[str, str]:
+    """Returns {new name: old name} of the tensors that a VAE file of an old version has."""
+    found = {}
+    for name in present:
+        match = _OLD_VAE_ATTENTION.fullmatch(name)
+        if match:
+            found[f"{match[1]}{_VAE_ATTENTION[match[2]]}{match[3]}"] = name
+    return found
+
+
+def _layout(path: str, shape: tuple[int, ...]):
+    if not path.endswith("/kernel"):
+        return SAME
+    return CONVOLUTION if len(shape) == 4 else LINEAR

@@ -1,0 +1,134 @@
+"""Engine `diffusion`: a Stable Diffusion makes images by their prompts, of noise or of images."""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import operator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.diffusion import checkpoint as checkpoints
+from jaxtbpr.diffusion.generator import Generator, Images, Sampling
+from jaxtbpr.synthesis.images import Job, write_image
+
+Plan = Callable[[Record], list[Job]]  # what is to be given out for a record
+
+
+def fingerprint(model: str) -> str:
+    """Returns the SHA-256 of the model of a config. Raises UserError where it names none."""
+    if not model:
+        raise UserError(
+            "engine 'diffusion' needs config.generate.model: the folder, file or hub id of a "
+            "Stable Diffusion."
+        )
+    return checkpoints.fingerprint(model)
+
+
+class Engine:
+    """Makes the images of the jobs that `plan` has for each record.
+
+    While the devices make one batch, threads write the one before it. A prompt that is too long
+    for the text encoder, or whose image is not finite, is set aside. root: the workdir; stage: that
+    owns the images; options: the config of stage generate; seed: of the run; strength: how much of
+    a source image is made anew.
+    """
+
+    def __init__(
+        self,
+        root: epath.PathLike,
+        stage: str,
+        options: ConfigDict,
+        seed: int,
+        plan: Plan,
+        strength: float = 1.0,
+    ):
+        self._root, self._stage, self._plan = root, stage, plan
+        self._options = options
+        sha256 = fingerprint(options.model)
+        names = [field.name for field in dataclasses.fields(Sampling) if field.name in options]
+        sampling = Sampling(**{name: options[name] for name in names}, strength=strength)
+        checkpoint = checkpoints.open_checkpoint(options.model, sampling.dtype)
+        self._generator = Generator(checkpoint, sampling, seed=seed, batch_size=options.batch_size)
+        self._made = {
+            "negative_prompt": options.negative,
+            "seed": seed,
+            "sampler": options.sampler or checkpoint.scheduler["_class_name"],
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "checkpoint": sha256,
+        } | ({"strength": strength} if strength < 1 else {})
+
+    def __call__(self, records: Iterator[Record]) -> Iterator[list[Record]]:
+        """Yields for each record, in order, those of its jobs, whose images are then written."""
+        jobs = ((k, job) for k, record in enumerate(records) for job in self._plan(record))
+        for _, done in itertools.groupby(self._do(jobs), key=operator.itemgetter(0)):
+            yield [record for _, record in done]
+
+    def _do(self, jobs: Iterator[tuple[int, Job]]) -> Iterator[tuple[int, Record]]:
+        with concurrent.futures.ThreadPoolExecutor(self._options.writers) as threads:
+            started: deque[tuple[list[tuple[int, Job]], Images | None]] = deque()
+            for batch in self._batches(jobs):
+                started.append((batch, self._start([job for _, job in batch])))
+                if len(started) > 1:
+                    yield from self._finish(threads, *started.popleft())
+            while started:
+                yield from self._finish(threads, *started.popleft())
+
+    def _batches(self, jobs: Iterator[tuple[int, Job]]) -> Iterator[list[tuple[int, Job]]]:
+        """Cuts jobs so that each piece has as many images to make as the devices take at once."""
+        batch: list[tuple[int, Job]] = []
+        for k, job in jobs:
+            batch.append((k, self._checked(job)))
+            if sum(one.is_made for _, one in batch) == self._generator.batch:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _checked(self, job: Job) -> Job:
+        if not job.is_made:
+            return job
+        words = self._generator.words
+        count = words.count(job.record["prompt"])
+        if count <= words.length:
+            return job
+        reason = f"the prompt has {count} tokens, the text encoder takes {words.length}: shorten it"
+        return Job(set_aside(job.record, self._stage, reason), is_made=False)
+
+    def _start(self, jobs: Sequence[Job]) -> Images | None:
+        made = [job for job in jobs if job.is_made]
+        if not made:
+            return None
+        prompts, ids = ([job.record[key] for job in made] for key in ("prompt", "id"))
+        if made[0].source is None:
+            return self._generator(prompts, ids)
+        height, width = self._generator.size
+        sources = [
+            Image.fromarray(job.source).resize((width, height), Image.Resampling.LANCZOS)
+            for job in made
+        ]
+        return self._generator.edit(prompts, ids, np.stack([np.asarray(x) for x in sources]))
+
+    def _finish(self, threads, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
+        made = zip(*images.wait(), strict=True) if images else iter(())
+        results = [next(made) if job.is_made else None for _, job in batch]
+        written = threads.map(self._write, [job.record for _, job in batch], results)
+        yield from zip([k for k, _ in batch], written, strict=True)
+
+    def _write(self, record: Record, result: tuple[np.ndarray, bool] | None) -> Record:
+        if result is None:
+            return record
+        pixels, finite = result
+        if not finite:
+            reason = f"the image is not finite with dtype {self._options.dtype}: try float32"
+            return set_aside(record, self._stage, reason)
+        image = write_image(self._root, self._stage, record, pixels, self._options.quality)
+        edits = record.get("edits", [])
+        return record | {"source": "diffusion", "edits": edits, "image": image, "made": self._made}

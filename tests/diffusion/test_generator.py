@@ -1,0 +1,156 @@
+"""Images of a tiny random Stable Diffusion: each is its record's, whatever is made beside it."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
+from jaxtbpr.diffusion.generator import UNIT, Generator, Sampling, image_size
+from jaxtbpr.diffusion.networks import Networks
+from tests.conftest import DATA
+
+MODEL = DATA / "reference" / "diffusion" / "sd1_tiny"
+SAMPLING = {"sampler": "euler_a", "steps": 2, "guidance": 3.0, "height": 32, "width": 16}
+PROMPTS = ["a man in a black jacket", "a woman", "a person in the forest", "a red coat", "a man"]
+_COMPILED = "backend_compile_duration"
+RECORDS = [f"{k:08d}" for k in range(len(PROMPTS))]
+
+
+def digests(pixels):
+    return [hashlib.sha256(x.tobytes()).hexdigest() for x in pixels]
+
+
+def make(batch_size=UNIT, seed=0, **changes):
+    checkpoint = open_checkpoint(MODEL, "float32")
+    return Generator(checkpoint, Sampling(**SAMPLING | changes), seed=seed, batch_size=batch_size)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def whole(generator):
+    pixels, finite = generator(PROMPTS, RECORDS).wait()
+    assert finite.all()
+    return digests(pixels)
+
+
+def test_images_are_as_large_as_asked_and_differ(generator, whole):
+    pixels, _ = generator(PROMPTS, RECORDS).wait()
+    assert pixels.shape == (5, 32, 16, 3)
+    assert pixels.dtype == np.uint8
+    assert len(set(whole)) == 5
+    assert pixels.std() > 5
+
+
+def test_an_image_does_not_depend_on_its_place_or_its_neighbours(generator, whole):
+    others = ["another one"] * 27
+    prompts, records = [*others, *PROMPTS[::-1]], [f"x{k}" for k in range(27)] + RECORDS[::-1]
+    pixels, _ = generator(prompts, records).wait()
+    assert digests(pixels[27:]) == whole[::-1]
+    alone, _ = generator(PROMPTS[2:3], RECORDS[2:3]).wait()
+    assert digests(alone) == whole[2:3]
+
+
+def test_an_image_does_not_depend_on_the_batch_size(whole):
+    pixels, _ = make(batch_size=3 * UNIT)(PROMPTS, RECORDS).wait()
+    assert digests(pixels) == whole
+
+
+def test_one_device_makes_the_same_bytes_as_eight(whole):
+    program = (
+        "import json, jax; from tests.diffusion import test_generator as t;"
+        "assert jax.local_device_count() == 1;"
+        "pixels, _ = t.make()(t.PROMPTS[:4], t.RECORDS[:4]).wait();"
+        "print(json.dumps(t.digests(pixels)))"
+    )
+    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=flags, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == whole[:4]
+
+
+def test_nothing_is_compiled_again_for_another_batch(generator, whole):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if event.endswith(_COMPILED) else None
+    )
+    jax.jit(lambda x: x + 3)(1.5)
+    assert len(compiled) == 1  # so that it would be seen
+    generator(["something else"], ["9"]).wait()
+    assert len(compiled) == 1
+
+
+def test_seed_prompt_record_and_negative_prompt_each_make_another_image(generator, whole):
+    def first(generator, prompt=PROMPTS[0], record=RECORDS[0]):
+        return digests(generator([prompt], [record]).wait()[0])[0]
+
+    assert first(generator) == whole[0]
+    changed = [
+        first(generator, prompt="a woman"),
+        first(generator, record="00000009"),
+        first(make(seed=1)),
+        first(make(negative="a black jacket")),
+    ]
+    assert whole[0] not in changed
+    assert len(set(changed)) == 4
+
+
+def test_an_edit_keeps_of_the_image_what_strength_leaves(generator):
+    images, _ = generator(PROMPTS[:2], RECORDS[:2]).wait()
+    weak = make(sampler="dpmpp_2m", steps=10, strength=0.1, guidance=1.0)
+    strong = make(sampler="dpmpp_2m", steps=1, strength=1.0, guidance=1.0)  # one step as well
+    kept, _ = weak.edit(PROMPTS[1::-1], ["a", "b"], images).wait()
+    remade, _ = strong.edit(PROMPTS[1::-1], ["a", "b"], images).wait()
+    assert kept.shape == remade.shape == images.shape
+    assert (kept != remade).any()
+
+
+def test_what_is_not_finite_is_told_of_that_image():
+    checkpoint = open_checkpoint(MODEL, "float32")
+    bias = checkpoint.params["vae"]["decoder"]["conv_out"]["bias"]
+    bias[:] = np.nan
+    broken = Generator(checkpoint, Sampling(**SAMPLING), seed=0, batch_size=UNIT)
+    _, finite = broken(PROMPTS[:2], RECORDS[:2]).wait()
+    assert not finite.any()
+
+
+def test_the_default_size_is_a_tall_image_of_the_model_s_pixels():
+    networks = Networks(open_checkpoint(MODEL).sizes)
+
+    class Like:
+        factor = 8
+        sizes = type("Sizes", (), {"unet": {"sample_size": 64}})
+
+    assert image_size(Like, 0, 0) == (704, 384)  # of 512 x 512
+    Like.sizes.unet = {"sample_size": 96}
+    assert image_size(Like, 0, 0) == (1088, 512)  # of 768 x 768
+    Like.sizes.unet = {"sample_size": (16, 8)}
+    assert image_size(Like, 0, 0) == (128, 64)
+    assert image_size(networks, 30, 18) == (30, 18)
+    with pytest.raises(UserError, match="31 x 16 pixels cannot be made: both must be multiples"):
+        image_size(networks, 31, 16)
+
+
+def test_a_fingerprint_is_of_all_that_makes_images(tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(MODEL, copy, copy_function=shutil.copyfile)
+    assert fingerprint(copy) == fingerprint(MODEL)
+    (copy / "notes.txt").write_text("not read")
+    assert fingerprint(copy) == fingerprint(MODEL)
+    (copy / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert fingerprint(copy) != fingerprint(MODEL)
+
+
+def test_eight_devices_are_used(generator):
+    assert generator.batch == UNIT * jax.local_device_count() == 32

@@ -1,0 +1,279 @@
+"""The networks: what they promise beside PyTorch's numbers (tests/oracles/diffusion_models)."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion import layers, weights
+from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
+from jaxtbpr.diffusion.sizes import heads_of
+
+
+@pytest.fixture(scope="module")
+def tiny(reference):
+    """(networks, parameters) of the smaller model."""
+    sizes, params, _, _ = weights.load(reference / "diffusion" / "sd2_tiny")
+    return Networks(sizes), params
+
+
+def configs(folder):
+    parts = ("unet", "vae", "text_encoder")
+    return [json.loads((folder / part / "config.json").read_text()) for part in parts]
+
+
+@functools.cache
+def inputs(channels=4, width=24):
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(2, 8, 4, channels)).astype("f")
+    return latents, np.float32([501, 20.5]), rng.normal(size=(2, 7, width)).astype("f")
+
+
+# --- the networks ---------------------------------------------------------------------------------
+
+
+def test_one_timestep_counts_for_all_rows_and_may_be_fractional(tiny):
+    networks, params = tiny
+    latents, _, text = inputs()
+    predict = jax.jit(lambda steps: networks.predict(params, latents, steps, text))
+    rows = [predict(np.float32([step, step])) for step in (20, 20.5, 21)]
+    np.testing.assert_allclose(predict(np.float32(20.5)), rows[1], atol=1e-6)
+    assert np.abs(rows[0] - rows[1]).max() > 1e-4
+    between = (rows[0] + rows[2]) / 2
+    np.testing.assert_allclose(rows[1], between, atol=np.abs(rows[0] - rows[2]).max())
+
+
+@dataclasses.dataclass(frozen=True)
+class Listening:
+    """Attention as it is, that notes which layers ask for it."""
+
+    heard: tuple = ()
+
+    def __call__(self, path, query, key, value):
+        HEARD.append((path, query.shape, key.shape))
+        return layers.attention(query, key, value)
+
+
+HEARD = []
+
+
+def test_control_is_asked_by_every_attention_of_the_unet(tiny):
+    networks, params = tiny
+    HEARD.clear()
+    controlled = dataclasses.replace(networks, control=Listening())
+    assert hash(controlled) != hash(networks)
+    jax.eval_shape(controlled.predict, params, *inputs())
+    block = ("transformer_blocks_0",)
+    places = [("down_blocks_0", "attentions_0"), ("mid_block", "attentions_0")]
+    places += [("up_blocks_1", "attentions_0"), ("up_blocks_1", "attentions_1")]
+    expected = [(*place, *block, layer) for place in places for layer in ("attn1", "attn2")]
+    assert [path for path, _, _ in HEARD] == expected
+    # Two heads outside and four inside, as the config's "attention_head_dim" says.
+    assert HEARD[0][1:] == ((2, 32, 2, 4), (2, 32, 2, 4))
+    assert HEARD[1][1:] == ((2, 32, 2, 4), (2, 7, 2, 4))
+    assert HEARD[3][1:] == ((2, 8, 4, 4), (2, 7, 4, 4))
+    HEARD.clear()
+    controlled.encode_text(params, np.zeros((1, 3), np.int32))
+    assert HEARD == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Silent:
+    """No text is attended to."""
+
+    def __call__(self, path, query, key, value):
+        own = layers.attention(query, key, value)
+        return jnp.zeros_like(query) if path[-1] == "attn2" else own
+
+
+def test_control_replaces_attention(tiny):
+    networks, params = tiny
+    latents, steps, text = inputs()
+    silent = dataclasses.replace(networks, control=Silent())
+    predict = jax.jit(lambda text: silent.predict(params, latents, steps, text))
+    np.testing.assert_array_equal(predict(text), predict(0 * text))
+
+
+def test_gradients_are_finite_and_reach_every_parameter(tiny):
+    networks, params = tiny
+    latents, steps, text = inputs()
+
+    def loss(unet, latents):
+        return jnp.square(networks.predict({"unet": unet}, latents, steps, text)).mean()
+
+    by_params, by_latents = jax.jit(jax.grad(loss, argnums=(0, 1)))(params["unet"], latents)
+    assert np.isfinite(by_latents).all()
+    for path, leaf in jax.tree.leaves_with_path(by_params):
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
+
+
+def test_bfloat16_is_close_to_float32(tiny):
+    networks, params = tiny
+    half = dataclasses.replace(networks, dtype="bfloat16")
+    latents, steps, text = inputs()
+    ids, images = np.arange(14).reshape(2, 7), latents[..., :3]
+    calls = {
+        "predict": lambda networks: networks.predict(params, latents, steps, text),
+        "encode_text": lambda networks: networks.encode_text(params, ids),
+        "encode_image": lambda networks: networks.encode_image(params, images)[0],
+        "decode": lambda networks: networks.decode(params, latents),
+    }
+    for name, call in calls.items():
+        exact, rounded = (
+            jax.jit(call, static_argnums=0)(networks),
+            jax.jit(call, static_argnums=0)(half),
+        )
+        assert rounded.dtype == jnp.float32, name
+        error = np.abs(exact - rounded).max() / np.std(exact)
+        assert 0 < error < 0.15, (name, error)
+
+
+def test_sizes_of_latents_and_images(tiny, reference):
+    networks, params = tiny
+    assert networks.scaling_factor == 0.18215
+    assert networks.factor == 2 ** (len(networks.sizes.vae["block_out_channels"]) - 1)
+    image = jax.ShapeDtypeStruct((1, 16, 8, 3), "float32")
+    mean, logvar = jax.eval_shape(networks.encode_image, params, image)
+    assert mean.shape == logvar.shape == (1, 16 // networks.factor, 8 // networks.factor, 4)
+    assert jax.eval_shape(networks.decode, params, mean).shape == image.shape
+
+
+def test_new_parameters_are_those_of_the_shapes(tiny):
+    networks, params = tiny
+    found = jax.jit(networks.init)(jax.random.key(0))
+    shape_of = lambda leaf: (leaf.shape, leaf.dtype)  # noqa: E731
+    assert jax.tree.map(shape_of, found) == jax.tree.map(shape_of, params)
+    again = jax.eval_shape(networks.init, jax.random.key(0))
+    assert jax.tree.map(shape_of, again) == jax.tree.map(shape_of, params)
+    resnet = found["unet"]["mid_block"]["resnets_0"]
+    assert (resnet["norm1"]["scale"] == 1).all()
+    assert (resnet["conv1"]["bias"] == 0).all()
+    fan_in = np.prod(resnet["conv1"]["kernel"].shape[:3])
+    assert np.std(resnet["conv1"]["kernel"]) == pytest.approx(fan_in**-0.5, rel=0.1)
+    words = found["text_encoder"]["text_model"]["embeddings"]["token_embedding"]["embedding"]
+    assert np.std(words) == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_text_that_is_too_long_is_refused(tiny):
+    networks, params = tiny
+    with pytest.raises(UserError, match="78 tokens is longer than the 77"):
+        networks.encode_text(params, np.zeros((1, 78), np.int32))
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def test_sizes_are_hashable_and_fill_what_old_configs_leave_out(reference):
+    unet, vae, text = configs(reference / "diffusion" / "sd1_tiny")
+    for key in ("mid_block_type", "use_linear_projection", "upcast_attention", "dropout"):
+        del unet[key]
+    del vae["scaling_factor"]
+    sizes = make_sizes(unet, vae, text)
+    assert isinstance(sizes, Sizes)
+    full = make_sizes(*configs(reference / "diffusion" / "sd1_tiny"))
+    assert sizes == full
+    assert hash(sizes) == hash(full)
+    assert heads_of(sizes.unet) == (4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "said"),
+    [
+        (0, "_class_name", "SD3Transformer2DModel", "unet: _class_name 'SD3Transformer2DModel'"),
+        (0, "addition_embed_type", "text_time", "unet: addition_embed_type 'text_time'"),
+        (0, "class_embed_type", "projection", "unet: class_embed_type"),
+        (0, "dual_cross_attention", True, "unet: dual_cross_attention True is not False"),
+        (0, "act_fn", "gelu", "unet: act_fn 'gelu' is not 'silu'"),
+        (0, "resnet_time_scale_shift", "scale_shift", "unet: resnet_time_scale_shift"),
+        (0, "num_attention_heads", 8, "unet: num_attention_heads 8"),
+        (0, "only_cross_attention", [True, True, False], "unet: only_cross_attention"),
+        (0, "mid_block_type", "UNetMidBlock2D", "unet: mid_block_type 'UNetMidBlock2D'"),
+        (0, "down_block_types", ["AttnDownBlock2D"] * 3, "AttnDownBlock2D unknown"),
+        (0, "up_block_types", ["UpBlock2D"], "up_block_types are not 3"),
+        (0, "attention_head_dim", [4, 4], "no number for each of 3 levels"),
+        (0, "attention_head_dim", 3, "attention_head_dim 3 does not divide"),
+        (0, "norm_num_groups", 3, "unet: norm_num_groups 3 does not divide"),
+        (0, "layers_per_block", [1, 2, 2], "unet: layers_per_block (1, 2, 2) is no single number"),
+        (0, "cross_attention_dim", 48, "text of 48 channels .* gives 32"),
+        (1, "_class_name", "AutoencoderTiny", "vae: _class_name 'AutoencoderTiny'"),
+        (1, "use_quant_conv", False, "vae: use_quant_conv False"),
+        (1, "shift_factor", 0.1, "vae: shift_factor 0.1"),
+        (1, "down_block_types", ["AttnDownEncoderBlock2D"] * 2, "AttnDownEncoderBlock2D unknown"),
+        (2, "model_type", "t5", "text_encoder: model_type 't5'"),
+        (2, "hidden_act", "mish", "text_encoder: hidden_act 'mish'"),
+        (2, "num_attention_heads", 5, "num_attention_heads 5 does not divide"),
+    ],
+)
+def test_what_the_networks_do_not_do_is_refused(reference, part, key, value, said):
+    parts = configs(reference / "diffusion" / "sd1_tiny")
+    parts[part][key] = value
+    with pytest.raises(UserError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        make_sizes(*parts)
+
+
+def test_all_that_is_wrong_is_said_at_once(reference):
+    unet, vae, text = configs(reference / "diffusion" / "sd1_tiny")
+    unet |= {"addition_embed_type": "text_time", "class_embed_type": "timestep"}
+    with pytest.raises(UserError, match="addition_embed_type.*class_embed_type.*shift_factor"):
+        make_sizes(unet, vae | {"shift_factor": 1.0}, text)
+
+
+# --- layers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [1, 4, 12])
+@pytest.mark.parametrize("mean", [0, 300])
+def test_group_norm_matches_numpy(groups, mean):
+    rng = np.random.default_rng(groups)
+    x = (rng.normal(size=(3, 5, 2, 12)) + mean).astype("f")
+    scale, bias = rng.normal(size=(2, 12)).astype("f")
+    grouped = x.astype(np.float64).reshape(3, 10, groups, -1)
+    moved = grouped - grouped.mean((1, 3), keepdims=True)
+    expected = moved / np.sqrt(grouped.var((1, 3), keepdims=True) + 1e-5)
+    expected = expected.reshape(x.shape) * scale + bias
+    found = jax.jit(functools.partial(layers.group_norm, groups=groups, eps=1e-5))(x, scale, bias)
+    np.testing.assert_allclose(found, expected, atol=5e-4 if mean else 2e-6)
+    half = layers.group_norm(jnp.asarray(x, jnp.bfloat16), scale, bias, groups=groups, eps=1e-5)
+    assert half.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_matches_numpy(causal, heads):
+    rng = np.random.default_rng(heads)
+    q, k, v = rng.normal(size=(3, 2, 5, heads, 4))
+    logits = np.einsum("btnd,bsnd->bnts", q, k) / 2
+    if causal:
+        logits[:, :, ~np.tri(5, dtype=bool)] = -np.inf
+    weights_ = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = np.einsum("bnts,bsnd->btnd", weights_, v)
+    q, k, v = (x.astype("f") for x in (q, k, v))
+    np.testing.assert_allclose(layers.attention_map(q, k, causal=causal), weights_, atol=1e-6)
+    np.testing.assert_allclose(layers.attention(q, k, v, causal=causal), expected, atol=1e-6)
+    theirs = jax.nn.dot_product_attention(q, k, v, is_causal=causal)  # of accelerators
+    np.testing.assert_allclose(theirs, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 4), (5, 4), (6, 3), (5, 3)])
+def test_upsampling_takes_pytorchs_nearest_neighbours(size):
+    x = np.arange(2 * 3 * 2 * 5).reshape(2, 3, 2, 5).astype("f")
+    rows, columns = (
+        np.floor(np.arange(new) * np.float32(old / new)).astype(int)
+        for new, old in zip(size, (3, 2), strict=True)
+    )
+    np.testing.assert_array_equal(layers.upsample(x, size), x[:, rows][:, :, columns])
+
+
+def test_timestep_features_match_the_formula():
+    steps = np.float32([0, 1, 480.5, 999])
+    angles = steps[:, None] * 10000.0 ** (-np.arange(8) / 8)
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(layers.timestep_features(steps, 16), expected, atol=1e-4)
+    swapped = layers.timestep_features(steps, 16, cosine_first=False)
+    np.testing.assert_allclose(swapped, np.roll(expected, 8, axis=1), atol=1e-4)

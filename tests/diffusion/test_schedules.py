@@ -1,0 +1,179 @@
+"""Samplers: what holds for all of them, beside their trajectories (tests/oracles)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion.sampling import guide, sample
+
+SD = {
+    "_class_name": "PNDMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+}
+IMAGE = np.array([[0.9, -0.4, 0.1]], np.float32)
+
+
+def of_one_image(schedule):
+    """What a perfect network answers where IMAGE is all that there is; of samples as DDIM has."""
+    alphas = jnp.asarray(schedule.alphas_cumprod())
+    levels = jnp.arange(len(alphas), dtype=jnp.float32)
+
+    def predict(x, t):
+        alpha = jnp.interp(t, levels, alphas)
+        noise = (x - alpha**0.5 * IMAGE) / (1 - alpha) ** 0.5
+        if schedule.prediction == "epsilon":
+            return noise
+        return alpha**0.5 * noise - (1 - alpha) ** 0.5 * IMAGE
+
+    return predict
+
+
+@jax.jit
+def walk_epsilon(table, start, noise):
+    return sample(of_one_image(schedules.from_config(SD)), table, start, lambda i: noise[i])
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+def test_every_sampler_finds_the_only_image_there_is(sampler, prediction):
+    schedule = schedules.from_config(SD | {"prediction_type": prediction}, sampler)
+    table = schedules.make_table(schedule, 30)
+    added = jnp.asarray(noise(31, 4, 3, seed=1))
+    start = table.sigma * noise(4, 3)
+    found = sample(of_one_image(schedule), table, start, lambda i: added[i])
+    np.testing.assert_allclose(found, np.broadcast_to(IMAGE, found.shape), atol=0.08)
+
+
+@given(
+    sampler=st.sampled_from(sorted(schedules.SAMPLERS)),
+    steps=st.integers(1, 60),
+    spacing=st.sampled_from(["leading", "trailing", "linspace"]),
+)
+@settings(max_examples=80)
+def test_tables_are_finite_and_go_down(sampler, steps, spacing):
+    schedule = schedules.from_config(SD | {"timestep_spacing": spacing}, sampler)
+    table = schedules.make_table(schedule, steps)
+    calls = steps + 1 if sampler == "pndm" and steps > 1 else steps
+    assert len(table.timesteps) == calls
+    assert (np.diff(table.timesteps) <= 0).all()
+    assert all(np.isfinite(x).all() for x in table._replace(limit=0))
+    np.testing.assert_allclose(table.weights.sum(axis=1), 1, rtol=1e-5)
+    assert table.append[0]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "pndm", "euler", "dpmpp_2m"])
+def test_strength_says_how_many_steps_an_image_is_given(sampler):
+    schedule = schedules.from_config(SD, sampler)
+    whole = schedules.make_table(schedule, 10)
+    table = schedules.image_to_image_table(schedule, 10, 0.6)
+    assert len(table.timesteps) == (7 if sampler == "pndm" else 6)
+    np.testing.assert_array_equal(table.timesteps, whole.timesteps[-len(table.timesteps) :])
+    signal = table.start_x / np.hypot(table.start_x, table.start_noise)
+    alphas = schedule.alphas_cumprod()
+    np.testing.assert_allclose(
+        signal**2, np.interp(table.timesteps[0], np.arange(1000), alphas), rtol=0.02
+    )
+    with pytest.raises(UserError, match="strength 0.05 of 10 steps leaves none"):
+        schedules.image_to_image_table(schedule, 10, 0.05)
+
+
+def test_inversion_leads_to_noise_that_leads_back():
+    schedule = schedules.from_config(SD, "ddim")
+    network = of_one_image(schedule)
+    start = IMAGE + 0.05 * noise(1, 3)
+    for rule in ("current", "0.18"):
+        inverted = sample(network, schedules.inversion_table(schedule, 50, rule), start)
+        assert np.abs(inverted - start).max() > 0.1
+        back = sample(network, schedules.make_table(schedule, 50), inverted)
+        np.testing.assert_allclose(back, start, atol=0.12)
+
+
+def test_one_program_serves_all_samplers_of_a_length_and_memory():
+    start, added = noise(4, 3), noise(20, 4, 3)
+    before = walk_epsilon._cache_size()
+    for sampler in ("ddim", "euler", "euler_a"):
+        schedule = schedules.from_config(SD, sampler)
+        walk_epsilon(schedules.make_table(schedule, 12), start, added)
+    assert walk_epsilon._cache_size() == before + 1
+
+
+def test_the_trajectory_ends_with_the_sample():
+    table = schedules.make_table(schedules.from_config(SD, "pndm"), 6)
+    network = of_one_image(schedules.from_config(SD))
+    start = noise(2, 3)
+    walked = sample(network, table, start, trajectory=True)
+    assert walked.shape == (8, 2, 3)
+    np.testing.assert_array_equal(walked[0], start)
+    np.testing.assert_array_equal(walked[-1], sample(network, table, start))
+
+
+def test_guidance_is_off_without_a_negative_prompt_and_linear_with_it():
+    def predict(x, t, states):
+        return x + states[:, 0, :3]
+
+    text, negative, x = noise(2, 1, 3), noise(2, 1, 3, seed=1), noise(2, 3, seed=2)
+    np.testing.assert_allclose(guide(predict, text, None, 8.5)(x, 0), x + text[:, 0])
+    expected = x + negative[:, 0] + 8.5 * (text - negative)[:, 0]
+    found = guide(predict, text, negative, 8.5)(x, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    whole = guide(predict, text, negative, 8.5, 1.0)(x, 0)
+    np.testing.assert_allclose(whole.std(axis=1, ddof=1), (x + text[:, 0]).std(axis=1, ddof=1),
+                               rtol=1e-4)  # fmt: skip
+
+
+def test_a_checkpoint_s_own_scheduler_is_the_default():
+    own = schedules.from_config(SD)
+    assert (own.kind, own.spacing, own.offset) == ("pndm", "leading", 1)
+    # Another class has its own way where the config says nothing.
+    assert schedules.from_config(SD, "euler").spacing == "linspace"
+    assert schedules.from_config({"_class_name": "DDIMScheduler"}).clip == 1.0
+    assert schedules.from_config(SD, "ddim").clip == np.inf
+    assert schedules.from_config(SD, "dpmpp_2m_karras").karras
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"_class_name": "UniPCMultistepScheduler"}, "'UniPCMultistepScheduler' is not known"),
+        (SD | {"skip_prk_steps": False}, "skip_prk_steps=False"),
+        (SD | {"prediction_type": "sample"}, "prediction_type='sample'"),
+        (SD | {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule='squaredcos_cap_v2'"),
+        (SD | {"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding=True"),
+    ],
+)
+def test_what_is_not_done_is_refused(config, said):
+    with pytest.raises(UserError, match=said):
+        schedules.from_config(config)
+
+
+def test_steps_must_be_possible():
+    with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
+        schedules.make_table(schedules.from_config(SD), 0)
+
+
+def test_noise_and_velocity_are_those_of_the_levels():
+    schedule = dataclasses.replace(schedules.from_config(SD), zero_snr=True)
+    alphas = schedule.alphas_cumprod()
+    x, z = noise(2, 3), noise(2, 3, seed=1)
+    times = np.array([999, 0])
+    noised = schedules.add_noise(alphas, x, z, times)
+    np.testing.assert_allclose(noised[0], z[0], atol=1e-5)  # no signal is left
+    np.testing.assert_allclose(schedules.velocity(alphas, x, z, times)[0], -x[0], atol=1e-5)
+    np.testing.assert_allclose(noised[1], x[1], atol=0.12)
