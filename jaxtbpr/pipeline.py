@@ -27,7 +27,7 @@ from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import stage as report
 from jaxtbpr.report.table import results_table
 from jaxtbpr.retrieval import evaluate, train
-from jaxtbpr.synthesis import augment, filter, generate
+from jaxtbpr.synthesis import augment, filter, finetune, generate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +58,12 @@ STAGES: dict[str, Stage] = {
 }
 MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
 STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows them all
+USUAL_STAGES = tuple(STAGES)
+STAGES["finetune"] = Stage(finetune)
 
 OPTIONS: Options = {
     "seed": Option(0, "seed of everything random", low=0),
-    "stages": Option(tuple(STAGES), "the stages to run", choices=tuple(STAGES)),
+    "stages": Option(USUAL_STAGES, "the stages to run", choices=tuple(STAGES)),
     "data": train.DATA_OPTIONS,
     "model": train.MODEL_OPTIONS,
 } | {name: stage.module.OPTIONS for name, stage in STAGES.items()}

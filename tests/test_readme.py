@@ -3,7 +3,7 @@
 import pathlib
 
 from jaxtbpr.core.options import markdown_table
-from jaxtbpr.pipeline import OPTIONS, STAGES
+from jaxtbpr.pipeline import OPTIONS, USUAL_STAGES
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def test_every_file_and_stage_that_it_names_exists():
     named = {w for w in words if w.startswith(("jaxtbpr/", "configs/", "launch/", "tests/"))}
     missing = [name for name in named if not (ROOT / name.split(":")[0]).exists()]
     assert missing == []
-    assert " -> ".join(STAGES) in README
+    assert " -> ".join(USUAL_STAGES) in README
 
 
 def write_config_table() -> None:

@@ -6,6 +6,7 @@ the greatest id is where the text tower reads out the caption.
 
 import gzip
 import html
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,6 +59,42 @@ def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([MASK, START, END])
     return _ready(tokenizer)
+
+
+def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """Learns at most `count` merges of CLIP's kind of vocabulary from `texts`, the best first.
+
+    The vocabulary is then the 256 bytes, the same ending a word, the merges, start and end
+    (`save_clip`). The same texts give the same merges.
+    """
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = _clip_words()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * 256 + count,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(map(_normalise, texts), trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(merge) for merge in merges[:count]]
+
+
+def save_clip(merges: Sequence[tuple[str, str]], folder: epath.PathLike, length: int) -> None:
+    """Writes the files of transformers' CLIPTokenizer, which `load` reads, too.
+
+    length: of the model's texts. Texts are padded with the end token, as in Stable Diffusion 1.x.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json_atomic(folder / "vocab.json", _clip_vocabulary(merges))
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    files.write_json_atomic(folder / "special_tokens_map.json", special)
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, **special}
+    files.write_json_atomic(folder / "tokenizer_config.json", settings)
+    lines = ["#version: 0.2", *map(" ".join, merges)]
+    # Last, since whoever finds it takes the folder for whole.
+    files.write_text_atomic(folder / "merges.txt", "\n".join(lines) + "\n")
 
 
 def load(path: epath.PathLike) -> Tokenizer:
@@ -202,14 +239,18 @@ def _clip_tokenizer(
         raise UserError(f"{path} has vocabulary files that do not fit ({error}).") from error
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer.pre_tokenizer = _clip_words()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _clip_words() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_CLIP_WORDS), "removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
 
 
 def _ready(tokenizer: Tokenizer, path: epath.PathLike = "the tokenizer") -> Tokenizer:

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxtbpr.pipeline import STAGES
+from jaxtbpr.pipeline import USUAL_STAGES
 from tests.end_to_end.job import command, environment, run_main
 
 # One process runs all tests that share the finished run.
@@ -52,7 +52,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(finished, tmp_path
     seconds = json.loads((unbroken / "summary.json").read_text())["stages"]
     rng = np.random.default_rng(0)
     interrupted = []
-    for stage in STAGES:
+    for stage in USUAL_STAGES:
         # Training is killed while it compiles and while it steps.
         for share in (0.2, 0.7) if stage == "train" else (rng.uniform(0.05, 0.4),):
             delay = share * seconds[stage]["seconds"]

@@ -1,0 +1,143 @@
+"""The training loop of the networks of Stable Diffusion: many steps in one compiled program.
+
+The data lie on the device; which of them a step sees, and all else that is random in it, comes
+from the seed and the step's number. So a run that was killed goes on from its last checkpoint to
+the same bits.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from jaxtbpr.core import preemption
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.metrics_writer import MetricsWriter
+from jaxtbpr.core.progress import progress
+
+# (parameters, rows of the data, key) -> (loss, other scalars)
+Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
+State = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How parameters are trained: AdamW with a linear warm-up and a cosine to 0.
+
+    ema: decay of the moving average of the parameters, which is the result; together: steps in
+    one program; save_every: steps between checkpoints, a multiple of `together`.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    together: int = 20
+    save_every: int = 1000
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Returns the optimizer with its schedule."""
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, self.warmup_steps, max(self.steps, self.warmup_steps + 1)
+        )
+        clip = optax.clip_by_global_norm(self.clip_norm)
+        return optax.chain(clip, optax.adamw(rate, weight_decay=self.weight_decay))
+
+
+def fit(
+    loss: Loss, params: Any, data: Any, recipe: Fit, *, seed: int, directory: epath.PathLike
+) -> Any:
+    """Trains `params` and returns their moving average.
+
+    data: a tree of arrays [N, ...], of which each step draws `batch_size` rows; directory: of the
+    checkpoints and metrics.jsonl. Raises UserError where the loss is not finite, and, after a
+    checkpoint, where the process is asked to stop (SIGTERM).
+    """
+    directory = epath.Path(directory)
+    label = directory.name
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=True)
+    run = jax.jit(functools.partial(_steps, loss, recipe), donate_argnums=0)
+    state, key = begin(params, recipe), jax.random.key(seed)
+    data = jax.device_put(data)
+    with ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options) as saved:
+        done = saved.latest_step() or 0
+        if done:
+            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+            state = saved.restore(done, args=ocp.args.StandardRestore(shapes))
+        todo = range(done, recipe.steps, recipe.together)
+        told = progress(todo, total=len(todo), label=label, unit=f"x {recipe.together} steps")
+        writer = MetricsWriter(directory, resume_step=done + 1)
+        with contextlib.closing(writer), preemption.watch() as asked:
+            for first in told:
+                state, scalars = run(state, data, key)
+                scalars = jax.device_get(scalars)
+                after = first + recipe.together
+                if not np.isfinite(scalars["loss"]):
+                    raise UserError(
+                        f"{label}: the loss of steps {first} to {after} is not finite; lower the "
+                        "learning rate and start again from the last checkpoint."
+                    )
+                writer.write(after, scalars)
+                stop = asked(after)
+                if stop or after % recipe.save_every == 0 or after >= recipe.steps:
+                    saved.save(after, args=ocp.args.StandardSave(state), force=True)
+                if stop:
+                    saved.wait_until_finished()
+                    raise UserError(f"{label}: asked to stop; step {after} is saved, start again.")
+    return state["ema"]
+
+
+def begin(params: Any, recipe: Fit) -> State:
+    """Returns the state before the first step."""
+    copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, jnp.float32))
+    params = copy(params)
+    opt_state = recipe.optimizer().init(params)
+    return {
+        "step": jnp.zeros((), jnp.int32),
+        "params": params,
+        "ema": copy(params),
+        "opt_state": opt_state,
+    }
+
+
+def _steps(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):
+    """(the state after `together` steps, the means of their scalars)."""
+
+    def one(state, _):
+        return step(loss, recipe, state, data, key)
+
+    state, scalars = jax.lax.scan(one, state, length=recipe.together)
+    return state, jax.tree.map(jnp.mean, scalars)
+
+
+def step(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):
+    """Returns (the next state, scalars) of one step on rows drawn by its number."""
+    rows_key, loss_key = jax.random.split(jax.random.fold_in(key, state["step"]))
+    count = jax.tree.leaves(data)[0].shape[0]
+    rows = jax.random.randint(rows_key, (recipe.batch_size,), 0, count)
+    batch = jax.tree.map(lambda x: x[rows], data)
+    graded = jax.value_and_grad(loss, has_aux=True)
+    (value, parts), gradients = graded(state["params"], batch, loss_key)
+    updates, opt_state = recipe.optimizer().update(gradients, state["opt_state"], state["params"])
+    params = optax.apply_updates(state["params"], updates)
+    # The start counts for less and less: with few steps behind it the average is short, too.
+    decay = jnp.minimum(recipe.ema, (1 + state["step"]) / (10 + state["step"]))
+    ema = optax.incremental_update(params, state["ema"], 1 - decay)
+    scalars = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **parts}
+    return {
+        "step": state["step"] + 1,
+        "params": params,
+        "ema": ema,
+        "opt_state": opt_state,
+    }, scalars

@@ -1,0 +1,77 @@
+"""What the networks of Stable Diffusion are trained to: pure functions of arrays.
+
+Letters: `B` images, `h`, `w`, `C` of their latents, `H`, `W` sides of the images.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion.networks import Networks
+
+
+def noise_errors(
+    networks: Networks,
+    params: Any,
+    schedule: schedules.Schedule,
+    latents: jax.Array,
+    noise: jax.Array,
+    timesteps: jax.Array,
+    text: jax.Array,
+) -> jax.Array:
+    """Returns the mean square error of each image's prediction, [B] (DDPM, eq. 14).
+
+    latents, noise: [B, h, w, C]; timesteps: int [B]; text: states [B, L, D]. What is predicted,
+    noise or velocity, is as the schedule says.
+    """
+    alphas = schedule.alphas_cumprod()
+    noised = schedules.add_noise(alphas, latents, noise, timesteps)
+    target = noise
+    if schedule.prediction == "v_prediction":
+        target = schedules.velocity(alphas, latents, noise, timesteps)
+    found = networks.predict(params, noised, timesteps, text)
+    return jnp.square(found - target).mean(axis=(1, 2, 3))
+
+
+def snr_weights(schedule: schedules.Schedule, timesteps: jax.Array, gamma: float) -> jax.Array:
+    """Returns the weight of each timestep's error, [B]: min-SNR (arXiv:2303.09556, section 3.4).
+
+    min(SNR, gamma) / SNR for noise, / (SNR + 1) for velocity, so that both weight the error of the
+    image alike. gamma 0: all 1.
+    """
+    if not gamma:
+        return jnp.ones(timesteps.shape)
+    alphas = jnp.asarray(schedule.alphas_cumprod())[timesteps]
+    snr = alphas / (1 - alphas)
+    divisor = snr + 1 if schedule.prediction == "v_prediction" else snr
+    return jnp.minimum(snr, gamma) / divisor
+
+
+def autoencoder_loss(
+    networks: Networks,
+    params: Any,
+    images: jax.Array,
+    key: jax.Array,
+    *,
+    edges: float = 1.0,
+    divergence: float = 1e-6,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns (loss, its parts) of images [B, H, W, 3] in [-1, 1] that go through the VAE and back.
+
+    The absolute error of pixels, `edges` times that of the differences of neighbours, which keeps
+    edges sharp where an error of pixels alone blurs them, and `divergence` times the
+    Kullback-Leibler divergence of the latents from a normal distribution (arXiv:1312.6114, eq. 10).
+    """
+    mean, logvar = networks.encode_image(params, images)
+    latents = mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)
+    error = networks.decode(params, latents) - images
+    parts = {
+        "pixels": jnp.abs(error).mean(),
+        "edges": sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2)),
+        "divergence": 0.5
+        * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar).sum(axis=(1, 2, 3)).mean(),
+    }
+    loss = parts["pixels"] + edges * parts["edges"] + divergence * parts["divergence"]
+    return loss, parts

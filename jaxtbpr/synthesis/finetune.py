@@ -1,0 +1,80 @@
+"""Stage finetune: a Stable Diffusion trained on the images and prompts of the manifest before it.
+
+The result is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. It
+is not among the stages of a usual run; `config.stages` names it.
+"""
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.synthesis.images import read_image, require_image
+
+
+def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
+    """The options of one training: see `diffusion.fit.Fit`."""
+    return {
+        "steps": Option(steps, "training steps, rounded up to whole programs of 20", low=1),
+        "batch_size": Option(batch_size, "images of a step", low=1),
+        "learning_rate": Option(learning_rate, "the highest, after the warm-up", low=0.0),
+        "warmup_steps": Option(200, "steps of rising rate", low=0),
+        "ema": Option(0.999, "decay of the moving average", low=0.0, high=0.99999),
+        "save_every": Option(1000, "steps between checkpoints", low=1, runtime=True),
+    }
+
+
+OPTIONS: Options = {
+    "merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
+    "text_length": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
+    "text_width": Option(96, "width of the text encoder", low=8),
+    "text_layers": Option(2, "layers of the text encoder", low=1),
+    "channels": Option((64, 128), "channels of the UNet's two levels", low=16),
+    "heads": Option(2, "attention heads of the UNet", low=1),
+    "layers": Option(1, "blocks of a level of the UNet", low=1),
+    "vae_channels": Option((16, 32, 48, 64), "channels of the autoencoder's levels", low=8),
+    "vae": _phase(10_000, 16, 1e-3),
+    "unet": _phase(20_000, 64, 1e-3),
+    "edges": Option(1.0, "weight of neighbours' differences in the autoencoder's loss", low=0.0),
+    "min_snr": Option(5.0, "gamma of the min-SNR weighting; 0: none", low=0.0),
+    "drop_text": Option(0.1, "share of prompts left empty, for guidance", low=0.0, high=1.0),
+}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict:
+    """Trains on the train split. A prompt that is too long for the text encoder is set aside."""
+    from jaxtbpr.diffusion import from_scratch  # slow to import, and most runs do without
+
+    directory = workdir.dir("finetune")
+    records = [record for record in workdir.before("finetune") if record["split"] == "train"]
+    images = _read_images(workdir.root, records)
+    prompts = [record["prompt"] for record in records]
+    used = from_scratch.train(images, prompts, config.finetune, config.seed, directory)
+    return {
+        "outputs": _digests(directory / "model"),
+        "records_in": len(records),
+        "records_out": used,
+        "set_aside": len(records) - used,
+    }
+
+
+def _read_images(root: epath.Path, records: list[Record]) -> np.ndarray:
+    """All images, uint8 [N, H, W, 3]. Raises UserError where they are not of one size."""
+    if not records:
+        raise UserError("stage 'finetune' has no record of the train split to train on.")
+    for record in records:
+        require_image(record, "finetune")
+    sizes = {(r["image"]["height"], r["image"]["width"]) for r in records}
+    if len(sizes) > 1:
+        raise UserError(f"stage 'finetune' needs images of one size, but has {sorted(sizes)[:3]}.")
+    return np.stack([read_image(root, record) for record in records])
+
+
+def _digests(folder: epath.Path) -> dict[str, str]:
+    found = [*folder.glob("*"), *folder.glob("*/*")]
+    paths = sorted(path for path in found if not path.is_dir())
+    return {str(path.relative_to(folder)): files.sha256(path.read_bytes()) for path in paths}

@@ -1,0 +1,93 @@
+"""Stage finetune: drawn people in, a Diffusers folder out that generates and that PyTorch names."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import transformers
+from ml_collections import ConfigDict
+
+from jaxtbpr import pipeline
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.workdir import COMMIT, Workdir
+from jaxtbpr.diffusion.checkpoint import open_checkpoint
+from jaxtbpr.diffusion.generator import Generator, Sampling
+from jaxtbpr.synthesis import finetune, generate
+
+PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
+
+
+def config_of(**changes):
+    config = pipeline.default_config()
+    config.generate.update(height=32, width=16, processes=1)
+    config.finetune.update(channels=(16, 32), vae_channels=(8, 16), text_width=16, text_layers=1)
+    config.finetune.update(merges=200, text_length=77, **changes)
+    config.finetune.vae.update(PHASE)
+    config.finetune.unet.update(PHASE)
+    return config
+
+
+def open_workdir(root):
+    return Workdir(root, order=pipeline.MANIFEST_STAGES, chosen=("prompts", "generate"))
+
+
+def commit(workdir, stage, config, run):
+    part = ConfigDict({"seed": 0, stage: config[stage]})
+    files.write_json_atomic(workdir.dir(stage) / COMMIT, run(part, workdir))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A workdir with eleven drawn people, one of them no train record."""
+    workdir, config = open_workdir(tmp_path_factory.mktemp("run")), config_of()
+    config.prompts.update(train=10, val=1, test=0)
+    commit(workdir, "prompts", config, pipeline.STAGES["prompts"].module.run)
+    commit(workdir, "generate", config, generate.run)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def tuned(drawn):
+    return finetune.run(config_of(), drawn)
+
+
+def test_the_model_is_a_folder_that_generates(drawn, tuned):
+    assert (tuned["records_in"], tuned["records_out"], tuned["set_aside"]) == (10, 10, 0)
+    folder = drawn.dir("finetune") / "model"
+    checkpoint = open_checkpoint(folder, "float32")
+    assert checkpoint.sizes.vae["scaling_factor"] != 0.18215  # that of these latents
+    generator = Generator(checkpoint, Sampling(steps=2), seed=0, batch_size=4)
+    pixels, finite = generator(["a woman in a red coat"], ["0"]).wait()
+    assert pixels.shape == (1, 32, 16, 3)
+    assert finite.all()
+
+
+def test_the_words_are_those_of_transformers_clip_tokenizer(drawn, tuned):
+    folder = drawn.dir("finetune") / "model" / "tokenizer"
+    theirs = transformers.CLIPTokenizer.from_pretrained(folder)
+    prompts = [record["prompt"] for record in drawn.manifest("generate")]
+    expected = theirs(prompts, padding="max_length", truncation=True, max_length=77)["input_ids"]
+    words = open_checkpoint(folder.parent).words
+    np.testing.assert_array_equal(words.encode(prompts), expected)
+
+
+def test_both_trainings_have_told_how_they_went(drawn, tuned):
+    for part in ("vae", "unet"):
+        rows = (drawn.dir("finetune") / part / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(rows[-1])["step"] == 20
+
+
+def test_a_finished_stage_makes_the_same_folder_again(drawn, tuned):
+    shutil.rmtree(drawn.dir("finetune") / "model")
+    assert finetune.run(config_of(), drawn)["outputs"] == tuned["outputs"]
+
+
+def test_prompts_that_are_too_long_are_counted_and_none_that_fits_is_told(drawn, tmp_path):
+    shutil.copytree(drawn.root / "prompts", tmp_path / "prompts")
+    shutil.copytree(drawn.root / "generate", tmp_path / "generate")
+    config = config_of()
+    config.finetune.text_length = 16
+    with pytest.raises(UserError, match="no prompt has at most finetune.text_length=16 tokens"):
+        finetune.run(config, open_workdir(tmp_path))
