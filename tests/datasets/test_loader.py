@@ -432,8 +432,8 @@ def test_this_project_imports_no_jax_for_its_workers():
     program = (
         "import sys, types; import importlib;"
         "before = set(sys.modules);"
-        "[importlib.import_module(f'jaxtbpr.datasets.{m}')"
-        " for m in ('build', 'builder', 'source', 'tokenizer', 'transforms')];"
+        "[importlib.import_module(f'jaxtbpr.{m}') for m in ('datasets.build', 'datasets.builder',"
+        " 'datasets.source', 'datasets.transforms', 'core.tokenizer')];"
         "print([m for m in ('jax', 'tensorflow', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(

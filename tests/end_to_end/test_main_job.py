@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxtbpr.core.options import flatten
-from jaxtbpr.pipeline import OPTIONS, STAGES
+from jaxtbpr.pipeline import OPTIONS, USUAL_STAGES
 from tests.end_to_end.job import run_main
 
 # One process runs all tests that share the finished run.
@@ -18,7 +18,7 @@ def test_the_job_goes_through_all_stages(finished):
     workdir, process = finished
     assert process.returncode == 0, process.stderr
     summary = json.loads((workdir / "summary.json").read_text())
-    assert list(summary["stages"]) == list(STAGES)
+    assert list(summary["stages"]) == list(USUAL_STAGES)
     for stage in summary["stages"].values():
         assert set(stage) == {"seconds", "records_in", "records_out", "set_aside"}
     people = summary["stages"]["prompts"]["records_out"]
@@ -51,7 +51,7 @@ def test_a_second_run_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
     process = run_main(workdir)
     assert process.returncode == 0, process.stderr
-    assert process.stderr.count("already done, skipped") == len(STAGES)
+    assert process.stderr.count("already done, skipped") == len(USUAL_STAGES)
     after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
     changed = {path.name for path in after if before.get(path) != after[path]}
     assert changed <= {"summary.json", ".lock"}
