@@ -16,6 +16,7 @@ from jaxtbpr.diffusion.checkpoint import open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling
 from jaxtbpr.synthesis import finetune, generate
 
+pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes what they share
 PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
 
 
