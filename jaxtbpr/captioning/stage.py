@@ -43,8 +43,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     caption_noise: for each caption the list of [slot, true value, said value or None], so that
     methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
     can be seen, "said": the same of what each caption says}, by which a caption can be held
-    against other images. Records whose attributes are missing or not consistent
-    are set aside.
+    against other images. Records whose attributes are missing or not consistent are set aside.
     """
     options = config.caption.to_dict()
 

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: a name appears only when its bytes are complete."""
 
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,25 @@ from jaxtbpr.core.errors import UserError
 def sha256(data: bytes) -> str:
     """Returns the hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(paths: Iterable[epath.PathLike]) -> str:
+    """Returns the SHA-256 of several files, their names and all their bytes, in the given order.
+
+    They are read piece by piece, and once in a process as long as they do not change.
+    """
+    total = hashlib.sha256()
+    for path in map(epath.Path, paths):
+        told = path.stat()
+        changed = os.stat(path).st_mtime_ns if is_local(path) else told.mtime
+        total.update(f"{path.name} {_sha256_of(path, told.length, changed)}\n".encode())
+    return total.hexdigest()
+
+
+@functools.lru_cache
+def _sha256_of(path: epath.Path, length: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes_atomic(path: epath.PathLike, data: bytes, *, durable: bool = False) -> None:

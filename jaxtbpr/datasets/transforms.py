@@ -14,7 +14,6 @@ from jaxtbpr.core.options import Option, Options
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-
 POLICIES = ("independent", "two_of_six")
 
 AUGMENT_OPTIONS: Options = {

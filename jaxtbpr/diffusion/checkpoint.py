@@ -1,18 +1,15 @@
 """A Stable Diffusion as it is given to generate with: networks, scheduler, words, fingerprint."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core import tensors
+from jaxtbpr.core import files, tensors
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights.load import FETCHED
 from jaxtbpr.diffusion.words import Words, open_words
-
-_BLOCK = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +35,5 @@ def open_checkpoint(source: epath.PathLike, dtype: str | None = None) -> Checkpo
 def fingerprint(source: epath.PathLike) -> str:
     """Returns the SHA-256 of all that decides what a model makes: its weights, configs, words."""
     path = tensors.find(source, FETCHED)
-    files = [path] if path.is_file() else sorted({f for p in FETCHED for f in path.glob(p)})
-    total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.name if path.is_file() else file.relative_to(path)}\n".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(_BLOCK):
-                total.update(block)
-    return total.hexdigest()
+    found = {file for pattern in FETCHED for file in path.glob(pattern)}
+    return files.sha256_of([path] if path.is_file() else sorted(found))

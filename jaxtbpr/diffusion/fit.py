@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxtbpr.core import preemption
+from jaxtbpr.core.average import moving_average
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import MetricsWriter
 from jaxtbpr.core.progress import progress
@@ -33,7 +34,7 @@ class Fit:
     """How parameters are trained: AdamW with a linear warm-up and a cosine to 0.
 
     ema: decay of the moving average of the parameters, which is the result; together: steps in
-    one program; save_every: steps between checkpoints, a multiple of `together`.
+    one program; save_every: steps between checkpoints, rounded up to whole programs.
     """
 
     steps: int
@@ -90,7 +91,8 @@ def fit(
                     )
                 writer.write(after, scalars)
                 stop = asked(after)
-                if stop or after % recipe.save_every == 0 or after >= recipe.steps:
+                is_due = after // recipe.save_every > first // recipe.save_every
+                if stop or is_due or after >= recipe.steps:
                     saved.save(after, args=ocp.args.StandardSave(state), force=True)
                 if stop:
                     saved.wait_until_finished()
@@ -131,9 +133,7 @@ def step(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):
     (value, parts), gradients = graded(state["params"], batch, loss_key)
     updates, opt_state = recipe.optimizer().update(gradients, state["opt_state"], state["params"])
     params = optax.apply_updates(state["params"], updates)
-    # The start counts for less and less: with few steps behind it the average is short, too.
-    decay = jnp.minimum(recipe.ema, (1 + state["step"]) / (10 + state["step"]))
-    ema = optax.incremental_update(params, state["ema"], 1 - decay)
+    ema = moving_average(state["ema"], params, state["step"], recipe.ema)
     scalars = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **parts}
     return {
         "step": state["step"] + 1,

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import fit, objective, schedules, weights
+from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
 from jaxtbpr.diffusion.words import Words, open_words
 
@@ -67,9 +68,9 @@ def train(
 
 def _fit_vae(networks, params, images, options, seed, directory) -> Any:
     def loss(params, rows, key):
-        pixels = rows["image"] / jnp.float32(127.5) - 1
+        images = from_pixels(rows["image"])
         return objective.autoencoder_loss(
-            networks, {"vae": params}, pixels, key, edges=options.edges
+            networks, {"vae": params}, images, key, edges=options.edges
         )
 
     recipe = fit.Fit(**options.vae)
@@ -106,7 +107,7 @@ def _encode(networks: Networks, params: Any, images: np.ndarray) -> dict[str, np
 
     @jax.jit
     def encode(some):
-        mean, logvar = networks.encode_image(params, some / jnp.float32(127.5) - 1)
+        mean, logvar = networks.encode_image(params, from_pixels(some))
         return mean, jnp.exp(logvar / 2)
 
     parts = []

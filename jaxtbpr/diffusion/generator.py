@@ -21,6 +21,7 @@ from jaxtbpr.core import seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import schedules
 from jaxtbpr.diffusion.checkpoint import Checkpoint
+from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
 
@@ -131,19 +132,11 @@ class Generator:
             negative = jnp.broadcast_to(states, text.shape)
         else:
             negative = None
+        predict = functools.partial(self.networks.predict, params)
+        guided = guide(predict, text, negative, self.sampling.guidance, self.sampling.rescale)
         first = start(params, table, keys, *images)
-        latents = denoise(
-            self.networks,
-            params,
-            table,
-            first,
-            text,
-            negative,
-            guidance=self.sampling.guidance,
-            rescale=self.sampling.rescale,
-            noise=self._step_noise(keys, first.shape[1:]) if self.schedule.stochastic else None,
-        )
-        return to_pixels(self.networks, params, latents)
+        noise = self._step_noise(keys, first.shape[1:]) if self.schedule.stochastic else None
+        return to_pixels(self.networks, params, sample(guided, table, first, noise))
 
     def _noise_only(self, params, table, keys):
         del params
@@ -151,7 +144,7 @@ class Generator:
         return table.sigma * draw(keys, _START, (*(n // factor for n in self.size), channels))
 
     def _noised_image(self, params, table, keys, images):
-        mean, logvar = self.networks.encode_image(params, images / jnp.float32(127.5) - 1)
+        mean, logvar = self.networks.encode_image(params, from_pixels(images))
         latents = mean + jnp.exp(logvar / 2) * draw(keys, _LATENTS, mean.shape[1:])
         noise = draw(keys, _START, mean.shape[1:])
         return table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise
@@ -171,28 +164,6 @@ class Images:
         """Returns (uint8 [N, H, W, 3], bool [N]: whether all that was computed is finite)."""
         pixels, finite = jax.device_get(self.pixels)
         return pixels.reshape(-1, *pixels.shape[3:])[: self.count], finite.ravel()[: self.count]
-
-
-def denoise(
-    networks: Networks,
-    params: Mapping[str, Any],
-    table: schedules.Table,
-    start: jax.Array,
-    text: jax.Array,
-    negative: jax.Array | None,
-    *,
-    guidance: float,
-    rescale: float = 0.0,
-    noise=None,
-    trajectory: bool = False,
-) -> jax.Array:
-    """Walks from `start` [B, h, w, C] to the latents of what `text` [B, L, D] says.
-
-    The other arguments are those of `sampling.guide` and `sampling.sample`.
-    """
-    predict = functools.partial(networks.predict, params)
-    guided = guide(predict, text, negative, guidance, rescale)
-    return sample(guided, table, start, noise, trajectory=trajectory)
 
 
 def to_pixels(

@@ -1,7 +1,6 @@
 """The layers whose numbers decide whether two implementations agree, channels last.
 
-Letters: `B` batch, `H` and `W` sides, `C` channels; of attention: `T` queries, `S` keys, `N` heads,
-`D` channels of a head.
+Letters: `B` batch, `H` and `W` sides, `C` channels.
 """
 
 import math
@@ -39,33 +38,6 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, eps: float) -
     return (moved * factor * scale + bias).astype(x.dtype)
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool = False) -> jax.Array:
-    """softmax(q k^T / sqrt(D)) v of every head: [B, T, N, D] and twice [B, S, N, D].
-
-    causal: a token sees itself and those before it. The softmax is taken in float32 at least.
-    """
-    # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
-    if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
-        return attend(attention_map(q, k, causal=causal), v)
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
-
-
-def attention_map(q: jax.Array, k: jax.Array, *, causal: bool = False) -> jax.Array:
-    """The weights of attention, [B, N, T, S] in float32 at least; each row sums to 1."""
-    q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # CPUs want the rows of a head in a row
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=wide) * q.shape[-1] ** -0.5
-    if causal:
-        seen = jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[2])
-        logits = jnp.where(seen, logits, -jnp.inf)
-    return jax.nn.softmax(logits)
-
-
-def attend(weights: jax.Array, v: jax.Array) -> jax.Array:
-    """Takes the mean of the values by `attention_map`'s weights: [B, S, N, D] -> [B, T, N, D]."""
-    return jnp.matmul(weights.astype(v.dtype), v.swapaxes(1, 2)).swapaxes(1, 2)
-
-
 def upsample(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Nearest neighbours to `size`, twice the sides of [B, H, W, C] or one less.
 
@@ -91,6 +63,11 @@ def timestep_features(
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies
     parts = [jnp.cos(angles), jnp.sin(angles)]
     return jnp.concatenate(parts if cosine_first else parts[::-1], axis=1)
+
+
+def from_pixels(pixels: jax.Array) -> jax.Array:
+    """Returns uint8 pixels as the VAE has them: float32 in [-1, 1]."""
+    return pixels / jnp.float32(127.5) - 1
 
 
 def _widen(x: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtbpr.core.attention import attention
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import layers
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
@@ -291,7 +292,7 @@ def _unet_attention(mending, module, x, context=None, deterministic=True):
         for states in (module.query(x), module.key(context), module.value(context))
     )
     if mending.control is None:
-        h = layers.attention(q, k, v)
+        h = attention(q, k, v)
     else:
         h = mending.control(module.path, q, k, v).astype(v.dtype)
     return module.proj_attn(h.reshape(*h.shape[:2], -1))
@@ -302,7 +303,7 @@ def _vae_attention(mending, module, x):
     del mending
     states = module.group_norm(x).reshape(len(x), -1, x.shape[-1])
     q, k, v = (part(states)[:, :, None] for part in (module.query, module.key, module.value))
-    return x + module.proj_attn(layers.attention(q, k, v)[:, :, 0]).reshape(x.shape)
+    return x + module.proj_attn(attention(q, k, v)[:, :, 0]).reshape(x.shape)
 
 
 def _text_attention(mending, module, hidden_states, **_):
@@ -312,7 +313,7 @@ def _text_attention(mending, module, hidden_states, **_):
         module._split_heads(part(hidden_states))
         for part in (module.q_proj, module.k_proj, module.v_proj)
     )
-    h = layers.attention(q, k, v, causal=True)
+    h = attention(q, k, v, causal=True)
     return (module.out_proj(h.reshape(*h.shape[:2], -1)),)
 
 

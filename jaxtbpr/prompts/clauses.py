@@ -5,8 +5,6 @@ that does not fit even so is told to be too long; the stage then sets its record
 """
 
 import dataclasses
-import hashlib
-import os
 import re
 from collections.abc import Sequence
 
@@ -133,8 +131,4 @@ def tokenizer_digest(path: str) -> str:
         return ""
     found = find_tokenizer(path)
     parts = [found / name for name in _FILES] if found.is_dir() else [found]
-    digest = hashlib.sha256()
-    for part in parts:
-        if part.exists():
-            digest.update(f"{os.path.basename(part)} {files.sha256(part.read_bytes())}\n".encode())
-    return digest.hexdigest()
+    return files.sha256_of(part for part in parts if part.exists())

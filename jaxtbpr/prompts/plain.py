@@ -13,8 +13,6 @@ from jaxtbpr.prompts.clauses import Clause
 from jaxtbpr.prompts.descriptors import Entry, spell
 from jaxtbpr.prompts.drawing import Writer, descriptors
 
-CAMERA = "camera"
-
 
 def writer(subject: str = "") -> Writer:
     """Returns the engine's writer. subject: "sks person", or "" for a person like any other."""
@@ -28,7 +26,7 @@ def slots(hand: dict[str, Entry]) -> Iterator[str]:
     yield from ("gender", "age", "occasion", "hair", "upper", "pattern", "sleeves", "lower")
     if hand["lower"].say:
         yield "cut"
-    yield from ("shoes", "item", CAMERA)
+    yield from ("shoes", "item", "camera")
 
 
 def fields(hand: dict[str, Entry]) -> dict[str, Any]:

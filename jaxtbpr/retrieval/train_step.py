@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.average import moving_average
 from jaxtbpr.retrieval import lora
 from jaxtbpr.retrieval.model import Clip, init_params
 from jaxtbpr.retrieval.objective import Objective, init_heads
@@ -125,9 +126,7 @@ def train_step(
     }
     ema = None
     if state.ema is not None:
-        # The start counts for less and less: with few steps behind it the average is short, too.
-        decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(clip_of(params), state.ema, 1 - decay)
+        ema = moving_average(state.ema, clip_of(params), state.step, recipe.ema)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), scalars
 
 

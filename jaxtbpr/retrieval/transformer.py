@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtbpr.core.attention import attention as attend
 from jaxtbpr.core.errors import UserError
 
 Dtype = Any
@@ -170,25 +171,8 @@ def attention(
     queries where each row has but one (Q = 1). The softmax is taken in float32 at least.
     """
     seen = pooled + 1 if causal and pooled is not None else None
-    causal = causal and pooled is None
-    # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
-    if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
-        h = _plain_attention(q, k, v, causal, seen)
-    else:
-        h = jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
+    h = attend(q, k, v, causal=causal and pooled is None, seen=seen)
     return h.reshape(*h.shape[:2], -1)
-
-
-def _plain_attention(q, k, v, causal, seen):
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # [B, N, L, C]: CPUs want rows in a row
-    logits = jnp.matmul(q, k.swapaxes(2, 3)) * q.shape[-1] ** -0.5
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    at = jnp.arange(k.shape[2])
-    if causal:
-        logits = jnp.where(at[:, None] >= at, logits, -jnp.inf)
-    if seen is not None:
-        logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
-    return jnp.matmul(jax.nn.softmax(logits).astype(v.dtype), v).swapaxes(1, 2)
 
 
 def rope_table(grid: tuple[int, int], channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ leads it to the edited prompt, with the model and the settings of stage generate
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,6 +19,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.prompts import template
+from jaxtbpr.synthesis.generate import model_fingerprint
 from jaxtbpr.synthesis.images import (
     Job,
     RenderEngine,
@@ -44,6 +46,11 @@ OPTIONS: Options = {
 
 # Two images of an identity never share these while there are values left.
 _OTHER = ("background", "posture")
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the stage reads from another."""
+    return model_fingerprint(config.augment.engine, config)
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:

@@ -39,11 +39,7 @@ OPTIONS: Options = {
 
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
-    if config.generate.engine != "diffusion":
-        return {}
-    from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
-
-    return {"model": diffusion.fingerprint(config.generate.model)}
+    return model_fingerprint(config.generate.engine, config)
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
@@ -58,6 +54,15 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     engine = RenderEngine(str(workdir.root), "generate", config.seed, *size)
     with process_map(options.processes) as mapped:
         return workdir.map_stage("generate", lambda records: ([r] for r in mapped(engine, records)))
+
+
+def model_fingerprint(engine: str, config: ConfigDict) -> dict[str, str]:
+    """Returns {"model": SHA-256} of the model of config.generate where `engine` uses it."""
+    if engine != "diffusion":
+        return {}
+    from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
+
+    return {"model": diffusion.fingerprint(config.generate.model)}
 
 
 def _plan(record: Record) -> list[Job]:

@@ -14,20 +14,16 @@ the other. On a GPU ours computes in bfloat16 and PyTorch in float16 with a comp
 import argparse
 import json
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+from sides import measure, peak_gib
+
 PROMPT = "a woman in a red coat carrying a black backpack, seen from behind in the rain"
 TOKENIZER = pathlib.Path(__file__).parents[1] / "data/reference/diffusion/sd1_tiny/tokenizer"
-SCHEDULER = {
-    "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-    "beta_end": 0.012, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
-    "num_train_timesteps": 1000, "prediction_type": "epsilon", "timestep_spacing": "leading",
-}  # fmt: skip
 # (UNet, VAE, text encoder) of a shape: what differs from Stable Diffusion 1.5.
 SHAPES = {
     "tiny": (
@@ -66,9 +62,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model(options.shape, folder)
-        found = {"jax": measure(sys.executable, "jax", model)}
+        found = {"jax": measure(__file__, sys.executable, "jax", f"--model={model}")}
         if options.torch:
-            found["torch"] = measure(options.torch, "torch", model)
+            found["torch"] = measure(__file__, options.torch, "torch", f"--model={model}")
     for side, one in found.items():
         print(
             f"{side:6s} {one['rate']:8.3f} images/s   compiled in {one['compiling']:5.0f} s   "
@@ -95,13 +91,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(python: str, side: str, model: str) -> dict:
-    """Runs this script for one side in a process of its own."""
-    command = [python, __file__, *sys.argv[1:], f"--side={side}", f"--model={model}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def make_model(shape: str, folder: str) -> str:
     """Writes a Diffusers folder with random weights, in a process that then gives memory back."""
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {sys.path[0]!r});"
@@ -114,6 +103,7 @@ def write_model(shape: str, folder: str) -> None:
     import jax
 
     from jaxtbpr.diffusion import weights
+    from jaxtbpr.diffusion.from_scratch import SCHEDULER
     from jaxtbpr.diffusion.networks import Networks, make_sizes
 
     unet, vae, text = SHAPES[shape]
@@ -131,11 +121,6 @@ def timed(make, options: argparse.Namespace) -> tuple[float, float]:
         seconds.append(time.monotonic() - began)
     usual = statistics.median(seconds[1:])
     return options.batch / usual, seconds[0] - usual
-
-
-def peak_gib() -> float:
-    """The most memory that this process has had on the host."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def run_jax(options: argparse.Namespace) -> dict:

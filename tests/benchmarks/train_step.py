@@ -12,11 +12,11 @@ machine's measured matrix product speed they reach.
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
 import sys
 import time
+
+from sides import measure, peak_gib
 
 VISION = {"width": 768, "layers": 12, "heads": 12}
 TEXT = {"width": 512, "layers": 12, "heads": 8}
@@ -30,9 +30,9 @@ def main() -> None:
         run = run_torch if options.side == "torch" else run_jax
         print(json.dumps(run(options)))
         return
-    found = {side: measure(sys.executable, side) for side in SIDES}
+    found = {side: measure(__file__, sys.executable, side) for side in SIDES}
     if options.torch:
-        found["torch"] = measure(options.torch, "torch")
+        found["torch"] = measure(__file__, options.torch, "torch")
     for side, one in found.items():
         print(
             f"{side:10s} {one['rate']:8.2f} samples/s   peak {one['peak']:6.2f} GiB   {one['note']}"
@@ -54,13 +54,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(python: str, side: str) -> dict:
-    """Runs this script for one side in a process of its own."""
-    command = [python, __file__, f"--side={side}", *sys.argv[1:]]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def timed(step, options: argparse.Namespace) -> float:
     """Returns samples a second; step: runs one step to its end. The first two are not counted."""
     seconds = []
@@ -69,11 +62,6 @@ def timed(step, options: argparse.Namespace) -> float:
         step()
         seconds.append(time.monotonic() - began)
     return options.batch / statistics.median(seconds[2:])
-
-
-def peak_gib() -> float:
-    """The most memory that this process has had on the host."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def run_jax(options: argparse.Namespace) -> dict:

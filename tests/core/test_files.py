@@ -36,3 +36,16 @@ def test_random_numbers_depend_on_seed_and_names_alone():
     assert draw[0] == draw[1]
     others = [seeds.rng(1, "prompts", "00000001"), seeds.rng(0, "prompt", "s00000001")]
     assert all(other.integers(1 << 30) != draw[0] for other in others)
+
+
+def test_several_files_are_one_digest_that_any_change_changes(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_bytes(b"1")
+    first = files.sha256_of(paths)
+    assert files.sha256_of(iter(paths)) == first
+    assert files.sha256_of(paths[:1]) != first
+    paths[1].write_bytes(b"2")  # as long as before, and at once
+    assert files.sha256_of(paths) != first
+    paths[1].write_bytes(b"1")
+    assert files.sha256_of(paths) == first

@@ -57,6 +57,12 @@ def test_steps_in_one_program_change_nothing(whole, tmp_path):
     np.testing.assert_allclose(run(tmp_path, together=10), whole, rtol=1e-6)
 
 
+def test_checkpoints_that_fall_within_a_program_are_written_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "progress", lambda todo, **_: itertools.islice(todo, 2))
+    run(tmp_path, save_every=31)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["40"]
+
+
 def test_another_seed_sees_other_rows(whole, tmp_path):
     found = fit.fit(distance, START, DATA, recipe(), seed=1, directory=tmp_path)
     assert (np.asarray(found["w"]) != whole).any()

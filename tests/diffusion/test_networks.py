@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtbpr.core.attention import attention, attention_map
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import layers, weights
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
@@ -56,7 +57,7 @@ class Listening:
 
     def __call__(self, path, query, key, value):
         HEARD.append((path, query.shape, key.shape))
-        return layers.attention(query, key, value)
+        return attention(query, key, value)
 
 
 HEARD = []
@@ -87,7 +88,7 @@ class Silent:
     """No text is attended to."""
 
     def __call__(self, path, query, key, value):
-        own = layers.attention(query, key, value)
+        own = attention(query, key, value)
         return jnp.zeros_like(query) if path[-1] == "attn2" else own
 
 
@@ -254,8 +255,8 @@ def test_attention_matches_numpy(causal, heads):
     weights_ = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = np.einsum("bnts,bsnd->btnd", weights_, v)
     q, k, v = (x.astype("f") for x in (q, k, v))
-    np.testing.assert_allclose(layers.attention_map(q, k, causal=causal), weights_, atol=1e-6)
-    np.testing.assert_allclose(layers.attention(q, k, v, causal=causal), expected, atol=1e-6)
+    np.testing.assert_allclose(attention_map(q, k, causal=causal), weights_, atol=1e-6)
+    np.testing.assert_allclose(attention(q, k, v, causal=causal), expected, atol=1e-6)
     theirs = jax.nn.dot_product_attention(q, k, v, is_causal=causal)  # of accelerators
     np.testing.assert_allclose(theirs, expected, atol=1e-6)
 

@@ -157,6 +157,9 @@ def test_what_a_run_depends_on_outside_is_the_model():
     config = generation_config(MODEL)
     config.generate.engine = "render"
     assert generate.outside(config) == {}
+    assert augment.outside(config) == {"model": fingerprint(MODEL)}
+    config.augment.engine = "render"
+    assert augment.outside(config) == {}
 
 
 @pytest.fixture

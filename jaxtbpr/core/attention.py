@@ -1,0 +1,42 @@
+"""Attention of many heads, for the towers and for Stable Diffusion.
+
+Letters: `B` batch, `T` queries, `S` keys, `N` heads, `D` channels of a head.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    causal: bool = False,
+    seen: jax.Array | None = None,
+) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v of every head: [B, T, N, D] and twice [B, S, N, D].
+
+    causal: a token sees itself and those before it; seen: int32 [B], how many keys, from the first
+    on, each row sees. The softmax is taken in float32 at least.
+    """
+    # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
+    if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
+        weights = attention_map(q, k, causal=causal, seen=seen).astype(v.dtype)
+        return jnp.matmul(weights, v.swapaxes(1, 2)).swapaxes(1, 2)
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
+
+
+def attention_map(
+    q: jax.Array, k: jax.Array, *, causal: bool = False, seen: jax.Array | None = None
+) -> jax.Array:
+    """The weights of attention, [B, N, T, S] in float32 at least; each row sums to 1."""
+    q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # CPUs want the rows of a head in a row
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=wide) * q.shape[-1] ** -0.5
+    at = jnp.arange(k.shape[2])
+    if causal:
+        logits = jnp.where(jnp.arange(q.shape[2])[:, None] >= at, logits, -jnp.inf)
+    if seen is not None:
+        logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
+    return jax.nn.softmax(logits)
