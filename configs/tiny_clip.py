@@ -4,13 +4,15 @@ Captions name everything that the renderer draws, scene and style too, in short 
 mistakes, so that the model can be asked for one attribute at a time. Images are squares and the
 towers plain, as Hugging Face's CLIPModel has them.
 
-Two rounds, the second from the weights of the first and on people drawn anew, since the first has
-seen each of its images five times:
+Three rounds, each from the weights of the one before and on people drawn anew, since a round sees
+each of its images several times:
 
   python -m jaxtbpr.main --config=configs/tiny_clip.py
   python -m jaxtbpr.main --config=configs/tiny_clip.py:second \
       --config.model.weights=runs/tiny_clip/train
-  python -m jaxtbpr.retrieval.export --checkpoint=runs/tiny_clip-second/train \
+  python -m jaxtbpr.main --config=configs/tiny_clip.py:third \
+      --config.model.weights=runs/tiny_clip-second/train
+  python -m jaxtbpr.retrieval.export --checkpoint=runs/tiny_clip-third/train \
       --out=jaxtbpr/assets/tiny-clip --dtype=float16 --which=last
   python -m jaxtbpr.retrieval.zero_shot --model=tiny-clip --workdir=runs/tiny_clip
 """
@@ -26,6 +28,8 @@ MENTION = {
     "eyewear": 0.14, "item": 0.12, "item_colour": 0.6,
     "posture": 0.08, "view": 0.06, "background": 0.06, "weather": 0.1, "style": 0.12,
 }  # fmt: skip
+
+ROUNDS = {"first": 4_000, "second": 8_000, "third": 4_000}  # steps
 
 
 def get_config(arg="first"):
@@ -44,14 +48,14 @@ def get_config(arg="first"):
     config.model.update(text_width=96, text_layers=2, text_heads=4)
     # Eight captions of an image in a step, since images are what is dear; and short captions are
     # true of many images of a batch, which are no negatives.
-    config.train.update(batch_size=64, captions=8, targets="facts", steps=4_000)
+    config.train.update(batch_size=64, captions=8, targets="facts")
     config.train.update(learning_rate=1e-3, warmup_epochs=0.02, clip_norm=1.0, weight_decay=0.1)
     config.train.update(ema=0.998, eval_every=0.1)
 
-    if arg == "second":
-        config.seed = 1
+    if arg not in ROUNDS:
+        raise ValueError(f"configs/tiny_clip.py:{arg} is not known; the rounds are {list(ROUNDS)}")
+    config.seed = list(ROUNDS).index(arg)
+    config.train.steps = ROUNDS[arg]
+    if arg != "first":
         config.prompts.update(val=20, test=20)
-        config.train.steps = 8_000
-    elif arg != "first":
-        raise ValueError(f"configs/tiny_clip.py:{arg} is not known; use it alone or with :second")
     return config

@@ -277,6 +277,15 @@ def _scale_and_bias(module, x):
     )
 
 
+def _conv(mending, module, x):
+    del mending
+    shape = (*module.kernel_size, x.shape[-1], module.features)
+    kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
+    bias = module.param("bias", module.bias_init, shape[-1:], module.param_dtype)
+    x, kernel, bias = (one.astype(module.dtype) for one in (x, kernel, bias))
+    return layers.convolve(x, kernel, module.strides, module.padding) + bias
+
+
 def _geglu(mending, module, x, deterministic=True):
     """h * gelu(g) with the exact GELU; Flax's is the tanh approximation."""
     del mending, deterministic
@@ -337,6 +346,7 @@ def _timesteps(mending, module, timesteps):
 
 
 _MENDS = {
+    nn.Conv: _conv,
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     attention_flax.FlaxGEGLU: _geglu,
