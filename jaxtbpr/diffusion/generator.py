@@ -1,13 +1,14 @@
 """Text to images on all devices of this process, with any Stable Diffusion checkpoint.
 
 The letters: `B` images, `h`, `w` sides of the latents, `L` tokens of a text. All that is random in
-an image comes from the key of its record, and images are always computed `UNIT` together, since
-the last bits of a product depend on how many rows it has. So an image is the same bytes whatever
-the batch, the number of devices and what else is made beside it.
+an image comes from the key of its record, and images are always computed so many together, a
+`unit`, since the last bits of a product depend on how many rows it has. So an image is the same
+bytes whatever the batch, the number of devices and what else is made beside it.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,9 +26,6 @@ from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
 
-# Images of one pass through the networks, with twice as many rows under guidance: enough to keep
-# a device busy, few enough for its memory.
-UNIT = 4
 # What an image's key is folded with: its first noise, the VAE's, and that of its steps.
 _START, _LATENTS, _STEPS = 0, 1, 2
 _ASPECT = 2.0  # height over width of the field's images
@@ -70,7 +68,8 @@ class Generator:
             checkpoint.scheduler, sampling.sampler, eta=sampling.eta
         )
         self.words = checkpoint.words
-        self.batch = -(-batch_size // UNIT) * UNIT * jax.local_device_count()
+        self.unit = unit_of(self.size, self.networks.factor)
+        self.batch = -(-batch_size // self.unit) * self.unit * jax.local_device_count()
         self._everywhere = NamedSharding(Mesh(np.array(jax.local_devices()), "d"), P())
         self._params = jax.device_put(checkpoint.params, self._everywhere)
         self._seed = jax.random.key_data(jax.random.key(seed))
@@ -97,7 +96,7 @@ class Generator:
         numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
         images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]
         run, shared = program
-        shape = (jax.local_device_count(), -1, UNIT)
+        shape = (jax.local_device_count(), -1, self.unit)
         rows = [x.reshape(*shape, *x.shape[1:]) for x in (ids, numbers, *images)]
         return Images(run(self._params, shared, rows), len(prompts))
 
@@ -155,7 +154,7 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images that are being made. pixels: (uint8, bool), [devices, units, UNIT, ...] each."""
+    """Images that are being made. pixels: (uint8, bool), [devices, units, unit, ...] each."""
 
     pixels: tuple[jax.Array, jax.Array]
     count: int
@@ -164,6 +163,14 @@ class Images:
         """Returns (uint8 [N, H, W, 3], bool [N]: whether all that was computed is finite)."""
         pixels, finite = jax.device_get(self.pixels)
         return pixels.reshape(-1, *pixels.shape[3:])[: self.count], finite.ravel()[: self.count]
+
+
+def unit_of(size: tuple[int, int], factor: int) -> int:
+    """Returns how many images of (H, W) pass the networks together; guidance doubles the rows.
+
+    Enough to keep a device busy, few enough for its memory: a function of the size alone.
+    """
+    return 4 if math.prod(size) > 512 * factor**2 else 16
 
 
 def to_pixels(

@@ -43,6 +43,7 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
         "columns": COLUMNS,
         "stages": facts.pipeline_strip(done),
         "set_aside": facts.set_aside(workdir, done),
+        "prompts": _prompts(done),
         "surveys": surveys,
         "images": sum(found.images.total() for found in surveys.values()),
         "identities": sum(found.identities.total() for found in surveys.values()),
@@ -92,6 +93,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _prompts(done: facts.Commits) -> dict[str, Any] | None:
+    """Returns how even the prompts are, if the run has such as describe by attributes."""
+    survey = done.get("prompts", {})
+    return dict(survey) if survey.get("evenness") else None
 
 
 def _surveys(

@@ -13,7 +13,7 @@ import pytest
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
-from jaxtbpr.diffusion.generator import UNIT, Generator, Sampling, image_size
+from jaxtbpr.diffusion.generator import Generator, Sampling, image_size, unit_of
 from jaxtbpr.diffusion.networks import Networks
 from tests.conftest import DATA
 
@@ -23,6 +23,7 @@ SAMPLING = {"sampler": "euler_a", "steps": 2, "guidance": 3.0, "height": 32, "wi
 PROMPTS = ["a man in a black jacket", "a woman", "a person in the forest", "a red coat", "a man"]
 _COMPILED = "backend_compile_duration"
 RECORDS = [f"{k:08d}" for k in range(len(PROMPTS))]
+UNIT = unit_of((32, 16), factor=2)
 
 
 def digests(pixels):
@@ -55,10 +56,10 @@ def test_images_are_as_large_as_asked_and_differ(generator, whole):
 
 
 def test_an_image_does_not_depend_on_its_place_or_its_neighbours(generator, whole):
-    others = ["another one"] * 27
-    prompts, records = [*others, *PROMPTS[::-1]], [f"x{k}" for k in range(27)] + RECORDS[::-1]
+    before = [f"x{k}" for k in range(2 * UNIT - 3)]  # so that the images lie in two units
+    prompts, records = ["another one"] * len(before) + PROMPTS[::-1], before + RECORDS[::-1]
     pixels, _ = generator(prompts, records).wait()
-    assert digests(pixels[27:]) == whole[::-1]
+    assert digests(pixels[len(before) :]) == whole[::-1]
     alone, _ = generator(PROMPTS[2:3], RECORDS[2:3]).wait()
     assert digests(alone) == whole[2:3]
 
@@ -154,4 +155,9 @@ def test_a_fingerprint_is_of_all_that_makes_images(tmp_path):
 
 
 def test_eight_devices_are_used(generator):
-    assert generator.batch == UNIT * jax.local_device_count() == 32
+    assert generator.batch == UNIT * jax.local_device_count() == 128
+
+
+def test_small_images_are_made_more_together_than_large_ones():
+    assert unit_of((128, 64), factor=8) == 16
+    assert unit_of((512, 512), factor=8) == unit_of((704, 384), factor=8) == 4

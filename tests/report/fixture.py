@@ -19,6 +19,10 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.report import stage
 
+SURVEY = {
+    "duplicates": 0.0125,
+    "evenness": {"hair_colour": {"values": 6, "entropy": 0.964, "fewest": 7, "most": 1234}},
+}
 MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
 VERSIONS = {"jaxtbpr": "0.1.0", "jax": "0.10.2", "flax": "0.12.8"}
 COLOURS = ("red", "orange", "green", "blue", "purple", "pink", "brown", "beige", "white", "black")
@@ -51,7 +55,7 @@ def write(root, *, people: int = 12, steps: int = 400, epochs: int = 5) -> Workd
 def write_manifests(run: Workdir, people: int) -> None:
     """Writes prompts to caption; two records are set aside, one caption holds HTML."""
     base = [_base(n, people) for n in range(people)]
-    _commit_manifest(run, "prompts", base, {"train": people}, seconds=0.21)
+    _commit_manifest(run, "prompts", base, {"train": people}, seconds=0.21, more=SURVEY)
     drawn = [record | _image(run.root, record, 0) for record in base]
     _commit_manifest(run, "generate", drawn, {"engine": "render", "height": 128}, seconds=14.7)
     blank = "generate/images/{}.png is blank: contrast {:.1f}"
@@ -201,12 +205,15 @@ def _example(n: int, test: list[dict]) -> dict:
     }
 
 
-def _commit_manifest(run: Workdir, name: str, records: list[dict], options: dict, seconds) -> None:
+def _commit_manifest(
+    run: Workdir, name: str, records: list[dict], options: dict, seconds, more: dict | None = None
+) -> None:
     folder = run.dir(name)
     _write_lines(folder / "records-00000-of-00001.jsonl", records)
     kept = sum(map(manifest.is_kept, records))
     counts = {"records_in": kept, "records_out": kept, "set_aside": len(records) - kept}
-    _commit(run, name, options, {"outputs": manifest.shard_digests(folder), **counts}, seconds)
+    outputs = {"outputs": manifest.shard_digests(folder)}
+    _commit(run, name, options, outputs | counts | (more or {}), seconds)
 
 
 def _commit(run: Workdir, name: str, options: dict, result: dict, seconds: float) -> None:

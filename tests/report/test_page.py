@@ -11,7 +11,10 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.report import facts, page, stage
 from tests.report import fixture
 
-SECTIONS = {"results", "queries", "stages", "people", "captions", "set-aside", "training", "repeat"}
+SECTIONS = {
+    "results", "queries", "stages", "prompts", "people", "captions", "set-aside", "training",
+    "repeat",
+}  # fmt: skip
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
@@ -145,7 +148,7 @@ def test_what_a_run_lacks_is_left_out(finished, tmp_path):
 def test_a_run_of_real_data_shows_the_built_sets(finished, tmp_path):
     run = copy(finished, tmp_path, "build", "train", "evaluate")
     text = make(run)
-    assert sections(text) == SECTIONS - {"set-aside"}
+    assert sections(text) == SECTIONS - {"set-aside", "prompts"}
     assert "The prompt" not in text
     assert len(Reader(text).all("img")) > 40
     assert 'class="gone"' not in text
@@ -153,7 +156,7 @@ def test_a_run_of_real_data_shows_the_built_sets(finished, tmp_path):
 
 def test_a_run_of_prompts_only_shows_no_pictures(finished, tmp_path):
     text = make(copy(finished, tmp_path, "prompts"))
-    assert sections(text) == {"stages", "people", "repeat"}
+    assert sections(text) == {"stages", "prompts", "people", "repeat"}
     assert "people described" in text
     assert "a person in a red coat" in text
     assert Reader(text).all("img") == []
@@ -213,6 +216,13 @@ def test_what_was_set_aside_is_told_by_reason_with_examples(text):
     assert "is blank: contrast …" in part
     assert "00000001: generate/images/00000001.png is blank: contrast 0.3" in part
     assert len(Reader(part).all("img")) == 2
+
+
+def test_how_even_the_prompts_are_is_shown(text):
+    words = " ".join(" ".join(Reader(text).words).split())
+    assert "1.25% of the prompts repeat another" in words
+    assert "hair colour 96.4%" in words
+    assert "hair colour 6 7 1,234" in words
 
 
 def test_the_config_file_is_valid_and_repeats_what_was_set(finished, text):
