@@ -4,29 +4,10 @@ Letters: `B` batch, `H` and `W` sides, `C` channels.
 """
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from jaxtbpr.diffusion import winograd
-
-_SAME = ((1, 1), (1, 1))
-
-
-def convolve(
-    x: jax.Array, kernel: jax.Array, strides: int | Sequence[int], padding: str | Sequence
-) -> jax.Array:
-    """Convolves [B, H, W, C] with kernel [kh, kw, C, D], in the way that takes least time."""
-    strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
-    if strides == (1, 1) and kernel.shape[:2] == (1, 1):
-        return x @ kernel[0, 0]
-    same = strides == (1, 1) and kernel.shape[:2] == (3, 3) and padding == _SAME
-    if same and winograd.pays(x, kernel):
-        return winograd.convolve(x, kernel)
-    names = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=names)
 
 
 def group_norm(
@@ -55,17 +36,6 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, eps: float) -
     moved = wide - wide.mean(axis=-1, keepdims=True)
     factor = jax.lax.rsqrt(jnp.square(moved).mean(axis=-1, keepdims=True) + eps)
     return (moved * factor * scale + bias).astype(x.dtype)
-
-
-def upsample(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Nearest neighbours to `size`, twice the sides of [B, H, W, C] or one less.
-
-    For these sizes PyTorch's rule, row floor(i * H / size), is row i // 2: repeat, then cut.
-    """
-    batch, height, width, channels = x.shape
-    shape = (batch, height, 2, width, 2, channels)
-    doubled = jnp.broadcast_to(x[:, :, None, :, None], shape)
-    return doubled.reshape(batch, 2 * height, 2 * width, channels)[:, : size[0], : size[1]]
 
 
 def timestep_features(

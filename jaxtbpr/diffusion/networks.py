@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxtbpr.core.attention import attention
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.diffusion import layers
+from jaxtbpr.diffusion import convolution, layers
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
 
 # Every layer says that Flax classes are deprecated, some when they are imported.
@@ -237,7 +237,7 @@ class _Mending:
     """An interceptor of `nn.intercept_methods`, with what the mended layers must know.
 
     groups, eps: of the UNet's GroupNorms; None: the module's own. size: the sides of the UNet's
-    input; levels: how many sizes it works in.
+    input; levels: how many sizes it works in, 0 in the other networks.
     """
 
     groups: int | None = None
@@ -245,6 +245,16 @@ class _Mending:
     size: tuple[int, int] = (0, 0)
     levels: int = 0
     control: Control | None = None
+
+    def larger(self, path: tuple[str, ...], size: tuple[int, int]) -> tuple[int, int]:
+        """The sides that `size` is enlarged to by the layer at `path`.
+
+        In the UNet those of the next level's skip tensors: no doubles where they are odd.
+        """
+        if not self.levels:
+            return 2 * size[0], 2 * size[1]
+        level = self.levels - 2 - int(path[0].rpartition("_")[2])
+        return tuple(-(-side // 2**level) for side in self.size)  # each halves, rounding up
 
     def __call__(self, call_next, args, kwargs, context):
         mend = _MENDS.get(type(context.module))
@@ -278,12 +288,20 @@ def _scale_and_bias(module, x):
 
 
 def _conv(mending, module, x):
-    del mending
+    """A convolution, of the enlarged image where it is part of an upsampling layer."""
     shape = (*module.kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
     bias = module.param("bias", module.bias_init, shape[-1:], module.param_dtype)
     x, kernel, bias = (one.astype(module.dtype) for one in (x, kernel, bias))
-    return layers.convolve(x, kernel, module.strides, module.padding) + bias
+    if type(module.parent) in _UPSAMPLING:
+        size = mending.larger(module.path, x.shape[1:3])
+        return convolution.upsample_and_convolve(x, kernel, size) + bias
+    return convolution.convolve(x, kernel, module.strides, module.padding) + bias
+
+
+def _upsample(mending, module, x):
+    del mending
+    return module.conv(x)  # see `_conv`
 
 
 def _geglu(mending, module, x, deterministic=True):
@@ -326,18 +344,6 @@ def _text_attention(mending, module, hidden_states, **_):
     return (module.out_proj(h.reshape(*h.shape[:2], -1)),)
 
 
-def _unet_upsample(mending, module, x):
-    """To the size of the skip tensors of the next level, which is no double of an odd side."""
-    level = mending.levels - 2 - int(module.path[0].rpartition("_")[2])
-    size = tuple(-(-side // 2**level) for side in mending.size)  # each level halves, rounding up
-    return module.conv(layers.upsample(x, size))
-
-
-def _vae_upsample(mending, module, x):
-    del mending
-    return module.conv(layers.upsample(x, (2 * x.shape[1], 2 * x.shape[2])))
-
-
 def _timesteps(mending, module, timesteps):
     del mending
     return layers.timestep_features(
@@ -345,6 +351,7 @@ def _timesteps(mending, module, timesteps):
     )
 
 
+_UPSAMPLING = (resnet_flax.FlaxUpsample2D, vae_flax.FlaxUpsample2D)
 _MENDS = {
     nn.Conv: _conv,
     nn.GroupNorm: _group_norm,
@@ -353,7 +360,6 @@ _MENDS = {
     attention_flax.FlaxAttention: _unet_attention,
     embeddings_flax.FlaxTimesteps: _timesteps,
     modeling_flax_clip.FlaxCLIPAttention: _text_attention,
-    resnet_flax.FlaxUpsample2D: _unet_upsample,
     vae_flax.FlaxAttentionBlock: _vae_attention,
-    vae_flax.FlaxUpsample2D: _vae_upsample,
+    **dict.fromkeys(_UPSAMPLING, _upsample),
 }

@@ -261,16 +261,6 @@ def test_attention_matches_numpy(causal, heads):
     np.testing.assert_allclose(theirs, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(6, 4), (5, 4), (6, 3), (5, 3)])
-def test_upsampling_takes_pytorchs_nearest_neighbours(size):
-    x = np.arange(2 * 3 * 2 * 5).reshape(2, 3, 2, 5).astype("f")
-    rows, columns = (
-        np.floor(np.arange(new) * np.float32(old / new)).astype(int)
-        for new, old in zip(size, (3, 2), strict=True)
-    )
-    np.testing.assert_array_equal(layers.upsample(x, size), x[:, rows][:, :, columns])
-
-
 def test_timestep_features_match_the_formula():
     steps = np.float32([0, 1, 480.5, 999])
     angles = steps[:, None] * 10000.0 ** (-np.arange(8) / 8)
