@@ -241,6 +241,14 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
             opened.tokenizer(str(tmp_path / "other.json"))
 
 
+def test_a_tokenizer_that_was_saved_is_saved_again_as_it_is(tmp_path):
+    config = write(tmp_path / "first", PLAIN, "huggingface")
+    words = saved.open_saved(tmp_path / "first").tokenizer()
+    weights.save_folder(tmp_path / "again", params_of(config), config, words)
+    first, again = (tmp_path / name / "tokenizer.json" for name in ("first", "again"))
+    assert again.read_text() == first.read_text()
+
+
 @pytest.mark.parametrize("pixels", list(PIXELS))
 def test_a_saved_model_tells_how_its_colours_are_normalised(tmp_path, pixels):
     config = dataclasses.replace(PLAIN, pixels=pixels)

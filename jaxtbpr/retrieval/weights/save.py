@@ -93,6 +93,12 @@ def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
     }
 
 
+def _steps(normalizer: normalizers.Normalizer | None) -> list[normalizers.Normalizer]:
+    if isinstance(normalizer, normalizers.Sequence):
+        return [normalizer[k] for k in range(len(normalizer))]
+    return [normalizer] if normalizer else []
+
+
 def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> None:
     """tokenizer.json that cleans captions and adds start and end by itself, as the loaders do."""
     start, end = tokenizers.special_ids(tokenizer)
@@ -103,8 +109,9 @@ def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> No
         normalizers.Replace(Regex(r"\s+"), " "),
         normalizers.Strip(),
     ]
-    own = [ending.normalizer] if ending.normalizer else []
-    ending.normalizer = normalizers.Sequence([*cleaning, *own])
+    own = _steps(ending.normalizer)
+    if list(map(repr, own[: len(cleaning)])) != list(map(repr, cleaning)):  # not saved before
+        ending.normalizer = normalizers.Sequence([*cleaning, *own])
     ending.post_processor = processors.TemplateProcessing(
         single=f"{tokenizers.START} $A {tokenizers.END}",
         special_tokens=[(tokenizers.START, start), (tokenizers.END, end)],
