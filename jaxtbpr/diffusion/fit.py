@@ -1,8 +1,10 @@
-"""The training loop of the networks of Stable Diffusion: many steps in one compiled program.
+"""The training loop of the networks of Stable Diffusion.
 
 The data lie on the device; which of them a step sees, and all else that is random in it, comes
 from the seed and the step's number. So a run that was killed goes on from its last checkpoint to
-the same bits.
+the same bits. Steps are started without waiting for the ones before; only every so many does the
+host look at the loss. (One program of many steps would do on a GPU, but in a loop XLA's CPU takes
+13 times as long for the gradients of convolutions.)
 """
 
 import contextlib
@@ -33,8 +35,8 @@ State = dict[str, Any]
 class Fit:
     """How parameters are trained: AdamW with a linear warm-up and a cosine to 0.
 
-    ema: decay of the moving average of the parameters, which is the result; together: steps in
-    one program; save_every: steps between checkpoints, rounded up to whole programs.
+    ema: decay of the moving average of the parameters, which is the result; look_every: steps
+    between looks at the loss; save_every: steps between checkpoints, rounded up to such looks.
     """
 
     steps: int
@@ -44,7 +46,7 @@ class Fit:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.999
-    together: int = 20
+    look_every: int = 20
     save_every: int = 1000
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -68,7 +70,7 @@ def fit(
     directory = epath.Path(directory)
     label = directory.name
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=True)
-    run = jax.jit(functools.partial(_steps, loss, recipe), donate_argnums=0)
+    run = jax.jit(functools.partial(step, loss, recipe), donate_argnums=0)
     state, key = begin(params, recipe), jax.random.key(seed)
     data = jax.device_put(data)
     with ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options) as saved:
@@ -76,14 +78,17 @@ def fit(
         if done:
             shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
             state = saved.restore(done, args=ocp.args.StandardRestore(shapes))
-        todo = range(done, recipe.steps, recipe.together)
-        told = progress(todo, total=len(todo), label=label, unit=f"x {recipe.together} steps")
+        todo = range(done, recipe.steps, recipe.look_every)
+        told = progress(todo, total=len(todo), label=label, unit=f"x {recipe.look_every} steps")
         writer = MetricsWriter(directory, resume_step=done + 1)
         with contextlib.closing(writer), preemption.watch() as asked:
             for first in told:
-                state, scalars = run(state, data, key)
-                scalars = jax.device_get(scalars)
-                after = first + recipe.together
+                parts = []
+                for _ in range(recipe.look_every):
+                    state, scalars = run(state, data, key)
+                    parts.append(scalars)
+                scalars = jax.tree.map(lambda *x: float(np.mean(x)), *jax.device_get(parts))
+                after = first + recipe.look_every
                 if not np.isfinite(scalars["loss"]):
                     raise UserError(
                         f"{label}: the loss of steps {first} to {after} is not finite; lower the "
@@ -111,16 +116,6 @@ def begin(params: Any, recipe: Fit) -> State:
         "ema": copy(params),
         "opt_state": opt_state,
     }
-
-
-def _steps(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):
-    """(the state after `together` steps, the means of their scalars)."""
-
-    def one(state, _):
-        return step(loss, recipe, state, data, key)
-
-    state, scalars = jax.lax.scan(one, state, length=recipe.together)
-    return state, jax.tree.map(jnp.mean, scalars)
 
 
 def step(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):

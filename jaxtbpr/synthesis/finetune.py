@@ -19,7 +19,7 @@ from jaxtbpr.synthesis.images import read_image, require_image
 def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
     """The options of one training: see `diffusion.fit.Fit`."""
     return {
-        "steps": Option(steps, "training steps, rounded up to whole programs of 20", low=1),
+        "steps": Option(steps, "training steps, rounded up to a multiple of 20", low=1),
         "batch_size": Option(batch_size, "images of a step", low=1),
         "learning_rate": Option(learning_rate, "the highest, after the warm-up", low=0.0),
         "warmup_steps": Option(200, "steps of rising rate", low=0),

@@ -53,11 +53,11 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(whole, tmp_path, monkey
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [20, 40, 60]
 
 
-def test_steps_in_one_program_change_nothing(whole, tmp_path):
-    np.testing.assert_allclose(run(tmp_path, together=10), whole, rtol=1e-6)
+def test_how_often_the_loss_is_looked_at_changes_nothing(whole, tmp_path):
+    np.testing.assert_array_equal(run(tmp_path, look_every=10), whole)
 
 
-def test_checkpoints_that_fall_within_a_program_are_written_after_it(tmp_path, monkeypatch):
+def test_checkpoints_that_fall_between_looks_are_written_after_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "progress", lambda todo, **_: itertools.islice(todo, 2))
     run(tmp_path, save_every=31)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["40"]
