@@ -86,4 +86,6 @@ def _scores(title: str, histogram: Mapping[str, list]) -> Plot:
 
 def _pair(root: epath.Path, pair: Mapping[str, Any]) -> dict[str, Any]:
     alt = f"Image {pair['id']}: {pair['caption']}"
-    return dict(pair) | {"picture": pictures.record_picture(root, dict(pair), alt)}
+    return (
+        {"wrong": None} | dict(pair) | {"picture": pictures.record_picture(root, dict(pair), alt)}
+    )

@@ -8,7 +8,7 @@ from jaxtbpr.core import files
 from tests.report import fixture
 from tests.report.test_page import Reader, make
 
-PAIR = {"caption": fixture.HOSTILE, "score": 0.12, "clean": 0.2}
+PAIR = {"caption": fixture.HOSTILE, "score": 0.12}
 HISTOGRAM = {"edges": [0.0, 0.5, 1.0], "believed": [0, 9], "doubted": [3, 0]}
 NUMBERS = {
     "images": 1200, "captions": 2400, "model": "tiny-clip", "reference": "runs/other",
@@ -31,10 +31,10 @@ def text(tmp_path_factory):
     run = fixture.workdir(tmp_path_factory.mktemp("judged"))
     fixture.write_manifests(run, people=6)
     path = {"path": next(iter(run.manifest("caption")))["image"]["path"]}
-    pair = PAIR | {"id": "00000003", "image": path, "wrong": ["upper_colour"]}
+    pair = PAIR | {"id": "00000003", "image": path}
     noise = {"pairs": 12, "wrong": 4, "precision": 0.5, "recall": None, "by_chance": 1 / 3}
     done = {"pairs": 12, "doubted": 3, "mean_clean": 0.7, "histogram": HISTOGRAM}
-    done |= {"examples": [pair], "noise": noise}
+    done |= {"examples": [pair | {"clean": 0.2, "wrong": ["upper_colour"]}], "noise": noise}
     commit(run, "denoise", {"pairs": done}, {"action": "weigh"})
     filtered = json.loads((run.dir("filter") / "commit.json").read_text())
     filtered["refused"] = {"quality": 2, "clip": 0}
