@@ -9,7 +9,6 @@ import platform
 import re
 import time
 import traceback
-from types import ModuleType
 from typing import Any
 
 from etils import epath
@@ -19,6 +18,7 @@ from jaxtbpr import __version__
 from jaxtbpr.captioning import stage as caption
 from jaxtbpr.core import compilation, files, options
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT, Workdir
@@ -26,22 +26,23 @@ from jaxtbpr.datasets import build
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import stage as report
 from jaxtbpr.report.table import results_table
-from jaxtbpr.retrieval import evaluate, train
-from jaxtbpr.synthesis import augment, filter, finetune, generate
+from jaxtbpr.retrieval import clip_filter, denoise_stage, evaluate, measure, train
+from jaxtbpr.synthesis import augment, filter, finetune, generate, quality
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A stage of the pipeline.
 
-    module: has `OPTIONS` (its section of the config), `run(config, workdir)`, which returns
-      {"outputs": {file: digest}, "records_in", "records_out", "set_aside"}, and may have
-      `outside(config)`, a fingerprint of what it reads from outside the workdir.
+    module: a module or what stands for one; has `OPTIONS` (its section of the config),
+      `run(config, workdir)`, which returns {"outputs": {file: digest}, "records_in",
+      "records_out", "set_aside"}, and may have `outside(config)`, a fingerprint of what it reads
+      from outside the workdir.
     after: the stages whose outputs it reads; None means the manifest stage before it.
     sections: the config sections that it reads besides its own and `seed`.
     """
 
-    module: ModuleType
+    module: Any
     after: tuple[str, ...] | None = None
     sections: tuple[str, ...] = ()
 
@@ -49,17 +50,18 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "prompts": Stage(prompts, after=()),
     "generate": Stage(generate),
-    "filter": Stage(filter),
+    "filter": Stage(filter.Filter({"quality": quality, "clip": clip_filter})),
     "augment": Stage(augment, sections=("generate",)),
     "caption": Stage(caption),
+    "denoise": Stage(denoise_stage),
+    "measure": Stage(measure),
     "build": Stage(build),
     "train": Stage(train, after=("build",), sections=("data", "model")),
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),
 }
-MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
 STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows them all
-USUAL_STAGES = tuple(STAGES)
 STAGES["finetune"] = Stage(finetune)
+USUAL_STAGES = tuple(name for name in STAGES if name not in ("denoise", "measure", "finetune"))
 
 OPTIONS: Options = {
     "seed": Option(0, "seed of everything random", low=0),
@@ -287,6 +289,8 @@ def _write_summary(workdir: Workdir) -> dict[str, Any]:
     }
     if commits["evaluate"]:
         summary["evaluate"] = commits["evaluate"]["metrics"]
+    if commits.get("measure"):
+        summary["measure"] = commits["measure"]["measures"]
     files.write_json_atomic(workdir.root / "summary.json", summary)
     return summary
 

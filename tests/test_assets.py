@@ -9,6 +9,7 @@ from etils import epath
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.retrieval import zero_shot
 from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.scoring import Scorer
 from jaxtbpr.synthesis.render import render_png
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,7 +19,7 @@ SEED = 2026  # not that of configs/tiny_clip.py: nobody drawn here was trained o
 
 @pytest.fixture(scope="module")
 def judge():
-    return zero_shot.Judge(open_saved("tiny-clip"), batch_size=64)
+    return zero_shot.Judge(Scorer(open_saved("tiny-clip"), batch_size=64))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,9 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress
 
+# The stages that make manifests, in the order of the pipeline.
+MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption", "denoise")
+
 Record = dict
 Shard = list[Record]
 Work = Callable[[Iterator[Record]], Iterator[list[Record]]]

@@ -172,7 +172,9 @@ def _write(
     numbered = functools.partial(_rows_of, checked, lent, _numbers(people, lent))
     present = [split for split in SPLITS if split in people or (split == "val" and lent)]
     splits = {split: _counts(numbered(split)) for split in present}
-    _write_tfds(one, {s: c["images"] for s, c in splits.items()}, numbered, directory, root)
+    images = {split: counts["images"] for split, counts in splits.items()}
+    is_weighted = "caption_weights" in next(iter(checked))  # all rows have weights, or none
+    _write_tfds(one, images, numbered, directory, root, is_weighted=is_weighted)
     for split in splits:
         lines = (_index_line(row) for row in numbered(split))
         _write_lines(index_path(directory, split), lines)
@@ -238,13 +240,16 @@ def _write_tfds(
     numbered: Callable[[str], Iterator[Record]],
     directory: epath.Path,
     root: str,
+    *,
+    is_weighted: bool,
 ) -> None:
     streams = {
         split: (count, progress(numbered(split), total=count, label=f"build {one.name}/{split}"))
         for split, count in images.items()
     }
     builder_class = builder.BUILDERS.get(one.title, builder.PersonSet)
-    builder_class(streams, functools.partial(rows.read_image, root=root), directory).build()
+    read = functools.partial(rows.read_image, root=root)
+    builder_class(streams, read, directory, is_weighted=is_weighted).build()
 
 
 def _aside_line(name: str, row: Record) -> dict[str, Any]:
@@ -255,7 +260,7 @@ def _aside_line(name: str, row: Record) -> dict[str, Any]:
 
 def _index_line(row: Record) -> dict[str, Any]:
     line = {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
-    return line | ({"facts": row["facts"]} if "facts" in row else {})
+    return line | {key: row[key] for key in rows.CARRIED if key in row}
 
 
 def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:

@@ -27,7 +27,8 @@ class PersonSet(tfds.core.ShardBasedBuilder):
     """Images of persons with captions and identities.
 
     splits: {split name: (row count, rows)}, none of them empty. read: returns the encoded image
-    of a row. data_dir: where the folder NAME/VERSION of the set goes.
+    of a row. data_dir: where the folder NAME/VERSION of the set goes. is_weighted: whether the rows
+    have "caption_weights", which then are a feature.
     """
 
     name = "person_set"
@@ -39,9 +40,14 @@ class PersonSet(tfds.core.ShardBasedBuilder):
         splits: Mapping[str, tuple[int, Iterable[Row]]],
         read: Callable[[Row], bytes],
         data_dir: epath.PathLike,
+        *,
+        is_weighted: bool = False,
     ):
         self._splits = {name: (count, iter(rows)) for name, (count, rows) in splits.items()}
         self._read = read
+        self._weights = (
+            {"caption_weights": tfds.features.Sequence(np.float32)} if is_weighted else {}
+        )
         super().__init__(data_dir=os.fspath(data_dir), file_format="array_record")
         self._parts = self.data_path.parent / "parts"
 
@@ -56,6 +62,7 @@ class PersonSet(tfds.core.ShardBasedBuilder):
                 "source": tfds.features.Text(),
                 "provenance": tfds.features.Text(),
             }
+            | self._weights
         )
         return tfds.core.DatasetInfo(
             builder=self, description=type(self).__doc__.splitlines()[0], features=features
@@ -114,7 +121,7 @@ class PersonSet(tfds.core.ShardBasedBuilder):
             "image_id": row["id"],
             "source": row["source"],
             "provenance": row["provenance"],
-        }
+        } | {key: row[key] for key in self._weights}
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
         return _ShardWriter(self._parts)

@@ -68,7 +68,8 @@ class Pairs:
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
     tokens: int32 [P, L], or None where captions are changed, which needs `captions`.
-    caption_of_pair: int64 [P], whose caption each pair has, see `noise`. rows: this process's rows
+    caption_of_pair: int64 [P], whose caption each pair has, see `noise`. weight_of_pair: float32
+    [P], how much a pair counts in the losses, see stage denoise. rows: this process's rows
     of each batch. set_weights: share of each set, empty for every pair once an epoch.
     shown int32 [N, S], said int32 [P, S]: see `datasets.facts`; None without views of them.
     """
@@ -76,6 +77,7 @@ class Pairs:
     images: Images
     image_of_pair: np.ndarray
     caption_of_pair: np.ndarray
+    weight_of_pair: np.ndarray
     identity_of_image: np.ndarray
     captions: list[str] | None
     tokens: np.ndarray | None
@@ -117,6 +119,7 @@ class Pairs:
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
             caption_of_pair=given,
+            weight_of_pair=np.concatenate([one.caption_weights for one in sets]),
             identity_of_image=_joint_identities(sets),
             captions=captions if changes else None,
             tokens=None if changes else tokens.encode(tokenizer, captions, text_length),

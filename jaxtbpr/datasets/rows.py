@@ -2,7 +2,7 @@
 
 A row is a record with the keys id, split, identity, captions, path (absolute, or below the
 workdir), sha256 (or None), source, provenance (JSON text), problem (or "") and, if the manifest
-has them, facts (see stage caption).
+has them, facts (see stage caption) and caption_weights (see stage denoise).
 """
 
 import errno
@@ -16,6 +16,7 @@ from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.entry import Entry
 
 _PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
+CARRIED = ("facts", "caption_weights")  # keys of a manifest's record that the set has, too
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
 
 
@@ -33,7 +34,7 @@ def from_record(record: Record) -> Record:
         "source": record.get("source", ""),
         "provenance": json.dumps(provenance, ensure_ascii=False),
         "problem": "" if "image" in record else "has no image yet: add stage 'generate'",
-    } | ({"facts": record["facts"]} if "facts" in record else {})
+    } | {key: record[key] for key in CARRIED if key in record}
 
 
 def from_entry(entry: Entry, source: str) -> Record:
@@ -57,16 +58,27 @@ def check(row: Record, root: str) -> Record:
 
     The image is decoded in full. root: the workdir. Raises OSError where the disk fails.
     """
-    captions = [caption for caption in row["captions"] if caption.strip()]
+    said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
+    captions = [row["captions"][k] for k in said]
     problem = row["problem"] or ("" if captions else "has no caption")
     data = b""
     if not problem:
-        data, problem = _read(root, row["path"])
-    if not problem:
-        problem = _image_problem(data, row["sha256"])
+        data, problem = usable_image(root, row["path"], row["sha256"])
     if problem:
         return set_aside(row, "build", problem)
+    if "caption_weights" in row:
+        row = row | {"caption_weights": [row["caption_weights"][k] for k in said]}
     return row | {"captions": captions, "sha256": files.sha256(data)}
+
+
+def usable_image(root: epath.PathLike, path: str, sha256: str | None) -> tuple[bytes, str]:
+    """Returns (the encoded image, why it cannot be used or ""); it is decoded in full.
+
+    path: absolute or below `root`; sha256: what it should have. Raises OSError where the disk
+    fails.
+    """
+    data, problem = _read(root, path)
+    return data, problem or _image_problem(data, sha256)
 
 
 def read_image(row: Record, root: str) -> bytes:
@@ -81,7 +93,7 @@ def read_image(row: Record, root: str) -> bytes:
     return data
 
 
-def _read(root: str, path: str) -> tuple[bytes, str]:
+def _read(root: epath.PathLike, path: str) -> tuple[bytes, str]:
     try:
         return (epath.Path(root) / path).read_bytes(), ""
     except OSError as error:

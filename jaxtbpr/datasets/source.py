@@ -114,6 +114,14 @@ class RetrievalSet:
         """The name of each image."""
         return self._index[2]
 
+    @property
+    def caption_weights(self) -> np.ndarray:
+        """How much each caption counts: float32 [captions of all images], 1 if it was not weighed.
+
+        See stage denoise.
+        """
+        return self._index[3]
+
     @functools.cached_property
     def facts(self) -> list[dict[str, Any] | None]:
         """What each image shows and each of its captions says (see stage caption), if known.
@@ -123,13 +131,14 @@ class RetrievalSet:
         return [row.get("facts") for row in self._rows()]
 
     @functools.cached_property
-    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str]]:
-        captions, identities, names = [], [], []
+    def _index(self) -> tuple[list[tuple[str, ...]], np.ndarray, list[str], np.ndarray]:
+        captions, identities, names, weights = [], [], [], []
         for row in self._rows():
             captions.append(tuple(row["captions"]))
             identities.append(row["identity"])
             names.append(row["image_id"])
-        return captions, np.asarray(identities, np.int64), names
+            weights.extend(row.get("caption_weights", (1.0,) * len(row["captions"])))
+        return captions, np.asarray(identities, np.int64), names, np.asarray(weights, np.float32)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with index_path(self.directory, self.split).open("rb") as file:

@@ -5,8 +5,6 @@ many are drawn. A card that will not do is exchanged for another of its round, s
 duplicates does not tilt the counts. Everything depends on the seed and the draws before alone.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jaxtbpr.core.seeds import rng
@@ -92,15 +90,3 @@ class Dealer:
         if key not in self._decks:
             self._decks[key] = Deck(values, self._seed, "prompts", self._split, *key)
         return self._decks[key]
-
-
-def evenness(counts: Counter[str], values: int = 0) -> float:
-    """Returns the entropy of `counts` over that of equal shares: 1 is even, 0 is one value only.
-
-    values: how many values there are, if some were never drawn.
-    """
-    total, kinds = sum(counts.values()), max(values, len(counts))
-    if kinds < 2 or not total:
-        return 1.0
-    shares = [count / total for count in counts.values() if count]
-    return -sum(p * math.log(p) for p in shares) / math.log(kinds) + 0.0

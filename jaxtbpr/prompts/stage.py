@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, files, manifest
+from jaxtbpr.core.balance import evenness
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, Record, Shard
 from jaxtbpr.core.options import Option, Options
@@ -21,7 +22,6 @@ from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import captions, descriptors, drawing, grammar, plain, template
 from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
-from jaxtbpr.prompts.decks import evenness
 from jaxtbpr.prompts.drawing import Prompt
 
 _MOST = template.MOST_IDENTITIES

@@ -8,16 +8,18 @@ from typing import Any
 
 from etils import epath
 
+from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import pictures
 
-MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
 STAGES = {
     "prompts": "describes people",
     "generate": "makes their images",
     "filter": "drops poor ones",
     "augment": "shows them again, edited",
     "caption": "writes sentences",
+    "denoise": "doubts some of them",
+    "measure": "tells how good the data are",
     "build": "packs the data sets",
     "train": "learns to match",
     "evaluate": "tests on unseen people",

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
-from jaxtbpr.report import facts, pictures, plots, results, training
+from jaxtbpr.report import facts, pictures, plots, quality, results, training
 from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
 from jaxtbpr.report.table import COLUMNS
 
@@ -44,6 +44,9 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
         "stages": facts.pipeline_strip(done),
         "set_aside": facts.set_aside(workdir, done),
         "prompts": _prompts(done),
+        "refused": done.get("filter", {}).get("refused", {}),
+        "quality": quality.measured(workdir, done),
+        "denoised": quality.denoised(workdir, done),
         "surveys": surveys,
         "images": sum(found.images.total() for found in surveys.values()),
         "identities": sum(found.identities.total() for found in surveys.values()),

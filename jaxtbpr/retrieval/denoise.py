@@ -5,6 +5,7 @@ have two humps. Host code on NumPy arrays of one number per pair; nothing here i
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -63,19 +64,21 @@ def fit_mixture(
     return Mixture(found.means[order], found.variances[order], found.shares[order])
 
 
-def clean_probability(losses: np.ndarray, **options) -> np.ndarray:
+def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: Any) -> np.ndarray:
     """Returns for each pair the probability that it is right, float64 [P], from its loss.
 
-    The losses are brought to 0..1 first; equal losses tell nothing, and all are right. options: of
-    `fit_mixture`. DivideMix (Li et al., ICLR 2020, arXiv:2002.07394); SynTBPR's figure names such
-    a mixture.
+    The losses are brought to 0..1 first; equal losses tell nothing, and all are right. monotone: a
+    loss beyond the two means counts as the mean, so that the wider component does not take the
+    smallest losses, too: a smaller loss is never less right. options: of `fit_mixture`. DivideMix
+    (Li et al., ICLR 2020, arXiv:2002.07394); SynTBPR's figure names such a mixture.
     """
     losses = np.asarray(losses, np.float64)
     span = np.ptp(losses)
     if span == 0:
         return np.ones(len(losses))
     scaled = (losses - losses.min()) / span
-    return fit_mixture(scaled, **options).probability_of_low(scaled)
+    found = fit_mixture(scaled, **options)
+    return found.probability_of_low(np.clip(scaled, *found.means) if monotone else scaled)
 
 
 def confident_consensus(

@@ -380,8 +380,17 @@ def make_recipe(
 def open_batches(
     config: ConfigDict, train: list[RetrievalSet], words: Tokenizer
 ) -> loader.TrainLoader:
-    """Returns the endless training batches of this process."""
+    """Returns the endless training batches of this process.
+
+    Raises UserError for several captions of an image in a step where captions have weights.
+    """
     data = config.data
+    if config.train.captions > 1 and any((one.caption_weights != 1).any() for one in train):
+        raise UserError(
+            f"config.train.captions={config.train.captions} gives an image one weight for all of "
+            "its captions, but those of the train sets were weighed one by one; use 1, or "
+            "config.denoise.action='drop'."
+        )
     return loader.train_loader(
         train,
         words,

@@ -61,7 +61,7 @@ class Trainer:
     """Everything that stays the same during a run.
 
     create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings;
-    pair_weights: None where every pair counts alike.
+    pair_weights: what weighs the pairs by their losses, or None.
     """
 
     plan: Plan
@@ -72,6 +72,14 @@ class Trainer:
     shapes: TrainState
     embedder: Embedder
     pair_weights: PairWeights | None = None
+
+    def weights(self, pairs: np.ndarray) -> np.ndarray:
+        """Returns how much the pairs with these numbers count now, float32 [B].
+
+        It is what the built sets say of them, times what their losses do.
+        """
+        given = self.batches.pairs.weight_of_pair[pairs]
+        return given * self.pair_weights.of(pairs) if self.pair_weights else given
 
 
 def train(
@@ -134,8 +142,7 @@ def steps(
         if state.step.is_ready():
             log.waited(time.monotonic() - began)
         rows, pairs = batch.pop("index"), batch.pop("pair")
-        weights = trainer.pair_weights
-        batch["weight"] = weights.of(pairs) if weights else np.ones(len(pairs), np.float32)
+        batch["weight"] = trainer.weights(pairs)
         state, scalars = step(state, meshes.put_batch(batch, trainer.recipe.mesh))
         log.step(n, scalars, {"learning_rate": plan.schedule(n - 1)}, rows)
         yield n, state

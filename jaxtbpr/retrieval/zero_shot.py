@@ -8,19 +8,15 @@ known. (Zero-shot classification of Radford et al., arXiv:2103.00020, section 3.
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
 from etils import epath
-from jax.sharding import Mesh
 
 from jaxtbpr.core import attributes, command, files
-from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import Clip
-from jaxtbpr.retrieval.saved import Saved, open_saved
+from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.scoring import Scorer
 
 # What is asked of each slot; "{}" is the words for a value.
 PROMPTS = {
@@ -100,33 +96,25 @@ def answers(slot: str) -> dict[str, str]:
 class Judge:
     """Asks one model for the attributes of images; all sentences are embedded once."""
 
-    def __init__(self, saved: Saved, mesh: Mesh | None = None, batch_size: int = 128):
-        mesh = mesh or meshes.make_mesh()
-        self._params = jax.device_put(saved.read_params(), meshes.replicated(mesh))
-        self._embedder = Embedder(
-            Clip(saved.config),
-            saved.tokenizer(),
-            mesh,
-            batch_size=batch_size,
-            resample=saved.resample,
-        )
+    def __init__(self, scorer: Scorer):
+        self._scorer = scorer
         self._choices = {slot: self._embed_slot(slot) for slot in PROMPTS}
 
     def features(self, images: Sequence[bytes]) -> np.ndarray:
         """Returns the features float32 [N, D], of length 1, of encoded images."""
-        return self._embedder.encoded_images(self._params, images)
+        return self._scorer.images(images)
 
     def probabilities(self, slot: str, features: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Returns (values of the slot, float32 [N, values]); rows sum to 1."""
         values, prototypes = self._choices[slot]
-        logits = np.exp(float(self._params["logit_scale"])) * features @ prototypes.T
+        logits = self._scorer.logit_scale * features @ prototypes.T
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return values, weights / weights.sum(axis=1, keepdims=True)
 
     def _embed_slot(self, slot: str) -> tuple[list[str], np.ndarray]:
         values = list(dict.fromkeys(answers(slot).values()))
         every = [sentence for value in values for sentence in sentences(slot, value)]
-        features = self._embedder.texts(self._params, every)
+        features = self._scorer.texts(every)
         means = features.reshape(len(values), -1, features.shape[1]).mean(axis=1)
         return values, means / np.linalg.norm(means, axis=1, keepdims=True)
 
@@ -164,7 +152,7 @@ def main() -> None:
     records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
     if not records:
         raise UserError(f"{args.workdir} has no images of split {args.split!r} to ask about.")
-    found = accuracy(Judge(open_saved(args.model)), records, workdir.root)
+    found = accuracy(Judge(Scorer(open_saved(args.model))), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in found.items():
         name, share = slot.replace("_", " "), 100 * (row["accuracy"] or 0)

@@ -1,12 +1,11 @@
 """Balanced drawing: even whatever is exchanged, and the same for the same seed."""
 
-import math
 from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.prompts.decks import Deck, evenness
+from jaxtbpr.prompts.decks import Deck
 from jaxtbpr.prompts.descriptors import Entry
 
 VALUES = tuple(Entry(letter) for letter in "abcde")
@@ -50,12 +49,3 @@ def test_a_card_put_back_is_dealt_last():
     first = deck.draw()
     deck.put_back(first)
     assert [deck.draw() for _ in VALUES][-1] == first
-
-
-def test_evenness_is_the_entropy_over_that_of_equal_shares():
-    assert evenness(Counter(a=3, b=3)) == 1.0
-    assert evenness(Counter(a=3), values=2) == 0.0
-    assert evenness(Counter(a=5)) == evenness(Counter()) == 1.0
-    two = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
-    assert math.isclose(evenness(Counter(a=3, b=1)), two)
-    assert evenness(Counter(a=2, b=2), values=4) == 0.5

@@ -63,7 +63,7 @@ def write_manifests(run: Workdir, people: int) -> None:
         manifest.set_aside(record, "filter", blank.format(record["id"], n / 3)) if n < 2 else record
         for n, record in enumerate(drawn)
     ]
-    _commit_manifest(run, "filter", filtered, {"least_contrast": 8.0}, seconds=1.9)
+    _commit_manifest(run, "filter", filtered, {"quality.least_contrast": 8.0}, seconds=1.9)
     augmented = [edit for record in filtered[2:] for edit in _edits(run.root, record)]
     _commit_manifest(run, "augment", augmented, {"edits": 3}, seconds=41.0)
     captioned = [_captioned(record, k) for k, record in enumerate(augmented)]

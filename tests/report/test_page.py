@@ -173,7 +173,7 @@ def test_training_without_evaluation_shows_recall_by_epoch(finished, tmp_path):
 
 
 def test_no_people_and_no_queries_can_be_asked_for(finished, tmp_path):
-    run = copy(finished, tmp_path, *facts.STAGES)
+    run = copy(finished, tmp_path, *pipeline.USUAL_STAGES[:-1])
     text = make(run, people=0, queries=0)
     assert sections(text) == SECTIONS - {"people", "queries"}
     assert set(attrs["href"] for attrs in Reader(text).all("a")) <= {
@@ -196,7 +196,7 @@ def test_a_damaged_image_shows_a_placeholder(finished, tmp_path, damage):
 
 
 def test_a_gone_data_set_shows_placeholders(finished, tmp_path):
-    run = copy(finished, tmp_path, *facts.STAGES)
+    run = copy(finished, tmp_path, *pipeline.USUAL_STAGES[:-1])
     (run.dir("build") / "synthetic").rmtree()
     text = make(run)
     assert "person described: image 00000002 (the image could not be read)" in text

@@ -7,6 +7,7 @@ from etils import epath
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.retrieval import train, zero_shot
 from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.scoring import Scorer
 from tests.retrieval.runs import build_set, make_config
 
 
@@ -71,7 +72,7 @@ def test_every_value_is_asked_for_in_words_of_its_own():
 def judge(tmp_path_factory):
     workdir = build_set(tmp_path_factory.mktemp("judge"))
     train.run(make_config(**{"train.steps": 1}), workdir)
-    return zero_shot.Judge(open_saved(workdir.dir("train")), batch_size=8)
+    return zero_shot.Judge(Scorer(open_saved(workdir.dir("train")), batch_size=8))
 
 
 def test_a_trained_model_gives_probabilities(judge):

@@ -6,12 +6,14 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import files, manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
-from jaxtbpr.synthesis import augment, filter
+from jaxtbpr.synthesis import augment, filter, quality
+
+STAGES = {"filter": filter.Filter({"quality": quality}), "augment": augment}
 
 
-@pytest.mark.parametrize("stage", [filter, augment])
-def test_a_stage_of_images_without_images_names_the_stage_that_makes_them(tmp_path, stage):
-    name = stage.__name__.rpartition(".")[2]
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_of_images_without_images_names_the_stage_that_makes_them(tmp_path, name):
+    stage = STAGES[name]
     records = [{"id": "00000001", "identity": "00000001", "split": "train"}]
     manifest.map_records(
         [records], tmp_path / "prompts", lambda r: ([x] for x in r), label="", shard_count=1

@@ -1,0 +1,16 @@
+"""How even the counts of things are."""
+
+import math
+from collections import Counter
+
+
+def evenness(counts: Counter[str], values: int = 0) -> float:
+    """Returns the entropy of `counts` over that of equal shares: 1 is even, 0 is one value only.
+
+    values: how many values there are, if some were never drawn.
+    """
+    total, kinds = sum(counts.values()), max(values, len(counts))
+    if kinds < 2 or not total:
+        return 1.0
+    shares = [count / total for count in counts.values() if count]
+    return -sum(p * math.log(p) for p in shares) / math.log(kinds) + 0.0

@@ -1,0 +1,84 @@
+"""Images that are nearly the same: a perceptual hash, and who is whose duplicate.
+
+The hash says which of the lowest frequencies of a small grey copy are above their median (the
+"pHash" of Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010), of
+16 x 16 frequencies here, since drawn people of one pose and place have the lowest 8 x 8 in common.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+BITS = 256
+_SIDE, _KEPT = 32, 16  # pixels of the copy; frequencies, each way
+_COSINES = np.cos(
+    np.pi * (np.arange(_SIDE) + 0.5) * np.arange(_KEPT)[:, None] / _SIDE
+)  # [frequency, pixel], the DCT-II
+
+
+def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
+    """Returns the hash of an image, uint8 [32]; the first bit, of its mean, is always 0.
+
+    pixels: uint8 [H, W, 3]. Other encodings, brightnesses and sizes change few bits of it.
+    """
+    grey = Image.fromarray(pixels).convert("L")
+    small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
+    # Rounded, so that the bits of a flat image are not those of rounding errors.
+    waves = (_COSINES @ small @ _COSINES.T).reshape(-1)[1:].round(6)
+    return np.packbits(np.concatenate([[False], waves > np.median(waves)]))
+
+
+def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns in how many bits `one`, uint8 [32], differs from `others` [N, 32]: int [N]."""
+    return np.bitwise_count(one ^ others).sum(axis=-1, dtype=np.int64)
+
+
+def duplicates_by_id(
+    ids: Sequence[str], hashes: np.ndarray, distance: int
+) -> dict[str, tuple[str, int]]:
+    """Returns {id: (id of what it is a duplicate of, bits between them)}; the smallest id stays.
+
+    hashes: uint8 [N, 32]. The result does not depend on the order of the rows, since no two have
+    the same id. See `find_duplicates`.
+    """
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    found = find_duplicates(hashes[order], distance)
+    return {ids[order[row]]: (ids[order[first]], bits) for row, (first, bits) in found.items()}
+
+
+def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, int]]:
+    """Returns {row: (the row that it is a duplicate of, bits between them)}.
+
+    hashes: uint8 [N, 32], in the order in which rows go first. A row is the duplicate of the first
+    row before it that is none itself and differs in at most `distance` bits. Rows are compared only
+    where they agree in one of distance + 1 parts of their bits, as all that are so near do.
+    """
+    bits = np.unpackbits(hashes, axis=1)
+    parts = [_groups(part) for part in np.array_split(bits, min(distance + 1, BITS), axis=1)]
+    found: dict[int, tuple[int, int]] = {}
+    is_first = np.ones(len(hashes), bool)
+    for row in range(len(hashes)):
+        near = np.unique(np.concatenate([_before(part, row) for part in parts]))
+        near = near[is_first[near]]
+        apart = distances(hashes[row], hashes[near])
+        hits = np.flatnonzero(apart <= distance)
+        if len(hits):
+            found[row] = (int(near[hits[0]]), int(apart[hits[0]]))
+            is_first[row] = False
+    return found
+
+
+def _groups(part: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """(rows of each group that agrees in all of `part` [N, bits], in order; group of each row)."""
+    packed = np.packbits(part, axis=1)
+    _, group = np.unique(packed, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(group))[:-1]), group
+
+
+def _before(part: tuple[list[np.ndarray], np.ndarray], row: int) -> np.ndarray:
+    rows, group = part
+    same = rows[group[row]]
+    return same[: np.searchsorted(same, row)]

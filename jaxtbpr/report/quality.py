@@ -1,0 +1,91 @@
+"""How good the data are: what stage measure found and what stage denoise did, as rows and plots."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.report import pictures, plots
+from jaxtbpr.report.facts import Commits
+from jaxtbpr.report.plots import Line, Plot
+
+# Name in measures.json: (what it is called, its unit, what it means, how many digits).
+MEASURES = {
+    "clip_score": (
+        "CLIPScore",
+        "0 to 2.5",
+        "how well captions fit their images; more is better",
+        3,
+    ),
+    "cmmd": ("CMMD", "0 and up", "how far the images are from the reference; less is better", 4),
+    "feature_variance": ("Feature variance", "0 to 1", "how different the images are", 3),
+    "reference_feature_variance": ("  of the reference", "0 to 1", "how different those are", 3),
+    "evenness": ("Evenness of attributes", "0 to 1", "1 where all values are equally frequent", 3),
+    "exact_duplicates": ("Exact duplicates", "share", "images whose file another image has", 4),
+    "near_duplicates": ("Near-duplicates", "share", "images that look nearly like another one", 4),
+    "words_mean": ("Words in a caption", "words", "on average", 1),
+    "words_sd": ("  their deviation", "words", "standard deviation", 1),
+    "vocabulary": ("Vocabulary", "words", "different words in all captions", 0),
+    "distinct_captions": ("Distinct captions", "share", "captions that differ, of all", 4),
+}
+
+
+def measured(workdir: Workdir, done: Commits) -> dict[str, Any] | None:
+    """Returns what the page shows of stage measure, None where it did not run."""
+    if "measure" not in done:
+        return None
+    found = files.read_json(workdir.dir("measure") / "measures.json")
+    numbers = found["measures"]
+    words = {int(length): count for length, count in found["words"].items()}
+    return {
+        "numbers": numbers,
+        "rows": _rows(numbers),
+        "attributes": found["attributes"],
+        "plots": [
+            *([_scores("Cosine of image and caption", found["scores"])] if found["scores"] else []),
+            *([plots.histogram("Words in a caption", words, x_label="words")] if words else []),
+        ],
+        "examples": {
+            name: [_pair(workdir.root, pair) for pair in pairs]
+            for name, pairs in found["examples"].items()
+        },
+    }
+
+
+def denoised(workdir: Workdir, done: Commits) -> dict[str, Any] | None:
+    """Returns what the page shows of stage denoise, None where it did not run."""
+    if "denoise" not in done:
+        return None
+    found = done["denoise"]["pairs"]
+    plot = [_scores("Score of a pair", found["histogram"])] if found["pairs"] else []
+    examples = [_pair(workdir.root, pair) for pair in found["examples"]]
+    settings = done["denoise"]["recipe"]["config"]
+    action = settings.get("denoise.action", "drop")
+    return found | {"plots": plot, "examples": examples, "action": action}
+
+
+def _rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row for each number that was measured."""
+    return [
+        {"name": name, "value": f"{numbers[key]:,.{digits}f}", "unit": unit, "meaning": meaning}
+        for key, (name, unit, meaning, digits) in MEASURES.items()
+        if numbers.get(key) is not None
+    ]
+
+
+def _scores(title: str, histogram: Mapping[str, list]) -> Plot:
+    edges = histogram["edges"]
+    centres = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+    names = {name: sum(histogram[name]) for name in ("believed", "doubted")}
+    lines = [Line(name, centres, histogram[name]) for name, count in names.items() if count]
+    return plots.lines(title, lines, x_label="score", from_zero=True)
+
+
+def _pair(root: epath.Path, pair: Mapping[str, Any]) -> dict[str, Any]:
+    alt = f"Image {pair['id']}: {pair['caption']}"
+    return (
+        {"wrong": None} | dict(pair) | {"picture": pictures.record_picture(root, dict(pair), alt)}
+    )

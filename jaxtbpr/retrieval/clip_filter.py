@@ -1,0 +1,78 @@
+"""Filter engine `clip`: refuses images that show little of what their prompt asks for.
+
+Stage filter is in another room, which knows no retrieval model; the pipeline hands it this engine.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record, Shard
+from jaxtbpr.core.measured import Arrays, measure_shards
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.retrieval import scoring
+
+OPTIONS: Options = {
+    "way": Option("quantile", "what is refused", choices=("quantile", "threshold")),
+    **scoring.CUT_OPTIONS,
+    **scoring.JUDGE_OPTIONS,
+}
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the engine reads from another."""
+    return {"clip": scoring.fingerprint(config.filter.clip.model)}
+
+
+def refuse(
+    shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
+) -> dict[str, str]:
+    """Returns {id: why the image of this record is refused}.
+
+    config: holds section `filter`; root: the workdir; directory: for the scores. Raises UserError
+    for a record that has no prompt.
+    """
+    options = config.filter.clip
+    scorer = scoring.open_scorer(options)
+    found = measure_shards(
+        shards, directory, lambda s: _score(scorer, s, root, options.clauses), label="filter clip"
+    )
+    records = [record for shard in shards for record in shard]
+    scores = np.concatenate([one["score"] for one in found])
+    problems = np.concatenate([one["problem"] for one in found])
+    refused = {
+        record["id"]: f"{record['image']['path']}: {problem}"
+        for record, problem in zip(records, problems, strict=True)
+        if problem
+    }
+    usable = np.flatnonzero(problems == "")
+    for row in usable[_is_low(scores[usable], options)]:
+        record = records[row]
+        path, score = record["image"]["path"], scores[row]
+        refused[record["id"]] = f"{path} shows little of its prompt: CLIP score {score:.3f}"
+    return refused
+
+
+def _score(scorer: scoring.Scorer, shard: Shard, root: epath.Path, clauses: bool) -> Arrays:
+    features, problems = scoring.image_features(scorer, shard, root)
+    prompts = [_prompt(record) for record in shard]
+    return {"score": scorer.cosines(features, prompts, clauses=clauses), "problem": problems}
+
+
+def _prompt(record: Record) -> str:
+    if not record.get("prompt"):
+        raise UserError(
+            f"filter engine 'clip' holds images against their prompts, but record {record['id']} "
+            "has none; leave 'clip' out of config.filter.engines."
+        )
+    return record["prompt"]
+
+
+def _is_low(scores: np.ndarray, options: ConfigDict) -> np.ndarray:
+    if options.way == "threshold":
+        return scores < options.least_score
+    return scoring.worst(scores, options.worst_share)

@@ -1,0 +1,262 @@
+"""Stage denoise: captions that do not fit their image are dropped or count less in training.
+
+SynTBPR has a step "data denoising" between captioning and training. Here a CLIP scores each
+(image, caption) pair; a threshold, a quantile or a mixture of two normal distributions tells which
+scores are too low. It is not among the stages of a usual run; `config.stages` names it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record, Shard, set_aside
+from jaxtbpr.core.measured import Arrays, measure_shards
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets.source import SPLITS
+from jaxtbpr.retrieval import denoise, scoring
+
+OPTIONS: Options = {
+    "way": Option(
+        "mixture", "which pairs are doubted", choices=("mixture", "threshold", "quantile")
+    ),
+    "action": Option("drop", "what becomes of them", choices=("drop", "weigh")),
+    "low_weight": Option(
+        0.1, "weight of a doubted pair where the way gives no probability", low=0.0, high=1.0
+    ),
+    "splits": Option(("train",), "splits whose pairs are judged", choices=SPLITS),
+    **scoring.CUT_OPTIONS,
+    **scoring.JUDGE_OPTIONS,
+}
+
+EXAMPLES = 12
+BINS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is thought of the captions of a record.
+
+    scores: float [captions]; clean: the probability that each fits its image, float [captions];
+    problem: why the image cannot be used, or "".
+    """
+
+    scores: np.ndarray
+    clean: np.ndarray
+    problem: str
+
+    @property
+    def fits(self) -> np.ndarray:
+        """Which captions are believed, bool [captions]."""
+        return self.clean >= denoise.THRESHOLD
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the stage reads from another."""
+    return {"clip": scoring.fingerprint(config.denoise.model)}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Drops or weighs the pairs of the manifest before it.
+
+    Action `weigh` adds "caption_weights" to a record, one for each caption, which stage build packs
+    and the losses of stage train use. Returns the counts of every stage, and "pairs": what was
+    done, and how well it agrees with "caption_noise", see `account`.
+    """
+    options = config.denoise
+    shards = list(workdir.before("denoise").shards())
+    judged = [[r for r in shard if r["split"] in options.splits] for shard in shards]
+    verdicts = _judge(judged, options, workdir)
+    done = workdir.map_stage("denoise", lambda rs: ([_apply(r, verdicts, options)] for r in rs))
+    (workdir.dir("denoise") / "measured").rmtree(missing_ok=True)
+    found = account([record for shard in judged for record in shard], verdicts)
+    _tell(found)
+    return done | {"pairs": found}
+
+
+def _judge(shards: Sequence[Shard], options: ConfigDict, workdir: Workdir) -> dict[str, Verdict]:
+    """Returns {id: verdict} of the records in `shards`."""
+    scorer = scoring.open_scorer(options)
+    measured = measure_shards(
+        shards,
+        workdir.dir("denoise") / "measured",
+        lambda shard: _score(scorer, shard, workdir, options.clauses),
+        label="denoise",
+    )
+    problems = np.concatenate([one["problem"] for one in measured])
+    scores = np.concatenate([one["score"] for one in measured])
+    records = [record for shard in shards for record in shard]
+    owner = np.repeat(np.arange(len(records)), [len(r["captions"]) for r in records])
+    usable = problems[owner] == ""
+    clean = np.ones(len(scores))
+    clean[usable] = clean_probability(scores[usable], options)
+    ends = np.cumsum([len(r["captions"]) for r in records])[:-1]
+    parts = zip(np.split(scores, ends), np.split(clean, ends), problems, strict=True)
+    return {
+        record["id"]: Verdict(score, probability, str(problem))
+        for record, (score, probability, problem) in zip(records, parts, strict=True)
+    }
+
+
+def _score(scorer: scoring.Scorer, shard: Shard, workdir: Workdir, clauses: bool) -> Arrays:
+    """The scores of all pairs of a shard, and what is wrong with its images."""
+    for record in shard:
+        if "captions" not in record or "image" not in record:
+            raise UserError(
+                f"stage 'denoise' needs images and captions, but record {record['id']} lacks one; "
+                "add stages 'generate' and 'caption' to config.stages."
+            )
+    features, problems = scoring.image_features(scorer, shard, workdir.root)
+    owner = np.repeat(np.arange(len(shard)), [len(record["captions"]) for record in shard])
+    captions = [caption for record in shard for caption in record["captions"]]
+    return {
+        "score": scorer.cosines(features[owner], captions, clauses=clauses),
+        "problem": problems,
+    }
+
+
+def clean_probability(scores: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+    """Returns the probability that each pair fits, float64 [P]; 0 or 1 but for the mixture."""
+    if options["way"] == "threshold":
+        return (scores >= options["least_score"]).astype(np.float64)
+    if options["way"] == "quantile":
+        return 1.0 - scoring.worst(scores, options["worst_share"])
+    if len(scores) < 2:
+        return np.ones(len(scores))
+    return denoise.clean_probability(-scores, monotone=True)
+
+
+def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict) -> Record:
+    """The record with its doubted captions dropped or with weights, or set aside."""
+    verdict = verdicts.get(record["id"])
+    if verdict is None:
+        if options.action == "weigh" and "captions" in record:
+            # All records of a set have weights or none.
+            return record | {"caption_weights": [1.0] * len(record["captions"])}
+        return record
+    if verdict.problem:
+        return set_aside(record, "denoise", verdict.problem)
+    if options.action == "weigh":
+        is_graded = options.way == "mixture"
+        weights = verdict.clean if is_graded else np.where(verdict.fits, 1.0, options.low_weight)
+        return record | {"caption_weights": [round(float(weight), 4) for weight in weights]}
+    if not verdict.fits.any():
+        best = max(verdict.scores, default=0.0)
+        reason = f"no caption of it fits its image: the best CLIP score is {best:.3f}"
+        return set_aside(record, "denoise", reason)
+    return keep_captions(record, verdict.fits)
+
+
+def keep_captions(record: Record, kept: np.ndarray) -> Record:
+    """Returns `record` with those captions only, and with what goes with each of them.
+
+    kept: bool [captions]. One entry for each caption have the lists whose keys begin with
+    "caption", and "said" among the facts.
+    """
+
+    def chosen(values: list) -> list:
+        return [value for value, keep in zip(values, kept, strict=True) if keep]
+
+    per_caption = [
+        key
+        for key, value in record.items()
+        if key.startswith("caption") and isinstance(value, list) and len(value) == len(kept)
+    ]
+    out = record | {key: chosen(record[key]) for key in per_caption}
+    if "facts" in record:
+        out["facts"] = record["facts"] | {"said": chosen(record["facts"]["said"])}
+    return out
+
+
+# --- what it did ---------------------------------------------------------------------------------
+
+
+def account(records: Sequence[Record], verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """Returns what was thought of all pairs, for the report.
+
+    {"pairs", "doubted": how many, "mean_clean": the mean probability, "histogram": {"edges",
+    "believed", "doubted"} of the scores, "examples": the lowest pairs and those nearest to being
+    believed, "noise": see `agreement`, None where no caption's noise is known}.
+    """
+    pairs = [pair for record in records for pair in _pairs(record, verdicts[record["id"]])]
+    fits = np.array([pair["clean"] >= denoise.THRESHOLD for pair in pairs], bool)
+    scores = np.array([pair["score"] for pair in pairs], float)
+    doubted = sorted((p for p, fit in zip(pairs, fits, strict=True) if not fit), key=_by_score)
+    half = EXAMPLES // 2
+    return {
+        "pairs": len(pairs),
+        "doubted": int((~fits).sum()),
+        "mean_clean": round(float(np.mean([p["clean"] for p in pairs])), 4) if pairs else 1.0,
+        "histogram": histogram(scores, fits),
+        "examples": doubted[:half] + doubted[half:][-half:],
+        "noise": agreement(
+            ~fits[np.array([pair["wrong"] is not None for pair in pairs], bool)],
+            np.array([bool(p["wrong"]) for p in pairs if p["wrong"] is not None], bool),
+        ),
+    }
+
+
+def agreement(doubted: np.ndarray, wrong: np.ndarray) -> dict[str, Any] | None:
+    """Returns how well doubt agrees with what is known to be wrong; bool [P] both.
+
+    {"pairs", "wrong": how many, "precision": share of the doubted that are wrong, "recall": share
+    of the wrong that are doubted, "by_chance": the precision of doubting at random}.
+    """
+    if not len(wrong):
+        return None
+    both = int((doubted & wrong).sum())
+    return {
+        "pairs": len(wrong),
+        "wrong": int(wrong.sum()),
+        "precision": both / int(doubted.sum()) if doubted.any() else None,
+        "recall": both / int(wrong.sum()) if wrong.any() else None,
+        "by_chance": float(wrong.mean()),
+    }
+
+
+def histogram(scores: np.ndarray, fits: np.ndarray) -> dict[str, list]:
+    """Returns {"edges" [BINS + 1], "believed" [BINS], "doubted" [BINS]}: counts of the scores."""
+    edges = np.histogram_bin_edges(scores, BINS) if len(scores) else np.linspace(0, 1, BINS + 1)
+    counts = {"believed": scores[fits], "doubted": scores[~fits]}
+    found = {name: np.histogram(some, edges)[0].tolist() for name, some in counts.items()}
+    return {"edges": [round(float(edge), 5) for edge in edges], **found}
+
+
+def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
+    """The pairs of a record; wrong: the slots that the caption says wrong, None if not known.
+
+    A caption that leaves an attribute out is not wrong.
+    """
+    if verdict.problem:
+        return []
+    noise = record.get("caption_noise")
+    known = noise is not None and len(noise) == len(record["captions"])
+    return [
+        {
+            "id": record["id"],
+            "image": {"path": record["image"]["path"]},
+            "caption": caption,
+            "score": round(float(verdict.scores[k]), 4),
+            "clean": round(float(verdict.clean[k]), 4),
+            "wrong": [slot for slot, _, said in noise[k] if said] if known else None,
+        }
+        for k, caption in enumerate(record["captions"])
+    ]
+
+
+def _by_score(pair: Mapping[str, Any]) -> tuple[float, str]:
+    return pair["score"], pair["id"]
+
+
+def _tell(found: Mapping[str, Any]) -> None:
+    words = f"denoise: {found['doubted']} of {found['pairs']} pairs doubted"
+    if noise := found["noise"]:
+        shares = {key: noise[key] for key in ("precision", "recall") if noise[key] is not None}
+        said = ", ".join(f"{key} {100 * share:.1f} %" for key, share in shares.items())
+        words += f"; {noise['wrong']} are known to be wrong: {said or 'none'}"
+    say(words)

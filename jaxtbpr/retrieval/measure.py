@@ -1,0 +1,315 @@
+"""Stage measure: numbers for the quality of a data set, beside a reference set if there is one.
+
+CLIPScore of the captions, CMMD from the reference, variance of the features, balance of the
+attributes, duplicates, and statistics of the captions. All but the last need the features of every
+image, which takes minutes on a CPU: so it is not among the stages of a usual run.
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import duplicates, files
+from jaxtbpr.core.balance import evenness
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Record, Shard, split_shards
+from jaxtbpr.core.measured import Arrays, measure_shards
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets.source import SPLITS
+from jaxtbpr.retrieval import reference, scoring
+from jaxtbpr.retrieval.denoise_stage import histogram
+from jaxtbpr.retrieval.zero_shot import PROMPTS, Judge
+
+OPTIONS: Options = {
+    "split": Option("train", "split that is measured", choices=SPLITS),
+    "most": Option(10_000, "images that are looked at, random ones; 0: all", low=0),
+    "reference": Option(
+        "", "images to compare with: WORKDIR, WORKDIR/build/NAME or a published folder; '': none"
+    ),
+    "reference_split": Option("train", "split of the reference", choices=SPLITS),
+    "duplicate_bits": Option(
+        24, "bits of 256 in which the hashes of near-duplicates differ at most", low=0, high=255
+    ),
+    **scoring.JUDGE_OPTIONS,
+}
+
+EXAMPLES = 6
+RESULT = "measures.json"
+_SHARD = 1000  # images measured at a time
+_WORDS = re.compile(r"\w+(?:['-]\w+)*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """Images that were looked at.
+
+    features: float32 [N, D], of length 1; hashes: uint8 [N, 32]; digests: str [N], of the files;
+    names: str [N]; problems: {name: why it could not be used}.
+    """
+
+    features: np.ndarray
+    hashes: np.ndarray
+    digests: np.ndarray
+    names: list[str]
+    problems: dict[str, str]
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model and of the reference from another."""
+    options = config.measure
+    prints: dict[str, Any] = {"clip": scoring.fingerprint(options.model)}
+    if options.reference:
+        prints["reference"] = reference.fingerprint(options.reference)
+    return prints
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Writes WORKDIR/measure/measures.json, what `measure` returns with "examples" and more.
+
+    An image that cannot be used is left out and counted. Returns the counts of every stage, and
+    "measures": the numbers.
+    """
+    options, directory = config.measure, workdir.dir("measure")
+    given = (record for record in workdir.before("measure") if record["split"] == options.split)
+    records = reference.sample(given, options.most, config.seed, lambda record: record["id"])
+    if not any("image" in record for record in records):
+        raise UserError(
+            f"stage 'measure' finds no image of split {options.split!r} in {workdir.root}; add "
+            "stage 'generate' to config.stages, or name another split in config.measure.split."
+        )
+    scorer = scoring.open_scorer(options)
+    own = reference.of_records(records, options.split, workdir.root)
+    seen = look(scorer, list(own), directory / "measured", "measure")
+    other = _look_at_reference(scorer, config, directory / "reference")
+    records = [record for record in records if record["id"] not in seen.problems]
+    found = measure(scorer, records, seen, other, options.duplicate_bits)
+    numbers = found["measures"] | {"model": options.model, "reference": options.reference}
+    path = directory / RESULT
+    files.write_json_atomic(path, found | {"measures": numbers, "problems": seen.problems})
+    for name in ("measured", "reference"):
+        (directory / name).rmtree(missing_ok=True)
+    _tell(numbers)
+    count = len(records)
+    return {
+        "outputs": {RESULT: files.sha256(path.read_bytes())},
+        "records_in": count + len(seen.problems),
+        "records_out": count,
+        "set_aside": len(seen.problems),
+        "measures": numbers,
+    }
+
+
+def look(
+    scorer: scoring.Scorer, images: Sequence[reference.Image], directory: epath.Path, label: str
+) -> Seen:
+    """Reads, hashes and embeds images, going on in `directory` at the shard where it stopped."""
+    shards = split_shards(images, _SHARD)
+    parts = measure_shards(shards, directory, lambda shard: _look(scorer, shard), label=label)
+    every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    good = every["problem"] == ""
+    names = [image.name for image in images]
+    bad = {names[k]: str(every["problem"][k]) for k in np.flatnonzero(~good)}
+    return Seen(
+        features=every["features"][good],
+        hashes=every["hash"][good],
+        digests=every["digest"][good],
+        names=[names[k] for k in np.flatnonzero(good)],
+        problems=bad,
+    )
+
+
+def measure(
+    scorer: scoring.Scorer,
+    records: Sequence[Record],
+    seen: Seen,
+    other: Seen | None,
+    duplicate_bits: int,
+) -> dict[str, Any]:
+    """Returns all that is measured of the images of `records`, which `seen` has in the same order.
+
+    {"measures": {name: number, None where there is nothing to measure}, "attributes", see
+    `balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
+    without captions, "examples": the pairs of the "lowest" and of the "highest" score}.
+    other: the reference.
+    """
+    captions = [caption for record in records for caption in record.get("captions", ())]
+    owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])
+    texts = scorer.texts(captions)
+    cosines = np.sum(seen.features[owner] * texts, axis=1)
+    attributes, source = balance(scorer, records, seen.features)
+    measures = {
+        "images": len(records),
+        "clip_score": float(scoring.clip_score(seen.features[owner], texts)) if captions else None,
+        "cmmd": scoring.cmmd(seen.features, other.features) if other else None,
+        "reference_images": len(other.features) if other else None,
+        "feature_variance": scoring.feature_variance(seen.features),
+        "reference_feature_variance": scoring.feature_variance(other.features) if other else None,
+        "evenness": float(np.mean([row["entropy"] for row in attributes.values()])),
+        "evenness_from": source,
+        "exact_duplicates": 1 - len(set(seen.digests.tolist())) / len(records),
+        "near_duplicates": near_duplicates(seen, duplicate_bits),
+        **caption_statistics(captions),
+    }
+    return {
+        "measures": measures,
+        "attributes": attributes,
+        "words": _lengths(captions),
+        "scores": histogram(cosines, np.ones(len(cosines), bool)) if captions else None,
+        "examples": _examples(records, owner, captions, cosines),
+    }
+
+
+def balance(
+    scorer: scoring.Scorer, records: Sequence[Record], features: np.ndarray
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Returns ({slot: {"values", "entropy", "fewest", "most"}}, where the values come from).
+
+    entropy: over that of equal shares. Where not all records have attributes, the model is asked
+    for them (see `zero_shot`), with its mistakes.
+    """
+    if all(record.get("attributes") for record in records):
+        slots = dict.fromkeys(slot for record in records for slot in record["attributes"])
+        looks = {slot: [r["attributes"].get(slot, "none") for r in records] for slot in slots}
+        source = "records"
+    else:
+        looks, source = _asked(Judge(scorer), features), "model"
+    counts = {slot: Counter(values) for slot, values in looks.items()}
+    return {
+        slot: {
+            "values": len(found),
+            "entropy": round(evenness(found), 4),
+            "fewest": min(found.values()),
+            "most": max(found.values()),
+        }
+        for slot, found in counts.items()
+    }, source
+
+
+def near_duplicates(seen: Seen, bits: int) -> float:
+    """Returns the share of images that are nearly the same as one of a smaller name."""
+    return len(duplicates.duplicates_by_id(seen.names, seen.hashes, bits)) / len(seen.names)
+
+
+def caption_statistics(captions: Sequence[str]) -> dict[str, Any]:
+    """Returns numbers of the captions: how many, how long, of how many words, how many alike.
+
+    A word is letters and digits, apostrophes and hyphens inside, in lower case.
+    """
+    lengths = [len(split_words(caption)) for caption in captions]
+    words = {word for caption in captions for word in split_words(caption)}
+    return {
+        "captions": len(captions),
+        "words_mean": float(np.mean(lengths)) if captions else None,
+        "words_sd": float(np.std(lengths)) if captions else None,
+        "vocabulary": len(words),
+        "distinct_captions": len(set(captions)) / len(captions) if captions else None,
+    }
+
+
+def split_words(text: str) -> list[str]:
+    """Returns the words of `text` in lower case, without punctuation."""
+    return _WORDS.findall(text.lower())
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
+    """Features, hashes and digests of images; zeros and "" where one cannot be used."""
+    read = [image.read() for image in images]
+    good = np.array([not problem for _, problem in read], bool)
+    features = np.zeros((len(read), scorer.width), np.float32)
+    features[good] = scorer.images([data for data, problem in read if not problem])
+    hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
+    for row in np.flatnonzero(good):
+        hashes[row] = duplicates.perceptual_hash(np.asarray(transforms.open_image(read[row][0])))
+    return {
+        "features": features,
+        "hash": hashes,
+        "digest": np.array([files.sha256(data) for data, _ in read], str),
+        "problem": np.array([problem for _, problem in read], str),
+    }
+
+
+def _look_at_reference(
+    scorer: scoring.Scorer, config: ConfigDict, directory: epath.Path
+) -> Seen | None:
+    options = config.measure
+    if not options.reference:
+        return None
+    every = reference.images(options.reference, options.reference_split)
+    images = reference.sample(every, options.most, config.seed, lambda image: image.name)
+    seen = look(scorer, images, directory, "measure: reference") if images else None
+    if seen is None or not seen.names:
+        raise UserError(
+            f"config.measure.reference={options.reference!r} has no usable image of split "
+            f"{options.reference_split!r}; name another in config.measure.reference_split."
+        )
+    if seen.problems:
+        name, problem = next(iter(seen.problems.items()))
+        count = len(seen.problems)
+        say(f"measure: {count} images of the reference are left out; the first: {name} {problem}")
+    return seen
+
+
+def _asked(judge: Judge, features: np.ndarray) -> dict[str, list[str]]:
+    """{slot: the value of each image that the model thinks most likely}."""
+    answers = {slot: judge.probabilities(slot, features) for slot in PROMPTS}
+    return {
+        slot: [values[k] for k in probabilities.argmax(axis=1)]
+        for slot, (values, probabilities) in answers.items()
+    }
+
+
+def _lengths(captions: Sequence[str]) -> dict[str, int]:
+    counts = Counter(len(split_words(caption)) for caption in captions)
+    return {str(length): counts[length] for length in sorted(counts)}
+
+
+def _examples(
+    records: Sequence[Record], owner: np.ndarray, captions: Sequence[str], cosines: np.ndarray
+) -> dict[str, list[dict[str, Any]]]:
+    """The pairs of the lowest and of the highest score, each image once."""
+    order = np.argsort(cosines, kind="stable")
+    return {
+        name: [
+            {
+                "id": records[owner[k]]["id"],
+                "image": {"path": records[owner[k]]["image"]["path"]},
+                "caption": captions[k],
+                "score": round(float(cosines[k]), 4),
+            }
+            for k in _first_of_each(some, owner)
+        ]
+        for name, some in {"lowest": order, "highest": order[::-1]}.items()
+    }
+
+
+def _first_of_each(order: np.ndarray, owner: np.ndarray) -> list[int]:
+    """The first `EXAMPLES` of `order` that belong to different images."""
+    found: dict[int, int] = {}
+    for k in order.tolist():
+        found.setdefault(int(owner[k]), k)
+        if len(found) == EXAMPLES:
+            break
+    return list(found.values())
+
+
+def _tell(numbers: Mapping[str, Any]) -> None:
+    shown = {
+        "CLIPScore": numbers["clip_score"],
+        "CMMD": numbers["cmmd"],
+        "feature variance": numbers["feature_variance"],
+        "near-duplicates": numbers["near_duplicates"],
+    }
+    said = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
+    say(f"measure: {said}")

@@ -1,0 +1,104 @@
+"""The images that stage measure compares with: of another run, a built set or a published folder.
+
+Only where they lie is gathered at first; an image is read when it is measured.
+"""
+
+import dataclasses
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.manifest import MANIFEST_STAGES
+from jaxtbpr.core.seeds import words
+from jaxtbpr.core.workdir import COMMIT, Workdir
+from jaxtbpr.datasets import formats, rows
+from jaxtbpr.datasets.source import RetrievalSet, index_path, list_splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image that has not been read. read: gives (encoded image, why it cannot be used or "")."""
+
+    name: str
+    read: Callable[[], tuple[bytes, str]]
+
+
+def fingerprint(folder: epath.PathLike) -> dict[str, Any]:
+    """Returns what tells one state of a reference from another. Raises UserError if it is none."""
+    folder = epath.Path(folder).expanduser()
+    if splits := list_splits(folder):
+        return {split: files.sha256_of([index_path(folder, split)]) for split in splits}
+    if name := _finished(folder):
+        return {name: files.sha256((folder / name / COMMIT).read_bytes())}
+    found = formats.annotation_files(folder, formats.detect(folder))
+    return {file.name: [file.stat().length, file.stat().mtime] for file in found}
+
+
+def images(folder: epath.PathLike, split: str) -> Iterator[Image]:
+    """Yields the images of a split of a built set, of another run or of a published data set.
+
+    folder: WORKDIR/build/NAME, another run's WORKDIR, or a folder in a form that `formats` knows.
+    Raises UserError where it is none of these.
+    """
+    folder = epath.Path(folder).expanduser()
+    if list_splits(folder):
+        return _of_set(RetrievalSet(folder, split))
+    if name := _finished(folder):
+        return of_records(_run(folder).manifest(name), split, folder)
+    return _of_folder(folder, split)
+
+
+def of_records(records: Iterable[dict], split: str, root: epath.Path) -> Iterator[Image]:
+    """Yields the images of a split of a manifest, which lie below `root`."""
+    for record in records:
+        if record["split"] == split and "image" in record:
+            path, digest = record["image"]["path"], record["image"]["sha256"]
+            yield Image(
+                record["id"], lambda path=path, digest=digest: rows.usable_image(root, path, digest)
+            )
+
+
+def sample(items: Iterable[Any], most: int, seed: int, name: Callable[[Any], str]) -> list[Any]:
+    """Returns at most `most` of `items`, random ones, in their order; 0: all.
+
+    name: tells one from another. The same ones whatever the order of the items.
+    """
+    if not most:
+        return list(items)
+    drawn = (
+        (tuple(words(seed, "measure", name(item)).tolist()), place, item)
+        for place, item in enumerate(items)
+    )
+    chosen = heapq.nsmallest(most, drawn, key=lambda one: one[:2])
+    return [item for _, _, item in sorted(chosen, key=lambda one: one[1])]
+
+
+def _finished(folder: epath.Path) -> str | None:
+    """The last manifest stage that is finished in `folder`, if it is a run's."""
+    return _run(folder).name_before("measure")
+
+
+def _run(folder: epath.Path) -> Workdir:
+    return Workdir(folder, order=MANIFEST_STAGES, chosen=())
+
+
+def _of_set(one: RetrievalSet) -> Iterator[Image]:
+    # Whatever is in a built set has been decoded once.
+    for k, name in enumerate(one.image_ids):
+        yield Image(name, lambda k=k: (one.image_bytes(k), ""))
+
+
+def _of_folder(folder: epath.Path, split: str) -> Iterator[Image]:
+    for entry in formats.read(folder, formats.detect(folder)):
+        if entry.split != split:
+            continue
+        path, problem = str(folder.absolute() / entry.path), entry.problem
+        name = str(entry.extra.get("image_id", entry.path))
+        yield Image(name, lambda path=path, problem=problem: _read(path, problem))
+
+
+def _read(path: str, problem: str) -> tuple[bytes, str]:
+    return (b"", problem) if problem else rows.usable_image("", path, None)

@@ -1,0 +1,126 @@
+"""Filter engine `quality`: what can be told of an image without a model.
+
+An image must decode, must show something, must be sharp enough, and must not be nearly the same
+as another one.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxtbpr.core.duplicates import BITS, duplicates_by_id, perceptual_hash
+from jaxtbpr.core.manifest import Record, Shard
+from jaxtbpr.core.measured import Arrays, measure_shards
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.workers import process_map
+from jaxtbpr.synthesis.images import read_image
+
+OPTIONS: Options = {
+    "least_contrast": Option(
+        8.0, "standard deviation of the grey values (0 to 255) below which an image is blank",
+        low=0.0, high=128.0,
+    ),
+    "least_sharpness": Option(
+        20.0, "variance of the Laplacian of the grey values below which an image is blurred",
+        low=0.0,
+    ),
+    "duplicate_bits": Option(
+        24, f"bits of {BITS} in which the hashes of near-duplicates differ at most; -1: keep them",
+        low=-1, high=BITS - 1,
+    ),
+    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+}  # fmt: skip
+
+
+def refuse(
+    shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
+) -> dict[str, str]:
+    """Returns {id: why the image of this record is refused}.
+
+    config: holds section `filter`; root: the workdir; directory: for what is measured. Of images
+    that are nearly the same the one with the smallest id stays, among those that are good.
+    """
+    options = config.filter.quality
+    with process_map(options.processes) as mapped:
+        look = functools.partial(_look, root=str(root))
+        found = measure_shards(
+            shards, directory, lambda shard: _stack(mapped(look, shard)), label="filter quality"
+        )
+    records = [record for shard in shards for record in shard]
+    seen = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
+    refused = _poor(records, seen, options)
+    if options.duplicate_bits >= 0:
+        good = [row for row, record in enumerate(records) if record["id"] not in refused]
+        refused |= _duplicates([records[k] for k in good], seen["hash"][good], options)
+    return refused
+
+
+def contrast(grey: np.ndarray) -> float:
+    """Returns the standard deviation of an image's grey values [H, W]."""
+    return float(np.std(grey))
+
+
+def sharpness(grey: np.ndarray) -> float:
+    """Returns the variance of the Laplacian of an image's grey values [H, W], borders left out.
+
+    Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000. An image with
+    fewer than three rows or columns has none, 0.
+    """
+    if min(grey.shape) < 3:
+        return 0.0
+    grey = grey.astype(np.float64)
+    across, down = grey[1:-1, 2:] + grey[1:-1, :-2], grey[2:, 1:-1] + grey[:-2, 1:-1]
+    return float(np.var(across + down - 4 * grey[1:-1, 1:-1]))
+
+
+def _look(record: Record, *, root: str) -> tuple[str, float, float, np.ndarray]:
+    """(why the image cannot be read or "", contrast, sharpness, hash)."""
+    try:
+        pixels = read_image(root, record)
+    except OSError as error:
+        return f"cannot be read: {error}", 0.0, 0.0, np.zeros(BITS // 8, np.uint8)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    return "", contrast(grey), sharpness(grey), perceptual_hash(pixels)
+
+
+def _stack(rows: Iterable[tuple[str, float, float, np.ndarray]]) -> Arrays:
+    rows = list(rows)
+    return {
+        "problem": np.array([row[0] for row in rows], str),
+        "contrast": np.array([row[1] for row in rows], float),
+        "sharpness": np.array([row[2] for row in rows], float),
+        "hash": np.array([row[3] for row in rows], np.uint8).reshape(-1, BITS // 8),
+    }
+
+
+def _poor(records: list[Record], seen: Arrays, options: ConfigDict) -> dict[str, str]:
+    """{id: why} of the images that are bad by themselves."""
+    refused = {}
+    for row, record in enumerate(records):
+        measures = (seen[key][row] for key in ("problem", "contrast", "sharpness"))
+        if reason := _reason(*measures, options):
+            refused[record["id"]] = f"{record['image']['path']} {reason}"
+    return refused
+
+
+def _reason(problem: str, contrast: float, sharpness: float, options: ConfigDict) -> str:
+    if problem:
+        return str(problem)
+    if contrast < options.least_contrast:
+        return f"is blank: contrast {contrast:.1f}"
+    if sharpness < options.least_sharpness:
+        return f"is blurred: sharpness {sharpness:.1f}"
+    return ""
+
+
+def _duplicates(records: list[Record], hashes: np.ndarray, options: ConfigDict) -> dict[str, str]:
+    found = duplicates_by_id([r["id"] for r in records], hashes, options.duplicate_bits)
+    paths = {record["id"]: record["image"]["path"] for record in records}
+    return {
+        name: f"{paths[name]} is nearly the same as {paths[first]}: {bits} bits differ"
+        for name, (first, bits) in found.items()
+    }
