@@ -50,6 +50,8 @@ _FOREIGN = re.compile(
     r"les|lleva|los|med|met|mit|och|per|porte|trägt|um|uma|un|una|und|une|uno|van|y",
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+# (words of a piece, times in a row that are too many)
+_RUNS = ((1, 3), (2, 3), (3, 3), *((size, 2) for size in range(4, 16)))
 _ECHO = 9  # words in a row that are those of the instruction
 
 
@@ -156,7 +158,7 @@ def _repetition(text: str, said: list[str]) -> Refusal | None:
     sentence, times = Counter(filter(None, pieces)).most_common(1)[0]
     if times > 1:
         return Refusal("repeated", f"it says {sentence!r} {times} times")
-    for size, most in ((1, 3), (2, 3), (4, 2)):
+    for size, most in _RUNS:
         for start in range(len(said) - size * most + 1):
             piece = said[start : start + size]
             if said[start : start + size * most] == piece * most:

@@ -112,23 +112,22 @@ def outside(options: Mapping[str, Any]) -> dict[str, str]:
 class Asker:
     """Asks the models of one stage of a run.
 
-    root: the workdir; stage: whose folder `asked` is used; engine: one of ENGINES; options: those
-    of `options`; seed: of the run. Raises UserError where the workdir is not a local folder.
+    root: the workdir; section: of the config, "caption" or "prompts.llm"; options: its values,
+    those of `options` and "engine", one of ENGINES; seed: of the run. Raises UserError where the
+    workdir is not a local folder.
     """
 
-    def __init__(
-        self, root: epath.PathLike, stage: str, engine: str, options: Mapping[str, Any], seed: int
-    ):
+    def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
         if not files.is_local(root):
             raise UserError(
-                f"stage {stage!r} with engine {engine!r} shares files with its workers; choose a "
-                f"--workdir on a file system, not {os.fspath(root)}."
+                f"config.{section}.engine={options['engine']!r} shares files with its workers; "
+                f"choose a --workdir on a file system, not {os.fspath(root)}."
             )
         if not all(options["models"]):
-            raise UserError(f"config.{stage} names no model; set its key `models`.")
+            raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
         self._root = pathlib.Path(root)
-        self._folder = self._root / stage / "asked"
-        self._stage, self._engine, self._options, self._seed = stage, engine, options, seed
+        self._folder = self._root / section.partition(".")[0] / "asked"
+        self._section, self._options, self._seed = section, options, seed
 
     def ask(
         self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
@@ -144,9 +143,9 @@ class Asker:
         exchange.prepare(self._folder, self._settings())
         waiting = itertools.chain([first], waiting)
         open_shards: dict[int, Iterator[dict[str, Settled] | None]] = {}
-        tell = _progress(self._folder, self._stage)
+        tell = _progress(self._folder, self._section)
         try:
-            with isolated.workers(self._folder, self._engine, self._options, self._stage) as watch:
+            with isolated.workers(self._folder, self._options, self._section) as watch:
                 while self._open_more(open_shards, waiting, judge):
                     settled = [(k, next(rounds)) for k, rounds in open_shards.items()]
                     for number, done in settled:
@@ -195,7 +194,7 @@ class Asker:
         return tasks
 
     def _request(self, want: Want, attempt: int) -> exchange.Row:
-        seed = rng(self._seed, "asking", self._stage, want.key, attempt).integers(2**31)
+        seed = rng(self._seed, "asking", self._section, want.key, attempt).integers(2**31)
         heat = self._options["temperature"]
         image = want.image and os.path.relpath(self._root / want.image, self._folder)
         return {
@@ -210,9 +209,9 @@ class Asker:
         }
 
     def _settings(self) -> exchange.Row:
-        keys = ("dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
+        keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
         keys += ("requests_per_minute", "timeout", "tries", "pause")
-        return {"engine": self._engine} | {key: self._options[key] for key in keys}
+        return {key: self._options[key] for key in keys}
 
 
 def _settle(

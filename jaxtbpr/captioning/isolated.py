@@ -37,7 +37,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def workers(
-    folder: pathlib.Path, engine: str, options: Mapping[str, Any], stage: str
+    folder: pathlib.Path, options: Mapping[str, Any], section: str
 ) -> Iterator[Callable[[], None]]:
     """Starts `options["workers"]` workers on a folder; they end with the block or this process.
 
@@ -45,11 +45,11 @@ def workers(
     UserError where one says that something is wrong or dies without having answered anything.
     """
     count = options["workers"]
-    python = find_python(engine, options, stage) if count else "PYTHON"
+    python = find_python(options, section) if count else "PYTHON"
     command = [python, str(WORKER), str(folder)]
     if not count:
-        say(f"{stage}: start workers by hand, on any machine: {shlex.join(command)}")
-    several = engine == "transformers" and count > 1
+        say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
+    several = options["engine"] == "transformers" and count > 1
     started = [_start(command, folder, number, several) for number in range(count)]
     try:
         yield lambda: _watch(started, command, folder, several)
@@ -58,26 +58,26 @@ def workers(
             _end(worker)
 
 
-def find_python(engine: str, options: Mapping[str, Any], stage: str) -> str:
-    """Returns the Python that runs an engine's worker.
+def find_python(options: Mapping[str, Any], section: str) -> str:
+    """Returns the Python that runs the workers of a section's engine.
 
     Engine `openai` needs nothing but Python, hence this one. Raises UserError where there is none.
     """
-    if engine == "openai":
+    if options["engine"] == "openai":
         return sys.executable
     if options["python"]:
         path = pathlib.Path(options["python"]).expanduser()
         if not os.access(path, os.X_OK):
-            raise UserError(f"{path}, given as `python` of stage {stage!r}, cannot be run.")
+            raise UserError(f"config.{section}.python={path} cannot be run; give a Python.")
         return str(path)
     if found := install.find():
         return str(found)
     if options["install"] or _is_wanted():
         return str(install.install())
     raise UserError(
-        f"stage {stage!r} needs an environment with torch, apart from this one: run "
-        "`python -m jaxtbpr.captioning.install`, or set the stage's key `install` to True, or its "
-        "key `python` to a Python that has one."
+        f"config.{section}.engine='transformers' needs an environment with torch, apart from this "
+        f"one: run `python -m jaxtbpr.captioning.install`, set config.{section}.install=True, or "
+        f"config.{section}.python to the Python of one."
     )
 
 

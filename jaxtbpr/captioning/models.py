@@ -42,7 +42,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     names = [f"records-{k:05d}-of-{len(shards):05d}.jsonl" for k in range(len(shards))]
     todo = [k for k, name in enumerate(names) if not (directory / name).exists()]
     wanted = ((k, lambda k=k: _wants(shards[k], config.seed, options)) for k in todo)
-    asker = asking.Asker(workdir.root, "caption", options["engine"], options, config.seed)
+    asker = asking.Asker(workdir.root, "caption", options, config.seed)
     for number, settled in asker.ask(wanted, _judge(options)):
 
         def work(records: Iterator[Record], settled=settled) -> Iterator[list[Record]]:

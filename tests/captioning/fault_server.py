@@ -87,13 +87,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def hang(self):
-        time.sleep(3)
+        time.sleep(5)
         self.close_connection = True
 
     def drip(self):
         """A byte now and then: every read is in time, the whole never comes."""
         self.send(200, b"", length=4000)
-        for _ in range(30):
+        for _ in range(50):
             time.sleep(0.1)
             self.wfile.write(b" ")
             self.wfile.flush()
