@@ -69,7 +69,8 @@ def options(model: str, most_tokens: int) -> Options:
     return {
         "models": Option((model,), "language models: folder or hub id, perhaps with @revision"),
         "retries": Option(3, "times that a useless answer is asked for again", low=0, high=100),
-        "temperature": Option(0.7, "of sampling; 0: the likeliest words", low=0.0, high=10.0),
+        "temperature": Option(0.7, "of sampling; 0: the likeliest words (asked again, at 0.7)",
+                              low=0.0, high=10.0),
         "top_p": Option(0.9, "share of the likeliest words that are drawn from", low=0.0, high=1.0),
         "most_tokens": Option(most_tokens, "tokens of an answer", low=1, high=100_000),
         "dtype": Option("auto", "of a local model; auto: as it was saved",

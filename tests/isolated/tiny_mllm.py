@@ -1,6 +1,6 @@
 """Makes tiny models of random weights that speak English words: PYTHON tiny_mllm.py KIND FOLDER.
 
-KIND: qwen2_vl, qwen2_5_vl, llava, internvl (image and text) or qwen2 (text). Their vocabulary is
+KIND: qwen2_vl, qwen2_5_vl (image and text) or qwen2 (text). Their vocabulary is
 words of captions, so that what a random model says passes for one now and then.
 """
 
@@ -83,7 +83,7 @@ def make_qwen2_vl(ids, kind="Qwen2VL", **vision):
     )
     network = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     images = transformers.Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=28 * 56)
-    images._processor_class = f"{kind.replace('2_5_VL', '2_5_VL')}Processor"
+    images._processor_class = f"{kind}Processor"
     return network, images
 
 

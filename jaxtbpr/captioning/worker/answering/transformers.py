@@ -66,8 +66,6 @@ class LocalModel:
         where = {"trust_remote_code": is_trusted} | ({"revision": revision} if revision else {})
         config = transformers.AutoConfig.from_pretrained(name, **where)
         how = where | {"dtype": dtype}
-        if importlib.util.find_spec("accelerate"):
-            how["low_cpu_mem_usage"] = True
         if "AutoModel" in getattr(config, "auto_map", {}) and is_trusted:
             network = transformers.AutoModel.from_pretrained(name, **how)
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
