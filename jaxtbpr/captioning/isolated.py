@@ -46,7 +46,7 @@ def workers(
     """
     count = options["workers"]
     python = find_python(options, section) if count else "PYTHON"
-    command = [python, str(WORKER), str(folder)]
+    command = [python, str(WORKER), str(folder.resolve())]
     if not count:
         say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
     several = options["engine"] == "transformers" and count > 1

@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 IMAGE = "<|image_pad|>"
-SPECIAL = ("<pad>", "<end>", "<unk>", IMAGE, "<|vision_start|>", "<|vision_end|>", "<video>")
+SPECIAL = ("<pad>", "<end>", "<unk>", IMAGE, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
 WORDS = (
     *("a", "woman", "man", "person", "in", "with", "and", "is", "wearing", "the", "of", "on"),
     *("his", "her", "has", "an", "to", "walking", "standing", "red", "blue", "green", "black"),

@@ -66,8 +66,9 @@ def read_answers(folder: pathlib.Path, task: str) -> list[Row] | None:
 
 def open_tasks(folder: pathlib.Path) -> list[str]:
     """Returns the names of the tasks that are not answered, in order."""
-    names = (path.stem for path in (folder / "tasks").glob("[!.]*.jsonl"))
-    return sorted(name for name in names if not (folder / "answers" / f"{name}.jsonl").exists())
+    done = set(os.listdir(folder / "answers"))  # one look, since there may be thousands
+    names = (path.name for path in (folder / "tasks").glob("[!.]*.jsonl"))
+    return sorted(name.removesuffix(".jsonl") for name in names if name not in done)
 
 
 def partial_answers(folder: pathlib.Path, task: str) -> dict[str, Row]:
