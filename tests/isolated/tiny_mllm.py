@@ -12,12 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 IMAGE = "<|image_pad|>"
 SPECIAL = ("<pad>", "<end>", "<unk>", IMAGE, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+THINGS = ("coat", "jacket", "shirt", "trousers", "jeans", "skirt", "shoes", "boots", "bag", "hat")
 WORDS = (
     *("a", "woman", "man", "person", "in", "with", "and", "is", "wearing", "the", "of", "on"),
-    *("his", "her", "has", "an", "to", "walking", "standing", "red", "blue", "green", "black"),
-    *("white", "grey", "coat", "jacket", "shirt", "trousers", "jeans", "skirt", "shoes", "boots"),
-    *("bag", "backpack", "hat", "hair", "long", "short", "dark", "young", "carrying", "holding"),
-)
+    *("his", "her", "has", "to", "red", "blue", "green", "black", "white", "grey", "long"),
+    *THINGS,
+    *(f"{thing}." for thing in (*THINGS, "hair", "park", "street", "backpack", "dress", "scarf")),
+)  # many end a sentence: what is cut off within one is refused
 TEMPLATE = (
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
     "{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|> <|image_pad|> "
