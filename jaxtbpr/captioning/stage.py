@@ -1,10 +1,15 @@
-"""Stage caption: sentences for each image, in training with mistakes as people make them."""
+"""Stage caption: sentences for each image.
+
+Engine `template` words the attributes, in training with mistakes as people make them; engines
+`transformers` (a local model) and `openai` (a server) ask multimodal models (see `models`).
+"""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import facts, template
+from jaxtbpr.captioning import asking, facts, models, template
 from jaxtbpr.core import attributes, manifest
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record
@@ -21,7 +26,7 @@ def _mention_option(slot: str, probability: float) -> Option:
 
 
 OPTIONS: Options = {
-    "engine": Option("template", "what writes the captions", choices=("template",)),
+    "engine": Option("template", "what writes the captions", choices=("template", *asking.ENGINES)),
     "per_image": {
         "train": Option(2, "captions of a train image", low=1),
         "val": Option(1, "captions of a val image", low=1),
@@ -34,18 +39,27 @@ OPTIONS: Options = {
     ),
     "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
     "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
+    **models.OPTIONS,
 }
 
 
-def run(config: ConfigDict, workdir: Workdir) -> dict:
-    """Adds "captions", "caption_noise" and "facts" to each record of the manifest before it.
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the models that the stage asks from another."""
+    return {} if config.caption.engine == "template" else asking.outside(config.caption)
 
+
+def run(config: ConfigDict, workdir: Workdir) -> dict:
+    """Adds captions to each record of the manifest before it; by a model: see `models.run`.
+
+    Engine `template` adds "captions", "caption_noise" and "facts".
     caption_noise: for each caption the list of [slot, true value, said value or None], so that
     methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
     can be seen, "said": the same of what each caption says}, by which a caption can be held
     against other images. Records whose attributes are missing or not consistent are set aside.
     """
     options = config.caption.to_dict()
+    if options["engine"] != "template":
+        return models.run(config, workdir)
 
     def work(records: Iterator[Record]) -> Iterator[list[Record]]:
         return ([add_captions(record, config.seed, options)] for record in records)

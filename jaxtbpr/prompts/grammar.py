@@ -5,7 +5,7 @@ each a stub of a few words, and a language model that writes a rich description 
 grammar does, over the same descriptors: the stub's own words always stay, everything else
 (clothes and colours, place, light, camera) is drawn to go with them. A record keeps both texts.
 
-Engine `llm` will hand the same `rough` stubs to a language model, in place of `write`.
+Engine `llm` hands the same `rough` stubs to a language model, in place of `write`.
 """
 
 from collections.abc import Iterator, Sequence

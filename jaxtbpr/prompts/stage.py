@@ -1,7 +1,8 @@
 """Stage prompts: one record for each person to be made, with the text that asks for their image.
 
 Engine `template` draws attributes that the renderer can draw, and words them; the others are those
-of SynTBPR (arXiv:2503.22171): `plain`, `grammar` (rough to rich) and `captions` (of a real set).
+of SynTBPR (arXiv:2503.22171): `plain`, `grammar` (rough to rich), `llm` (the same by a language
+model) and `captions` (of a real set).
 """
 
 import itertools
@@ -12,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxtbpr.captioning import asking
 from jaxtbpr.core import attributes, files, manifest
 from jaxtbpr.core.balance import evenness
 from jaxtbpr.core.errors import UserError
@@ -20,7 +22,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.prompts import captions, descriptors, drawing, grammar, plain, template
+from jaxtbpr.prompts import captions, descriptors, drawing, grammar, llm, plain, template
 from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
 from jaxtbpr.prompts.drawing import Prompt
 
@@ -29,7 +31,9 @@ _KINDS = (*descriptors.KINDS, "plain")
 
 OPTIONS: Options = {
     "engine": Option(
-        "template", "what writes the prompts", choices=("template", "plain", "grammar", "captions")
+        "template",
+        "what writes the prompts",
+        choices=("template", "plain", "grammar", "captions", "llm"),
     ),
     "train": Option(2000, "prompts to train on", low=1, high=_MOST["train"]),
     "val": Option(100, "prompts to choose the model on", low=0, high=_MOST["val"]),
@@ -38,7 +42,9 @@ OPTIONS: Options = {
         1, "images of each prompt, each an identity of its own; the paper has 5", low=1, high=1000
     ),
     "kinds": Option(
-        descriptors.KINDS, "kinds of prompts of engine grammar, in equal shares", choices=_KINDS
+        descriptors.KINDS,
+        "kinds of prompts of engines grammar and llm, in equal shares",
+        choices=_KINDS,
     ),
     "subject": Option("", "token of a fine-tuned generator's subject, as sks; '': none"),
     "subject_class": Option("person", "what its subject is, said after the token"),
@@ -48,6 +54,7 @@ OPTIONS: Options = {
     "tokenizer": Option("", "that counts a prompt's tokens: folder, file; '': an estimate"),
     "most_tokens": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "shard_size": Option(1000, "records in one manifest file", low=1),
+    "llm": llm.OPTIONS,
 }
 
 Draw = Callable[[str, int], Iterator[Prompt]]  # of a split, so many
@@ -62,6 +69,8 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     elif options.engine != "template":
         paths = descriptors.paths(options.vocabulary)
         prints |= {name: files.sha256(path.read_bytes()) for name, path in paths.items()}
+    if options.engine == "llm":
+        prints |= asking.outside(options.llm)
     return prints
 
 
@@ -77,7 +86,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     counts = {split: options[split] for split in template.FIRST_IDENTITY}
     _check_room(counts, options.per_prompt)
     total = sum(counts.values()) * options.per_prompt
-    records = _Records(_engine(config), counts, options.per_prompt, config.seed)
+    records = _Records(_engine(config, workdir), counts, options.per_prompt, config.seed)
     manifest.map_records(
         _shards(records, options.shard_size),
         directory,
@@ -126,7 +135,7 @@ class _Records:
         return manifest.set_aside(record, "prompts", text.problem) if text.problem else record
 
 
-def _engine(config: ConfigDict) -> Draw:
+def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     """Returns what draws the prompts of a split. Raises UserError where an option is missing."""
     options, seed = config.prompts, config.seed
     ruler = Ruler(options.tokenizer, options.most_tokens, is_known=options.engine == "template")
@@ -140,12 +149,20 @@ def _engine(config: ConfigDict) -> Draw:
         )
     words = descriptors.load(options.vocabulary)
     writer = plain.writer(subject)
-    if options.engine == "grammar":
+    if options.engine in ("grammar", "llm"):
         if not options.kinds:
             raise UserError(f"config.prompts.kinds is empty; name some of {', '.join(_KINDS)}.")
         words = grammar.with_choices(words, options.kinds, subject)
         writer = grammar.writer(subject)
-    return lambda split, count: drawing.draw_prompts(writer, words, ruler, seed, split, count)
+
+    def drawn(split: str, count: int) -> Iterator[Prompt]:
+        return drawing.draw_prompts(writer, words, ruler, seed, split, count)
+
+    if options.engine != "llm":
+        return drawn
+    counts = {split: options[split] for split in template.FIRST_IDENTITY}
+    asker = asking.Asker(workdir.root, "prompts.llm", options.llm, seed)
+    return llm.expand(drawn, counts, asker, ruler, options.llm, seed, subject)
 
 
 def _drawn_people(

@@ -53,7 +53,8 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
         "has_images": any(found.has_images for found in surveys.values()),
         "people": _people(surveys, options["images_of_a_person"]),
         "captions": _captions(surveys),
-        "mention": config.get("caption", {}).get("mention", {}),
+        "mention": _mention(config.get("caption", {})),
+        "answers": done.get("caption", {}).get("answers"),
         "config": config,
         "versions": facts.versions(done),
         **_training(workdir, done),
@@ -182,6 +183,12 @@ def _captions(surveys: Mapping[str, Survey]) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _mention(options: Mapping[str, Any]) -> dict[str, float]:
+    """Returns how often the template names each slot; {} where models wrote the captions."""
+    is_template = options.get("engine", "template") == "template"
+    return options.get("mention", {}) if is_template else {}
 
 
 def _noise(found: Survey) -> dict[str, float] | None:

@@ -118,4 +118,4 @@ def test_importing_the_stage_loads_no_array_framework():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert not {"jax", "torch", "tensorflow", "flax"} & set(loaded.stdout.split())
+    assert not {"jax", "torch", "tensorflow", "flax", "transformers"} & set(loaded.stdout.split())

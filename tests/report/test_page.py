@@ -225,6 +225,23 @@ def test_how_even_the_prompts_are_is_shown(text):
     assert "hair colour 6 7 1,234" in words
 
 
+def test_what_models_answered_is_told_and_no_attributes_are(finished, tmp_path):
+    run = copy(finished, tmp_path, "prompts", "generate", "filter", "augment", "caption")
+    commit = files.read_json(run.dir("caption") / "commit.json")
+    commit["recipe"]["config"]["caption.engine"] = "openai"
+    commit["answers"] = {"captions": 1234, "fewest_words": 9, "most_words": 41, "vocabulary": 567}
+    commit["answers"] |= {"said_once": 89, "given_up": 3, "models": {"a/<b>": 1234}}
+    commit["answers"] |= {"refused": {"cut off": 17}}
+    files.write_json_atomic(run.dir("caption") / "commit.json", commit)
+    page_text = make(run)
+    words = " ".join(" ".join(Reader(page_text).words).split())
+    assert "1,234 captions of 9 to 41 words. Their vocabulary has 567 words, 89 of them" in words
+    assert "a/<b> 1,234" in words
+    assert "cut off 17" in words
+    assert "How often a caption names an attribute" not in words
+    assert Reader(page_text).wrong == []
+
+
 def test_the_config_file_is_valid_and_repeats_what_was_set(finished, text):
     given = runpy.run_path(finished.dir("report") / "config.py")["get_config"]()
     options.validate(given, pipeline.OPTIONS)

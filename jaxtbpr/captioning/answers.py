@@ -1,0 +1,179 @@
+"""Answers of language models: cleaned, then checked; what will not do is told in a sentence.
+
+The published code keeps whatever a model says; here refusals, empty, cut off, short, long,
+foreign, repeated and unfilled answers are told apart, so that they can be asked for again.
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Collection
+
+from jaxtbpr.core.english import capitalised
+
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>")
+_MARKUP = re.compile(r"```\w*|\*\*|__(?=\w)|(?<=\w)__|^#+ ", re.MULTILINE)
+_OPENINGS = (  # what models say before the caption
+    re.compile(r"(?:sure|certainly|of course|okay|ok)\s*[,!.]\s*", re.IGNORECASE),
+    re.compile(r"here(?: is|'s)[^:.\n]{0,80}:\s*", re.IGNORECASE),
+    re.compile(r"(?:the )?(?:caption|description|answer|prompt|sentence)s?\s*:\s*", re.IGNORECASE),
+    re.compile(
+        r"(?:in )?(?:the|this) (?:image|photo|picture|photograph)(?: (?:shows|depicts|features|"
+        r"captures|displays|portrays)|, there is|, we (?:can )?see)\s+(?=\w)",
+        re.IGNORECASE,
+    ),
+)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
+_BEFORE_SIGN = re.compile(r"\s+([.,;:!?])")
+
+_REFUSALS = re.compile(
+    r"\b(?:i'?m|i am) (?:very |really )?sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\blanguage model\b|"
+    r"\bi (?:can ?not|can'?t|am unable to|'?m unable to|am not able to|'?m not able to|won'?t) |"
+    r"\bunable to (?:see|view|describe|identify|provide|determine|assist)\b|"
+    r"\b(?:no|without any) (?:person|people|image|human)\b.{0,30}\b(?:visible|provided|seen|shown)|"
+    r"\bplease (?:provide|upload|share)\b",
+    re.IGNORECASE,
+)
+_UNFILLED = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[a-z_ ]+>|_{3,}|\bplaceholders?\b", re.IGNORECASE)
+_UNSEEN = re.compile(
+    r"\bn/a\b|\b(?:unspecified|unknown|undefined|unidentified|indiscernible)\b|"
+    r"\bnot (?:visible|specified|mentioned|applicable|shown|discernible|clear(?:ly)?)\b",
+    re.IGNORECASE,
+)
+# Usual words; "a" is in neither, since it is a word of several languages.
+_ENGLISH = re.compile(
+    r"an|and|are|at|has|her|his|in|is|of|on|she|he|the|their|to|wearing|with",
+)
+_FOREIGN = re.compile(
+    r"avec|che|com|con|das|dem|den|der|des|die|ein|eine|einen|einem|el|em|en|est|et|het|ist|la|le|"
+    r"les|lleva|los|med|met|mit|och|per|porte|trägt|um|uma|un|una|und|une|uno|van|y",
+)
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+# (words of a piece, times in a row that are too many)
+_RUNS = ((1, 3), (2, 3), (3, 3), *((size, 2) for size in range(4, 16)))
+_ECHO = 9  # words in a row that are those of the instruction
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why an answer will not do. kind: a word to count by; reason: a sentence."""
+
+    kind: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How many words an answer may have."""
+
+    least_words: int
+    most_words: int
+
+
+def clean(text: str) -> str:
+    """Returns the sentence in an answer: without thoughts, markup, quotes, opening words.
+
+    Blanks and line ends become single blanks; it begins with a capital. Idempotent.
+    """
+    text = _MARKUP.sub("", _SPECIAL.sub(" ", _THOUGHT.sub(" ", text)))
+    text = _BEFORE_SIGN.sub(r"\1", " ".join(text.split()))
+    before = None
+    while text != before:
+        before = text
+        text = _unquoted(text)
+        for opening in _OPENINGS:
+            if (match := opening.match(text)) and match.end() < len(text):
+                text = text[match.end() :].strip()
+    return capitalised(text)
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of `text` in lower case, without signs and numbers."""
+    return _WORD.findall(text.lower())
+
+
+def check(
+    text: str,
+    limits: Limits,
+    *,
+    instruction: str = "",
+    finish: str = "stop",
+    earlier: Collection[str] = (),
+) -> Refusal | None:
+    """Returns why a cleaned answer will not do, None where it will.
+
+    instruction: what was asked; finish: "length" where the model was cut off; earlier: answers
+    that this one must differ from.
+    """
+    said = words(text)
+    if not said:
+        return Refusal("empty", "the answer has no words")
+    if match := _REFUSALS.search(text):
+        return Refusal("refusal", f"the model refuses: {match[0]!r}")
+    if match := _UNFILLED.search(text):
+        return Refusal("unfilled", f"a slot of the pattern was left as it is: {match[0]!r}")
+    if match := _UNSEEN.search(text):
+        return Refusal("unseen", f"it speaks of what cannot be seen: {match[0]!r}")
+    if instruction and _echoes(said, words(instruction)):
+        return Refusal("echo", "it repeats the instruction")
+    if refusal := _language(text, said) or _repetition(text, said):
+        return refusal
+    return _size(text, said, limits, finish) or _again(text, earlier)
+
+
+def _size(text: str, said: list[str], limits: Limits, finish: str) -> Refusal | None:
+    count = len(said)
+    if count < limits.least_words:
+        return Refusal("short", f"it has {count} words; at least {limits.least_words} are wanted")
+    if count > limits.most_words:
+        return Refusal("long", f"it has {count} words; at most {limits.most_words} are wanted")
+    if finish == "length" and text[-1] not in ".!?":
+        return Refusal("cut off", "the model was cut off before the end of its sentence")
+    return None
+
+
+def _again(text: str, earlier: Collection[str]) -> Refusal | None:
+    if text.lower() in {other.lower() for other in earlier}:
+        return Refusal("same", "it is the same as another answer")
+    return None
+
+
+def _language(text: str, said: list[str]) -> Refusal | None:
+    letters = [sign for sign in text if sign.isalpha()]
+    odd = sum(not sign.isascii() for sign in letters)
+    if odd > 0.1 * len(letters):
+        return Refusal("language", f"{odd} of its {len(letters)} letters are not English ones")
+    english = sum(bool(_ENGLISH.fullmatch(word)) for word in said)
+    foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in said)
+    if english <= foreign or english < 0.08 * len(said):
+        return Refusal(
+            "language", f"only {english} of its {len(said)} words are usual English ones"
+        )
+    return None
+
+
+def _repetition(text: str, said: list[str]) -> Refusal | None:
+    pieces = [" ".join(words(part)) for part in re.split(r"[.!?]", text)]
+    sentence, times = Counter(filter(None, pieces)).most_common(1)[0]
+    if times > 1:
+        return Refusal("repeated", f"it says {sentence!r} {times} times")
+    for size, most in _RUNS:
+        for start in range(len(said) - size * most + 1):
+            piece = said[start : start + size]
+            if said[start : start + size * most] == piece * most:
+                return Refusal("repeated", f"it says {' '.join(piece)!r} {most} times in a row")
+    return None
+
+
+def _echoes(said: list[str], asked: list[str]) -> bool:
+    runs = {tuple(asked[k : k + _ECHO]) for k in range(len(asked) - _ECHO + 1)}
+    return any(tuple(said[k : k + _ECHO]) in runs for k in range(len(said) - _ECHO + 1))
+
+
+def _unquoted(text: str) -> str:
+    """Takes off a pair of quotes that holds all of `text`."""
+    is_pair = len(text) > 1 and _QUOTES.get(text[0]) == text[-1]
+    if is_pair and text[0] not in text[1:-1]:
+        return text[1:-1].strip()
+    return text

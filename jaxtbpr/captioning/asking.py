@@ -1,0 +1,258 @@
+"""Asks language models for texts until each is one that will do, or has been asked too often.
+
+Stages caption and prompts say what they want; the models run in workers of their own (`isolated`)
+and share a folder with this side (`worker/answering/exchange.py`). An answer that will not do is
+asked for again with another seed. Everything is on disk, so that a killed run asks nothing twice
+that was answered, and ends the same.
+"""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.captioning import isolated
+from jaxtbpr.captioning.answers import Refusal, clean
+from jaxtbpr.captioning.worker.answering import exchange
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import SECONDS_BETWEEN_LINES, say
+from jaxtbpr.core.seeds import rng
+
+ENGINES = ("transformers", "openai")
+
+_AHEAD = 64  # shards whose tasks are written before the first is answered
+_WARM = 0.7  # least temperature of a second try: without any the answer would be the same
+_WAIT = 0.2  # seconds between looks at the folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Want:
+    """A text that is wanted.
+
+    key: names it in the run; group: texts of one group must differ; model: that is asked; image:
+    path from the workdir, or None; instruction: attempt (0, 1, ...) -> what is asked.
+    """
+
+    key: str
+    group: str
+    model: str
+    image: str | None
+    instruction: Callable[[int], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What came of a wish: the text, or None and the last refusal.
+
+    attempt: of the last answer; refused: the kinds of the answers that would not do.
+    """
+
+    text: str | None
+    attempt: int
+    refused: tuple[str, ...]
+    last: Refusal | None
+
+
+# (what is wanted, instruction, cleaned answer, how it finished, earlier answers of the group)
+Judge = Callable[[Want, str, str, str, list[str]], Refusal | None]
+
+
+def options(model: str, most_tokens: int) -> Options:
+    """Returns the config keys of a stage that asks models; model: the default one."""
+    return {
+        "models": Option((model,), "language models: folder or hub id, perhaps with @revision"),
+        "retries": Option(3, "times that a useless answer is asked for again", low=0, high=100),
+        "temperature": Option(0.7, "of sampling; 0: the likeliest words (asked again, at 0.7)",
+                              low=0.0, high=10.0),
+        "top_p": Option(0.9, "share of the likeliest words that are drawn from", low=0.0, high=1.0),
+        "most_tokens": Option(most_tokens, "tokens of an answer", low=1, high=100_000),
+        "dtype": Option("auto", "of a local model; auto: as it was saved",
+                        choices=("auto", "bfloat16", "float16", "float32")),
+        "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
+                             low=1, high=65536),
+        "trust": Option(("",), "models whose own code may run here"),
+        "python": Option("", "of the local models' environment; '': the installed one",
+                         runtime=True),
+        "install": Option(False, "install that environment where it is missing", runtime=True),
+        "workers": Option(1, "workers started here; 0: all are started by hand", low=0, high=1024,
+                          runtime=True),
+        "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
+                                runtime=True),
+        "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
+        "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
+                              runtime=True),
+        "requests_per_minute": Option(0.0, "most requests to a server; 0: any", low=0.0,
+                                      runtime=True),
+        "timeout": Option(120.0, "seconds that a server has for an answer", low=0.01,
+                          runtime=True),
+        "tries": Option(8, "times that a server is tried with a request", low=1, high=1000,
+                        runtime=True),
+        "pause": Option(1.0, "seconds before a server is tried again, doubled each time", low=0.0,
+                        runtime=True),
+    }  # fmt: skip
+
+
+def outside(options: Mapping[str, Any]) -> dict[str, str]:
+    """Returns {model: SHA-256 of its files} of the models that are folders here."""
+    found = {}
+    for model in options["models"]:
+        folder = pathlib.Path(model).expanduser()
+        if folder.is_dir():
+            parts = sorted(path for path in folder.rglob("*") if path.is_file())
+            found[model] = files.sha256_of(map(epath.Path, parts))
+    return found
+
+
+class Asker:
+    """Asks the models of one stage of a run.
+
+    root: the workdir; section: of the config, "caption" or "prompts.llm"; options: its values,
+    those of `options` and "engine", one of ENGINES; seed: of the run. Raises UserError where the
+    workdir is not a local folder.
+    """
+
+    def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
+        if not files.is_local(root):
+            raise UserError(
+                f"config.{section}.engine={options['engine']!r} shares files with its workers; "
+                f"choose a --workdir on a file system, not {os.fspath(root)}."
+            )
+        if not all(options["models"]):
+            raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
+        self._root = pathlib.Path(root)
+        self._folder = self._root / section.partition(".")[0] / "asked"
+        self._section, self._options, self._seed = section, options, seed
+
+    def ask(
+        self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
+    ) -> Iterator[tuple[int, dict[str, Settled]]]:
+        """Yields (number of a shard, {key: what came of it}) of each shard, as they are settled.
+
+        shards: (number, what gives the texts wanted for it). judge: says why an answer will not do.
+        """
+        waiting = iter(shards)
+        first = next(waiting, None)
+        if first is None:
+            return
+        exchange.prepare(self._folder, self._settings())
+        waiting = itertools.chain([first], waiting)
+        open_shards: dict[int, Iterator[dict[str, Settled] | None]] = {}
+        tell = _progress(self._folder, self._section)
+        try:
+            with isolated.workers(self._folder, self._options, self._section) as watch:
+                while self._open_more(open_shards, waiting, judge):
+                    settled = [(k, next(rounds)) for k, rounds in open_shards.items()]
+                    for number, done in settled:
+                        if done is not None:
+                            del open_shards[number]
+                            yield number, done
+                    if all(done is None for _, done in settled):
+                        watch()
+                        tell()
+                        time.sleep(_WAIT)
+        finally:
+            exchange.close(self._folder)
+
+    def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
+        """Opens shards up to _AHEAD; returns whether any is open."""
+        for number, wants in itertools.islice(waiting, _AHEAD - len(open_shards)):
+            open_shards[number] = self._rounds(number, wants(), judge)
+        return bool(open_shards)
+
+    def _rounds(
+        self, shard: int, wants: list[Want], judge: Judge
+    ) -> Iterator[dict[str, Settled] | None]:
+        """Asks, checks and asks again; yields None as long as answers are awaited."""
+        settled: dict[str, Settled] = {}
+        groups: dict[str, list[str]] = {}
+        for attempt in range(self._options["retries"] + 1):
+            tasks = self._write(shard, attempt, wants)
+            answers = [None] * len(tasks)
+            while None in answers:
+                answers = [exchange.read_answers(self._folder, task) for task in tasks]
+                if None in answers:
+                    yield None
+            found = {answer["id"]: answer for task in answers for answer in task}
+            _settle(wants, attempt, found, settled, groups, judge)
+            wants = [want for want in wants if _is_open(settled[want.key])]
+        yield settled
+
+    def _write(self, shard: int, attempt: int, wants: list[Want]) -> list[str]:
+        """Writes a task for each model; returns their names."""
+        tasks = []
+        for number, model in enumerate(dict.fromkeys(self._options["models"])):
+            requests = [self._request(want, attempt) for want in wants if want.model == model]
+            if requests:
+                tasks.append(f"{shard:05d}-{number}-{attempt}")
+                exchange.write_task(self._folder, tasks[-1], requests)
+        return tasks
+
+    def _request(self, want: Want, attempt: int) -> exchange.Row:
+        seed = rng(self._seed, "asking", self._section, want.key, attempt).integers(2**31)
+        heat = self._options["temperature"]
+        image = want.image and os.path.relpath(self._root / want.image, self._folder)
+        return {
+            "id": f"{want.key}:{attempt}",
+            "model": want.model,
+            "messages": [{"role": "user", "text": want.instruction(attempt)}],
+            "image": image,
+            "seed": int(seed),
+            "temperature": max(heat, _WARM) if attempt else heat,
+            "top_p": self._options["top_p"],
+            "most_tokens": self._options["most_tokens"],
+        }
+
+    def _settings(self) -> exchange.Row:
+        keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
+        keys += ("requests_per_minute", "timeout", "tries", "pause")
+        return {key: self._options[key] for key in keys}
+
+
+def _settle(
+    wants: list[Want],
+    attempt: int,
+    answers: Mapping[str, exchange.Row],
+    settled: dict[str, Settled],
+    groups: dict[str, list[str]],
+    judge: Judge,
+) -> None:
+    """Judges the answers of one attempt; puts them into `settled`, the good ones into `groups`."""
+    for want in wants:
+        answer = answers[f"{want.key}:{attempt}"]
+        before = settled[want.key].refused if want.key in settled else ()
+        earlier = groups.setdefault(want.group, [])
+        text, refusal = "", Refusal("no answer", answer.get("problem", ""))
+        if "problem" not in answer:
+            text = clean(answer["text"])
+            refusal = judge(want, want.instruction(attempt), text, answer["finish"], earlier)
+        if refusal is None:
+            earlier.append(text)
+            settled[want.key] = Settled(text, attempt, before, None)
+        else:
+            settled[want.key] = Settled(None, attempt, (*before, refusal.kind), refusal)
+
+
+def _is_open(settled: Settled) -> bool:
+    return settled.text is None and settled.last.kind != "no answer"
+
+
+def _progress(folder: pathlib.Path, label: str) -> Callable[[], None]:
+    """Returns what says, now and then, how many tasks and answers there are."""
+    began = said = time.monotonic()
+
+    def tell() -> None:
+        nonlocal said
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            left = len(exchange.open_tasks(folder))
+            answers = exchange.count_partial(folder)
+            say(f"{label}: {left} tasks open, {answers} answers in them, {said - began:.0f} s")
+
+    return tell

@@ -1,0 +1,82 @@
+"""Makes the environment of the isolated worker: python -m jaxtbpr.captioning.install
+
+It lies under the user's cache folder and is found again by its requirements, so that another
+version of them gets another environment.
+"""
+
+import argparse
+import fcntl
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+
+REQUIREMENTS = pathlib.Path(__file__).parent / "worker" / "requirements.txt"
+_DONE = "installed"  # written last
+
+
+def place(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
+    """Returns the environment's folder, which may not exist yet."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = files.sha256(requirements.read_bytes() + version.encode())
+    return home / "jaxtbpr" / f"worker-{digest[:12]}"
+
+
+def find(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path | None:
+    """Returns the Python of the environment, None where it is not installed."""
+    folder = place(requirements)
+    return _python(folder) if (folder / _DONE).exists() else None
+
+
+def install(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
+    """Makes the environment unless it is there; returns its Python.
+
+    Two that install at once take turns. Raises UserError where pip fails, with its last words.
+    """
+    folder = place(requirements)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found := find(requirements):
+            return found
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+        say(f"installing the worker's environment into {folder} (several GB) ...")
+        _run([sys.executable, "-m", "venv", str(folder)])
+        pip = [str(_python(folder)), "-m", "pip", "install", "--disable-pip-version-check"]
+        _run([*pip, "--quiet", "--requirement", str(requirements)])
+        files.write_text_atomic(folder / _DONE, requirements.read_text())
+    return _python(folder)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m jaxtbpr.captioning.install")
+    parser.add_argument("--requirements", type=pathlib.Path, default=REQUIREMENTS)
+    given = parser.parse_args()
+    try:
+        print(install(given.requirements))
+    except (UserError, OSError) as error:
+        say(str(error))
+        raise SystemExit(1) from error
+
+
+def _python(folder: pathlib.Path) -> pathlib.Path:
+    return folder / "bin" / "python"
+
+
+def _run(words: list[str]) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise UserError(f"`{' '.join(words)}` failed: {said[-1]}; mend it and start again.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Captions by multimodal models: what is asked about each image, and what its record then holds."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxtbpr.captioning import answers, asking, instructions
+from jaxtbpr.captioning.answers import Limits, Refusal
+from jaxtbpr.captioning.asking import Settled, Want
+from jaxtbpr.core import manifest
+from jaxtbpr.core.manifest import Manifest, Record
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.seeds import rng
+from jaxtbpr.core.workdir import Workdir
+
+OPTIONS: Options = {
+    **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", most_tokens=160),
+    "instruction": Option(
+        "variable",
+        "constant, after a sentence pattern drawn for each caption, or in turn",
+        choices=(*instructions.KINDS, "both"),
+    ),
+    "least_words": Option(8, "words that a model's caption must have", low=1, high=1000),
+    "most_words": Option(80, "words that it may have", low=1, high=10000),
+}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Adds "captions" and "caption_source" to each record of the manifest before it.
+
+    caption_source: for each caption {"model", "instruction", "pattern" if there is one, "refused":
+    kinds of the answers before it}. Answers that would not do in the end are set aside in
+    "captions_refused" ({"model", "reason", "refused"}); a record that has no caption left is set
+    aside itself. Returns the usual counts and "answers", statistics of the captions.
+    """
+    options = config.caption.to_dict()
+    shards = list(workdir.before("caption").shards())
+    directory = workdir.dir("caption")
+    names = [f"records-{k:05d}-of-{len(shards):05d}.jsonl" for k in range(len(shards))]
+    todo = [k for k, name in enumerate(names) if not (directory / name).exists()]
+    wanted = ((k, lambda k=k: _wants(shards[k], config.seed, options)) for k in todo)
+    asker = asking.Asker(workdir.root, "caption", options, config.seed)
+    for number, settled in asker.ask(wanted, _judge(options)):
+
+        def work(records: Iterator[Record], settled=settled) -> Iterator[list[Record]]:
+            return ([_finished(record, config.seed, options, settled)] for record in records)
+
+        manifest.map_records(
+            shards, directory, work, label="caption", shard_count=len(shards),
+            part=number, parts=len(shards),
+        )  # fmt: skip
+    outputs = manifest.shard_digests(directory)
+    made = Manifest(directory, outputs)
+    counts = {"records_in": sum(map(len, shards))} | manifest.count_records(made)
+    return {"outputs": outputs} | counts | {"answers": survey(made)}
+
+
+def survey(made: Manifest) -> dict[str, Any]:
+    """Returns statistics of the captions: lengths, vocabulary, models, what was refused and why."""
+    lengths: Counter[int] = Counter()
+    vocabulary: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    lost = 0
+    for record in itertools.chain(made, made.set_aside()):
+        for caption, source in zip(
+            record.get("captions", ()), record.get("caption_source", ()), strict=True
+        ):
+            lengths[len(caption.split())] += 1
+            vocabulary.update(answers.words(caption))
+            models[source["model"]] += 1
+            refused.update(source["refused"])
+        for source in record.get("captions_refused", ()):
+            refused.update(source["refused"])
+            lost += 1
+    total = max(lengths.total(), 1)
+    return {
+        "captions": lengths.total(),
+        "mean_words": round(sum(length * n for length, n in lengths.items()) / total, 2),
+        "fewest_words": min(lengths, default=0),
+        "most_words": max(lengths, default=0),
+        "vocabulary": len(vocabulary),
+        "said_once": sum(count == 1 for count in vocabulary.values()),
+        "models": dict(sorted(models.items())),
+        "refused": dict(refused.most_common()),
+        "given_up": lost,
+    }
+
+
+def _wants(records: list[Record], seed: int, options: Mapping[str, Any]) -> list[Want]:
+    return [
+        _want(record, number, seed, options)
+        for record in records
+        if _problem(record) is None
+        for number in range(options["per_image"][record["split"]])
+    ]
+
+
+def _want(record: Record, number: int, seed: int, options: Mapping[str, Any]) -> Want:
+    """What is asked for caption `number` of a record: by the seed, whatever the others are."""
+    name = record["id"]
+    models = tuple(dict.fromkeys(options["models"]))
+    # In turn from a random one on, so that the captions of an image are of several models.
+    turn = rng(seed, "caption", "models", name).permutation(len(models))
+    return Want(
+        key=f"{name}/{number}",
+        group=name,
+        model=models[turn[number % len(models)]],
+        image=record["image"]["path"],
+        instruction=lambda attempt: _instruction(name, number, attempt, seed, options)[0],
+    )
+
+
+def _instruction(
+    name: str, number: int, attempt: int, seed: int, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Returns an instruction, and what the record notes of it."""
+    kind = options["instruction"]
+    if kind == "both":
+        first = int(rng(seed, "caption", "kinds", name).integers(2))
+        kind = instructions.KINDS[(first + number) % 2]
+    text, pattern = instructions.draw(kind, rng(seed, "caption", "pattern", name, number, attempt))
+    return text, {"instruction": kind} | ({} if pattern is None else {"pattern": pattern})
+
+
+def _judge(options: Mapping[str, Any]) -> asking.Judge:
+    limits = Limits(options["least_words"], options["most_words"])
+
+    def judge(
+        want: Want, instruction: str, text: str, finish: str, earlier: list[str]
+    ) -> Refusal | None:
+        return answers.check(text, limits, instruction=instruction, finish=finish, earlier=earlier)
+
+    return judge
+
+
+def _problem(record: Record) -> str | None:
+    if "image" not in record:
+        return "a model describes images, and the record has none: add stage generate"
+    if record.get("split") not in ("train", "val", "test"):
+        return f"its split is {record.get('split')!r}; it must be train, val or test"
+    return None
+
+
+def _finished(
+    record: Record, seed: int, options: Mapping[str, Any], settled: Mapping[str, Settled]
+) -> Record:
+    """Returns `record` with its captions, or set aside."""
+    if problem := _problem(record):
+        return manifest.set_aside(record, "caption", problem)
+    captions, sources, lost = [], [], []
+    for number in range(options["per_image"][record["split"]]):
+        want = _want(record, number, seed, options)
+        done = settled[want.key]
+        source = {"model": want.model, "refused": list(done.refused)}
+        if done.text is None:
+            lost.append(source | {"reason": done.last.reason})
+            continue
+        _, told = _instruction(record["id"], number, done.attempt, seed, options)
+        captions.append(done.text)
+        sources.append(source | told)
+    record = record | {"captions": captions, "caption_source": sources}
+    if lost:
+        record["captions_refused"] = lost
+    if not captions:
+        reason = f"no caption will do after {len(lost[0]['refused'])} tries: {lost[0]['reason']}"
+        return manifest.set_aside(record, "caption", reason)
+    return record

@@ -1,0 +1,202 @@
+"""Engine `openai`: asks a server that speaks OpenAI's chat completions (vLLM, SGLang, ...).
+
+Only the standard library is used. What goes wrong on the way (429, 5xx, time-outs, cut
+connections, answers that are no JSON) is tried again after a pause that doubles; what the server
+says about one request (400, 413, 422) is that request's problem; and what concerns all of them
+(401, 403, 404, a server that answers nobody) ends the worker, which loses nothing.
+"""
+
+import base64
+import concurrent.futures
+import datetime
+import email.utils
+import http.client
+import json
+import mimetypes
+import os
+import pathlib
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator
+
+from .exchange import Row
+from .serve import Stop
+
+_LONGEST_PAUSE = 60.0  # seconds
+_PROBLEMS_OF_ONE = (400, 413, 415, 422)
+_PROBLEMS_OF_ALL = (401, 403, 404)
+_CHUNK = 65536
+
+
+class TryAgain(Exception):
+    """One try that failed. wait: seconds that the server asks for."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Pace:
+    """Lets at most `per_minute` requests begin in a minute, evenly; 0: any number."""
+
+    def __init__(self, per_minute: float):
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Returns when the next request may begin."""
+        with self._lock:
+            start = max(self._next, time.monotonic())
+            self._next = start + self._gap
+        time.sleep(max(0.0, start - time.monotonic()))
+
+
+class Server:
+    """Asks one model of a server.
+
+    folder: that image paths start from; settings: "url" (with /v1), "concurrency",
+    "requests_per_minute", "timeout" (seconds of one try), "tries", "pause" (seconds). The key is
+    the environment variable OPENAI_API_KEY, if there is one.
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: Row, model: str):
+        self._folder, self._settings, self._model = folder, settings, model
+        self._url = settings["url"].rstrip("/") + "/chat/completions"
+        self._pace = Pace(settings["requests_per_minute"])
+        self._pause = settings["pause"]
+        self._answered = 0  # requests, so that a dead server is told from a bad request
+        self._is_ended = threading.Event()
+
+    def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
+        """Yields answers as they come, at most `concurrency` requests at a time."""
+        todo = [request for request in requests if request["id"] not in done]
+        threads = concurrent.futures.ThreadPoolExecutor(self._settings["concurrency"])
+        try:
+            started = [threads.submit(self._answer, request) for request in todo]
+            for future in concurrent.futures.as_completed(started):
+                yield future.result()
+        finally:
+            self._is_ended.set()  # no more tries of those under way
+            threads.shutdown(wait=False, cancel_futures=True)
+            self._is_ended = threading.Event()
+
+    def _answer(self, request: Row) -> Row:
+        """Tries until there is an answer. Raises Stop where the server answers nobody."""
+        is_ended, before, tries = self._is_ended, self._answered, self._settings["tries"]
+        jitter = random.Random(f"{request['seed']} {request['id']}")
+        try:
+            body = self._body(request)
+        except OSError as error:
+            return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
+        for attempt in range(tries):
+            self._pace.wait()
+            try:
+                answer = {"id": request["id"]} | self._try(body)
+            except TryAgain as error:
+                last, pause = str(error), min(_LONGEST_PAUSE, self._pause * 2**attempt)
+                pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
+                if attempt < tries - 1 and is_ended.wait(pause):
+                    raise Stop("ended") from error
+            else:
+                self._answered += 1
+                return answer
+        if self._answered == before:
+            raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); start it again, "
+                       "or see to --config keys url and timeout.")  # fmt: skip
+        return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
+
+    def _body(self, request: Row) -> bytes:
+        messages = [
+            {"role": said["role"], "content": [{"type": "text", "text": said["text"]}]}
+            for said in request["messages"]
+        ]
+        if request["image"]:
+            url = {"url": _data_url(self._folder / request["image"])}
+            messages[-1]["content"].insert(0, {"type": "image_url", "image_url": url})
+        asked = {key: request[key] for key in ("seed", "temperature", "top_p")}
+        asked |= {"model": self._model, "messages": messages, "max_tokens": request["most_tokens"]}
+        return json.dumps(asked).encode()
+
+    def _try(self, body: bytes) -> Row:
+        """One request. Returns {"text", "finish"} or {"problem"}. Raises TryAgain and Stop."""
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        post = urllib.request.Request(self._url, body, headers)
+        deadline = time.monotonic() + self._settings["timeout"]
+        try:
+            with urllib.request.urlopen(post, timeout=self._settings["timeout"]) as response:
+                return _parse(_read(response, deadline))
+        except urllib.error.HTTPError as error:
+            with error:
+                return self._refused(error)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # URLError and time-outs are OSErrors; ValueError is JSON that is none.
+            raise TryAgain(f"{type(error).__name__}: {error}") from error
+
+    def _refused(self, error: urllib.error.HTTPError) -> Row:
+        said = f"HTTP {error.code} {error.reason}: {_excerpt(error)}"
+        if error.code in _PROBLEMS_OF_ALL:
+            raise Stop(
+                f"{self._url} refuses model {self._model!r} ({said}); check the url, the model's "
+                "name and the environment variable OPENAI_API_KEY."
+            ) from error
+        if error.code in _PROBLEMS_OF_ONE:
+            return {"problem": f"the server refuses the request ({said})"}
+        raise TryAgain(said, _retry_after(error.headers.get("Retry-After"))) from error
+
+
+def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Reads to the end. Raises TimeoutError where a server takes its time over every byte."""
+    parts = []
+    while part := response.read1(_CHUNK):
+        parts.append(part)
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+    whole = b"".join(parts)
+    promised = response.headers.get("Content-Length")
+    if promised and len(whole) < int(promised):
+        raise http.client.IncompleteRead(whole, int(promised) - len(whole))
+    return whole
+
+
+def _parse(data: bytes) -> Row:
+    """Returns the answer of a response. Raises ValueError where it is none."""
+    response = json.loads(data)
+    try:
+        choice = response["choices"][0]
+        text, finish = choice["message"]["content"], choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"no chat completion: {data[:200]!r}") from error
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"its content is not text: {data[:200]!r}")
+    return {"text": text or "", "finish": "length" if finish == "length" else "stop"}
+
+
+def _excerpt(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read(300).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return "no explanation came"
+
+
+def _retry_after(value: str | None) -> float:
+    """Returns the seconds of a Retry-After header, which holds seconds or a date; 0 for none."""
+    if not value:
+        return 0.0
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date - datetime.datetime.now(date.tzinfo)).total_seconds())
+
+
+def _data_url(path: pathlib.Path) -> str:
+    kind = mimetypes.guess_type(path.name)[0] or "image/png"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,259 @@
+"""Engine `transformers`: a local model in PyTorch, on a GPU or the CPU.
+
+Models with an image part (Qwen2-VL to Qwen3-VL, InternVL's -hf folders, LLaVA and whatever else
+is an "image text to text" model there), text models (Qwen2-Instruct and the like), and MiniCPM-V,
+whose code comes with the weights and runs only if the model is named in `trust`.
+"""
+
+import contextlib
+import copy
+import importlib.util
+import pathlib
+import random
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+
+from .exchange import Row
+from .serve import Stop
+
+
+class LocalModel:
+    """One model in memory.
+
+    folder: that image paths start from; settings: "device" (see `_device`), "dtype" ("auto" or a
+    name), "batch_size", "trust" (models whose own code may run); model: a
+    folder or hub id, perhaps with "@revision".
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: Row, model: str):
+        transformers.logging.set_verbosity_error()
+        self._folder, self._size = folder, settings["batch_size"]
+        self._device = _device(settings["device"])
+        with _explained(model):
+            self._generate = self._load(model, settings["dtype"], model in settings["trust"])
+
+    def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
+        """Yields the answers batch by batch.
+
+        A batch is always the same requests of a task, also after a restart: padding changes the
+        last bits of numbers, and these may change a word.
+        """
+        for start in range(0, len(requests), self._size):
+            batch = requests[start : start + self._size]
+            if all(request["id"] in done for request in batch):
+                continue
+            for answer in self._answer(batch):
+                if answer["id"] not in done:
+                    yield answer
+
+    def _answer(self, batch: list[Row]) -> list[Row]:
+        answers, good, images = [], [], []
+        for request in batch:
+            try:
+                images.append(_open_image(self._folder, request["image"]))
+                good.append(request)
+            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+                problem = f"the image cannot be read: {error}"
+                answers.append({"id": request["id"], "problem": problem})
+        return answers + (self._generate(good, images) if good else [])
+
+    def _load(self, model: str, dtype: str, is_trusted: bool) -> Any:
+        name, _, revision = model.partition("@")
+        where = {"trust_remote_code": is_trusted} | ({"revision": revision} if revision else {})
+        config = transformers.AutoConfig.from_pretrained(name, **where)
+        how = where | {"dtype": dtype}
+        if "AutoModel" in getattr(config, "auto_map", {}) and is_trusted:
+            network = transformers.AutoModel.from_pretrained(name, **how)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+            return Chat(network.to(self._device).eval(), tokenizer)
+        is_seeing = type(config) in transformers.AutoModelForImageTextToText._model_mapping
+        if is_seeing:
+            network = transformers.AutoModelForImageTextToText.from_pretrained(name, **how)
+            processor = _load_processor(name, where)
+        else:
+            network = transformers.AutoModelForCausalLM.from_pretrained(name, **how)
+            processor = transformers.AutoTokenizer.from_pretrained(name, **where)
+        return Generation(network.to(self._device).eval(), processor)
+
+
+class Generation:
+    """Generates with a model of the library, a batch at a time."""
+
+    def __init__(self, network: Any, processor: Any):
+        self._network, self._processor = network, processor
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        self._tokenizer.padding_side = "left"  # the answer begins right behind the question
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+
+    @torch.inference_mode()
+    def __call__(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
+        """Returns the answers. images: None for requests without one."""
+        inputs = self._inputs(requests, images).to(self._network.device)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self._network.dtype)
+        most = [request["most_tokens"] for request in requests]
+        config = self._config(max(most))
+        made = self._network.generate(
+            **inputs,
+            generation_config=config,
+            logits_processor=transformers.LogitsProcessorList([Sampler(requests)]),
+        )
+        made = made[:, inputs["input_ids"].shape[1] :].cpu()
+        ends = set(_as_list(config.eos_token_id))
+        return [_answer(self._tokenizer, *row, ends) for row in zip(requests, made, strict=True)]
+
+    def _inputs(self, requests: list[Row], images: list[Image.Image | None]) -> Any:
+        texts = [
+            self._processor.apply_chat_template(
+                _messages(request), add_generation_prompt=True, tokenize=False
+            )
+            for request in requests
+        ]
+        shown = [[image] for image in images if image is not None]
+        if self._tokenizer is self._processor:
+            return self._processor(texts, return_tensors="pt", padding=True)
+        return self._processor(text=texts, images=shown or None, return_tensors="pt", padding=True)
+
+    def _config(self, most_tokens: int) -> transformers.GenerationConfig:
+        """The model's own, greedy, since `Sampler` has drawn already; its stop words stay."""
+        config = copy.deepcopy(self._network.generation_config)
+        config.update(do_sample=False, num_beams=1, temperature=1.0, top_p=1.0, top_k=50)
+        config.update(max_new_tokens=most_tokens, max_length=None)
+        if config.pad_token_id is None:
+            config.pad_token_id = self._tokenizer.pad_token_id
+        if config.eos_token_id is None:
+            config.eos_token_id = self._tokenizer.eos_token_id
+        return config
+
+
+class Chat:
+    """Generates with a model that brings `chat(image, msgs, tokenizer, ...)`, as MiniCPM-V does."""
+
+    def __init__(self, network: Any, tokenizer: Any):
+        self._network, self._tokenizer = network, tokenizer
+
+    @torch.inference_mode()
+    def __call__(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
+        """Returns the answers, each made alone with its own seed."""
+        return [self._one(*pair) for pair in zip(requests, images, strict=True)]
+
+    def _one(self, request: Row, image: Image.Image | None) -> Row:
+        shown = [] if image is None else [image]
+        said = [{"role": m["role"], "content": [m["text"]]} for m in request["messages"]]
+        said[-1]["content"] = [*shown, *said[-1]["content"]]
+        drawn = {"temperature": request["temperature"], "top_p": request["top_p"]}
+        is_drawn = request["temperature"] > 0
+        torch.manual_seed(request["seed"])
+        text = self._network.chat(
+            image=None,
+            msgs=said,
+            tokenizer=self._tokenizer,
+            sampling=is_drawn,
+            max_new_tokens=request["most_tokens"],
+            **(drawn if is_drawn else {}),
+        )
+        return {"id": request["id"], "text": text, "finish": "stop"}
+
+
+class Sampler(transformers.LogitsProcessor):
+    """Draws every row's next token by that row's own seed, temperature and top-p.
+
+    All other tokens are made impossible, so that greedy search takes the one drawn: what a
+    request gets does not depend on the others of its batch. Temperature 0 leaves it to greedy
+    search.
+    """
+
+    def __init__(self, requests: list[Row]):
+        self._draws = [random.Random(request["seed"]) for request in requests]
+        self._temperature = torch.tensor([[max(r["temperature"], 1e-6)] for r in requests])
+        self._top_p = torch.tensor([[r["top_p"] if r["temperature"] else 0.0] for r in requests])
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Returns scores [B, V] that are 0 for the token drawn and -inf elsewhere."""
+        heat, top_p = self._temperature.to(scores.device), self._top_p.to(scores.device)
+        chances, order = torch.softmax(scores.float() / heat, -1).sort(descending=True)
+        sums = chances.cumsum(-1)
+        kept = sums - chances < top_p
+        kept[:, 0] = True
+        reach = (chances * kept).sum(-1, keepdim=True)
+        draws = torch.tensor([[draw.random()] for draw in self._draws], device=scores.device)
+        place = (sums <= draws * reach).sum(-1, keepdim=True)
+        place = torch.minimum(place, kept.sum(-1, keepdim=True) - 1)
+        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
+
+
+def _device(given: str) -> str:
+    """Returns PyTorch's name of a device; "": the first GPU or the CPU, "gpu:3": modulo GPUs."""
+    if given and not given.startswith("gpu:"):
+        return given
+    count = torch.cuda.device_count()
+    return f"cuda:{int(given[4:] or 0) % count}" if count else "cpu"
+
+
+def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) -> Row:
+    """The answer of one row of tokens; `most_tokens` of its own may be fewer than the batch's."""
+    tokens = made.tolist()[: request["most_tokens"]]
+    stop = next((k for k, token in enumerate(tokens) if token in ends), None)
+    text = tokenizer.decode(tokens[:stop], skip_special_tokens=True)
+    return {"id": request["id"], "text": text, "finish": "length" if stop is None else "stop"}
+
+
+def _messages(request: Row) -> list[Row]:
+    """The messages as chat templates want them: plain text where there is no image."""
+    messages = [{"role": m["role"], "content": m["text"]} for m in request["messages"]]
+    if request["image"]:
+        for message in messages:
+            message["content"] = [{"type": "text", "text": message["content"]}]
+        messages[-1]["content"].insert(0, {"type": "image"})
+    return messages
+
+
+def _open_image(folder: pathlib.Path, path: str | None) -> Image.Image | None:
+    if not path:
+        return None
+    with Image.open(folder / path) as image:
+        return image.convert("RGB")
+
+
+class _NoVideos:
+    """Stands in for the part of a processor that reads videos, which wants torchvision."""
+
+    @staticmethod
+    def from_pretrained(*_: Any, **__: Any) -> Any:
+        # Processors check the class of their parts, but use this one for videos alone.
+        return object.__new__(_where_processors_look().BaseVideoProcessor)
+
+
+def _load_processor(name: str, where: Row) -> Any:
+    if importlib.util.find_spec("torchvision") is None:
+        _where_processors_look().AutoVideoProcessor = _NoVideos
+    return transformers.AutoProcessor.from_pretrained(name, **where)
+
+
+def _where_processors_look() -> Any:
+    return transformers.processing_utils.transformers_module
+
+
+@contextlib.contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Turns what goes wrong while a model is loaded into a sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Stop(f"model {model!r} does not fit into the GPU's memory: {error}") from error
+    except (OSError, ValueError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise Stop(
+                f"model {model!r} comes with code of its own, which would run here: name it in the "
+                "config key `trust` of this stage if you trust it."
+            ) from error
+        raise Stop(f"model {model!r} cannot be loaded: {error}") from error
+
+
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value]

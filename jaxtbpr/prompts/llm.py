@@ -1,0 +1,132 @@
+"""Engine `llm`: rough prompts made rich by a language model, as SynTBPR does (arXiv:2503.22171).
+
+The stubs are those of engine `grammar`, which stand for the same people; what the model is asked
+is ours, since the paper does not tell. The model runs in the isolated worker of captioning.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jaxtbpr.captioning import answers, asking
+from jaxtbpr.captioning.answers import Limits, Refusal
+from jaxtbpr.captioning.asking import Asker, Settled, Want
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.seeds import rng
+from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
+from jaxtbpr.prompts.drawing import Prompt
+
+OPTIONS: Options = {
+    "engine": Option("transformers", "where the model runs", choices=asking.ENGINES),
+    **asking.options("Qwen/Qwen2.5-7B-Instruct", most_tokens=120),
+    "least_words": Option(15, "words that a rich prompt must have", low=1, high=1000),
+    "most_words": Option(60, "words that it may have", low=1, high=1000),
+}
+
+_SHARD = 500  # prompts that are asked for together, and differ from each other
+_INSTRUCTION = (
+    "Make a rich prompt for an image generator out of this rough description of one person:\n\n"
+    "{rough}\n\n"
+    "Keep everything that it says. Add what is missing of hair, upper garment, lower garment and "
+    "shoes, each with a colour, what the person does, the place, the light and the camera. {begin}"
+    "One person alone is to be seen, from head to feet. Write one English sentence of {least} to "
+    "{most} words, and answer with it alone."
+)
+_SEX = {"female": {"woman", "girl", "lady", "female"}, "male": {"man", "boy", "gentleman", "male"}}
+
+Draw = Callable[[str, int], Iterator[Prompt]]
+
+
+def expand(
+    draw: Draw,
+    counts: Mapping[str, int],
+    asker: Asker,
+    ruler: Ruler,
+    options: Mapping[str, Any],
+    seed: int,
+    subject: str,
+) -> Draw:
+    """Returns what draws the prompts of `draw` with the texts that a model makes of them.
+
+    counts: prompts of each split; all are asked for here, and kept in memory. subject: "sks
+    person", with which every text must begin, or "".
+    """
+    drawn = {split: list(draw(split, count)) for split, count in counts.items()}
+    rough = {
+        f"{split}-{number}": prompt
+        for split, prompts in drawn.items()
+        for number, prompt in enumerate(prompts)
+    }
+    wants = [_want(key, prompt, options, seed, subject) for key, prompt in rough.items()]
+    starts = range(0, len(wants), _SHARD)
+    shards = (
+        (number, lambda start=start: wants[start : start + _SHARD])
+        for number, start in enumerate(starts)
+    )
+    settled: dict[str, Settled] = {}
+    for _, done in asker.ask(shards, _judge(rough, ruler, options, subject)):
+        settled |= done
+    models = {want.key: want.model for want in wants}
+
+    def rich(split: str, count: int) -> Iterator[Prompt]:
+        for number, prompt in enumerate(drawn[split][:count]):
+            key = f"{split}-{number}"
+            yield _enriched(prompt, settled[key], models[key], ruler)
+
+    return rich
+
+
+def _want(key: str, prompt: Prompt, options: Mapping[str, Any], seed: int, subject: str) -> Want:
+    models = tuple(dict.fromkeys(options["models"]))
+    model = models[int(rng(seed, "prompts", "model", key).integers(len(models)))]
+    text = _INSTRUCTION.format(
+        rough=_rough(prompt),
+        begin=f'Call the person "{subject}" at the beginning. ' if subject else "",
+        least=options["least_words"],
+        most=options["most_words"],
+    )
+    return Want(key, "", model, None, lambda attempt: text)
+
+
+def _rough(prompt: Prompt) -> str:
+    return prompt.fields.get("rough", prompt.text.text)
+
+
+def _judge(
+    rough: Mapping[str, Prompt], ruler: Ruler, options: Mapping[str, Any], subject: str
+) -> asking.Judge:
+    limits = Limits(options["least_words"], options["most_words"])
+
+    def judge(
+        want: Want, instruction: str, text: str, finish: str, earlier: list[str]
+    ) -> Refusal | None:
+        refusal = answers.check(
+            text, limits, instruction=instruction, finish=finish, earlier=earlier
+        )
+        if refusal:
+            return refusal
+        if problem := ruler.fit([Clause(text)]).problem:
+            return Refusal("long", problem)
+        return _unlike(text, rough[want.key].fields["descriptors"], subject)
+
+    return judge
+
+
+def _unlike(text: str, descriptors: Mapping[str, str], subject: str) -> Refusal | None:
+    """Why a text is not about the person described; what words can tell without a model."""
+    if subject and subject not in text.partition(",")[0]:
+        return Refusal("subject", f"its first clause does not name {subject!r}")
+    said = set(answers.words(text))
+    sex = descriptors["gender"]
+    other = {"female": "male", "male": "female"}.get(sex)
+    if other and said & _SEX[other] and not said & _SEX[sex]:
+        return Refusal("other person", f"it speaks of a {other} person, not of a {sex} one")
+    return None
+
+
+def _enriched(prompt: Prompt, settled: Settled, model: str, ruler: Ruler) -> Prompt:
+    fields = {"kind": prompt.fields["kind"], "rough": _rough(prompt)} | prompt.fields
+    fields |= {"model": model, "refused": list(settled.refused)}
+    if settled.text is None:
+        reason = f"no text will do after {len(settled.refused)} tries: {settled.last.reason}"
+        return Prompt(Fitted(prompt.text.text, problem=reason), fields, prompt.redrawn)
+    return Prompt(ruler.fit([Clause(settled.text)]), fields, prompt.redrawn)

@@ -1,0 +1,179 @@
+"""The isolated worker: kills on either side change nothing; several share one run."""
+
+import ast
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from jaxtbpr.captioning import install, isolated
+from jaxtbpr.core.errors import UserError
+from tests.captioning import asked
+
+FAKE = pathlib.Path(__file__).parent / "fake_worker"
+OPTIONS = {"engine": "transformers", "python": sys.executable, "claim_seconds": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def fake_worker(monkeypatch):
+    monkeypatch.setattr(isolated, "WORKER", FAKE)
+
+
+def run(root, **changes):
+    if not (root / "augment").exists():
+        asked.write_people(root)
+    return asked.caption(root, **OPTIONS | changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an undisturbed run gives: its result and its records."""
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolated, "WORKER", FAKE)
+        result = run(root)
+    return result, asked.captioned(root)
+
+
+def test_every_image_is_captioned_as_its_own(whole):
+    result, records = whole
+    assert (result["records_out"], result["set_aside"]) == (10, 0)
+    for number, record in enumerate(records):
+        assert len(record["captions"]) == 2
+        assert all(f"number {asked.NUMBERS[number]} " in text for text in record["captions"])
+    assert result["answers"]["refused"].keys() == {"refusal"}
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, whole, capsys):
+    asked.write_people(tmp_path)
+    folder = tmp_path / "caption" / "asked"
+    folder.mkdir(parents=True)
+    (folder / "die").write_text("3")
+    assert run(tmp_path) == whole[0]
+    assert len((folder / "loaded.txt").read_text().splitlines()) == 2
+    assert "a worker ended with status -9 and is started again" in capsys.readouterr().err
+
+
+def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_path, whole):
+    asked.write_people(tmp_path)
+    folder = tmp_path / "caption" / "asked"
+    folder.mkdir(parents=True)
+    (folder / "slow").touch()
+    program = (
+        "import pathlib, sys; from jaxtbpr.captioning import isolated;"
+        "isolated.WORKER = pathlib.Path(sys.argv[2]);"
+        "from tests.captioning import asked; import json;"
+        "asked.caption(pathlib.Path(sys.argv[1]), **json.loads(sys.argv[3]))"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path), str(FAKE), json.dumps(OPTIONS)]
+    process = subprocess.Popen(words, cwd=pathlib.Path(__file__).parents[2])
+    wait_for(lambda: any((folder / "answers").glob("*.part")))
+    worker = int((folder / "loaded.txt").read_text().split()[0])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not is_alive(worker))
+    (folder / "slow").unlink()
+    assert run(tmp_path) == whole[0]
+
+
+def test_workers_started_by_hand_share_the_tasks(tmp_path, whole):
+    asked.write_people(tmp_path)
+    folder = tmp_path / "caption" / "asked"
+    folder.mkdir(parents=True)
+    (folder / "slow").touch()
+    results = []
+    stage = threading.Thread(target=lambda: results.append(run(tmp_path, workers=0)))
+    stage.start()
+    wait_for(lambda: (folder / "settings.json").exists())
+    workers = [subprocess.Popen([sys.executable, FAKE, folder, "--name", f"w{k}"]) for k in (0, 1)]
+    stage.join()
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert results == [whole[0]]
+    assert len((folder / "loaded.txt").read_text().splitlines()) == 2
+
+
+def test_each_model_of_several_is_loaded_once_a_round(tmp_path):
+    run(tmp_path, models=("a", "b"), retries=0)
+    loaded = (tmp_path / "caption" / "asked" / "loaded.txt").read_text().split()[1::2]
+    assert sorted(loaded) == ["a", "b"]
+    for record in asked.captioned(tmp_path):
+        sources = record.get("caption_source", []) + record.get("captions_refused", [])
+        assert {source["model"] for source in sources} == {"a", "b"}
+
+
+def test_what_a_worker_says_is_told_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"^model 'missing' cannot be loaded$"):
+        run(tmp_path / "a", models=("missing",))
+    with pytest.raises(UserError, match=r"3 times in a row \(RuntimeError: out of luck\); see "):
+        run(tmp_path / "b", models=("broken",))
+
+
+def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"run `python -m jaxtbpr.captioning.install`, set config"):
+        run(tmp_path / "w", python="")
+    with pytest.raises(UserError, match=r"config.caption.python=/no/python cannot be run"):
+        run(tmp_path / "w", python="/no/python")
+
+
+def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    commands = []
+
+    def run(words):
+        commands.append(words[1:3])
+        install.place(requirements).mkdir(exist_ok=True)
+
+    monkeypatch.setattr(install, "_run", run)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("torch==1\n")
+    half = install.place(requirements) / "half-done"
+    half.mkdir(parents=True)
+    assert install.find(requirements) is None
+    python = install.install(requirements)
+    assert not half.exists()
+    assert install.install(requirements) == install.find(requirements) == python
+    assert commands == [["-m", "venv"], ["-m", "pip"]]
+    requirements.write_text("torch==2\n")
+    assert install.find(requirements) is None
+
+
+def test_the_workers_code_imports_neither_jax_nor_jaxtbpr():
+    folder = pathlib.Path(isolated.__file__).parent / "worker"
+    files = list(folder.rglob("*.py"))
+    assert len(files) >= 6
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            roots = {name.split(".")[0] for name in names}
+            assert not roots & {"jax", "jaxlib", "flax", "jaxtbpr"}, path
+
+
+def test_requirements_are_pinned():
+    lines = install.REQUIREMENTS.read_text().splitlines()
+    packages = [line.split("#")[0].strip() for line in lines if not line.startswith("#")]
+    assert any(package.startswith("torch==") for package in packages)
+    assert all("==" in package for package in packages)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # Orphans of a container without an init stay as zombies.
+    return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()

@@ -1,0 +1,145 @@
+"""Engine `openai` against a server that misbehaves: nothing lost, nothing captioned twice."""
+
+import pytest
+
+from jaxtbpr.core.errors import UserError
+from tests.captioning import asked
+from tests.captioning.fault_server import FAULTS, image_of, serving
+
+PASSING = sorted(set(FAULTS) - {"400", "401", "404", "429 wait"})
+
+
+def answer(body):
+    return asked.sentence(int(image_of(body)), body["seed"])
+
+
+def run(root, server, **changes):
+    if not root.exists():
+        asked.write_people(root)
+    return asked.caption(root, **{"engine": "openai", "url": server.url} | changes)
+
+
+def test_every_passing_fault_is_survived_and_nothing_is_lost_or_done_twice(tmp_path):
+    def misbehave(body, times):
+        return PASSING[(int(image_of(body)) + times) % len(PASSING)] if times < 3 else None
+
+    with serving(answer, misbehave) as server:
+        result = run(tmp_path / "w", server, timeout=2.0, concurrency=20)
+    assert (result["records_out"], result["set_aside"]) == (10, 0)
+    for number, record in enumerate(asked.captioned(tmp_path / "w")):
+        assert len(set(record["captions"])) == 2
+        assert all(f"number {asked.NUMBERS[number]} " in text for text in record["captions"])
+    assert len(server.answered) == 20
+    assert set(server.answered.values()) == {1}
+    assert min(server.asked.values()) == 3
+
+
+def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
+    """The server breaks down for good in the middle; a second run asks only for the rest."""
+    seen = set()
+
+    def misbehave(body, times):
+        seen.add(body["seed"])
+        return "500" if len(seen) > 9 else None
+
+    with serving(answer, misbehave) as server:
+        with pytest.raises(UserError, match=r"gave no answer in 3 tries \(HTTP 500 .*oops\)"):
+            run(tmp_path / "w", server, tries=3, concurrency=1)
+    with serving(answer) as second:
+        run(tmp_path / "w", second, concurrency=1)
+    assert set((server.answered + second.answered).values()) == {1}
+    assert 0 < len(server.answered) < len(second.answered)
+    with serving(answer) as third:
+        run(tmp_path / "whole", third)
+    assert asked.captioned(tmp_path / "w") == asked.captioned(tmp_path / "whole")
+
+
+def test_useless_answers_are_asked_for_again_then_set_aside_with_the_reason(tmp_path):
+    def stubborn(body):
+        number, times = int(image_of(body)), server.asked.total()
+        if number == 3:
+            return "I'm sorry, but I cannot describe people."
+        if number == 4:
+            return "The same person in a red coat is here with a bag."
+        if number == 5 and times % 2:
+            return "A woman with [bag] in the red coat and shoes."
+        return answer(body)
+
+    with serving(stubborn) as server:
+        result = run(tmp_path / "w", server, retries=2)
+    records = asked.captioned(tmp_path / "w")
+    aside = {r["id"]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
+    assert list(aside) == ["00000003"]
+    assert aside["00000003"].startswith("no caption will do after 3 tries: the model refuses")
+    assert result["set_aside"] == 1
+    (lost,) = records[4]["captions_refused"]
+    assert (len(records[4]["captions"]), lost["refused"]) == (1, ["same"] * 3)
+    assert lost["reason"] == "it is the same as another answer"
+    statistics = result["answers"]
+    assert statistics["captions"] == 17
+    assert statistics["given_up"] == 3
+    assert statistics["refused"]["refusal"] == 6
+    assert statistics["refused"]["same"] == 3
+    assert statistics["fewest_words"] <= statistics["mean_words"] <= statistics["most_words"]
+    assert statistics["vocabulary"] > 10
+
+
+def test_what_the_server_says_of_one_request_is_that_records_problem(tmp_path):
+    asked.write_people(tmp_path / "w")
+    (tmp_path / "w/augment/images/00000002.png").unlink()
+    with serving(answer, lambda body, _: "400" if image_of(body) == b"7" else None) as server:
+        run(tmp_path / "w", server)
+    aside = [record for record in asked.captioned(tmp_path / "w") if "set_aside" in record]
+    reasons = {record["id"][-1]: record["set_aside"]["reason"] for record in aside}
+    assert set(reasons) == {"2", "7"}
+    assert "the image cannot be read" in reasons["2"]
+    assert 'HTTP 400 Bad Request: {"error": "image too large"}' in reasons["7"]
+    assert max(server.asked.values()) == 1
+
+
+@pytest.mark.parametrize(("fault", "match"), [("401", "bad key"), ("404", "no such model")])
+def test_what_concerns_all_requests_ends_the_run_with_one_sentence(tmp_path, fault, match):
+    with serving(answer, lambda *_: fault) as server:
+        with pytest.raises(UserError, match=rf"refuses model 'tiny' \(HTTP {fault} .*{match}\)"):
+            run(tmp_path / "w", server)
+
+
+def test_requests_are_as_the_config_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    options = {"temperature": 0.3, "top_p": 0.5, "most_tokens": 77, "models": ("a/x", "b/y")}
+    with serving(answer) as server:
+        run(tmp_path / "w", server, concurrency=3, instruction="both", **options)
+    assert server.most_at_once <= 3
+    for body in server.bodies:
+        assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.3, 0.5, 77)
+        (message,) = body["messages"]
+        image, text = message["content"]
+        assert image["image_url"]["url"].startswith("data:image/png;base64,")
+        assert text["type"] == "text"
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
+    for record in asked.captioned(tmp_path / "w"):
+        sources = record["caption_source"]
+        assert {source["model"] for source in sources} == {"a/x", "b/y"}
+        assert {source["instruction"] for source in sources} == {"constant", "variable"}
+    assert "secret" not in "".join(
+        path.read_text() for path in (tmp_path / "w").rglob("*") if path.is_file()
+    )
+
+
+def test_a_pause_that_the_server_asks_for_and_a_rate_limit_are_kept(tmp_path):
+    asked.write_people(tmp_path / "w", count=2)
+    with serving(answer, lambda _, times: "429 wait" if times == 1 else None) as server:
+        run(tmp_path / "w", server, requests_per_minute=600.0, per_image={"train": 1})
+    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
+    assert len(server.times) == 4
+    assert min(gaps) > 0.05
+    assert server.times[2] - server.times[0] >= 0.95
+
+
+def test_records_without_an_image_are_set_aside_and_no_model_is_told(tmp_path):
+    asked.write_records(tmp_path / "w", [{"id": "x", "identity": "x", "split": "test"}])
+    with serving(answer) as server:
+        result = run(tmp_path / "w", server)
+        assert result["set_aside"] == 1
+        with pytest.raises(UserError, match=r"config.caption.models names no model"):
+            run(tmp_path / "v", server, models=("",))

@@ -1,0 +1,121 @@
+"""The local engine in its own environment: tiny models of random weights, through the real stage.
+
+./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxtbpr.core import options
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.prompts import stage as prompts
+from tests.captioning import asked
+
+pytestmark = pytest.mark.isolated
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def python():
+    found = os.environ.get("JAXTBPR_TORCH_PYTHON")
+    assert found, "run these by ./tests/run.sh --isolated"
+    return found
+
+
+def make_model(python, kind, folder):
+    words = [python, str(HERE / "tiny_mllm.py"), kind, str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return str(folder)
+
+
+def write_people(root, count):
+    asked.write_people(root, count, shard=10)
+    for k in range(count):
+        pixels = np.random.default_rng(k).integers(0, 256, (96, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(root / f"augment/images/{k:08d}.png")
+
+
+def caption(root, python, **changes):
+    given = {"engine": "transformers", "python": python, "per_image": {"train": 1}}
+    given |= {"temperature": 1.0, "top_p": 0.95, "most_tokens": 14, "least_words": 5}
+    return asked.caption(root, **given | {"batch_size": 4} | changes)
+
+
+def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(tmp_path, python):
+    model = make_model(python, "qwen2_vl", tmp_path / "model")
+    root = tmp_path / "w"
+    write_people(root, 20)
+    (root / "augment/images/00000013.png").write_bytes(b"no image")
+    result = caption(root, python, models=(model,), retries=5)
+    records = asked.captioned(root)
+    assert (len(records), result["records_in"]) == (20, 20)
+    aside = {r["id"][-2:]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
+    assert "the image cannot be read" in aside["13"]
+    assert result["records_out"] == 20 - len(aside) >= 10
+    assert len({r["captions"][0] for r in records if r["captions"]}) == result["records_out"]
+    assert result["answers"]["refused"]
+
+    # As a worker leaves it that was killed in the middle of a batch.
+    answers = root / "caption" / "asked" / "answers"
+    lines = (answers / "00000-0-0.jsonl").read_bytes().splitlines(keepends=True)
+    for path in [*answers.iterdir(), *(root / "caption").glob("records-*.jsonl")]:
+        path.unlink()
+    for path in (root / "caption" / "asked" / "claims").iterdir():
+        path.unlink()
+    (answers / "00000-0-0.0.part").write_bytes(b"".join(lines[:6]) + lines[6][:20])
+    assert caption(root, python, models=(model,), retries=5) == result
+
+
+def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
+    model = make_model(python, "qwen2", tmp_path / "model")
+    section = options.default_config(prompts.OPTIONS)
+    section.update(engine="llm", train=6, val=1, test=1, most_tokens=200)
+    section.llm.update(models=(model,), python=python, most_tokens=14, least_words=5)
+    section.llm.update(retries=6, temperature=1.0)
+    workdir = Workdir(tmp_path / "w", order=("prompts",), chosen=("prompts",))
+    result = prompts.run(ConfigDict({"seed": 0, "prompts": section}), workdir)
+    shards = [workdir.dir("prompts") / name for name in result["outputs"]]
+    records = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
+    assert len(records) == 8
+    assert result["records_out"] >= 3
+    kept = [record for record in records if "set_aside" not in record]
+    assert {record["model"] for record in kept} == {model}
+    assert len({record["prompt"] for record in kept}) == len(kept)
+
+
+def test_code_of_a_model_runs_only_if_the_model_is_named(tmp_path, python):
+    folder = tmp_path / "model"
+    make_model(python, "qwen2", folder)  # for its tokenizer
+    for path in [*folder.glob("*.safetensors"), folder / "generation_config.json"]:
+        path.unlink()
+    shutil.copy(HERE / "chat_model.py", folder)
+    marker = tmp_path / "ran"
+    code = {"AutoConfig": "chat_model.ChatConfig", "AutoModel": "chat_model.ChatModel"}
+    config = {"model_type": "tiny_chat", "auto_map": code, "marker": str(marker)}
+    (folder / "config.json").write_text(json.dumps(config))
+    program = (
+        "import sys, torch; from safetensors.torch import save_file;"
+        "save_file({'layer.weight': torch.zeros(2, 2), 'layer.bias': torch.zeros(2)},"
+        " sys.argv[1], {'format': 'pt'})"
+    )
+    subprocess.run([python, "-c", program, folder / "model.safetensors"], check=True)
+    write_people(tmp_path / "w", 2)
+    with pytest.raises(UserError, match="comes with code of its own, which would run here"):
+        caption(tmp_path / "w", python, models=(str(folder),))
+    assert not marker.exists()
+    shutil.rmtree(tmp_path / "w" / "caption")
+    caption(tmp_path / "w", python, models=(str(folder),), trust=(str(folder),))
+    assert marker.exists()
+    for record in asked.captioned(tmp_path / "w"):
+        assert record["captions"][0].startswith("The person of 40 by 96 is in coat")
