@@ -57,12 +57,12 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
     root = tmp_path / "w"
     write_people(root, 20)
     (root / "augment/images/00000013.png").write_bytes(b"no image")
-    result = caption(root, python, models=(model,), retries=5)
+    result = caption(root, python, models=(model,), retries=3)
     records = asked.captioned(root)
     assert (len(records), result["records_in"]) == (20, 20)
     aside = {r["id"][-2:]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
     assert "the image cannot be read" in aside["13"]
-    assert result["records_out"] == 20 - len(aside) >= 10
+    assert result["records_out"] == 20 - len(aside) >= 6
     assert len({r["captions"][0] for r in records if r["captions"]}) == result["records_out"]
     assert result["answers"]["refused"]
 
@@ -71,10 +71,8 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
     lines = (answers / "00000-0-0.jsonl").read_bytes().splitlines(keepends=True)
     for path in [*answers.iterdir(), *(root / "caption").glob("records-*.jsonl")]:
         path.unlink()
-    for path in (root / "caption" / "asked" / "claims").iterdir():
-        path.unlink()
     (answers / "00000-0-0.0.part").write_bytes(b"".join(lines[:6]) + lines[6][:20])
-    assert caption(root, python, models=(model,), retries=5) == result
+    assert caption(root, python, models=(model,), retries=3) == result
 
 
 def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
