@@ -17,14 +17,16 @@ from jaxtbpr.core.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    "configs/syn.py",
-    "Config file; an argument follows a colon: configs/syn.py:smoke",
+    None,  # `prepare_arguments` fills it in; a default would be read, and its keys defined, twice
+    "Config file, an argument follows a colon: configs/syn.py:smoke; default: configs/syn.py.",
     lock_config=False,
     accept_new_attributes=True,  # in tables; `prepare_arguments` has refused all others
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
 _RERUN = flags.DEFINE_bool(
-    "rerun", False, "Make stages anew whose config or input has changed; what they made is lost."
+    "rerun",
+    False,
+    "Make stages anew whose config or input has changed, in place of what they made.",
 )
 
 

@@ -125,8 +125,11 @@ def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
     """Returns what a finished run prints last: its results and where its report is."""
     words = [results_table(summary)] if summary.get("evaluate") else []
     page = epath.Path(root) / "report" / "index.html"
-    if page.exists():
+    if page.exists() and "report" not in summary["outdated"]:
         words.append(f"report: {page.resolve()}")
+    if summary["outdated"]:
+        names = ", ".join(summary["outdated"])
+        words.append(f"of an earlier state: {names}; name them in config.stages to make them anew")
     return "\n".join([*words, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
 
 
@@ -135,8 +138,8 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
 
     A stage finished before with the same config and inputs is skipped; one that was cut off goes
     on where it stopped. rerun: a stage that was made with another config is made anew, where
-    otherwise UserError lists what differs. Returns the summary, also in `root/summary.json`.
-    Raises UserError for everything that the user can mend.
+    otherwise UserError lists what differs; what it made is kept until then. Returns the summary,
+    also in `root/summary.json`. Raises UserError for everything that the user can mend.
     """
     options.validate(config, OPTIONS)
     compilation.use_cache()
@@ -198,11 +201,14 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     recipe = _recipe(name, config, workdir)
     directory = workdir.dir(name)
     started = directory / "started.json"
+    kept = workdir.root / f".{name}.before"
     commit = workdir.commit(name)
     before = commit or (files.read_json(started) if started.exists() else None)
     if before and before["recipe"] != recipe:
         if _has_content(directory):
-            _refuse_or_clear(name, before["recipe"], recipe, directory, rerun)
+            if not rerun:
+                raise UserError(_refusal(name, before["recipe"], recipe, directory))
+            _put_aside(directory, kept)
         commit = before = None
     if commit:
         say(f"{name}: already done, skipped")
@@ -212,12 +218,19 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     files.write_json_atomic(started, {"recipe": recipe, "seconds": spent})
     say(f"{name}: {'resumed' if before else 'started'}")
     began = time.monotonic()
-    result = STAGES[name].module.run(_config_of(name, config), workdir)
+    try:
+        result = STAGES[name].module.run(_config_of(name, config), workdir)
+    except Exception:
+        if kept.exists() and not _has_content(directory):  # the new settings were refused
+            directory.rmtree()
+            kept.rename(directory)
+        raise
     seconds = round(spent + time.monotonic() - began, 3)
     files.write_json_atomic(
         directory / COMMIT, {"recipe": recipe, "seconds": seconds, "versions": _versions()} | result
     )
     started.unlink()
+    kept.rmtree(missing_ok=True)
     aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
     say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
 
@@ -254,12 +267,17 @@ def _has_content(directory: epath.Path) -> bool:
     return any(path.name != "started.json" for path in directory.iterdir())
 
 
-def _refuse_or_clear(name: str, old: dict, new: dict, directory: epath.Path, rerun: bool) -> None:
-    if rerun:
+def _put_aside(directory: epath.Path, kept: epath.Path) -> None:
+    """Keeps what a stage made as `kept` until it is made anew; what is kept there already stays."""
+    if kept.exists():
         directory.rmtree()
-        return
+    else:
+        directory.rename(kept)
+
+
+def _refusal(name: str, old: dict, new: dict, directory: epath.Path) -> str:
     differing = "; ".join(_differences(old, new))
-    raise UserError(
+    return (
         f"stage {name!r} in {directory} was made with other settings ({differing}): "
         "choose another --workdir, or add --rerun to make it and what follows from it anew."
     )
@@ -282,17 +300,29 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _write_summary(workdir: Workdir) -> dict[str, Any]:
-    commits = {name: workdir.commit(name) for name in STAGES}
+    """Writes what the finished stages did; "outdated" are those made from what is no more."""
+    done = {name: commit for name in STAGES if (commit := workdir.commit(name))}
+    current = {name: commit for name, commit in done.items() if _is_current(commit, done)}
     keys = ("seconds", "records_in", "records_out", "set_aside")
     summary: dict[str, Any] = {
-        "stages": {name: {key: c[key] for key in keys} for name, c in commits.items() if c}
+        "stages": {name: {key: c[key] for key in keys} for name, c in current.items()},
+        "outdated": [name for name in done if name not in current],
     }
-    if commits["evaluate"]:
-        summary["evaluate"] = commits["evaluate"]["metrics"]
-    if commits.get("measure"):
-        summary["measure"] = commits["measure"]["measures"]
+    if "evaluate" in current:
+        summary["evaluate"] = current["evaluate"]["metrics"]
+    if "measure" in current:
+        summary["measure"] = current["measure"]["measures"]
     files.write_json_atomic(workdir.root / "summary.json", summary)
     return summary
+
+
+def _is_current(commit: dict[str, Any], done: dict[str, dict[str, Any]]) -> bool:
+    """Whether all stages that a stage was made from are as they were then."""
+    inputs = {name: given for name, given in commit["recipe"]["inputs"].items() if name in STAGES}
+    return all(
+        _digest(done.get(name)) == given and (given is None or _is_current(done[name], done))
+        for name, given in inputs.items()
+    )
 
 
 def _versions() -> dict[str, str]:

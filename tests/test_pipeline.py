@@ -120,6 +120,33 @@ def test_rerun_makes_the_stage_and_what_follows_anew(stages, tmp_path):
     assert summary["stages"]["evaluate"]["records_in"] == 5
 
 
+def test_a_rerun_that_is_refused_loses_nothing(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    before = pipeline.Workdir(tmp_path, (), ()).commit("change")
+    stages.failure = UserError("that way leads nowhere; choose another.")
+    with pytest.raises(UserError, match="leads nowhere"):
+        pipeline.run(config(change__way="down", stages=("change",)), tmp_path, rerun=True)
+    assert pipeline.Workdir(tmp_path, (), ()).commit("change") == before
+    stages.failure = None
+    stages.ran.clear()
+    pipeline.run(config(), tmp_path)
+    assert stages.ran == []
+    assert not list(tmp_path.glob(".*.before"))
+
+
+def test_results_of_an_earlier_state_are_not_told_as_this_one_s(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    only = config(source__count=5, stages=("source", "change"))
+    summary = pipeline.run(only, tmp_path, rerun=True)
+    assert "evaluate" not in summary
+    assert "evaluate" not in summary["stages"]
+    assert summary["outdated"] == ["evaluate"]
+    assert "of an earlier state: evaluate" in pipeline.closing_words(summary, tmp_path)
+    summary = pipeline.run(config(source__count=5), tmp_path, rerun=True)
+    assert summary["outdated"] == []
+    assert "evaluate" in summary
+
+
 def test_an_input_that_changed_is_named(stages, tmp_path):
     pipeline.run(config(), tmp_path)
     pipeline.run(config(source__count=5, stages=("source",)), tmp_path, rerun=True)

@@ -59,7 +59,8 @@ class MaskedWordHead(nn.Module):
     @nn.compact
     def __call__(self, text, image):
         width, dtype = text.shape[-1], text.dtype
-        heads = max(width // HEAD_WIDTH, 1)
+        # As many as divide the width, which those of the published models all do.
+        heads = next(n for n in range(max(width // HEAD_WIDTH, 1), 0, -1) if width % n == 0)
         words = layer_norm(EPS, dtype, "ln_text")(text)
         patches = layer_norm(EPS, dtype, "ln_image")(image)
 

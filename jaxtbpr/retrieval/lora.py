@@ -18,8 +18,14 @@ from jaxtbpr.core.errors import UserError
 def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
     """Returns the change of every kernel whose whole path `pattern` matches, 0 at first.
 
-    Raises UserError where it matches none.
+    Raises UserError where it matches none or is no expression.
     """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"config.train.lora={pattern!r} is no regular expression: {error}."
+        ) from error
     found: dict[str, Any] = {}
     for n, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
         names = [entry.key for entry in path]

@@ -151,12 +151,16 @@ def main() -> None:
     workdir = Workdir(args.workdir, order=(), chosen=())
     records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
     if not records:
-        raise UserError(f"{args.workdir} has no images of split {args.split!r} to ask about.")
+        raise UserError(
+            f"{args.workdir} has no images of split {args.split!r} to ask about; the splits are "
+            "train, val and test."
+        )
     found = accuracy(Judge(Scorer(open_saved(args.model))), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in found.items():
-        name, share = slot.replace("_", " "), 100 * (row["accuracy"] or 0)
-        print(f"| {name} | {share:.1f} | {100 / row['values']:.1f} | {row['images']} |")
+        share = f"{100 * row['accuracy']:.1f}" if row["images"] else "–"
+        name = slot.replace("_", " ")
+        print(f"| {name} | {share} | {100 / row['values']:.1f} | {row['images']} |")
     if args.output:
         files.write_json_atomic(args.output, found)
 

@@ -45,6 +45,8 @@ def test_the_change_is_of_low_rank_where_it_was_asked_for(scan):
 def test_an_expression_that_matches_no_kernel_is_refused():
     with pytest.raises(UserError, match="matches no kernel"):
         lora.init(params_of(False), "image/.*/bias", 2, jax.random.key(1))
+    with pytest.raises(UserError, match=r"config.train.lora='\(' is no regular expression"):
+        lora.init({}, "(", 2, jax.random.key(1))
 
 
 def test_training_moves_the_chosen_kernels_alone_and_keeps_them_merged(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import model, transformer
+from jaxtbpr.retrieval import heads, model, transformer
 from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
 
@@ -231,3 +231,14 @@ def test_attention_on_cpus_is_that_of_jax(monkeypatch, case, dtype):
     found, expected = differentiate("cpu"), differentiate("gpu")
     atol = 2e-6 if dtype == "float32" else 4e-2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
+
+
+@pytest.mark.parametrize("width", [24, 200])  # 64 does not divide them
+def test_masked_words_are_guessed_at_any_width(width):
+    head = heads.MaskedWordHead(vocab_size=50, layers=1)
+    text, image = (
+        jax.ShapeDtypeStruct((2, 5, width), "f4"),
+        jax.ShapeDtypeStruct((2, 3, width), "f4"),
+    )
+    found, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), text, image)
+    assert found.shape == (2, 5, 50)

@@ -31,7 +31,10 @@ def save_tensors(
     wanted = names.tensors(kind, config)
     left = set(ours) ^ {path for one in wanted for path in one.ours}
     if left:
-        raise UserError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
+        raise UserError(
+            f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model: choose "
+            "another --format, or use the training's own folder, which every command here reads."
+        )
     arrays = {
         one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
         for one in wanted

@@ -176,6 +176,15 @@ def _ratio(width: int, hidden: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
+def _other_format(config: ClipConfig) -> str:
+    if config.stem != "patch":
+        return "no published one does: train with --config.model.stem=patch to export the model."
+    is_eva = any(
+        tower.gated or tower.sub_norm or tower.rope for tower in (config.vision, config.text)
+    )
+    return f"write it with --format={'eva' if is_eva else 'openai'}."
+
+
 def to_huggingface(config: ClipConfig) -> dict[str, Any]:
     """Returns config.json of a transformers CLIPModel.
 
@@ -191,10 +200,7 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
     }
     if any(special.values()):
         what = " and ".join(name for name, is_there in special.items() if is_there)
-        raise UserError(
-            f"Hugging Face's CLIPModel knows no {what}; train a model without, or export it with "
-            "--format=openai or --format=eva."
-        )
+        raise UserError(f"Hugging Face's CLIPModel knows no {what}; " + _other_format(config))
     ours = {value: key for key, value in _HF_ACTIVATIONS.items()}
 
     def tower(t: TowerConfig) -> dict[str, Any]:
