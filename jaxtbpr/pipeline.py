@@ -5,6 +5,7 @@ import errno
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import time
@@ -155,6 +156,11 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
                 summary = _write_summary(workdir)
     except OSError as error:
         raise _explain(error, workdir) from error
+    except ValueError as error:  # so Orbax tells of a disk that fails
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            number = int(code[1])
+            raise _explain(OSError(number, os.strerror(number)), workdir) from error
+        raise
     return summary
 
 

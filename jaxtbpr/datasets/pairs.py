@@ -152,8 +152,10 @@ class Pairs:
     def load(self, batch_number: int, batch: np.ndarray) -> Batch:
         """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
         numbers = batch[self.rows]
-        epoch = batch_number // self.steps_per_epoch
-        rngs = [seeds.rng(self.seed, "augment", epoch, int(n)) for n in numbers]
+        rngs = [
+            seeds.rng(self.seed, "augment", *self._visit(batch_number, row), int(n))
+            for row, n in enumerate(numbers, self.rows.start)
+        ]
         index = self.image_of_pair[numbers]
         images = np.stack(
             [self._image(i, rng) for i, rng in zip(index.tolist(), rngs, strict=True)]
@@ -168,6 +170,12 @@ class Pairs:
             "index": index,
             "pair": numbers,
         } | self._views(numbers, index, tokens, rngs)
+
+    def _visit(self, batch_number: int, row: int) -> tuple[int, ...]:
+        """What tells one visit of a pair from another: the epoch, where it comes once in each."""
+        if self.set_weights:
+            return batch_number, row
+        return (batch_number // self.steps_per_epoch,)
 
     def _views(
         self, numbers: np.ndarray, index: np.ndarray, tokens: np.ndarray, rngs: list

@@ -175,7 +175,8 @@ class VisionTower(nn.Module):
         config, dtype = self.config, self.config.dtype
         x, rope = self._embed(images), None
         if config.vision.rope:
-            rope = rope_table(config.grid, config.vision.width // config.vision.heads)
+            channels = config.vision.width // config.vision.heads
+            rope = rope_table(config.grid, channels, config.vision.rope_grid)
         pooled = None if every_token else jnp.zeros(len(x), jnp.int32)
         x = _transformer(config, config.vision, causal=False)(x, pooled, rope)
         x = layer_norm(config.vision.eps, dtype, "ln_post")(x)

@@ -148,9 +148,11 @@ class Objective:
 
     def _of_pairs(self, mesh: Mesh, features: Arrays, ids, weight, scale, step, key) -> dict:
         """The contrastive losses between images and one caption of each, which match by `ids`."""
-        image, text = features["image"], features["text"]
+        image, text, second = features["image"], features["text"], features.get("second")
         if self.channel_mask:
-            image, text = losses.mask_channels(key, image, text, self.channel_mask)
+            mask = functools.partial(losses.mask_channels, key, rate=self.channel_mask)
+            second = second if second is None else mask(second, text)[0]
+            image, text = mask(image, text)
         pairs = (image, text, ids)
         rows = {"at_once": self.loss_rows}
         soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
@@ -160,7 +162,7 @@ class Objective:
         if self.nitc:
             nitc, images = over(functools.partial(losses.nitc_loss, **soft)), pairs[:1]
             if self.multi_view:
-                nitc, images = losses.multi_view(nitc), (*images, features["second"])
+                nitc, images = losses.multi_view(nitc), (*images, second)
             parts["nitc"] = nitc(*images, *pairs[1:], scale, weights=weights)
         if self.ritc:
             loss = functools.partial(losses.ritc_loss, eps=self.eps, **soft)

@@ -70,6 +70,9 @@ def feature_similarity(queries: np.ndarray, gallery: np.ndarray) -> Similarity:
     return similarity
 
 
+_LARGEST = np.finfo(np.float32).max
+
+
 def matrix_similarity(matrix: np.ndarray) -> Similarity:
     """The rows of a matrix [Q, G] that somebody else has computed."""
     size = matrix.shape[1]
@@ -77,7 +80,8 @@ def matrix_similarity(matrix: np.ndarray) -> Similarity:
 
     def similarity(rows, height):
         chunk = np.full((height, columns), -np.inf, np.float32)
-        chunk[: len(rows), :size] = matrix[rows]
+        # What float32 cannot hold is no less similar than what is not there.
+        chunk[: len(rows), :size] = np.clip(matrix[rows], -_LARGEST, _LARGEST)
         return jnp.asarray(chunk)
 
     return similarity

@@ -316,11 +316,31 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
             f"config.train.chunks={options.chunks} does not divide the "
             f"{options.batch_size // mesh.size} pairs that each device has of a batch."
         )
+    _check_loss_rows(options, options.batch_size // mesh.size)
     weights = ("nitc", "ritc", "sdm", "robust")
     if not any(options[name] for name in weights):
         raise UserError(
             "no loss makes images and captions alike: one of "
             f"{', '.join('config.train.' + name for name in weights)} must be above 0."
+        )
+
+
+def _check_loss_rows(options: ConfigDict, rows: int) -> None:
+    """Raises UserError where a device with `rows` of a batch would hold more than is asked."""
+    held = options.loss_rows
+    if not held or held >= rows:
+        return
+    if rows % held:
+        raise UserError(
+            f"config.train.loss_rows={held} does not divide the {rows} rows that each device has "
+            "of a batch; choose a number that does."
+        )
+    whole = [name for name in ("citc", "simclr") if options[name]]
+    whole += ["keep"] if options.keep < 1 else []
+    if whole:
+        raise UserError(
+            f"config.train.loss_rows={held} is not for config.train.{whole[0]}, which looks at all "
+            "rows at once; set one of them to its default."
         )
 
 

@@ -31,7 +31,6 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-ROPE_GRID = 16  # EVA02 was pre-trained on 16x16 patches; positions are stretched to that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,8 @@ class TowerConfig:
     mlp_ratio: hidden width of a block's MLP over `width`, the product rounded down.
     activation: one of ACTIVATIONS. gated: the MLP is a(W1 x) * (W2 x) (SwiGLU with "silu").
     sub_norm: LayerNorm also before the last product of attention and MLP (EVA02's sub-LN).
-    key_bias: whether keys have a bias (EVA02's have none). rope: rotary positions of the patches.
+    key_bias: whether keys have a bias (EVA02's have none). rope: rotary positions of the patches,
+    stretched to `rope_grid`, the patches on a side of the pre-training's images.
     eps: of every LayerNorm.
     """
 
@@ -54,6 +54,7 @@ class TowerConfig:
     sub_norm: bool = False
     key_bias: bool = True
     rope: bool = False
+    rope_grid: int = 16
     eps: float = 1e-5
 
     def __post_init__(self):
@@ -175,17 +176,19 @@ def attention(
     return h.reshape(*h.shape[:2], -1)
 
 
-def rope_table(grid: tuple[int, int], channels: int) -> tuple[np.ndarray, np.ndarray]:
+def rope_table(
+    grid: tuple[int, int], channels: int, stretched: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
     """EVA02's rotary positions: (cos, sin), each float32 [1 + rows * columns, channels].
 
     grid: (rows, columns) of patches; channels: of a head. The first half of the channels turns
     with the row, the second with the column, by frequencies 10000^(-4j / channels), each on two
-    neighbours; rows and columns are stretched to 0..16, the grid of the pre-training. Token 0 is
-    the class token, which is not turned. (The published code knows square grids only.)
+    neighbours; rows and columns are stretched to 0..`stretched`. Token 0 is the class token, which
+    is not turned. (The published code knows square grids only.)
     """
     frequencies = 10000.0 ** (-4 * np.arange(channels // 4) / channels)
     rows, columns = (
-        np.repeat(np.outer(np.arange(side) / side * ROPE_GRID, frequencies), 2, axis=1)
+        np.repeat(np.outer(np.arange(side) / side * stretched, frequencies), 2, axis=1)
         for side in grid
     )
     rows, columns = np.broadcast_arrays(rows[:, None], columns[None, :])

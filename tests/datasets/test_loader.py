@@ -169,6 +169,15 @@ def test_sets_have_the_share_of_their_weights_and_begin_anew(both, words):
     again.set_state({"batches": 7, "recipe": again.pairs.recipe()})
     np.testing.assert_array_equal(next(again)["pair"], found[28:32])
     again.close()
+    # What comes again before the epoch is over is changed in another way each time.
+    changed = loader.train_loader(both, words, **PLAIN | {"augment": STRONG}, set_weights=weights)
+    seen = [(b["pair"], b["image"]) for b in take(changed, changed.pairs.steps_per_epoch)]
+    changed.close()
+    pairs_seen, images = map(np.concatenate, zip(*seen, strict=True))
+    often = np.bincount(pairs_seen).argmax()
+    visits = images[pairs_seen == often]
+    assert len(visits) > 1
+    assert len(np.unique(visits, axis=0)) == len(visits)
     with pytest.raises(UserError, match="must give each of the train sets real, other a weight"):
         loader.train_loader(both, words, **PLAIN, set_weights={"real": 1.0})
 

@@ -233,6 +233,14 @@ def test_zero_and_minus_zero_are_equal():
     assert ranks == {"pessimistic": 3, "gallery_order": 2, "optimistic": 1}
 
 
+@pytest.mark.parametrize("low", [-3e38, -1e39, np.finfo(np.float64).min])
+def test_an_item_that_is_skipped_by_a_low_number_stays_in_the_gallery(low):
+    similarity = np.full((3, 3), low)
+    similarity[0, 1], similarity[1, 1], similarity[2, 0] = 0.5, 0.9, 0.3
+    found = metrics.similarity_metrics(similarity, [0, 1, 2], [0, 1, 2])
+    assert found.first_match_rank.tolist() == [3, 1, 3]
+
+
 def test_one_query_and_one_image():
     found = metrics.retrieval_metrics([[1.0, 0.0]], [[0.0, 1.0]], [5], [5])
     assert found.summary() == {

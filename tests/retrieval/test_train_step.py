@@ -10,9 +10,12 @@ import optax
 import pytest
 
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.pipeline import default_config
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.model import Clip, ClipConfig
 from jaxtbpr.retrieval.objective import Objective
+from jaxtbpr.retrieval.train import check_batch
 from jaxtbpr.retrieval.train_step import (
     Recipe,
     cached_gradients,
@@ -93,6 +96,35 @@ def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     again, others = jax.jit(functools.partial(cached_gradients, recipe=parts))(state, batch)
     assert largest_error(again, scalars) < 1e-5
     assert largest_error(others, gradients) < 1e-5
+
+
+def test_a_second_view_loses_the_same_channels(devices):
+    mesh = meshes.make_mesh(devices=devices[:1])
+    rng = np.random.default_rng(0)
+    features = {name: jnp.asarray(rng.normal(size=(8, 16)), "f4") for name in ("image", "text")}
+    batch = {"identity": jnp.arange(8), "weight": jnp.ones(8)}
+    params, key = {"logit_scale": jnp.float32(2.6)}, jax.random.key(1)
+    one = Objective(channel_mask=0.5)(mesh, features, batch, params, 0, key)
+    features["second"] = features["image"]
+    two = Objective(channel_mask=0.5, multi_view=True)(mesh, features, batch, params, 0, key)
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loss_rows": 3}, "loss_rows=3 does not divide the 8 rows"),
+        ({"loss_rows": 4, "citc": 0.1}, "loss_rows=4 is not for config.train.citc"),
+        ({"loss_rows": 4, "keep": 0.5}, "loss_rows=4 is not for config.train.keep"),
+    ],
+)
+def test_rows_at_a_time_that_would_not_be_kept_to_are_refused(devices, changes, said):
+    options = default_config().train
+    options.update(batch_size=16, **changes)
+    with pytest.raises(UserError, match=said):
+        check_batch(options, meshes.make_mesh(devices=devices[:2]))
+    options.update(loss_rows=8)  # all that a device has
+    check_batch(options, meshes.make_mesh(devices=devices[:2]))
 
 
 def test_several_captions_are_the_mean_of_each_alone(state, devices):

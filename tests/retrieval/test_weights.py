@@ -19,6 +19,7 @@ from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blo
 from jaxtbpr.retrieval.weights import names
 from jaxtbpr.retrieval.weights.load import expected_shapes
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+from jaxtbpr.retrieval.weights.sizes import to_open_clip
 
 PLAIN = ClipConfig(
     image_size=(32, 32),
@@ -134,6 +135,42 @@ def test_positions_follow_another_image_and_text(tmp_path):
         {"params": params}, np.zeros((2, 48, 16, 3), np.uint8), np.zeros((2, 20), np.int32)
     )
     assert out[0].shape == (2, 24)
+
+
+def test_a_tall_checkpoint_whose_patches_would_make_a_square_stays_tall(tmp_path):
+    tall = dataclasses.replace(PLAIN, image_size=(64, 16))  # 8 x 2 patches, and 4 x 4 are as many
+    weights.save_folder(tmp_path, params_of(tall), tall, tokens.learn(["a"], 300), kind="openai")
+    assert weights.load(tmp_path)[0].image_size == (64, 16)
+    image = weights.load(tmp_path, image_size=(128, 16))[1]["image"]["positional_embedding"]
+    own = params_of(tall)["image"]["positional_embedding"]
+    np.testing.assert_array_equal(image, resample_grid(own, (16, 2), own=(8, 2)))
+
+
+def test_the_grid_that_rotary_positions_were_trained_on_is_read_and_written(tmp_path):
+    vision = dataclasses.replace(EVA.vision, rope_grid=14)
+    config = dataclasses.replace(EVA, vision=vision)
+    write(tmp_path, config, "eva")
+    assert weights.load(tmp_path)[0].vision.rope_grid == 16  # not told
+    hints = {"vision_cfg": {"rope": True, "pt_hw_seq_len": 14}}
+    assert weights.load(tmp_path, hints=hints)[0].vision.rope_grid == 14
+    assert to_open_clip(config)["vision_cfg"]["pt_hw_seq_len"] == 14
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("ln_final.bias", lambda x: x * np.nan, "ln_final.bias of .* that are not finite"),
+        ("visual.conv1.weight", lambda x: x[0, 0], "another number of axes"),
+        ("token_embedding.weight", lambda x: x[0], "another number of axes"),
+    ],
+)
+def test_a_damaged_tensor_is_a_sentence(tmp_path, name, change, said):
+    write(tmp_path, PLAIN, "openai")
+    path = tmp_path / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file(arrays | {name: np.array(change(arrays[name]))}, path)
+    with pytest.raises(UserError, match=said):
+        weights.load(tmp_path)
 
 
 def test_resampling_keeps_a_ramp_and_the_ends():

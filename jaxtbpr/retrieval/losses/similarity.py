@@ -68,7 +68,7 @@ def clamped_scale(logit_scale) -> jax.Array:
 
     So the parameter can come back from above its cap, where a plain minimum would leave it.
     """
-    scale = jnp.exp(logit_scale)
+    scale = jnp.exp(jnp.minimum(logit_scale, 80.0))  # beyond, float32 is infinite
     clamped = jax.lax.stop_gradient(jnp.minimum(scale, MAX_SCALE))
     return clamped + (scale - jax.lax.stop_gradient(scale))
 

@@ -81,12 +81,14 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         for name in checkpoint.arrays.shapes
         if name not in present and not _NO_PARAMETERS.fullmatch(name)
     ]
+    told = sizes.told_image_size(checkpoint.hints)
+    own = checkpoint.config().grid if told else None
     found, misshaped = {}, []
     for one in wanted:
         if one.theirs not in present:
             continue
         shapes = [expected[path] for path in one.ours]
-        arrays = _read(checkpoint, one, config, shapes)
+        arrays = _read(checkpoint, one, config, shapes, own)
         if arrays is None:
             theirs = checkpoint.arrays.shapes[one.theirs]
             misshaped.append(f"{one.theirs} {list(theirs)} (for {list(shapes[0])} here)")
@@ -162,15 +164,24 @@ def _read_hints(folder: epath.Path, kind: str) -> dict[str, Any]:
     for name in ("open_clip_config.json", "model_config.json"):
         if (folder / name).exists():
             found = files.read_json(folder / name)
-            return found.get("model_cfg", found)
+            return found.get("model_cfg", found) if isinstance(found, dict) else found
     return {}
 
 
 # --- arrays --------------------------------------------------------------------------------------
 
 
-def _read(checkpoint: Checkpoint, one: tensors.Tensor, config: ClipConfig, shapes) -> list | None:
-    """Our arrays of a tensor, float32; None where its shape fits neither as it is nor resampled."""
+def _read(
+    checkpoint: Checkpoint,
+    one: tensors.Tensor,
+    config: ClipConfig,
+    shapes: list[tuple[int, ...]],
+    own: tuple[int, int] | None,
+) -> list | None:
+    """Our arrays of a tensor, float32; None where its shape fits neither as it is nor resampled.
+
+    own: the checkpoint's grid of patches, if it tells it. Raises UserError where a number is none.
+    """
     stored = checkpoint.arrays.read(one.theirs)
     if one.layout.axes is not None and stored.ndim != one.layout.axes:
         return None
@@ -179,10 +190,16 @@ def _read(checkpoint: Checkpoint, one: tensors.Tensor, config: ClipConfig, shape
         if arrays[0].shape[1:] != shapes[0][1:]:
             return None
         image = one.ours[0].startswith("image/")
-        new = (
-            resample_grid(arrays[0], config.grid) if image else resample_line(*arrays, shapes[0][0])
-        )
-        arrays = [new]
+        if image:
+            arrays = [resample_grid(arrays[0], config.grid, own)]
+        else:
+            arrays = [resample_line(*arrays, shapes[0][0])]
     if [array.shape for array in arrays] != shapes:
         return None
-    return [np.array(array, np.float32, order="C") for array in arrays]
+    arrays = [np.array(array, np.float32, order="C") for array in arrays]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(
+            f"{one.theirs} of {checkpoint.source} holds numbers that are not finite; fetch the "
+            "checkpoint again."
+        )
+    return arrays

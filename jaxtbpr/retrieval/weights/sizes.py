@@ -1,7 +1,7 @@
 """The sizes of a published model, from the shapes of its tensors and the JSON beside them.
 
 Hints are Hugging Face's config.json for that format, and for the others open_clip's model config:
-`vision_cfg` {head_width, rope, image_size}, `text_cfg` {heads}, `quick_gelu`.
+`vision_cfg` {head_width, rope, pt_hw_seq_len, image_size}, `text_cfg` {heads}, `quick_gelu`.
 """
 
 import math
@@ -23,6 +23,8 @@ _HF_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tan
 
 def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str) -> ClipConfig:
     """Returns the config of a checkpoint. Raises UserError that names what it cannot tell."""
+    if not isinstance(hints, Mapping):
+        raise UserError(f"the config beside {source} is no JSON object; fetch it again.")
     try:
         if kind == "huggingface":
             return _huggingface(shapes, hints)
@@ -33,6 +35,13 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
         raise UserError(
             f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
             "known; fetch the checkpoint again."
+        ) from error
+    except UserError:
+        raise
+    except (IndexError, ValueError) as error:
+        raise UserError(
+            f"{source} has a tensor of another number of axes than a CLIP's ({error}); fetch the "
+            "checkpoint again."
         ) from error
 
 
@@ -49,7 +58,7 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
     vision = TowerConfig(
         width,
         _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\..*"),
-        width // hints.get("vision_cfg", {}).get("head_width", _HEAD_WIDTH),
+        _heads(width, hints.get("vision_cfg", {})),
         _ratio(width, hidden),
         activation,
     )
@@ -68,7 +77,7 @@ def _openai_text(shapes: Shapes, prefix: str, hints: Hints, activation: str) -> 
     return TowerConfig(
         width,
         _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*"),
-        hints.get("text_cfg", {}).get("heads", width // _HEAD_WIDTH),
+        hints.get("text_cfg", {}).get("heads") or _heads(width, {}),
         _ratio(width, shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]),
         activation,
     )
@@ -102,9 +111,10 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints) -> ClipConfig:
     vision = TowerConfig(
         width,
         _count(shapes, rf"{re.escape(trunk)}blocks\.(\d+)\..*"),
-        width // given.get("head_width", _HEAD_WIDTH),
+        _heads(width, given),
         _ratio(width, hidden),
         # timm's EVA02-CLIPs all have it, and its files no tables.
+        rope_grid=given.get("pt_hw_seq_len", 16),
         rope=given.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
         **options,
     )
@@ -151,17 +161,26 @@ def _huggingface(shapes: Shapes, config: Hints) -> ClipConfig:
 
 
 def _image_size(positions: int, patch: int, hints: Hints) -> tuple[int, int]:
-    """(H, W): the square of the position embedding, or what the hints say."""
-    side = math.isqrt(positions - 1)
+    """(H, W): what the hints say, if it fits, or the square of the position embedding."""
+    given, side = told_image_size(hints), math.isqrt(positions - 1)
+    if given and given[0] // patch * (given[1] // patch) == positions - 1:
+        return given
     if side * side == positions - 1:
         return side * patch, side * patch
+    raise UserError(
+        f"the checkpoint has positions of {positions - 1} patches, which are no square, and "
+        "does not tell its image size."
+    )
+
+
+def told_image_size(hints: Hints) -> tuple[int, int] | None:
+    """Returns (H, W) if the hints have both; one number says no more than the positions do."""
     given = hints.get("vision_cfg", hints.get("vision_config", {})).get("image_size")
-    if not isinstance(given, (list, tuple)):
-        raise UserError(
-            f"the checkpoint has positions of {positions - 1} patches, which are no square, and "
-            "does not tell its image size."
-        )
-    return tuple(given)
+    return tuple(given) if isinstance(given, (list, tuple)) and len(given) == 2 else None
+
+
+def _heads(width: int, given: Hints) -> int:
+    return max(width // (given.get("head_width") or _HEAD_WIDTH), 1)
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
@@ -247,6 +266,7 @@ def to_open_clip(config: ClipConfig) -> dict[str, Any]:
             "head_width": vision.width // vision.heads,
             "mlp_ratio": vision.mlp_ratio,
             "rope": vision.rope,
+            "pt_hw_seq_len": vision.rope_grid,
         },
         "text_cfg": {
             "context_length": config.text_length,
