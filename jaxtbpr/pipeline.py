@@ -208,7 +208,9 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     directory = workdir.dir(name)
     started = directory / "started.json"
     kept = workdir.root / f".{name}.before"
-    commit = workdir.commit(name)
+    _give_back(directory, kept)  # of a run that was killed
+    if commit := workdir.commit(name):
+        kept.rmtree(missing_ok=True)
     before = commit or (files.read_json(started) if started.exists() else None)
     if before and before["recipe"] != recipe:
         if _has_content(directory):
@@ -226,15 +228,11 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     began = time.monotonic()
     try:
         result = STAGES[name].module.run(_config_of(name, config), workdir)
-    except Exception:
-        if kept.exists() and not _has_content(directory):  # the new settings were refused
-            directory.rmtree()
-            kept.rename(directory)
-        raise
-    seconds = round(spent + time.monotonic() - began, 3)
-    files.write_json_atomic(
-        directory / COMMIT, {"recipe": recipe, "seconds": seconds, "versions": _versions()} | result
-    )
+        seconds = round(spent + time.monotonic() - began, 3)
+        told = {"recipe": recipe, "seconds": seconds, "versions": _versions()}
+        files.write_json_atomic(directory / COMMIT, told | result)
+    finally:
+        _give_back(directory, kept)  # where the new settings were refused
     started.unlink()
     kept.rmtree(missing_ok=True)
     aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
@@ -279,6 +277,13 @@ def _put_aside(directory: epath.Path, kept: epath.Path) -> None:
         directory.rmtree()
     else:
         directory.rename(kept)
+
+
+def _give_back(directory: epath.Path, kept: epath.Path) -> None:
+    """Puts what is kept in its place again, unless something was made there since."""
+    if kept.exists() and not (directory.exists() and _has_content(directory)):
+        directory.rmtree(missing_ok=True)
+        kept.rename(directory)
 
 
 def _refusal(name: str, old: dict, new: dict, directory: epath.Path) -> str:

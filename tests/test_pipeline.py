@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import types
 
 import pytest
@@ -132,6 +133,38 @@ def test_a_rerun_that_is_refused_loses_nothing(stages, tmp_path):
     pipeline.run(config(), tmp_path)
     assert stages.ran == []
     assert not list(tmp_path.glob(".*.before"))
+
+
+def test_a_rerun_that_is_killed_before_it_made_anything_loses_nothing(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    folder, kept = tmp_path / "change", tmp_path / ".change.before"
+    shutil.copytree(folder, kept)
+    before = json.loads((kept / "commit.json").read_text())
+    shutil.rmtree(folder)
+    folder.mkdir()
+    recipe = before["recipe"] | {"config": {"way": "down"}}
+    (folder / "started.json").write_text(json.dumps({"recipe": recipe, "seconds": 0.0}))
+    stages.ran.clear()
+    pipeline.run(config(), tmp_path)
+    assert stages.ran == []
+    assert json.loads((folder / "commit.json").read_text()) == before
+    assert not kept.exists()
+
+
+def test_what_a_rerun_replaced_goes_only_when_it_is_done(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    (tmp_path / ".change.before").mkdir()  # of a run that was killed right after its commit
+    pipeline.run(config(), tmp_path)
+    assert not (tmp_path / ".change.before").exists()
+
+
+def test_a_full_disk_that_orbax_tells_of_is_a_sentence(stages, tmp_path):
+    stages.failure = ValueError("OUT_OF_RANGE: Error writing \"x\" [os_error_code='28']")
+    with pytest.raises(UserError, match="No space left on device at .*: make room and start"):
+        pipeline.run(config(), tmp_path)
+    stages.failure = ValueError("something else")
+    with pytest.raises(ValueError, match="something else"):
+        pipeline.run(config(), tmp_path)
 
 
 def test_results_of_an_earlier_state_are_not_told_as_this_one_s(stages, tmp_path):

@@ -2,6 +2,24 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+
+def balance(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, Any]]:
+    """Returns {slot: {"values", "entropy", "fewest", "most"}} of {slot: counts of its values}.
+
+    values: how many were counted; entropy: see `evenness`; fewest, most: counts of one value.
+    """
+    return {
+        slot: {
+            "values": len(found),
+            "entropy": round(evenness(found), 4),
+            "fewest": min(found.values()),
+            "most": max(found.values()),
+        }
+        for slot, found in counts.items()
+    }
 
 
 def evenness(counts: Counter[str], values: int = 0) -> float:

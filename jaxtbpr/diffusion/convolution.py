@@ -1,10 +1,9 @@
 """Convolutions with small kernels, in the way that takes least time.
 
-XLA's own convolutions leave a CPU two thirds of its speed at best, and do every product. Fewer are
-enough for kernels of 3x3, by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308, section
-4.1): an output tile of 2x2 is A^T [(G w G^T) * (B^T x B)] A, where x is the input tile of 4x4 and
-w the kernel. The products `*` of all tiles are 16 matrix products, between which are sums alone;
-2.25 times fewer, and the gradients have the same form.
+XLA's own do every product. Fewer are enough for kernels of 3x3, by Winograd's F(2x2, 3x3) (Lavin
+and Gray, arXiv:1509.09308, section 4.1): an output tile of 2x2 is A^T [(G w G^T) * (B^T x B)] A,
+where x is the input tile of 4x4 and w the kernel. The products `*` of all tiles are 16 matrix
+products, between which are sums alone; 2.25 times fewer, and the gradients have the same form.
 
 Letters: `B` batch, `H`, `W` sides of an image, `C` channels in, `D` channels out, `k` sides of a
 kernel. A "4x4" is a list of 16 arrays, row by row: one for each place of a tile.

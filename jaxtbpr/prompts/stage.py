@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.captioning import asking
 from jaxtbpr.core import attributes, files, manifest
-from jaxtbpr.core.balance import evenness
+from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, Record, Shard
 from jaxtbpr.core.options import Option, Options
@@ -205,16 +205,8 @@ def _survey(records: Manifest) -> dict[str, Any]:
         kind = {"kind": record["kind"]} if "kind" in record else {}
         for slot, value in (kind | _drawn(record)).items():
             counts.setdefault(slot, Counter())[value] += 1
-    shares = {
-        slot: {
-            "values": len(found),
-            "entropy": round(evenness(found), 4),
-            "fewest": min(found.values()),
-            "most": max(found.values()),
-        }
-        for slot, found in counts.items()
-    }
-    return {"duplicates": round(1 - len(texts) / max(prompts, 1), 6), "evenness": shares}
+    duplicates = round(1 - len(texts) / max(prompts, 1), 6)
+    return {"duplicates": duplicates, "evenness": balance(counts)}
 
 
 def _drawn(record: Record) -> dict[str, str]:

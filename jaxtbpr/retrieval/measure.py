@@ -6,6 +6,7 @@ image, which takes minutes on a CPU: so it is not among the stages of a usual ru
 """
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import duplicates, files
-from jaxtbpr.core.balance import evenness
+from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
@@ -137,7 +138,7 @@ def measure(
     """Returns all that is measured of the images of `records`, which `seen` has in the same order.
 
     {"measures": {name: number, None where there is nothing to measure}, "attributes", see
-    `balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
+    `core.balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
     without captions, "examples": the pairs of the "lowest" and of the "highest" score}.
     other: the reference.
     """
@@ -145,7 +146,8 @@ def measure(
     owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])
     texts = scorer.texts(captions)
     cosines = np.sum(seen.features[owner] * texts, axis=1)
-    attributes, source = balance(scorer, records, seen.features)
+    counts, source = attributes_of(scorer, records, seen.features)
+    attributes = balance(counts)
     measures = {
         "images": len(records),
         "clip_score": float(scoring.clip_score(seen.features[owner], texts)) if captions else None,
@@ -168,13 +170,13 @@ def measure(
     }
 
 
-def balance(
+def attributes_of(
     scorer: scoring.Scorer, records: Sequence[Record], features: np.ndarray
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """Returns ({slot: {"values", "entropy", "fewest", "most"}}, where the values come from).
+) -> tuple[dict[str, Counter[str]], str]:
+    """Returns ({slot: counts of its values}, where the values come from: "records" or "model").
 
-    entropy: over that of equal shares. Where not all records have attributes, the model is asked
-    for them (see `zero_shot`), with its mistakes.
+    Where not all records have attributes, the model is asked for them (see `zero_shot`), with its
+    mistakes.
     """
     if all(record.get("attributes") for record in records):
         slots = dict.fromkeys(slot for record in records for slot in record["attributes"])
@@ -182,16 +184,7 @@ def balance(
         source = "records"
     else:
         looks, source = _asked(Judge(scorer), features), "model"
-    counts = {slot: Counter(values) for slot, values in looks.items()}
-    return {
-        slot: {
-            "values": len(found),
-            "entropy": round(evenness(found), 4),
-            "fewest": min(found.values()),
-            "most": max(found.values()),
-        }
-        for slot, found in counts.items()
-    }, source
+    return {slot: Counter(values) for slot, values in looks.items()}, source
 
 
 def near_duplicates(seen: Seen, bits: int) -> float:
@@ -204,13 +197,13 @@ def caption_statistics(captions: Sequence[str]) -> dict[str, Any]:
 
     A word is letters and digits, apostrophes and hyphens inside, in lower case.
     """
-    lengths = [len(split_words(caption)) for caption in captions]
-    words = {word for caption in captions for word in split_words(caption)}
+    split = [split_words(caption) for caption in captions]
+    lengths = [len(words) for words in split]
     return {
         "captions": len(captions),
         "words_mean": float(np.mean(lengths)) if captions else None,
         "words_sd": float(np.std(lengths)) if captions else None,
-        "vocabulary": len(words),
+        "vocabulary": len(set(itertools.chain.from_iterable(split))),
         "distinct_captions": len(set(captions)) / len(captions) if captions else None,
     }
 
@@ -226,14 +219,12 @@ def split_words(text: str) -> list[str]:
 def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     """Features, hashes and digests of images; zeros and "" where one cannot be used."""
     read = [image.read() for image in images]
-    good = np.array([not problem for _, problem in read], bool)
-    features = np.zeros((len(read), scorer.width), np.float32)
-    features[good] = scorer.images([data for data, problem in read if not problem])
     hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
-    for row in np.flatnonzero(good):
-        hashes[row] = duplicates.perceptual_hash(np.asarray(transforms.open_image(read[row][0])))
+    for row, (data, problem) in enumerate(read):
+        if not problem:
+            hashes[row] = duplicates.perceptual_hash(np.asarray(transforms.open_image(data)))
     return {
-        "features": features,
+        "features": scoring.usable_features(scorer, read),
         "hash": hashes,
         "digest": np.array([files.sha256(data) for data, _ in read], str),
         "problem": np.array([problem for _, problem in read], str),

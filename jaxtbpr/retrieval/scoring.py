@@ -117,10 +117,15 @@ def image_features(
     records: of a manifest, with images below `root`. An image that cannot be used has features 0.
     """
     read = [rows.usable_image(root, r["image"]["path"], r["image"]["sha256"]) for r in records]
-    problems = np.array([problem for _, problem in read], str)
-    features = np.zeros((len(records), scorer.width), np.float32)
-    features[problems == ""] = scorer.images([data for data, problem in read if not problem])
-    return features, problems
+    return usable_features(scorer, read), np.array([problem for _, problem in read], str)
+
+
+def usable_features(scorer: Scorer, read: Sequence[tuple[bytes, str]]) -> np.ndarray:
+    """Returns the features float32 [N, D] of (encoded image, problem or ""); 0 with a problem."""
+    features = np.zeros((len(read), scorer.width), np.float32)
+    good = np.array([not problem for _, problem in read], bool)
+    features[good] = scorer.images([data for data, problem in read if not problem])
+    return features
 
 
 def worst(scores: np.ndarray, share: float) -> np.ndarray:

@@ -146,6 +146,9 @@ def test_soft_labels_get_no_gradient():
 def test_the_scale_is_capped_but_its_gradient_is_not():
     value, gradient = jax.value_and_grad(losses.clamped_scale)(jnp.log(200.0))
     np.testing.assert_allclose([value, gradient], [100.0, 200.0], rtol=1e-6)
+    value, gradient = jax.value_and_grad(losses.clamped_scale)(jnp.float32(1000.0))
+    assert value == 100.0  # where the exponential is infinite
+    assert jnp.isfinite(gradient)
     value, gradient = jax.value_and_grad(losses.clamped_scale)(jnp.log(20.0))
     np.testing.assert_allclose([value, gradient], [20.0, 20.0], rtol=1e-6)
 

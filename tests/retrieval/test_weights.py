@@ -173,6 +173,13 @@ def test_a_damaged_tensor_is_a_sentence(tmp_path, name, change, said):
         weights.load(tmp_path)
 
 
+def test_a_config_that_is_no_object_is_a_sentence(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    (tmp_path / "open_clip_config.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="is no JSON object"):
+        weights.load(tmp_path)
+
+
 def test_resampling_keeps_a_ramp_and_the_ends():
     ramp = np.repeat(np.arange(4.0, dtype="f")[:, None], 4, axis=1).reshape(16, 1)
     positions = np.concatenate([[[9.0]], ramp]).astype("f")

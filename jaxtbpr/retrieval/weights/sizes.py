@@ -195,13 +195,15 @@ def _ratio(width: int, hidden: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
+def _is_eva(config: ClipConfig) -> bool:
+    towers = (config.vision, config.text)
+    return any(tower.gated or tower.sub_norm or tower.rope for tower in towers)
+
+
 def _other_format(config: ClipConfig) -> str:
     if config.stem != "patch":
         return "no published one does: train with --config.model.stem=patch to export the model."
-    is_eva = any(
-        tower.gated or tower.sub_norm or tower.rope for tower in (config.vision, config.text)
-    )
-    return f"write it with --format={'eva' if is_eva else 'openai'}."
+    return f"write it with --format={'eva' if _is_eva(config) else 'openai'}."
 
 
 def to_huggingface(config: ClipConfig) -> dict[str, Any]:
@@ -212,9 +214,7 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
     special = {
         "images that are not square": config.image_size[0] != config.image_size[1],
         "a hierarchical stem": config.stem != "patch",
-        "gates, sub-norms or rotary positions": any(
-            tower.gated or tower.sub_norm or tower.rope for tower in (config.vision, config.text)
-        ),
+        "gates, sub-norms or rotary positions": _is_eva(config),
         "EVA02's biases": config.stem_bias or config.head_bias or not config.pre_norm,
     }
     if any(special.values()):
