@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from jaxtbpr.core.balance import evenness
+from jaxtbpr.core.balance import balance, evenness
 
 
 def test_evenness_is_the_entropy_over_that_of_equal_shares():
@@ -13,3 +13,9 @@ def test_evenness_is_the_entropy_over_that_of_equal_shares():
     two = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
     assert math.isclose(evenness(Counter(a=3, b=1)), two)
     assert evenness(Counter(a=2, b=2), values=4) == 0.5
+
+
+def test_balance_counts_each_slot():
+    found = balance({"hat": Counter(cap=3, none=3), "bag": Counter(none=5, backpack=1)})
+    assert found["hat"] == {"values": 2, "entropy": 1.0, "fewest": 3, "most": 3}
+    assert found["bag"] == {"values": 2, "entropy": 0.65, "fewest": 1, "most": 5}
