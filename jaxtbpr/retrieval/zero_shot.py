@@ -149,6 +149,11 @@ def main() -> None:
     """Prints the table of accuracies."""
     args = flags.FLAGS
     workdir = Workdir(args.workdir, order=(), chosen=())
+    if workdir.commit(args.stage) is None:
+        raise UserError(
+            f"{args.workdir} has no images of a finished stage {args.stage!r}; give a run that drew "
+            "people, or --stage=generate (real photographs have no known attributes to ask about)."
+        )
     records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
     if not records:
         raise UserError(

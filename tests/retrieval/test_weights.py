@@ -204,12 +204,14 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
     del arrays["ln_final.weight"]
     arrays["head.weight"] = np.zeros(3, "f")
     arrays["visual.proj"] = np.zeros((64, 23), "f")
+    arrays["logit_scale"] = np.zeros(5, "f")
     safetensors.numpy.save_file(arrays, path)
     with pytest.raises(UserError) as caught:
         weights.load(tmp_path)
     assert "missing: ln_final.weight" in str(caught.value)
     assert "unexpected: head.weight" in str(caught.value)
-    assert "of another shape: visual.proj [64, 23] (for [64, 24] here)" in str(caught.value)
+    assert "logit_scale [5] (for [] here)" in str(caught.value)
+    assert "visual.proj [64, 23] (for [64, 24] here)" in str(caught.value)
     safetensors.numpy.save_file({"bert.x": np.zeros(1, "f")}, path)
     with pytest.raises(UserError, match=r"tensors \(bert.x, ...\) of no CLIP that is known"):
         weights.load(tmp_path)

@@ -25,7 +25,7 @@ def _write_patches(arrays):
 
 PATCHES = Layout(_read_patches, _write_patches, axes=4)
 ROWS = Layout(lambda x: [x[0]], lambda arrays: arrays[0][None], axes=3)  # [1, N, W]
-SCALAR = Layout(lambda x: [x.reshape(-1)[0]], lambda arrays: arrays[0])
+SCALAR = Layout(lambda x: [x.reshape(()) if x.size == 1 else x], lambda arrays: arrays[0])
 
 
 def tensors(kind: str, config: ClipConfig, text_prefix: str = "") -> list[Tensor]:
