@@ -17,6 +17,7 @@ def get_config():
     config.prompts.update(train=30_000, val=0, test=500)
     config.generate.update(height=128, width=64)
     config.finetune.update(text_length=64, channels=(64, 128), vae_channels=(16, 32, 48, 64))
-    config.finetune.vae.update(steps=4_000, batch_size=16, learning_rate=1e-3)
-    config.finetune.unet.update(steps=10_000, batch_size=64, learning_rate=1e-3)
+    config.finetune.latent_channels = 12  # 4 are too few for small things: shoes, hats, glasses
+    config.finetune.vae.update(steps=4_600, batch_size=8)
+    config.finetune.unet.update(steps=4_000, batch_size=64)
     return config

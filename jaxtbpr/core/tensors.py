@@ -18,7 +18,9 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 
 Arrays = Sequence[np.ndarray]
+EMBEDDED = ("tiny-clip", "tiny-sd")  # the models that the package brings along
 
+_ASSETS = epath.Path(__file__).parents[1] / "assets"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
 _SHOWN = 6
@@ -86,13 +88,15 @@ class Opened:
 
 
 def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
-    """Returns the local path of `source`, a path or a hub id, of which files `wanted` are fetched.
+    """Returns the local path of `source`: a path, an embedded model, or a hub id.
 
-    Raises UserError where there is neither.
+    wanted: files that are fetched from the hub. Raises UserError where there is none of these.
     """
     path = epath.Path(source)
     if path.exists():
         return path
+    if os.fspath(source) in EMBEDDED:
+        return _ASSETS / os.fspath(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(source)):
         raise UserError(f"{path} does not exist; give a folder, a .safetensors file or a hub id.")
     import huggingface_hub

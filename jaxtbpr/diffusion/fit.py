@@ -29,14 +29,18 @@ from jaxtbpr.core.progress import progress
 # (parameters, rows of the data, key) -> (loss, other scalars)
 Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
 State = dict[str, Any]
+_RMS = 0.2  # of the changes of Muon, as AdamW's are (arXiv:2502.16982, section 2.2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How parameters are trained: AdamW with a linear warm-up and a cosine to 0.
+    """How parameters are trained, with a linear warm-up and a cosine to 0.
 
-    ema: decay of the moving average of the parameters, which is the result; look_every: steps
-    between looks at the loss; save_every: steps between checkpoints, rounded up to such looks.
+    Kernels by Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with which an
+    autoencoder came in 1,060 steps where AdamW was after 3,200; all else by AdamW. Both change a
+    weight by about 0.2 `learning_rate` a step. ema: decay of the moving average of the parameters,
+    which is the result; look_every: steps between looks at the loss; save_every: steps between
+    checkpoints, rounded up to such looks.
     """
 
     steps: int
@@ -44,7 +48,6 @@ class Fit:
     learning_rate: float
     warmup_steps: int = 100
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
     ema: float = 0.999
     look_every: int = 20
     save_every: int = 1000
@@ -54,8 +57,25 @@ class Fit:
         rate = optax.warmup_cosine_decay_schedule(
             0.0, self.learning_rate, self.warmup_steps, max(self.steps, self.warmup_steps + 1)
         )
-        clip = optax.clip_by_global_norm(self.clip_norm)
-        return optax.chain(clip, optax.adamw(rate, weight_decay=self.weight_decay))
+        return optax.contrib.muon(
+            rate,
+            weight_decay=self.weight_decay,
+            adam_weight_decay=self.weight_decay,
+            adam_learning_rate=lambda count: _RMS * rate(count),
+            consistent_rms=_RMS,
+            muon_weight_dimension_numbers=_matrices,
+        )
+
+
+def _matrices(params: Any) -> Any:
+    """What Muon takes as a matrix: kernels, whose last axis is their output's channels."""
+
+    def axes(path, leaf):
+        if path[-1].key != "kernel":
+            return None  # for Adam
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def fit(

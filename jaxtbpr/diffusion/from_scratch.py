@@ -27,6 +27,8 @@ SCHEDULER = {
 }  # fmt: skip
 _ENCODED = 64  # images encoded at a time
 _HEADS = 4  # of the text encoder
+# Layers whose output is added to what came in: of residual blocks, attention, transformers.
+_LAST = {"conv2", "proj_attn", "proj_out"}
 
 
 def train(
@@ -49,7 +51,7 @@ def train(
         )
     images, ids = images[fitting], words.encode(prompts)[fitting]
     networks = Networks(_sizes(options, images.shape[1:3], words))
-    params = jax.jit(networks.init)(jax.random.key(seed))
+    params = _quiet(jax.jit(networks.init)(jax.random.key(seed)))
     vae = _fit_vae(networks, params["vae"], images, options, seed, directory / "vae")
     moments = _encode(networks, {"vae": vae}, images)
     networks = Networks(_scaled(networks.sizes, moments))
@@ -64,6 +66,16 @@ def train(
         dtype="float16",
     )
     return len(images)
+
+
+def _quiet(params: Any) -> Any:
+    """The parameters with 0 in the last layer of every residual block, so that each adds nothing
+    at first and what comes in reaches what goes out."""
+
+    def of(path, leaf):
+        return jnp.zeros_like(leaf) if _LAST & {entry.key for entry in path} else leaf
+
+    return jax.tree_util.tree_map_with_path(of, params)
 
 
 def _fit_vae(networks, params, images, options, seed, directory) -> Any:
@@ -125,6 +137,8 @@ def _sizes(options: ConfigDict, image_size: Sequence[int], words: Words) -> Size
     plain, cross = ["DownBlock2D", "UpBlock2D"], ["CrossAttnDownBlock2D", "CrossAttnUpBlock2D"]
     unet = {
         "sample_size": [side // factor for side in image_size],
+        "in_channels": options.latent_channels,
+        "out_channels": options.latent_channels,
         "block_out_channels": list(options.channels),
         "layers_per_block": options.layers,
         "attention_head_dim": options.heads,
@@ -136,6 +150,7 @@ def _sizes(options: ConfigDict, image_size: Sequence[int], words: Words) -> Size
     }
     vae = {
         "block_out_channels": list(options.vae_channels),
+        "latent_channels": options.latent_channels,
         "norm_num_groups": 8,
         "down_block_types": ["DownEncoderBlock2D"] * vae_levels,
         "up_block_types": ["UpDecoderBlock2D"] * vae_levels,

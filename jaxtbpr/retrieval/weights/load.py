@@ -24,7 +24,6 @@ _NO_PARAMETERS = re.compile(
     r"|.*\.?rope\.freqs_(cos|sin)"
 )
 _FILES = ("model.safetensors.index.json", "open_clip_model.safetensors", "model.safetensors")
-EMBEDDED = epath.Path(__file__).parents[2] / "assets" / "tiny-clip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +124,7 @@ def open_checkpoint(source: epath.PathLike, hints: Mapping[str, Any] | None = No
 
 
 def find(source: epath.PathLike) -> epath.Path:
-    """Returns the local path of `source`: a path, a hub id, or "tiny-clip", the embedded model."""
-    if os.fspath(source) == EMBEDDED.name and not epath.Path(source).exists():
-        return EMBEDDED
+    """Returns the local path of `source`; see `tensors.find`."""
     return tensors.find(source, ["*.safetensors", "*.json", "merges.txt"])
 
 
