@@ -152,7 +152,7 @@ def main() -> None:
     if workdir.commit(args.stage) is None:
         raise UserError(
             f"{args.workdir} has no finished stage {args.stage!r}; give a run that made people, "
-            " or --stage=generate (real photographs have no known attributes to ask about)."
+            "or --stage=generate (real photographs have no known attributes to ask about)."
         )
     records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
     if not records:
