@@ -49,6 +49,11 @@ def snr_weights(schedule: schedules.Schedule, timesteps: jax.Array, gamma: float
     return jnp.minimum(snr, gamma) / divisor
 
 
+def draw_latents(mean: jax.Array, deviation: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns latents of the normal distribution that the encoder gave, all [B, h, w, C]."""
+    return mean + deviation * jax.random.normal(key, mean.shape)
+
+
 def autoencoder_loss(
     networks: Networks,
     params: Any,
@@ -60,18 +65,28 @@ def autoencoder_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns (loss, its parts) of images [B, H, W, 3] in [-1, 1] that go through the VAE and back.
 
-    The absolute error of pixels, `edges` times that of the differences of neighbours, which keeps
-    edges sharp where an error of pixels alone blurs them, and `divergence` times the
-    Kullback-Leibler divergence of the latents from a normal distribution (arXiv:1312.6114, eq. 10).
+    That of `reconstruction_loss` and `divergence` times the Kullback-Leibler divergence of the
+    latents from a normal distribution (arXiv:1312.6114, eq. 10).
     """
     mean, logvar = networks.encode_image(params, images)
-    latents = mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)
+    latents = draw_latents(mean, jnp.exp(logvar / 2), key)
+    loss, parts = reconstruction_loss(networks, params, latents, images, edges=edges)
+    away = jnp.square(mean) + jnp.exp(logvar) - 1 - logvar
+    parts["divergence"] = 0.5 * away.sum(axis=(1, 2, 3)).mean()
+    return loss + divergence * parts["divergence"], parts
+
+
+def reconstruction_loss(
+    networks: Networks, params: Any, latents: jax.Array, images: jax.Array, *, edges: float = 1.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns (loss, its parts) of latents [B, h, w, C] that should become images [B, H, W, 3].
+
+    The absolute error of pixels and `edges` times that of the differences of neighbours, which
+    keeps edges sharp where an error of pixels alone blurs them.
+    """
     error = networks.decode(params, latents) - images
     parts = {
         "pixels": jnp.abs(error).mean(),
         "edges": sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2)),
-        "divergence": 0.5
-        * (jnp.square(mean) + jnp.exp(logvar) - 1 - logvar).sum(axis=(1, 2, 3)).mean(),
     }
-    loss = parts["pixels"] + edges * parts["edges"] + divergence * parts["divergence"]
-    return loss, parts
+    return parts["pixels"] + edges * parts["edges"], parts

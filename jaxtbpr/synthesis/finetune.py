@@ -1,7 +1,8 @@
 """Stage finetune: a Stable Diffusion trained on the images and prompts of the manifest before it.
 
-The result is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. It
-is not among the stages of a usual run; `config.stages` names it.
+It begins with nothing, or with another (`finetune.start`), all of whose weights go on. The result
+is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. The stage is not
+among those of a usual run; `config.stages` names it.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
     return {
         "steps": Option(steps, "training steps, rounded up to a multiple of 20", low=1),
         "batch_size": Option(batch_size, "images of a step", low=1),
-        "learning_rate": Option(learning_rate, "the highest, after the warm-up", low=0.0),
+        "learning_rate": Option(learning_rate, "the highest, after the warm-up; of Muon", low=0.0),
         "warmup_steps": Option(200, "steps of rising rate", low=0),
         "ema": Option(0.999, "decay of the moving average", low=0.0, high=0.99999),
         "save_every": Option(1000, "steps between checkpoints", low=1, runtime=True),
@@ -29,6 +30,7 @@ def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
 
 
 OPTIONS: Options = {
+    "start": Option("", "Stable Diffusion to go on from, with its sizes and words; '': none"),
     "merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
     "text_length": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "text_width": Option(96, "width of the text encoder", low=8),
@@ -38,23 +40,34 @@ OPTIONS: Options = {
     "layers": Option(1, "blocks of a level of the UNet", low=1),
     "vae_channels": Option((16, 32, 48, 64), "channels of the autoencoder's levels", low=8),
     "latent_channels": Option(4, "channels of the latents; Stable Diffusion has 4", low=1),
+    "vae_parts": Option("all", "what of the autoencoder is trained; decoder: latents stay as they "
+                        "are", choices=("all", "decoder", "none")),
     "vae": _phase(10_000, 8, 1e-2),
-    "unet": _phase(20_000, 64, 1e-2),
+    "unet": _phase(20_000, 64, 4e-3),
     "edges": Option(1.0, "weight of neighbours' differences in the autoencoder's loss", low=0.0),
     "min_snr": Option(5.0, "gamma of the min-SNR weighting; 0: none", low=0.0),
     "drop_text": Option(0.1, "share of prompts left empty, for guidance", low=0.0, high=1.0),
-}
+}  # fmt: skip
+
+
+def outside(config: ConfigDict) -> dict[str, str]:
+    """Returns what tells one state of the model that is gone on from, from another."""
+    if not config.finetune.start:
+        return {}
+    from jaxtbpr.diffusion import checkpoint
+
+    return {"start": checkpoint.fingerprint(config.finetune.start)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Trains on the train split. A prompt that is too long for the text encoder is set aside."""
-    from jaxtbpr.diffusion import from_scratch  # slow to import, and most runs do without
+    from jaxtbpr.diffusion import training  # slow to import, and most runs do without
 
     directory = workdir.dir("finetune")
     records = [record for record in workdir.before("finetune") if record["split"] == "train"]
     images = _read_images(workdir.root, records)
     prompts = [record["prompt"] for record in records]
-    used = from_scratch.train(images, prompts, config.finetune, config.seed, directory)
+    used = training.train(images, prompts, config.finetune, config.seed, directory)
     return {
         "outputs": _digests(directory / "model"),
         "records_in": len(records),

@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--renders", required=True, help="a run whose images are drawn")
     parser.add_argument("--generated", default="", help="a run whose images are judged")
     parser.add_argument("--judge", required=True, help="folder of the judge's checkpoints")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps of 64 images")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps of 64 images")
     parser.add_argument("--output", default="", help="file for the shares as JSON")
     return parser.parse_args()
 
@@ -88,7 +88,7 @@ def learned(options: argparse.Namespace, renders: tuple[np.ndarray, np.ndarray])
     """The judge's parameters, trained or read."""
     params = init(jax.random.key(0), renders[0].shape[1:3])
     folder = epath.Path(options.judge)
-    recipe = fit.Fit(steps=options.steps, batch_size=64, learning_rate=1e-3, ema=0.998)
+    recipe = fit.Fit(steps=options.steps, batch_size=64, learning_rate=1e-2, ema=0.998)
     images, truth = read(options.renders, "train")
     return fit.fit(
         loss, params, {"image": images, "label": truth}, recipe, seed=0, directory=folder

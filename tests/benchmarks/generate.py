@@ -103,8 +103,8 @@ def write_model(shape: str, folder: str) -> None:
     import jax
 
     from jaxtbpr.diffusion import weights
-    from jaxtbpr.diffusion.from_scratch import SCHEDULER
     from jaxtbpr.diffusion.networks import Networks, make_sizes
+    from jaxtbpr.diffusion.training import SCHEDULER
 
     unet, vae, text = SHAPES[shape]
     sizes = make_sizes(unet, vae, {"bos_token_id": 998, "eos_token_id": 999, **text})

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import transformers
@@ -12,7 +13,7 @@ from jaxtbpr import pipeline
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
-from jaxtbpr.diffusion.checkpoint import open_checkpoint
+from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling
 from jaxtbpr.synthesis import finetune, generate
 
@@ -85,10 +86,36 @@ def test_a_finished_stage_makes_the_same_folder_again(drawn, tuned):
     assert finetune.run(config_of(), drawn)["outputs"] == tuned["outputs"]
 
 
+def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, tuned, tmp_path):
+    shutil.copytree(drawn.root / "prompts", tmp_path / "prompts")
+    shutil.copytree(drawn.root / "generate", tmp_path / "generate")
+    start, workdir = drawn.dir("finetune") / "model", open_workdir(tmp_path)
+    config = config_of(start=str(start), vae_parts="decoder", text_length=20, channels=(8, 8))
+    finetune.run(config, workdir)
+    before, after = (
+        open_checkpoint(folder, "float32") for folder in (start, workdir.dir("finetune") / "model")
+    )
+    assert after.sizes == before.sizes  # whatever else the config says
+    assert after.words.length == 77
+    same = jax.tree.map(np.array_equal, before.params, after.params)
+    assert all(jax.tree.leaves([same["vae"]["encoder"], same["vae"]["quant_conv"]]))
+    for part in (same["vae"]["decoder"], same["unet"], same["text_encoder"]):
+        assert not all(jax.tree.leaves(part))
+
+
+def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
+    config = config_of()
+    assert finetune.outside(config) == {}
+    config.finetune.start = str(drawn.dir("finetune") / "model")
+    assert finetune.outside(config) == {"start": fingerprint(config.finetune.start)}
+
+
 def test_prompts_that_are_too_long_are_counted_and_none_that_fits_is_told(drawn, tmp_path):
     shutil.copytree(drawn.root / "prompts", tmp_path / "prompts")
     shutil.copytree(drawn.root / "generate", tmp_path / "generate")
     config = config_of()
     config.finetune.text_length = 16
-    with pytest.raises(UserError, match="no prompt has at most finetune.text_length=16 tokens"):
+    with pytest.raises(
+        UserError, match="no prompt has at most the 16 tokens that the text encoder"
+    ):
         finetune.run(config, open_workdir(tmp_path))

@@ -1,9 +1,10 @@
-"""A Stable Diffusion from nothing but images and their prompts.
+"""A Stable Diffusion that is trained on images and their prompts, from nothing or from another.
 
 Words are learned from the prompts, then the autoencoder from the images, then text encoder and
 UNet together from the latents. Each part goes on where an earlier run stopped.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,18 @@ _ENCODED = 64  # images encoded at a time
 _HEADS = 4  # of the text encoder
 # Layers whose output is added to what came in: of residual blocks, attention, transformers.
 _LAST = {"conv2", "proj_attn", "proj_out"}
+_DECODER = ("decoder", "post_quant_conv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What a training begins with. tokenizer: the folder of its files; scheduler: its config."""
+
+    networks: Networks
+    params: dict[str, Any]
+    scheduler: dict[str, Any]
+    tokenizer: epath.Path
+    words: Words
 
 
 def train(
@@ -43,29 +56,56 @@ def train(
     images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns how many images
     were used: those whose prompt the text encoder can read whole.
     """
-    words = _learn_words(prompts, options, directory / "tokenizer")
+    if options.start:
+        model = _open(options.start)
+    else:
+        model = _new(prompts, options, images.shape[1:3], seed, directory / "tokenizer")
+    networks, words = model.networks, model.words
     fitting = np.array([words.count(prompt) <= words.length for prompt in prompts])
     if not fitting.any():
         raise UserError(
-            f"no prompt has at most finetune.text_length={words.length} tokens; raise it."
+            f"no prompt has at most the {words.length} tokens that the text encoder takes; raise "
+            "finetune.text_length."
         )
     images, ids = images[fitting], words.encode(prompts)[fitting]
-    networks = Networks(_sizes(options, images.shape[1:3], words))
-    params = _quiet(jax.jit(networks.init)(jax.random.key(seed)))
-    vae = _fit_vae(networks, params["vae"], images, options, seed, directory / "vae")
-    moments = _encode(networks, {"vae": vae}, images)
-    networks = Networks(_scaled(networks.sizes, moments))
-    rest = {name: params[name] for name in ("unet", "text_encoder")}
-    rest = _fit_rest(networks, rest, moments, ids, words, options, seed, directory / "unet")
+    vae, rest = model.params["vae"], _without(model.params, "vae")
+    if options.vae_parts == "all":
+        vae = _fit_vae(networks, vae, images, options, seed, directory / "vae")
+        moments = _encode(networks, vae, images)
+        networks = Networks(_scaled(networks.sizes, moments))
+    else:  # the latents stay as the UNet knows them
+        moments = _encode(networks, vae, images)
+    if options.vae_parts == "decoder":
+        vae = _fit_decoder(networks, vae, moments, images, options, seed, directory / "vae")
+    schedule = schedules.from_config(model.scheduler)
+    rest = _fit_rest(
+        networks, rest, schedule, moments, ids, words, options, seed, directory / "unet"
+    )
     weights.save(
         directory / "model",
         networks.sizes,
         jax.device_get({"vae": vae, **rest}),
-        SCHEDULER,
-        directory / "tokenizer",
+        model.scheduler,
+        model.tokenizer,
         dtype="float16",
     )
     return len(images)
+
+
+# --- what a training begins with ------------------------------------------------------------------
+
+
+def _open(source: str) -> Model:
+    sizes, params, scheduler, folder = weights.load(source, "float32")
+    words = open_words(folder, sizes.text["max_position_embeddings"])
+    return Model(Networks(sizes), params, scheduler, folder, words)
+
+
+def _new(prompts, options, image_size, seed, folder) -> Model:
+    words = _learn_words(prompts, options, folder)
+    networks = Networks(_sizes(options, image_size, words))
+    params = _quiet(jax.jit(networks.init)(jax.random.key(seed)))
+    return Model(networks, params, SCHEDULER, folder, words)
 
 
 def _quiet(params: Any) -> Any:
@@ -76,6 +116,9 @@ def _quiet(params: Any) -> Any:
         return jnp.zeros_like(leaf) if _LAST & {entry.key for entry in path} else leaf
 
     return jax.tree_util.tree_map_with_path(of, params)
+
+
+# --- the parts ------------------------------------------------------------------------------------
 
 
 def _fit_vae(networks, params, images, options, seed, directory) -> Any:
@@ -89,17 +132,32 @@ def _fit_vae(networks, params, images, options, seed, directory) -> Any:
     return fit.fit(loss, params, {"image": images}, recipe, seed=seed, directory=directory)
 
 
-def _fit_rest(networks, params, moments, ids, words: Words, options, seed, directory) -> Any:
+def _fit_decoder(networks, params, moments, images, options, seed, directory) -> Any:
+    """The decoder alone, on latents that are drawn anew in each step."""
+    parts = [{k: v for k, v in params.items() if k in _DECODER}, _without(params, *_DECODER)]
+
+    def loss(part, rows, key):
+        latents = objective.draw_latents(rows["mean"], rows["deviation"], key)
+        return objective.reconstruction_loss(
+            networks, {"vae": part}, latents, from_pixels(rows["image"]), edges=options.edges
+        )
+
+    recipe = fit.Fit(**options.vae)
+    data = {**moments, "image": images}
+    return parts[1] | fit.fit(loss, parts[0], data, recipe, seed=seed, directory=directory)
+
+
+def _fit_rest(
+    networks, params, schedule, moments, ids, words: Words, options, seed, directory
+) -> Any:
     """Text encoder and UNet, on latents that are drawn anew in each step."""
-    schedule = schedules.from_config(SCHEDULER)
     empty = jnp.asarray(words.encode([""]))
 
     def loss(params, rows, key):
         keys = jax.random.split(key, 4)
-        mean, deviation = rows["mean"], rows["deviation"]
-        latents = mean + deviation * jax.random.normal(keys[0], mean.shape)
-        noise = jax.random.normal(keys[1], mean.shape)
-        count = len(mean)
+        latents = objective.draw_latents(rows["mean"], rows["deviation"], keys[0])
+        noise = jax.random.normal(keys[1], latents.shape)
+        count = len(latents)
         timesteps = jax.random.randint(keys[2], (count,), 0, schedule.train_steps)
         dropped = jax.random.uniform(keys[3], (count, 1)) < options.drop_text
         text = networks.encode_text(params, jnp.where(dropped, empty, rows["ids"]))
@@ -114,12 +172,12 @@ def _fit_rest(networks, params, moments, ids, words: Words, options, seed, direc
     return fit.fit(loss, params, data, recipe, seed=seed + 1, directory=directory)
 
 
-def _encode(networks: Networks, params: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+def _encode(networks: Networks, vae: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     """{"mean", "deviation"} of all images' latents, float32 [N, h, w, C] each."""
 
     @jax.jit
     def encode(some):
-        mean, logvar = networks.encode_image(params, from_pixels(some))
+        mean, logvar = networks.encode_image({"vae": vae}, from_pixels(some))
         return mean, jnp.exp(logvar / 2)
 
     parts = []
@@ -184,3 +242,7 @@ def _learn_words(prompts: Sequence[str], options: ConfigDict, folder: epath.Path
         merges = tokenizer.learn_merges(prompts, options.merges)
         tokenizer.save_clip(merges, folder, options.text_length)
     return open_words(folder, options.text_length)
+
+
+def _without(tree: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: part for name, part in tree.items() if name not in names}
