@@ -116,7 +116,9 @@ def test_what_a_worker_says_is_told_in_one_sentence(tmp_path):
 
 def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"run `python -m jaxtbpr.captioning.install`, set config"):
+    with pytest.raises(
+        UserError, match=r"run `python -m jaxtbpr.captioning.install transformers`, set config"
+    ):
         run(tmp_path / "w", python="")
     with pytest.raises(UserError, match=r"config.caption.python=/no/python cannot be run"):
         run(tmp_path / "w", python="/no/python")
@@ -157,10 +159,11 @@ def test_the_workers_code_imports_neither_jax_nor_jaxtbpr():
 
 
 def test_requirements_are_pinned():
-    lines = install.REQUIREMENTS.read_text().splitlines()
-    packages = [line.split("#")[0].strip() for line in lines if not line.startswith("#")]
-    assert any(package.startswith("torch==") for package in packages)
-    assert all("==" in package for package in packages)
+    for engine, package in {"transformers": "torch==", "pose": "onnxruntime=="}.items():
+        lines = install.REQUIREMENTS[engine].read_text().splitlines()
+        packages = [line.split("#")[0].strip() for line in lines if not line.startswith("#")]
+        assert any(line.startswith(package) for line in packages)
+        assert all("==" in line.split(";")[0] for line in packages)
 
 
 def wait_for(condition, seconds=60):

@@ -18,6 +18,7 @@ import transformers
 from PIL import Image
 
 from .exchange import Row
+from .images import UNREADABLE, open_image
 from .serve import Stop
 
 
@@ -54,9 +55,10 @@ class LocalModel:
         answers, good, images = [], [], []
         for request in batch:
             try:
-                images.append(_open_image(self._folder, request["image"]))
+                path = request["image"]
+                images.append(open_image(self._folder, path) if path else None)
                 good.append(request)
-            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            except UNREADABLE as error:
                 problem = f"the image cannot be read: {error}"
                 answers.append({"id": request["id"], "problem": problem})
         return answers + (self._generate(good, images) if good else [])
@@ -211,13 +213,6 @@ def _messages(request: Row) -> list[Row]:
             message["content"] = [{"type": "text", "text": message["content"]}]
         messages[-1]["content"].insert(0, {"type": "image"})
     return messages
-
-
-def _open_image(folder: pathlib.Path, path: str | None) -> Image.Image | None:
-    if not path:
-        return None
-    with Image.open(folder / path) as image:
-        return image.convert("RGB")
 
 
 class _NoVideos:
