@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr import __version__
-from jaxtbpr.captioning import pose_filter
+from jaxtbpr.captioning import fid, pose_filter
 from jaxtbpr.captioning import stage as caption
 from jaxtbpr.core import compilation, files, options
 from jaxtbpr.core.errors import UserError
@@ -56,7 +56,7 @@ STAGES: dict[str, Stage] = {
     "augment": Stage(augment, sections=("generate",)),
     "caption": Stage(caption),
     "denoise": Stage(denoise_stage),
-    "measure": Stage(measure),
+    "measure": Stage(measure.Measure(fid)),
     "build": Stage(build),
     "train": Stage(train, after=("build",), sections=("data", "model")),
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),

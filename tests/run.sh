@@ -21,9 +21,12 @@ if [ "${1:-}" = --isolated ]; then
       echo "$*" >"$folder/installed"
     fi
   }
-  make_isolated "$venv-torch" torch==2.13.0 'transformers==4.57.*' 'diffusers==0.35.2' \
+  make_isolated "$venv-torch" torch==2.13.0 'transformers[serving]==4.57.*' 'diffusers==0.35.2' \
     safetensors numpy pillow
-  # ultralytics is wanted for its photographs alone, without all that it needs.
+  # Both without all that they need: torchvision must fit torch to the letter, and ultralytics is
+  # wanted for its photographs alone.
+  "$venv-torch/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    torch-fidelity==0.4.0
   make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
   "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     ultralytics==8.4.190

@@ -1,4 +1,4 @@
-"""Makes an environment of the isolated worker: python -m jaxtbpr.captioning.install [pose]
+"""Makes an environment of the isolated worker: python -m jaxtbpr.captioning.install [pose | fid]
 
 It lies under the user's cache folder and is found again by its requirements, so that another
 version of them gets another environment.
@@ -21,6 +21,7 @@ _WORKER = pathlib.Path(__file__).parent / "worker"
 REQUIREMENTS = {
     "transformers": _WORKER / "requirements.txt",
     "pose": _WORKER / "requirements-pose.txt",
+    "fid": _WORKER / "requirements-fid.txt",
 }
 _DONE = "installed"  # written last
 

@@ -60,7 +60,7 @@ def workers(
     command = [python, str(WORKER), str(folder.resolve())]
     if not count:
         say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
-    several = options["engine"] == "transformers" and count > 1
+    several = options["engine"] in ("transformers", "fid") and count > 1
     started = [_start(command, folder, number, several) for number in range(count)]
     try:
         yield lambda: _watch(started, command, folder, several)

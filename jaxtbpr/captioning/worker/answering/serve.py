@@ -129,6 +129,10 @@ def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
         from .pose import Poses
 
         return Poses(folder, model)
+    if settings["engine"] == "fid":
+        from .inception import Inception
+
+        return Inception(folder, settings["device"], model)
     from .transformers import LocalModel
 
     return LocalModel(folder, settings, model)

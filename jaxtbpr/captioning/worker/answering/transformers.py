@@ -17,6 +17,7 @@ import torch
 import transformers
 from PIL import Image
 
+from .devices import device_name
 from .exchange import Row
 from .images import UNREADABLE, open_image
 from .serve import Stop
@@ -25,15 +26,15 @@ from .serve import Stop
 class LocalModel:
     """One model in memory.
 
-    folder: that image paths start from; settings: "device" (see `_device`), "dtype" ("auto" or a
-    name), "batch_size", "trust" (models whose own code may run); model: a
-    folder or hub id, perhaps with "@revision".
+    folder: that image paths start from; settings: "device" (see `device_name`), "dtype" ("auto" or
+    a name), "batch_size", "trust" (models whose own code may run); model: a folder or hub id,
+    perhaps with "@revision".
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         transformers.logging.set_verbosity_error()
         self._folder, self._size = folder, settings["batch_size"]
-        self._device = _device(settings["device"])
+        self._device = device_name(settings["device"])
         with _explained(model):
             self._generate = self._load(model, settings["dtype"], model in settings["trust"])
 
@@ -187,14 +188,6 @@ class Sampler(transformers.LogitsProcessor):
         place = (sums <= draws * reach).sum(-1, keepdim=True)
         place = torch.minimum(place, kept.sum(-1, keepdim=True) - 1)
         return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
-
-
-def _device(given: str) -> str:
-    """Returns PyTorch's name of a device; "": the first GPU or the CPU, "gpu:3": modulo GPUs."""
-    if given and not given.startswith("gpu:"):
-        return given
-    count = torch.cuda.device_count()
-    return f"cuda:{int(given[4:] or 0) % count}" if count else "cpu"
 
 
 def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) -> Row:
