@@ -52,7 +52,7 @@ class BlazePose:
             marks = [found.pose_landmarks.landmark[k] for k in _COCO]
             joints = np.array([(mark.x, mark.y, mark.visibility) for mark in marks])
             joints[:, :2] *= size
-            others = [face for face in faces if not _is_within(joints[_HEAD, :2].mean(0), face)]
+            others = [face for face in faces if not _is_at(joints[_HEAD, :2].mean(0), face)]
             others = max(_bodies(bodies[1:]), _faces(others), key=_count)
             box = _silhouette(found.segmentation_mask, joints)
             score = bodies[0, 4] if len(bodies) else 1.0
@@ -91,8 +91,10 @@ def _count(persons: Persons) -> int:
     return len(persons.scores)
 
 
-def _is_within(point: np.ndarray, box: np.ndarray) -> bool:
-    return bool(np.all(box[:2] <= point) and np.all(point <= box[2:4]))
+def _is_at(head: np.ndarray, face: np.ndarray) -> bool:
+    """Whether the middle of a head is in a face's box, which ends at the brows, or near it."""
+    middle, sides = (face[:2] + face[2:4]) / 2, face[2:4] - face[:2]
+    return bool(np.all(np.abs(head - middle) <= sides))
 
 
 def _silhouette(mask: np.ndarray, joints: np.ndarray) -> np.ndarray:
