@@ -25,12 +25,11 @@ class Inception:
 
     def __init__(self, folder: pathlib.Path, device: str, weights: str):
         self._folder, self._device = folder, device_name(device)
+        kind = _network_class()
         try:
             # torch-fidelity runs what a pickle says; so the file must be one that holds tensors.
             torch.load(weights, map_location="cpu", weights_only=True)
-            network = _network_class()(
-                "inception", [_LAYER], feature_extractor_weights_path=weights
-            )
+            network = kind("inception", [_LAYER], feature_extractor_weights_path=weights)
         except Exception as error:  # whatever PyTorch raises at a file that it cannot read
             said = str(error).strip().splitlines()[0]
             raise Stop(f"{weights} has no weights of torch-fidelity's Inception: {said}") from error
@@ -54,8 +53,12 @@ class Inception:
 
 def _network_class() -> type:
     """The class, without the rest of its package, whose other networks want torchvision."""
+    spec = importlib.util.find_spec("torch_fidelity")
+    if spec is None:
+        needed = pathlib.Path(__file__).parents[1] / "requirements-fid.txt"
+        raise Stop(f"FID needs the package torch-fidelity, which is not installed; see {needed}.")
     package = types.ModuleType("torch_fidelity")
-    package.__path__ = importlib.util.find_spec("torch_fidelity").submodule_search_locations
+    package.__path__ = spec.submodule_search_locations
     sys.modules["torch_fidelity"] = package
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
