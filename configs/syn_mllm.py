@@ -1,7 +1,7 @@
 r"""SynTBPR's own way (arXiv:2503.22171): a language model writes the prompts, multimodal models
 write the captions, Stable Diffusion makes the images.
 
-On a machine with a GPU, after `python -m jaxtbpr.captioning.install`:
+On a machine with a GPU, after `python -m jaxtbpr.captioning.install` and `... install pose`:
 
   python -m jaxtbpr.main --config=configs/syn_mllm.py --config.generate.model=/models/sd-v1-5
   python -m jaxtbpr.main --config=configs/syn_mllm.py:server \
@@ -24,7 +24,8 @@ def get_config(arg="full"):
     config.prompts.llm.update(models=(LLM,), dtype="bfloat16")
     config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance=8.5)
     config.generate.update(dtype="bfloat16", quality=95)
-    # The filter of persons alone and of poses belongs here: config.filter.engine.
+    # One person each, cropped; as the paper with --config.filter.pose.model=yolov8x-pose-p6.onnx
+    config.filter.engines = ("quality", "pose")
     config.augment.update(engine="diffusion", edits=3)
     # Four captions of an image, as the published sets seem to have; both kinds of instruction.
     config.caption.update(engine="transformers", models=MLLMS, dtype="bfloat16")

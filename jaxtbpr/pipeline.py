@@ -16,6 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr import __version__
+from jaxtbpr.captioning import fid, pose_filter
 from jaxtbpr.captioning import stage as caption
 from jaxtbpr.core import compilation, files, options
 from jaxtbpr.core.errors import UserError
@@ -51,11 +52,11 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "prompts": Stage(prompts, after=()),
     "generate": Stage(generate),
-    "filter": Stage(filter.Filter({"quality": quality, "clip": clip_filter})),
+    "filter": Stage(filter.Filter({"quality": quality, "clip": clip_filter, "pose": pose_filter})),
     "augment": Stage(augment, sections=("generate",)),
     "caption": Stage(caption),
     "denoise": Stage(denoise_stage),
-    "measure": Stage(measure),
+    "measure": Stage(measure.Measure(fid)),
     "build": Stage(build),
     "train": Stage(train, after=("build",), sections=("data", "model")),
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),

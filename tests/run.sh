@@ -11,15 +11,27 @@ make_environment "$root" test
 cd "$root"
 if [ "${1:-}" = --isolated ]; then
   shift
-  torch_venv=$venv-torch
-  packages=(torch==2.13.0 'transformers==4.57.*' 'diffusers==0.35.2' safetensors numpy pillow)
-  if [ "$(cat "$torch_venv/installed" 2>/dev/null)" != "${packages[*]}" ]; then
-    echo "installing torch into $torch_venv ..." >&2
-    [ -x "$torch_venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$torch_venv"
-    "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
-    echo "${packages[*]}" >"$torch_venv/installed"
-  fi
-  export JAXTBPR_TORCH_PYTHON=$torch_venv/bin/python
+  make_isolated() {  # FOLDER PACKAGE...
+    local folder=$1 pip=("$1/bin/python" -m pip install --quiet --disable-pip-version-check)
+    shift
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$*" ]; then
+      echo "installing $1 ... into $folder" >&2
+      [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder"
+      "${pip[@]}" "$@"
+      echo "$*" >"$folder/installed"
+    fi
+  }
+  make_isolated "$venv-torch" torch==2.13.0 'transformers[serving]==4.57.*' 'diffusers==0.35.2' \
+    safetensors numpy pillow
+  # Both without all that they need: torchvision must fit torch to the letter, and ultralytics is
+  # wanted for its photographs alone.
+  "$venv-torch/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    torch-fidelity==0.4.0
+  make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
+  "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    ultralytics==8.4.190
+  export JAXTBPR_TORCH_PYTHON=$venv-torch/bin/python
+  export JAXTBPR_POSE_PYTHON=$venv-pose/bin/python
   exec "$venv/bin/python" -m pytest -m isolated tests/isolated "$@"
 fi
 "$venv/bin/ruff" check --quiet .

@@ -78,25 +78,18 @@ def options(model: str, most_tokens: int) -> Options:
         "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
                              low=1, high=65536),
         "trust": Option(("",), "models whose own code may run here"),
-        "python": Option("", "of the local models' environment; '': the installed one",
-                         runtime=True),
-        "install": Option(False, "install that environment where it is missing", runtime=True),
-        "workers": Option(1, "workers started here; 0: all are started by hand", low=0, high=1024,
-                          runtime=True),
-        "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
-                                runtime=True),
         "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
         "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
                               runtime=True),
-        "requests_per_minute": Option(0.0, "most requests to a server; 0: any", low=0.0,
-                                      runtime=True),
+        "requests_per_minute": Option(0.0, "most requests of each worker to a server; 0: any",
+                                      low=0.0, runtime=True),
         "timeout": Option(120.0, "seconds that a server has for an answer", low=0.01,
                           runtime=True),
         "tries": Option(8, "times that a server is tried with a request", low=1, high=1000,
                         runtime=True),
         "pause": Option(1.0, "seconds before a server is tried again, doubled each time", low=0.0,
                         runtime=True),
-    }  # fmt: skip
+    } | isolated.OPTIONS  # fmt: skip
 
 
 def outside(options: Mapping[str, Any]) -> dict[str, str]:
@@ -110,6 +103,36 @@ def outside(options: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def answer_all(
+    root: epath.PathLike,
+    folder: epath.PathLike,
+    tasks: Mapping[str, list[exchange.Row]],
+    options: Mapping[str, Any],
+    section: str,
+) -> list[exchange.Row]:
+    """Returns the workers' answers to tasks of requests, in order; those on disk are not asked for.
+
+    root: the workdir; folder: that is shared with the workers; options: of `isolated.OPTIONS` and
+    "engine". Raises UserError where the workdir is not a local folder.
+    """
+    _require_local(root, section, options["engine"])
+    folder = pathlib.Path(folder)
+    exchange.prepare(folder, {key: options[key] for key in ("engine", "claim_seconds")})
+    for task, requests in tasks.items():
+        exchange.write_task(folder, task, requests)
+    tell = _progress(folder, section)
+    try:
+        if exchange.open_tasks(folder):
+            with isolated.workers(folder, options, section) as watch:
+                while exchange.open_tasks(folder):
+                    watch()
+                    tell()
+                    time.sleep(_WAIT)
+    finally:
+        exchange.close(folder)
+    return [answer for task in tasks for answer in exchange.read_answers(folder, task)]
+
+
 class Asker:
     """Asks the models of one stage of a run.
 
@@ -119,11 +142,7 @@ class Asker:
     """
 
     def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
-        if not files.is_local(root):
-            raise UserError(
-                f"config.{section}.engine={options['engine']!r} shares files with its workers; "
-                f"choose a --workdir on a file system, not {os.fspath(root)}."
-            )
+        _require_local(root, section, options["engine"])
         if not all(options["models"]):
             raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
         self._root = pathlib.Path(root)
@@ -213,6 +232,14 @@ class Asker:
         keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
         keys += ("requests_per_minute", "timeout", "tries", "pause")
         return {key: self._options[key] for key in keys}
+
+
+def _require_local(root: epath.PathLike, section: str, engine: str) -> None:
+    if not files.is_local(root):
+        raise UserError(
+            f"engine {engine!r} of config.{section} shares files with its workers; choose a "
+            f"--workdir on a file system, not {os.fspath(root)}."
+        )
 
 
 def _settle(

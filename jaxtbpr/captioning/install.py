@@ -1,4 +1,4 @@
-"""Makes the environment of the isolated worker: python -m jaxtbpr.captioning.install
+"""Makes an environment of the isolated worker: python -m jaxtbpr.captioning.install [pose | fid]
 
 It lies under the user's cache folder and is found again by its requirements, so that another
 version of them gets another environment.
@@ -16,11 +16,17 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 
-REQUIREMENTS = pathlib.Path(__file__).parent / "worker" / "requirements.txt"
+_WORKER = pathlib.Path(__file__).parent / "worker"
+# Of the engines that need an environment of their own.
+REQUIREMENTS = {
+    "transformers": _WORKER / "requirements.txt",
+    "pose": _WORKER / "requirements-pose.txt",
+    "fid": _WORKER / "requirements-fid.txt",
+}
 _DONE = "installed"  # written last
 
 
-def place(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
+def place(requirements: pathlib.Path) -> pathlib.Path:
     """Returns the environment's folder, which may not exist yet."""
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -28,13 +34,13 @@ def place(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
     return home / "jaxtbpr" / f"worker-{digest[:12]}"
 
 
-def find(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path | None:
+def find(requirements: pathlib.Path) -> pathlib.Path | None:
     """Returns the Python of the environment, None where it is not installed."""
     folder = place(requirements)
     return _python(folder) if (folder / _DONE).exists() else None
 
 
-def install(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
+def install(requirements: pathlib.Path) -> pathlib.Path:
     """Makes the environment unless it is there; returns its Python.
 
     Two that install at once take turns. Raises UserError where pip fails, with its last words.
@@ -57,10 +63,10 @@ def install(requirements: pathlib.Path = REQUIREMENTS) -> pathlib.Path:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m jaxtbpr.captioning.install")
-    parser.add_argument("--requirements", type=pathlib.Path, default=REQUIREMENTS)
+    parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
     given = parser.parse_args()
     try:
-        print(install(given.requirements))
+        print(install(REQUIREMENTS[given.engine]))
     except (UserError, OSError) as error:
         say(str(error))
         raise SystemExit(1) from error

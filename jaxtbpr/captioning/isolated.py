@@ -13,9 +13,20 @@ from typing import Any
 from jaxtbpr.captioning import install
 from jaxtbpr.captioning.worker.answering import exchange
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 
 WORKER = pathlib.Path(__file__).parent / "worker"
+
+# The config keys of whatever has workers.
+OPTIONS: Options = {
+    "python": Option("", "of the models' environment; '': the installed one", runtime=True),
+    "install": Option(False, "install that environment where it is missing", runtime=True),
+    "workers": Option(1, "workers started here; 0: all are started by hand", low=0, high=1024,
+                      runtime=True),
+    "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
+                            runtime=True),
+}  # fmt: skip
 
 _TOLD = 3  # exit status of a worker that says what is wrong in one sentence
 _DEATHS = 3  # without an answer in between, after which a worker is not started again
@@ -49,7 +60,7 @@ def workers(
     command = [python, str(WORKER), str(folder.resolve())]
     if not count:
         say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
-    several = options["engine"] == "transformers" and count > 1
+    several = options["engine"] in ("transformers", "fid") and count > 1
     started = [_start(command, folder, number, several) for number in range(count)]
     try:
         yield lambda: _watch(started, command, folder, several)
@@ -70,21 +81,24 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
         if not os.access(path, os.X_OK):
             raise UserError(f"config.{section}.python={path} cannot be run; give a Python.")
         return str(path)
-    if found := install.find():
+    engine = options["engine"]
+    requirements = install.REQUIREMENTS[engine]
+    if found := install.find(requirements):
         return str(found)
-    if options["install"] or _is_wanted():
-        return str(install.install())
+    if options["install"] or _is_wanted(engine):
+        return str(install.install(requirements))
     raise UserError(
-        f"config.{section}.engine='transformers' needs an environment with torch, apart from this "
-        f"one: run `python -m jaxtbpr.captioning.install`, set config.{section}.install=True, or "
-        f"config.{section}.python to the Python of one."
+        f"config.{section} asks models of engine {engine!r}, which need an environment apart from "
+        f"this one: run `python -m jaxtbpr.captioning.install {engine}`, set "
+        f"config.{section}.install=True, or config.{section}.python to the Python of one."
     )
 
 
-def _is_wanted() -> bool:
+def _is_wanted(engine: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    say(f"The models need an environment with torch in {install.place()} (several GB).")
+    place = install.place(install.REQUIREMENTS[engine])
+    say(f"The models of engine {engine!r} need an environment of their own in {place}: gigabytes.")
     return input("Install it now? [y/N] ").strip().lower() in ("y", "yes")
 
 

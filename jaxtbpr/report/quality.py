@@ -21,6 +21,7 @@ MEASURES = {
         3,
     ),
     "cmmd": ("CMMD", "0 and up", "how far the images are from the reference; less is better", 4),
+    "fid": ("FID", "0 and up", "likewise, by Inception; less is better", 2),
     "feature_variance": ("Feature variance", "0 to 1", "how different the images are", 3),
     "reference_feature_variance": ("  of the reference", "0 to 1", "how different those are", 3),
     "evenness": ("Evenness of attributes", "0 to 1", "1 where all values are equally frequent", 3),

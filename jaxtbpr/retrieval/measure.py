@@ -1,6 +1,6 @@
 """Stage measure: numbers for the quality of a data set, beside a reference set if there is one.
 
-CLIPScore of the captions, CMMD from the reference, variance of the features, balance of the
+CLIPScore of the captions, CMMD and FID from the reference, variance of the features, balance of the
 attributes, duplicates, and statistics of the captions. All but the last need the features of every
 image, which takes minutes on a CPU: so it is not among the stages of a usual run.
 """
@@ -9,7 +9,8 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,27 @@ class Seen:
     problems: dict[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """The stage with what gives the features for FID: a module with `OPTIONS`, `outside(config)`
+    and `features(encoded images, config, directory)`, which the pipeline hands it.
+    """
+
+    fid: ModuleType
+
+    @property
+    def OPTIONS(self) -> Options:
+        return OPTIONS | {"fid": self.fid.OPTIONS}
+
+    def outside(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns what tells one state of the models and of the reference from another."""
+        return outside(config) | self.fid.outside(config)
+
+    def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+        """Runs the stage, see `run`."""
+        return run(config, workdir, self.fid if config.measure.fid.weights else None)
+
+
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model and of the reference from another."""
     options = config.measure
@@ -73,11 +95,12 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     return prints
 
 
-def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+def run(config: ConfigDict, workdir: Workdir, fid: ModuleType | None = None) -> dict[str, Any]:
     """Writes WORKDIR/measure/measures.json, what `measure` returns with "examples" and more.
 
-    An image that cannot be used is left out and counted. Returns the counts of every stage, and
-    "measures": the numbers.
+    fid: what gives the features for FID, None where it is not wanted (see `Measure`). An image that
+    cannot be used is left out and counted. Returns the counts of every stage, and "measures": the
+    numbers.
     """
     options, directory = config.measure, workdir.dir("measure")
     given = (record for record in workdir.before("measure") if record["split"] == options.split)
@@ -88,15 +111,23 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
             "stage 'generate' to config.stages, or name another split in config.measure.split."
         )
     scorer = scoring.open_scorer(options)
-    own = reference.of_records(records, options.split, workdir.root)
-    seen = look(scorer, list(own), directory / "measured", "measure")
-    other = _look_at_reference(scorer, config, directory / "reference")
+    own = list(reference.of_records(records, options.split, workdir.root))
+    seen = look(scorer, own, directory / "measured", "measure")
+    others = _reference_images(config)
+    other = _look_at_reference(scorer, config, others, directory / "reference")
     records = [record for record in records if record["id"] not in seen.problems]
     found = measure(scorer, records, seen, other, options.duplicate_bits)
     numbers = found["measures"] | {"model": options.model, "reference": options.reference}
+    if fid:
+        sides = {"own": (own, seen), "reference": (others, other)}
+        features = [
+            fid.features(_usable(*side), config, directory / "fid" / name)
+            for name, side in sides.items()
+        ]
+        numbers["fid"] = scoring.frechet_distance(*features)
     path = directory / RESULT
     files.write_json_atomic(path, found | {"measures": numbers, "problems": seen.problems})
-    for name in ("measured", "reference"):
+    for name in ("measured", "reference", "fid"):
         (directory / name).rmtree(missing_ok=True)
     _tell(numbers)
     count = len(records)
@@ -231,14 +262,27 @@ def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     }
 
 
+def _usable(images: Sequence[reference.Image], seen: Seen) -> Iterator[bytes]:
+    return (image.read()[0] for image in images if image.name not in seen.problems)
+
+
+def _reference_images(config: ConfigDict) -> list[reference.Image]:
+    options = config.measure
+    if not options.reference:
+        return []
+    every = reference.images(options.reference, options.reference_split)
+    return reference.sample(every, options.most, config.seed, lambda image: image.name)
+
+
 def _look_at_reference(
-    scorer: scoring.Scorer, config: ConfigDict, directory: epath.Path
+    scorer: scoring.Scorer,
+    config: ConfigDict,
+    images: Sequence[reference.Image],
+    directory: epath.Path,
 ) -> Seen | None:
     options = config.measure
     if not options.reference:
         return None
-    every = reference.images(options.reference, options.reference_split)
-    images = reference.sample(every, options.most, config.seed, lambda image: image.name)
     seen = look(scorer, images, directory, "measure: reference") if images else None
     if seen is None or not seen.names:
         raise UserError(
@@ -299,6 +343,7 @@ def _tell(numbers: Mapping[str, Any]) -> None:
     shown = {
         "CLIPScore": numbers["clip_score"],
         "CMMD": numbers["cmmd"],
+        "FID": numbers.get("fid"),
         "feature variance": numbers["feature_variance"],
         "near-duplicates": numbers["near_duplicates"],
     }

@@ -159,6 +159,22 @@ def cmmd(images: np.ndarray, reference: np.ndarray) -> float:
     return CMMD_SCALE * (within - 2 * _mean_kernel(images, reference))
 
 
+def frechet_distance(images: np.ndarray, reference: np.ndarray) -> float:
+    """Returns FID of two sets of images, 0 for the same; features [N, D] and [M, D] of Inception.
+
+    |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of their means and covariances: Heusel et al.,
+    GANs Trained by a Two Time-Scale Update Rule, arXiv:1706.08500. The trace of the root is that
+    of (R S2 R)^(1/2), where R is the root of S1, whose values are real.
+    """
+    one, other = (np.asarray(x, np.float64) for x in (images, reference))
+    first, second = (np.cov(x, rowvar=False) for x in (one, other))
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
+    apart = np.sum((one.mean(0) - other.mean(0)) ** 2)
+    return float(apart + np.trace(first) + np.trace(second) - 2 * shared)
+
+
 def feature_variance(images: np.ndarray) -> float:
     """Returns the mean squared distance of the features [N, D] from their mean: 0 if all agree.
 

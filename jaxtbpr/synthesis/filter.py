@@ -2,23 +2,31 @@
 
 Its engines are tried one after the other, each on what those before it have kept. An engine is a
 module with `OPTIONS` and `refuse(shards, config, root, directory) -> {id: reason}`, and perhaps
-`outside(config)`. Engine `quality` is in this room; the pipeline puts it together with those that
-need a retrieval model, which this room does not know.
+`outside(config)` and `boxes`, which is called after `refuse` on what that has kept, with the same
+arguments, and returns {id: (left, top, right, bottom)} of images that are to be cropped. Engine
+`quality` is in this room; the pipeline puts it together with those that need a model, of which
+this room does not know.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record, Shard, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.synthesis.images import require_image
+from jaxtbpr.synthesis.images import read_image, require_image, write_image
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two outside
+
+_QUALITY = 95  # of the crops of JPEG images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +50,9 @@ class Filter:
     def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         """Keeps each record that no engine refuses, and sets the others aside with the reason.
 
-        Returns the counts of every stage, and "refused": {engine: how many}. Raises UserError for
-        an engine that is named twice.
+        A crop is an image of this stage, which then is the record's; the whole image stays where
+        it is. Returns the counts of every stage, "refused": {engine: how many} and "cropped": how
+        many. Raises UserError for an engine that is named twice.
         """
         names = list(config.filter.engines)
         if len(set(names)) < len(names):
@@ -51,15 +60,20 @@ class Filter:
         shards = list(workdir.before("filter").shards())
         measured = workdir.dir("filter") / "measured"
         reasons: dict[str, str] = {}
+        boxes: dict[str, Box] = {}
         counts: Counter[str] = Counter({name: 0 for name in names})
         for name in names:
-            left = [_checked(shard, reasons) for shard in shards]
-            found = self.engines[name].refuse(left, config, workdir.root, measured / name)
+            engine, given = self.engines[name], (config, workdir.root, measured / name)
+            found = engine.refuse([_checked(shard, reasons) for shard in shards], *given)
             counts[name] = len(found)
             reasons |= found
-        result = workdir.map_stage("filter", lambda rs: ([_mark(r, reasons)] for r in rs))
+            if hasattr(engine, "boxes"):
+                boxes |= engine.boxes([_checked(shard, reasons) for shard in shards], *given)
+        mark = functools.partial(_mark, root=workdir.root, reasons=reasons, boxes=boxes)
+        result = workdir.map_stage("filter", lambda records: ([mark(r)] for r in records))
         measured.rmtree(missing_ok=True)
-        return result | {"refused": dict(counts)}
+        cropped = len(boxes.keys() - reasons.keys())
+        return result | {"refused": dict(counts), "cropped": cropped}
 
 
 def _checked(shard: Shard, refused: Mapping[str, str]) -> Shard:
@@ -69,6 +83,20 @@ def _checked(shard: Shard, refused: Mapping[str, str]) -> Shard:
     return [record for record in shard if record["id"] not in refused]
 
 
-def _mark(record: Record, reasons: Mapping[str, str]) -> Record:
-    reason = reasons.get(record["id"])
-    return set_aside(record, "filter", reason) if reason else record
+def _mark(
+    record: Record, *, root: epath.Path, reasons: Mapping[str, str], boxes: Mapping[str, Box]
+) -> Record:
+    """The record set aside, with its image cropped, or as it is."""
+    name, path = record["id"], record["image"]["path"]
+    if name in reasons:
+        return set_aside(record, "filter", reasons[name])
+    if name not in boxes:
+        return record
+    try:
+        pixels = read_image(root, record)
+    except OSError as error:
+        return set_aside(record, "filter", f"{path} cannot be read: {error}")
+    left, top, right, bottom = boxes[name]
+    quality = 0 if path.endswith(".png") else _QUALITY
+    crop = write_image(root, "filter", record, pixels[top:bottom, left:right], quality)
+    return record | {"image": crop}

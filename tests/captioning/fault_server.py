@@ -21,7 +21,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, answer: Callable[[dict], str], misbehave=lambda body, times: None):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answer, self.misbehave = answer, misbehave
+        self.answer, self.misbehave, self.is_streaming = answer, misbehave, False
         self.asked: collections.Counter[str] = collections.Counter()  # by the request's identity
         self.answered: collections.Counter[str] = collections.Counter()  # sent whole
         self.bodies: list[dict] = []
@@ -66,8 +66,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         text, finish = self.server.answer(body), "stop"
         if isinstance(text, tuple):
             text, finish = text
-        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
-        self.send(200, json.dumps({"choices": [choice]}).encode())
+        if self.server.is_streaming:
+            self.stream(*(chunk(word + " ") for word in text.split()), chunk(finish=finish))
+        else:
+            choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
+            self.send(200, json.dumps({"choices": [choice]}).encode())
         with self.server.lock:
             self.server.answered[key] += 1
 
@@ -78,6 +81,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(data)
+
+    def stream(self, *chunks):
+        data = b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in chunks)
+        self.send(200, data, Content_Type="text/event-stream")
 
     def cut(self):
         self.send(200, b'{"choices": [{"mess', length=4000)
@@ -100,6 +107,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+def chunk(content=None, finish=None):
+    """One event of a stream, without what is empty."""
+    delta = {"content": content} if content else {}
+    ended = {"finish_reason": finish} if finish else {}
+    return {"object": "chat.completion.chunk", "choices": [{"delta": delta} | ended]}
+
+
 FAULTS = {
     "429": lambda h: h.send(429, b"slow down", Retry_After="0"),
     "429 wait": lambda h: h.send(429, b"slow down", Retry_After="1"),
@@ -111,6 +125,9 @@ FAULTS = {
     "malformed": lambda h: h.send(200, b'{"choices": [{"message": {"con'),
     "no choices": lambda h: h.send(200, b'{"choices": []}'),
     "a list": lambda h: h.send(200, b"[1, 2]"),
+    "stream cut": lambda h: h.stream(chunk("A woman in")),
+    "stream error": lambda h: h.stream(chunk("A woman in"), {"error": "out of memory"}),
+    "empty stream": lambda h: h.stream(),
     "cut": Handler.cut,
     "drop": Handler.drop,
     "hang": Handler.hang,

@@ -1,6 +1,7 @@
 """The isolated worker: kills on either side change nothing; several share one run."""
 
 import ast
+import importlib
 import json
 import os
 import pathlib
@@ -116,7 +117,9 @@ def test_what_a_worker_says_is_told_in_one_sentence(tmp_path):
 
 def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"run `python -m jaxtbpr.captioning.install`, set config"):
+    with pytest.raises(
+        UserError, match=r"run `python -m jaxtbpr.captioning.install transformers`, set config"
+    ):
         run(tmp_path / "w", python="")
     with pytest.raises(UserError, match=r"config.caption.python=/no/python cannot be run"):
         run(tmp_path / "w", python="/no/python")
@@ -156,11 +159,26 @@ def test_the_workers_code_imports_neither_jax_nor_jaxtbpr():
             assert not roots & {"jax", "jaxlib", "flax", "jaxtbpr"}, path
 
 
+def test_nothing_but_the_worker_imports_torch():
+    root = pathlib.Path(isolated.__file__).parents[1]
+    apart = (root / "captioning" / "worker", root / "retrieval" / "weights" / "convert_pt.py")
+    paths = [p for p in root.rglob("*.py") if not any(p.is_relative_to(other) for other in apart)]
+    paths = [path for path in paths if path.name != "__main__.py"]
+    for path in paths:
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    assert len(paths) > 150
+    assert not {"torch", "torchvision", "mediapipe", "onnxruntime"} & set(sys.modules)
+
+
 def test_requirements_are_pinned():
-    lines = install.REQUIREMENTS.read_text().splitlines()
-    packages = [line.split("#")[0].strip() for line in lines if not line.startswith("#")]
-    assert any(package.startswith("torch==") for package in packages)
-    assert all("==" in package for package in packages)
+    wanted = {"transformers": "torch==", "pose": "onnxruntime==", "fid": "torch-fidelity=="}
+    assert wanted.keys() == install.REQUIREMENTS.keys()
+    for engine, package in wanted.items():
+        lines = install.REQUIREMENTS[engine].read_text().splitlines()
+        packages = [line.split("#")[0].strip() for line in lines if not line.startswith("#")]
+        assert any(line.startswith(package) for line in packages)
+        assert all("==" in line.split(";")[0] for line in packages)
 
 
 def wait_for(condition, seconds=60):

@@ -34,6 +34,13 @@ def test_every_passing_fault_is_survived_and_nothing_is_lost_or_done_twice(tmp_p
     assert min(server.asked.values()) == 3
 
 
+def test_an_answer_in_pieces_is_put_together(tmp_path):
+    with serving(answer) as server:
+        whole = run(tmp_path / "whole", server)
+        server.is_streaming = True
+        assert run(tmp_path / "pieces", server) == whole
+
+
 def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
     """The server breaks down for good in the middle; a second run asks only for the rest."""
     seen = set()

@@ -3,11 +3,15 @@
 ./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -73,6 +77,56 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
         path.unlink()
     (answers / "00000-0-0.0.part").write_bytes(b"".join(lines[:6]) + lines[6][:20])
     assert caption(root, python, models=(model,), retries=3) == result
+
+
+@contextlib.contextmanager
+def transformers_serve(python, folder):
+    """Gives the URL of `transformers serve`; folder: for its files and its log."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TMPDIR": str(folder)}
+    words = ["-m", "transformers.commands.transformers_cli", "serve", "--host", "127.0.0.1"]
+    with (folder / "serve.log").open("wb") as log:
+        server = subprocess.Popen(
+            [python, *words, "--port", str(port)], stdout=log, stderr=log, env=env
+        )
+    try:
+        for _ in range(1200):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            assert server.poll() is None, (folder / "serve.log").read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_real_server_captions_20_images_in_the_words_of_the_local_engine(tmp_path, python):
+    model = make_model(python, "llava", tmp_path / "model")
+    for name in ("local", "served"):
+        write_people(tmp_path / name, 20)
+    likeliest = {"models": (model,), "retries": 2, "temperature": 0.0, "instruction": "variable"}
+    caption(tmp_path / "local", python, **likeliest)
+    # It has one random generator for all requests, hence one at a time.
+    served = likeliest | {"engine": "openai", "concurrency": 1}
+    with transformers_serve(python, tmp_path) as url:
+        result = caption(tmp_path / "served", python, url=url, **served)
+    assert result["records_in"] == 20
+    texts = [first_answers(tmp_path / name) for name in ("local", "served")]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 20
+    assert len(set(texts[0].values())) > 4
+    assert result["records_out"] >= 1
+    assert result["records_out"] + result["set_aside"] == 20
+
+
+def first_answers(root):
+    paths = (root / "caption" / "asked" / "answers").glob("*-0.jsonl")
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return {row["id"]: " ".join(row["text"].split()) for row in rows}
 
 
 def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):

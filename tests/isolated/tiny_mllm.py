@@ -1,6 +1,6 @@
 """Makes tiny models of random weights that speak English words: PYTHON tiny_mllm.py KIND FOLDER.
 
-KIND: qwen2_vl, qwen2_5_vl (image and text) or qwen2 (text). Their vocabulary is
+KIND: qwen2_vl, qwen2_5_vl, llava (image and text) or qwen2 (text). Their vocabulary is
 words of captions, so that what a random model says passes for one now and then.
 """
 
@@ -88,7 +88,36 @@ def make_qwen2_vl(ids, kind="Qwen2VL", **vision):
     return network, images
 
 
+def make_llava(ids):
+    """A model whose processor reads no videos, so that it loads without torchvision."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    config = transformers.LlavaConfig(
+        vision_config=vision,
+        text_config=transformers.Qwen2Config(**TEXT, **ids),
+        image_token_index=SPECIAL.index(IMAGE),
+        vision_feature_layer=-1,
+    )
+    config.eos_token_id, config.pad_token_id = ids["eos_token_id"], ids["pad_token_id"]
+    size = {"height": 28, "width": 28}
+    processor = transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=size, do_center_crop=False),
+        tokenizer=make_tokenizer(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        image_token=IMAGE,
+        num_additional_image_tokens=1,
+    )
+    network = transformers.LlavaForConditionalGeneration(config)
+    # So large that the words depend on what is seen.
+    network.model.multi_modal_projector.linear_2.weight.data.normal_()
+    return network, processor
+
+
 MAKERS = {
+    "llava": make_llava,
     "qwen2": make_qwen2,
     "qwen2_vl": lambda ids: make_qwen2_vl(ids, embed_dim=32, hidden_size=32, mlp_ratio=2),
     "qwen2_5_vl": lambda ids: make_qwen2_vl(

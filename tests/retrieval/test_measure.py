@@ -1,6 +1,7 @@
 """Stage measure: its numbers, whatever the reference is, and that it goes on where it stopped."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -87,6 +88,32 @@ def test_a_reference_may_be_of_any_kind(tmp_path, kind):
         assert numbers["cmmd"] == pytest.approx(scoring.cmmd(own, green), rel=1e-3)
         assert numbers["reference_feature_variance"] == pytest.approx(0, abs=1e-6)
     assert reference.fingerprint(given) == reference.fingerprint(given)
+
+
+def test_fid_is_of_the_usable_images_of_both_sides(tmp_path):
+    asked = {}
+
+    def features(images, config, directory):
+        asked[directory.name] = rows = Colours().images(list(images))
+        return rows
+
+    fid = types.SimpleNamespace(
+        OPTIONS={"weights": options.Option("", "of the network")},
+        outside=lambda config: {"fid": config.measure.fid.weights},
+        features=features,
+    )
+    stage = measure.Measure(fid)
+    config = ConfigDict({"seed": 0, "measure": options.default_config(stage.OPTIONS)})
+    config.measure.reference = str(folder_of("a run", tmp_path / "other"))
+    config.measure.fid.weights = "some"
+    assert stage.outside(config)["fid"] == "some"
+    workdir = make_run(tmp_path / "own", people(), after="measure")
+    (tmp_path / "own/generate/images/0.png").unlink()
+    numbers = stage.run(config, workdir)["measures"]
+    assert {name: len(rows) for name, rows in asked.items()} == {"own": 3, "reference": 6}
+    assert numbers["fid"] == scoring.frechet_distance(asked["own"], asked["reference"])
+    config.measure.fid.weights = ""
+    assert "fid" not in stage.run(config, workdir)["measures"]
 
 
 def test_a_reference_that_is_none_or_has_no_such_split_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,16 @@ def cmmd_in_numpy(x, y):
         return np.mean([np.exp(-np.sum((p - q) ** 2) / (2 * 10.0**2)) for p in a for q in b])
 
     return 1000.0 * (kernel(x, x) + kernel(y, y) - 2 * kernel(x, y))
+
+
+@pytest.mark.parametrize(("count", "shift"), [(40, 0.0), (40, 0.7), (4, 0.2)])
+def test_fid_is_the_formula(count, shift):
+    x, y = features(0, 30), features(1, count, shift=shift)
+    one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(one @ other)
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(one + other - 2 * root.real)
+    np.testing.assert_allclose(scoring.frechet_distance(x, y), expected, rtol=1e-4, atol=1e-6)
+    assert abs(scoring.frechet_distance(x, x[::-1])) < 1e-6
 
 
 @pytest.mark.parametrize("count", [1, 7])

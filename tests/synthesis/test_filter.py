@@ -168,7 +168,7 @@ def test_an_engine_named_twice_is_refused(people, tmp_path):
 
 
 def test_the_pipeline_knows_every_engine():
-    assert pipeline.OPTIONS["filter"]["engines"].choices == ("quality", "clip")
+    assert pipeline.OPTIONS["filter"]["engines"].choices == ("quality", "clip", "pose")
     assert pipeline.default_config().filter.engines == ("quality",)
 
 

@@ -1,9 +1,12 @@
 """The real worker with a model that needs no torch: its answer is a function of the request.
 
+A pose model's answer is in a file of JSON beside the image.
+
 A file `die` beside the tasks makes it die like a killed process after so many answers; `slow`
 makes it take its time.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -29,6 +32,13 @@ def text(folder, request):
     return f"The person of number {number} has {things}."
 
 
+def answer(folder, settings, request):
+    if settings["engine"] == "pose":
+        image = folder / request["image"]
+        return json.loads(image.with_suffix(".json").read_text())
+    return {"text": text(folder, request), "finish": "stop"}
+
+
 def open_engine(folder, settings, model):
     with (folder / "loaded.txt").open("a") as file:
         file.write(f"{os.getpid()} {model}\n")
@@ -41,7 +51,7 @@ def open_engine(folder, settings, model):
                 os.kill(os.getpid(), signal.SIGKILL)
             if (folder / "slow").exists():
                 time.sleep(0.05)
-            yield {"id": request["id"], "text": text(folder, request), "finish": "stop"}
+            yield {"id": request["id"]} | answer(folder, settings, request)
 
     if bad := {"jax", "jaxtbpr", "numpy"} & set(sys.modules):
         raise serve.Stop(f"the worker has imported {bad}")

@@ -1,1 +1,1 @@
-"""Answers tasks of instructions and images by a model; see `exchange` for the folder."""
+"""Answers tasks about images by a model; see `exchange` for the folder."""

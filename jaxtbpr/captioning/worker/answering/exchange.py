@@ -10,6 +10,9 @@
 A request is {"id", "model", "messages": [{"role", "text"}], "image": path from this folder or
 null, "seed", "temperature", "top_p", "most_tokens"}, the same model for all of a task. An answer is
 {"id", "text", "finish": "stop" or "length"}, or {"id", "problem"} where asking again is no use.
+To a pose model a request is {"id", "model", "image", "least_score", "overlap"} and the answer
+{"id", "size": [width, height], "persons": [{"box", "score", "joints"}]}, see `decoding`; to the
+network of FID it is {"id", "model", "image"} and the answer {"id", "features": base64 of float32}.
 
 A claim that is not refreshed has expired; who creates the next number first has the task. Numbers
 only grow, so no takeover can hit a claim that has just been made, and each holder has a file of

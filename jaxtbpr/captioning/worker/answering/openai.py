@@ -29,6 +29,7 @@ _LONGEST_PAUSE = 60.0  # seconds
 _PROBLEMS_OF_ONE = (400, 413, 415, 422)
 _PROBLEMS_OF_ALL = (401, 403, 404)
 _CHUNK = 65536
+_MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError)
 
 
 class TryAgain(Exception):
@@ -130,7 +131,9 @@ class Server:
         deadline = time.monotonic() + self._settings["timeout"]
         try:
             with urllib.request.urlopen(post, timeout=self._settings["timeout"]) as response:
-                return _parse(_read(response, deadline))
+                data = _read(response, deadline)
+                is_stream = response.headers.get_content_type() == "text/event-stream"
+                return (_parse_stream if is_stream else _parse)(data)
         except urllib.error.HTTPError as error:
             with error:
                 return self._refused(error)
@@ -170,11 +173,26 @@ def _parse(data: bytes) -> Row:
     try:
         choice = response["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except _MISSHAPEN as error:
         raise ValueError(f"no chat completion: {data[:200]!r}") from error
     if text is not None and not isinstance(text, str):
         raise ValueError(f"its content is not text: {data[:200]!r}")
     return {"text": text or "", "finish": "length" if finish == "length" else "stop"}
+
+
+def _parse_stream(data: bytes) -> Row:
+    """Likewise of a stream of events, which `transformers serve` sends without being asked."""
+    lines = [line[5:] for line in data.splitlines() if line.startswith(b"data:")]
+    events = [json.loads(line) for line in lines if line.strip() != b"[DONE]"]
+    try:
+        choices = [event["choices"][0] for event in events if event["choices"]]
+        text = "".join(choice["delta"].get("content") or "" for choice in choices)
+        finish = choices[-1].get("finish_reason")
+    except _MISSHAPEN as error:
+        raise ValueError(f"no stream of a chat completion: {data[-200:]!r}") from error
+    if not finish:
+        raise ValueError(f"the stream stops before its end: {data[-200:]!r}")
+    return {"text": text, "finish": "length" if finish == "length" else "stop"}
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:

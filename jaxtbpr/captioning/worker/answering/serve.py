@@ -125,6 +125,14 @@ def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
         from .openai import Server
 
         return Server(folder, settings, model)
+    if settings["engine"] == "pose":
+        from .pose import Poses
+
+        return Poses(folder, model)
+    if settings["engine"] == "fid":
+        from .inception import Inception
+
+        return Inception(folder, settings["device"], model)
     from .transformers import LocalModel
 
     return LocalModel(folder, settings, model)

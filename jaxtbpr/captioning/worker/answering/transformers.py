@@ -17,22 +17,24 @@ import torch
 import transformers
 from PIL import Image
 
+from .devices import device_name
 from .exchange import Row
+from .images import UNREADABLE, open_image
 from .serve import Stop
 
 
 class LocalModel:
     """One model in memory.
 
-    folder: that image paths start from; settings: "device" (see `_device`), "dtype" ("auto" or a
-    name), "batch_size", "trust" (models whose own code may run); model: a
-    folder or hub id, perhaps with "@revision".
+    folder: that image paths start from; settings: "device" (see `device_name`), "dtype" ("auto" or
+    a name), "batch_size", "trust" (models whose own code may run); model: a folder or hub id,
+    perhaps with "@revision".
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         transformers.logging.set_verbosity_error()
         self._folder, self._size = folder, settings["batch_size"]
-        self._device = _device(settings["device"])
+        self._device = device_name(settings["device"])
         with _explained(model):
             self._generate = self._load(model, settings["dtype"], model in settings["trust"])
 
@@ -54,9 +56,10 @@ class LocalModel:
         answers, good, images = [], [], []
         for request in batch:
             try:
-                images.append(_open_image(self._folder, request["image"]))
+                path = request["image"]
+                images.append(open_image(self._folder, path) if path else None)
                 good.append(request)
-            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            except UNREADABLE as error:
                 problem = f"the image cannot be read: {error}"
                 answers.append({"id": request["id"], "problem": problem})
         return answers + (self._generate(good, images) if good else [])
@@ -187,14 +190,6 @@ class Sampler(transformers.LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
 
 
-def _device(given: str) -> str:
-    """Returns PyTorch's name of a device; "": the first GPU or the CPU, "gpu:3": modulo GPUs."""
-    if given and not given.startswith("gpu:"):
-        return given
-    count = torch.cuda.device_count()
-    return f"cuda:{int(given[4:] or 0) % count}" if count else "cpu"
-
-
 def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) -> Row:
     """The answer of one row of tokens; `most_tokens` of its own may be fewer than the batch's."""
     tokens = made.tolist()[: request["most_tokens"]]
@@ -211,13 +206,6 @@ def _messages(request: Row) -> list[Row]:
             message["content"] = [{"type": "text", "text": message["content"]}]
         messages[-1]["content"].insert(0, {"type": "image"})
     return messages
-
-
-def _open_image(folder: pathlib.Path, path: str | None) -> Image.Image | None:
-    if not path:
-        return None
-    with Image.open(folder / path) as image:
-        return image.convert("RGB")
 
 
 class _NoVideos:

@@ -1,0 +1,55 @@
+"""Engine `pose`: the persons of images and their joints."""
+
+import pathlib
+from collections.abc import Callable, Collection, Iterator
+
+from PIL import Image
+
+from .decoding import Persons
+from .exchange import Row
+from .images import UNREADABLE, open_image
+from .serve import Stop
+
+# (image, least score of a person, overlap of two boxes that are one person)
+Finder = Callable[[Image.Image, float, float], Persons]
+
+
+class Poses:
+    """Finds the persons of images. folder: that image paths start from; model: see `_open`."""
+
+    def __init__(self, folder: pathlib.Path, model: str):
+        self._folder, self._find = folder, _open(model)
+
+    def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
+        """Yields the answers, one image at a time."""
+        return (self._answer(request) for request in requests if request["id"] not in done)
+
+    def _answer(self, request: Row) -> Row:
+        try:
+            image = open_image(self._folder, request["image"])
+        except UNREADABLE as error:
+            return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
+        found = self._find(image, request["least_score"], request["overlap"])
+        parts = (part.round(4).tolist() for part in found)
+        persons = [
+            {"box": box, "score": score, "joints": joints}
+            for box, score, joints in zip(*parts, strict=True)
+        ]
+        return {"id": request["id"], "persons": persons, "size": list(image.size)}
+
+
+def _open(model: str) -> Finder:
+    """Opens "mediapipe" or an .onnx file."""
+    # Here, since each needs other packages.
+    try:
+        if model == "mediapipe":
+            from .blazepose import BlazePose
+
+            return BlazePose()
+        from .onnx import OnnxPose
+    except ImportError as error:
+        raise Stop(
+            f"pose model {model!r} needs what is not installed here ({error}); see "
+            f"{pathlib.Path(__file__).parents[1] / 'requirements-pose.txt'}."
+        ) from error
+    return OnnxPose(model)
