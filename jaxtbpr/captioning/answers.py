@@ -1,17 +1,22 @@
 """Answers of language models: cleaned, then checked; what will not do is told in a sentence.
 
 The published code keeps whatever a model says; here refusals, empty, cut off, short, long,
-foreign, repeated and unfilled answers are told apart, so that they can be asked for again.
+foreign, repeated and unfilled answers, and those with remarks or in a list, are told apart, so
+that they can be asked for again.
 """
 
 import dataclasses
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection
 
 from jaxtbpr.core.english import capitalised
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+# A thought whose opening tag was the end of what the model was given, and the name of the one who
+# speaks, from the chat template.
+_BEFORE = re.compile(r"\A.*</think>|\A\s*assistant\s*\n", re.DOTALL | re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>")
 _MARKUP = re.compile(r"```\w*|\*\*|__(?=\w)|(?<=\w)__|^#+ ", re.MULTILINE)
 _OPENINGS = (  # what models say before the caption
@@ -27,13 +32,21 @@ _OPENINGS = (  # what models say before the caption
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 _BEFORE_SIGN = re.compile(r"\s+([.,;:!?])")
 
+_APOSTROPHES = str.maketrans("’ʼ", "''")
 _REFUSALS = re.compile(
-    r"\b(?:i'?m|i am) (?:very |really )?sorry\b|\bi apologi[sz]e\b|\bas an ai\b|\blanguage model\b|"
-    r"\bi (?:can ?not|can'?t|am unable to|'?m unable to|am not able to|'?m not able to|won'?t) |"
+    r"\b(?:i'?m|i am) (?:very |really )?sorry\b|\bsorry, but\b|\bi apologi[sz]e\b|\bas an ai\b|"
+    r"\blanguage model\b|\bi(?:'?m| am) (?:not able|unable)\b|"
+    r"\bi (?:can ?not|can'?t|do not|don'?t|won'?t) |"
     r"\bunable to (?:see|view|describe|identify|provide|determine|assist)\b|"
-    r"\b(?:no|without any) (?:person|people|image|human)\b.{0,30}\b(?:visible|provided|seen|shown)|"
+    # "with no people around" is a good caption's
+    r"\bno (?:person|image)\b|(?:\bnot|n't) contain any (?:person|people|humans?)\b|"
+    r"\b(?:no|without any) (?:person|people|image|human)s?\b.{0,30}"
+    r"\b(?:visible|provided|seen|shown|image|photo|picture)\b|"
     r"\bplease (?:provide|upload|share)\b",
     re.IGNORECASE,
+)
+_NOT_ALONE = re.compile(  # remarks, turns of a talk, lists
+    r"\b(?:note|human|user|assistant):|(?:\A|[.:] )(?:[-–*•]|\d+[.)]) ", re.IGNORECASE
 )
 _UNFILLED = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[a-z_ ]+>|_{3,}|\bplaceholders?\b", re.IGNORECASE)
 _UNSEEN = re.compile(
@@ -76,7 +89,9 @@ def clean(text: str) -> str:
 
     Blanks and line ends become single blanks; it begins with a capital. Idempotent.
     """
-    text = _MARKUP.sub("", _SPECIAL.sub(" ", _THOUGHT.sub(" ", text)))
+    text = text.encode("utf-8", "ignore").decode()  # half an emoji cannot be written to a file
+    text = _BEFORE.sub("", _SPECIAL.sub(" ", _THOUGHT.sub(" ", text)))
+    text = _MARKUP.sub("", text)
     text = _BEFORE_SIGN.sub(r"\1", " ".join(text.split()))
     before = None
     while text != before:
@@ -109,8 +124,10 @@ def check(
     said = words(text)
     if not said:
         return Refusal("empty", "the answer has no words")
-    if match := _REFUSALS.search(text):
+    if match := _REFUSALS.search(text.translate(_APOSTROPHES)):
         return Refusal("refusal", f"the model refuses: {match[0]!r}")
+    if match := _NOT_ALONE.search(text):
+        return Refusal("not alone", f"it is not a sentence alone: {match[0]!r}")
     if match := _UNFILLED.search(text):
         return Refusal("unfilled", f"a slot of the pattern was left as it is: {match[0]!r}")
     if match := _UNSEEN.search(text):
@@ -140,10 +157,10 @@ def _again(text: str, earlier: Collection[str]) -> Refusal | None:
 
 
 def _language(text: str, said: list[str]) -> Refusal | None:
-    letters = [sign for sign in text if sign.isalpha()]
-    odd = sum(not sign.isascii() for sign in letters)
-    if odd > 0.1 * len(letters):
-        return Refusal("language", f"{odd} of its {len(letters)} letters are not English ones")
+    # Of any language in Latin script, since "café" is English: its words tell.
+    odd = [s for s in text if s.isalpha() and "LATIN" not in unicodedata.name(s, "")]
+    if odd:
+        return Refusal("language", f"it has letters of another script: {''.join(odd[:9])!r}")
     english = sum(bool(_ENGLISH.fullmatch(word)) for word in said)
     foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in said)
     if english <= foreign or english < 0.08 * len(said):

@@ -4,6 +4,8 @@ The stubs are those of engine `grammar`, which stand for the same people; what t
 is ours, since the paper does not tell. The model runs in the isolated worker of captioning.
 """
 
+import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -70,7 +72,7 @@ def expand(
     def rich(split: str, count: int) -> Iterator[Prompt]:
         for number, prompt in enumerate(drawn[split][:count]):
             key = f"{split}-{number}"
-            yield _enriched(prompt, settled[key], models[key], ruler)
+            yield _enriched(prompt, settled[key], models[key], ruler, subject)
 
     return rich
 
@@ -99,21 +101,21 @@ def _judge(
     def judge(
         want: Want, instruction: str, text: str, finish: str, earlier: list[str]
     ) -> Refusal | None:
-        refusal = answers.check(
-            text, limits, instruction=instruction, finish=finish, earlier=earlier
-        )
+        prompt = rough[want.key]
+        own = instruction.replace(_rough(prompt), "")  # to repeat that is what is asked
+        refusal = answers.check(text, limits, instruction=own, finish=finish, earlier=earlier)
         if refusal:
             return refusal
         if problem := ruler.fit([Clause(text)]).problem:
             return Refusal("long", problem)
-        return _unlike(text, rough[want.key].fields["descriptors"], subject)
+        return _unlike(text, prompt.fields["descriptors"], subject)
 
     return judge
 
 
 def _unlike(text: str, descriptors: Mapping[str, str], subject: str) -> Refusal | None:
     """Why a text is not about the person described; what words can tell without a model."""
-    if subject and subject not in text.partition(",")[0]:
+    if subject and subject.lower() not in text.partition(",")[0].lower():
         return Refusal("subject", f"its first clause does not name {subject!r}")
     said = set(answers.words(text))
     sex = descriptors["gender"]
@@ -123,10 +125,13 @@ def _unlike(text: str, descriptors: Mapping[str, str], subject: str) -> Refusal 
     return None
 
 
-def _enriched(prompt: Prompt, settled: Settled, model: str, ruler: Ruler) -> Prompt:
+def _enriched(prompt: Prompt, settled: Settled, model: str, ruler: Ruler, subject: str) -> Prompt:
     fields = {"kind": prompt.fields["kind"], "rough": _rough(prompt)} | prompt.fields
     fields |= {"model": model, "refused": list(settled.refused)}
     if settled.text is None:
         reason = f"no text will do after {len(settled.refused)} tries: {settled.last.reason}"
         return Prompt(Fitted(prompt.text.text, problem=reason), fields, prompt.redrawn)
-    return Prompt(ruler.fit([Clause(settled.text)]), fields, prompt.redrawn)
+    # A sentence begins with a capital; the subject's token stays as the generator learned it.
+    fitted = ruler.fit([Clause(settled.text)])
+    text = re.sub(re.escape(subject), lambda _: subject, fitted.text, flags=re.IGNORECASE)
+    return Prompt(dataclasses.replace(fitted, text=text), fields, prompt.redrawn)

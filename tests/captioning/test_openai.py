@@ -1,7 +1,11 @@
 """Engine `openai` against a server that misbehaves: nothing lost, nothing captioned twice."""
 
+import time
+
 import pytest
 
+from jaxtbpr.captioning import asking
+from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from tests.captioning import asked
 from tests.captioning.fault_server import FAULTS, image_of, serving
@@ -61,6 +65,49 @@ def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
     assert asked.captioned(tmp_path / "w") == asked.captioned(tmp_path / "whole")
 
 
+def test_an_outage_while_many_requests_are_under_way_loses_none_of_them(tmp_path):
+    """All ten of a task are under way when the server answers two and then breaks down."""
+    with serving(answer) as server:
+
+        def misbehave(body, times):
+            if image_of(body) == b"0":
+                while len(server.asked) < 10:
+                    time.sleep(0.01)
+                return None
+            while server.answered.total() < 2:
+                time.sleep(0.01)
+            time.sleep(0.5 if times == 1 else 0)  # the answers have arrived
+            return "500"
+
+        server.misbehave = misbehave
+        with pytest.raises(UserError, match=r"gave no answer in 3 tries"):
+            run(tmp_path / "w", server, tries=3)
+    assert set(server.answered.values()) <= {1}
+    with serving(answer) as second:
+        result = run(tmp_path / "w", second)
+    assert result["set_aside"] == 0
+    assert all(len(record["captions"]) == 2 for record in asked.captioned(tmp_path / "w"))
+
+
+def test_a_top_p_of_0_which_servers_refuse_is_refused_before_anything_runs():
+    known = asking.options("tiny", most_tokens=10)
+    config = options.default_config(known)
+    config.top_p = 0.0
+    with pytest.raises(UserError, match=r"top_p=0.0 is out of range"):
+        options.validate(config, known)
+
+
+def test_a_server_that_refuses_every_request_ends_the_run_and_sets_nothing_aside(tmp_path):
+    asked.write_people(tmp_path / "w", shard=10)
+    with serving(answer, lambda *_: "400") as server:
+        with pytest.raises(UserError, match=r"refuses every request: .*HTTP 400 .*image too large"):
+            run(tmp_path / "w", server)
+    with serving(answer) as second:
+        assert run(tmp_path / "w", second)["set_aside"] == 0
+    assert set(second.answered.values()) == {1}
+    assert len(second.answered) == 20
+
+
 def test_useless_answers_are_asked_for_again_then_set_aside_with_the_reason(tmp_path):
     def stubborn(body):
         number, times = int(image_of(body)), server.asked.total()
@@ -113,9 +160,9 @@ def test_what_concerns_all_requests_ends_the_run_with_one_sentence(tmp_path, fau
 
 def test_requests_are_as_the_config_says(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    options = {"temperature": 0.3, "top_p": 0.5, "most_tokens": 77, "models": ("a/x", "b/y")}
+    given = {"temperature": 0.3, "top_p": 0.5, "most_tokens": 77, "models": ("a/x", "b/y")}
     with serving(answer) as server:
-        run(tmp_path / "w", server, concurrency=3, instruction="both", **options)
+        run(tmp_path / "w", server, concurrency=3, instruction="both", **given)
     assert server.most_at_once <= 3
     for body in server.bodies:
         assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.3, 0.5, 77)

@@ -94,6 +94,30 @@ def test_a_subject_token_must_be_in_the_first_clause(tmp_path):
         assert is_female or "sks person" in record["prompt"]
 
 
+def test_a_subject_token_at_the_very_beginning_is_written_as_it_was(tmp_path):
+    with serving(lambda body: rich(body).replace("A photo of", "sks person,")) as server:
+        _, records = run(tmp_path, server, subject="sks")
+    assert not [record for record in records if "set_aside" in record]
+    assert all(record["prompt"].startswith("sks person, a ") for record in records)
+
+
+def test_a_text_may_repeat_the_rough_prompt_but_not_the_instruction(tmp_path):
+    seen = set()
+
+    def echoing_then_faithful(body):
+        rough, hats = rough_of(body), NUMBERS[body["seed"] % 10]
+        if rough not in seen:
+            seen.add(rough)
+            return f"{rich(body)[:-2]}, what the person does, the place, the light and the camera."
+        return f"{rough}, in the park and in the light of day, with a bag and {hats} hats"
+
+    with serving(echoing_then_faithful) as server:
+        _, records = run(tmp_path, server)
+    assert not [record for record in records if "set_aside" in record]
+    assert [record["refused"] for record in records] == [["echo"]] * len(records)
+    assert max(len(rough.split()) for rough in seen) > 9  # as many words as an echo has
+
+
 @pytest.mark.parametrize("key", ["url", "workers", "concurrency"])
 def test_how_the_model_is_reached_is_not_part_of_the_recipe(key):
     assert stage.OPTIONS["llm"][key].runtime

@@ -3,7 +3,8 @@
 Only the standard library is used. What goes wrong on the way (429, 5xx, time-outs, cut
 connections, answers that are no JSON) is tried again after a pause that doubles; what the server
 says about one request (400, 413, 422) is that request's problem; and what concerns all of them
-(401, 403, 404, a server that answers nobody) ends the worker, which loses nothing.
+(401, 403, 404, a server that answers nobody or refuses everybody) ends the worker, which loses
+nothing.
 """
 
 import base64
@@ -28,6 +29,7 @@ from .serve import Stop
 _LONGEST_PAUSE = 60.0  # seconds
 _PROBLEMS_OF_ONE = (400, 413, 415, 422)
 _PROBLEMS_OF_ALL = (401, 403, 404)
+_TOO_MANY = 20  # refused requests, where not one was answered
 _CHUNK = 65536
 _MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError)
 
@@ -69,17 +71,23 @@ class Server:
         self._url = settings["url"].rstrip("/") + "/chat/completions"
         self._pace = Pace(settings["requests_per_minute"])
         self._pause = settings["pause"]
-        self._answered = 0  # requests, so that a dead server is told from a bad request
+        self._answered = 0  # with a text, so that a server's fault is told from a request's
+        self._problems = 0
         self._is_ended = threading.Event()
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
         """Yields answers as they come, at most `concurrency` requests at a time."""
         todo = [request for request in requests if request["id"] not in done]
         threads = concurrent.futures.ThreadPoolExecutor(self._settings["concurrency"])
+        held: list[Row] = []  # problems that may be those of all, and must not be kept then
         try:
             started = [threads.submit(self._answer, request) for request in todo]
             for future in concurrent.futures.as_completed(started):
-                yield future.result()
+                held.append(future.result())
+                if self._answered:
+                    yield from held
+                    held.clear()
+            yield from held
         finally:
             self._is_ended.set()  # no more tries of those under way
             threads.shutdown(wait=False, cancel_futures=True)
@@ -87,7 +95,7 @@ class Server:
 
     def _answer(self, request: Row) -> Row:
         """Tries until there is an answer. Raises Stop where the server answers nobody."""
-        is_ended, before, tries = self._is_ended, self._answered, self._settings["tries"]
+        is_ended, tries = self._is_ended, self._settings["tries"]
         jitter = random.Random(f"{request['seed']} {request['id']}")
         try:
             body = self._body(request)
@@ -98,17 +106,27 @@ class Server:
             try:
                 answer = {"id": request["id"]} | self._try(body)
             except TryAgain as error:
+                if attempt == 0:
+                    before = self._answered  # not earlier: it may have been well at the start
                 last, pause = str(error), min(_LONGEST_PAUSE, self._pause * 2**attempt)
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
                 if attempt < tries - 1 and is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
-                self._answered += 1
+                self._count(answer)
                 return answer
         if self._answered == before:
             raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); start it again, "
                        "or see to --config keys url and timeout.")  # fmt: skip
         return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
+
+    def _count(self, answer: Row) -> None:
+        """Raises Stop where all requests are refused, which is no fault of theirs."""
+        self._answered += "text" in answer
+        self._problems += "problem" in answer
+        if self._problems >= _TOO_MANY and not self._answered:
+            raise Stop(f"{self._url} refuses every request: {answer['problem']}; see to its own "
+                       "settings and to the config's.")  # fmt: skip
 
     def _body(self, request: Row) -> bytes:
         messages = [
