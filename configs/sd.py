@@ -7,7 +7,7 @@ PNDM, 50 steps, guidance 8.5. On each TPU core or GPU of the machine:
   python -m jaxtbpr.main --config=configs/sd.py:smoke --config.generate.model=/models/sd-v1-5
 
 The model is a Diffusers folder, a hub id or a single .safetensors file with its tokenizer's files
-beside it. WORKDIR/filter then has the images and their prompts.
+beside it. WORKDIR/generate then has the images, WORKDIR/filter the records of those that are good.
 """
 
 from jaxtbpr.pipeline import default_config

@@ -91,13 +91,17 @@ def fit(
     label = directory.name
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=True)
     run = jax.jit(functools.partial(step, loss, recipe), donate_argnums=0)
-    state, key = begin(params, recipe), jax.random.key(seed)
+    key = jax.random.key(seed)
     data = jax.device_put(data)
     with ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options) as saved:
         done = saved.latest_step() or 0
         if done:
-            shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+            shapes = jax.eval_shape(functools.partial(begin, recipe=recipe), params)
+            place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            shapes = jax.tree.map(lambda x: x.update(sharding=place), shapes)
             state = saved.restore(done, args=ocp.args.StandardRestore(shapes))
+        else:
+            state = begin(params, recipe)
         todo = range(done, recipe.steps, recipe.look_every)
         told = progress(todo, total=len(todo), label=label, unit=f"x {recipe.look_every} steps")
         writer = MetricsWriter(directory, resume_step=done + 1)
@@ -109,10 +113,10 @@ def fit(
                     parts.append(scalars)
                 scalars = jax.tree.map(lambda *x: float(np.mean(x)), *jax.device_get(parts))
                 after = first + recipe.look_every
-                if not np.isfinite(scalars["loss"]):
+                if not np.isfinite(list(scalars.values())).all():
                     raise UserError(
-                        f"{label}: the loss of steps {first} to {after} is not finite; lower the "
-                        "learning rate and start again from the last checkpoint."
+                        f"{label}: the loss of steps {first} to {after} is not finite; start again "
+                        "with a lower learning rate and --rerun."
                     )
                 writer.write(after, scalars)
                 stop = asked(after)

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import fit, objective, schedules, weights
+from jaxtbpr.diffusion.generator import image_size, unit_of
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
 from jaxtbpr.diffusion.words import Words, open_words
@@ -26,8 +27,8 @@ SCHEDULER = {
     "beta_end": 0.012, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
     "num_train_timesteps": 1000, "prediction_type": "epsilon", "timestep_spacing": "leading",
 }  # fmt: skip
-_ENCODED = 64  # images encoded at a time
 _HEADS = 4  # of the text encoder
+_GROUPS, _VAE_GROUPS = 16, 8  # of channels that are normalised together
 # Layers whose output is added to what came in: of residual blocks, attention, transformers.
 _LAST = {"conv2", "proj_attn", "proj_out"}
 _DECODER = ("decoder", "post_quant_conv")
@@ -50,24 +51,29 @@ def train(
     options: ConfigDict,
     seed: int,
     directory: epath.Path,
-) -> int:
+) -> np.ndarray:
     """Trains the three networks and writes the Diffusers folder `directory/model`, in float16.
 
-    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns how many images
-    were used: those whose prompt the text encoder can read whole.
+    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns bool [N]: which
+    were used, those whose prompt the text encoder can read whole. Raises UserError where that is
+    none, for sides that the networks cannot have, and for options that do not fit each other.
     """
+    size = images.shape[1:3]
     if options.start:
-        model = _open(options.start)
+        model = _open(options.start, size)
     else:
-        model = _new(prompts, options, images.shape[1:3], seed, directory / "tokenizer")
+        model = _new(prompts, options, size, seed, directory / "tokenizer")
     networks, words = model.networks, model.words
+    image_size(networks, *size)  # refuses sides
+    schedule = schedules.from_config(model.scheduler, "ddim")  # any: samplers have no part in it
     fitting = np.array([words.count(prompt) <= words.length for prompt in prompts])
     if not fitting.any():
         raise UserError(
-            f"no prompt has at most the {words.length} tokens that the text encoder takes; raise "
-            "finetune.text_length."
+            f"no prompt has at most the {words.length} tokens that the text encoder takes; shorten "
+            "them, or raise finetune.text_length in another workdir, if finetune.start is empty."
         )
-    images, ids = images[fitting], words.encode(prompts)[fitting]
+    ids = words.encode(prompts)[fitting]
+    images = images if fitting.all() else images[fitting]
     vae, rest = model.params["vae"], _without(model.params, "vae")
     if options.vae_parts == "all":
         vae = _fit_vae(networks, vae, images, options, seed, directory / "vae")
@@ -77,7 +83,6 @@ def train(
         moments = _encode(networks, vae, images)
     if options.vae_parts == "decoder":
         vae = _fit_decoder(networks, vae, moments, images, options, seed, directory / "vae")
-    schedule = schedules.from_config(model.scheduler)
     rest = _fit_rest(
         networks, rest, schedule, moments, ids, words, options, seed, directory / "unet"
     )
@@ -89,21 +94,34 @@ def train(
         model.tokenizer,
         dtype="float16",
     )
-    return len(images)
+    return fitting
 
 
 # --- what a training begins with ------------------------------------------------------------------
 
 
-def _open(source: str) -> Model:
+def _open(source: str, size: Sequence[int]) -> Model:
+    """The model, which from now on is one of images of this size."""
     sizes, params, scheduler, folder = weights.load(source, "float32")
+    latents = tuple(side // Networks(sizes).factor for side in size)
+    sizes = Sizes(sizes.unet.copy({"sample_size": latents}), sizes.vae, sizes.text)
     words = open_words(folder, sizes.text["max_position_embeddings"])
     return Model(Networks(sizes), params, scheduler, folder, words)
 
 
-def _new(prompts, options, image_size, seed, folder) -> Model:
+def _new(prompts, options, size, seed, folder) -> Model:
+    if options.vae_parts != "all":
+        raise UserError(
+            f"finetune.vae_parts={options.vae_parts} keeps an autoencoder as it is, but there is "
+            "none yet: set finetune.start, or vae_parts=all."
+        )
+    for key, divisor in (("channels", _GROUPS), ("vae_channels", _VAE_GROUPS)):
+        if any(count % divisor for count in options[key]):
+            raise UserError(f"finetune.{key} {options[key]} must be multiples of {divisor}.")
+    if options.text_width % _HEADS:
+        raise UserError(f"finetune.text_width must be a multiple of {_HEADS}, its heads.")
     words = _learn_words(prompts, options, folder)
-    networks = Networks(_sizes(options, image_size, words))
+    networks = Networks(_sizes(options, size, words))
     params = _quiet(jax.jit(networks.init)(jax.random.key(seed)))
     return Model(networks, params, SCHEDULER, folder, words)
 
@@ -176,32 +194,32 @@ def _encode(networks: Networks, vae: Any, images: np.ndarray) -> dict[str, np.nd
     """{"mean", "deviation"} of all images' latents, float32 [N, h, w, C] each."""
 
     @jax.jit
-    def encode(some):
+    def encode(vae, some):
         mean, logvar = networks.encode_image({"vae": vae}, from_pixels(some))
         return mean, jnp.exp(logvar / 2)
 
-    parts = []
-    for first in range(0, len(images), _ENCODED):
-        some = images[first : first + _ENCODED]
-        padded = np.concatenate([some, np.zeros((_ENCODED - len(some), *some.shape[1:]), np.uint8)])
-        parts.append([np.asarray(x)[: len(some)] for x in encode(padded)])
+    parts, unit = [], unit_of(images.shape[1:3], networks.factor)
+    for first in range(0, len(images), unit):
+        some = images[first : first + unit]
+        padded = np.concatenate([some, np.zeros((unit - len(some), *some.shape[1:]), np.uint8)])
+        parts.append([np.asarray(x)[: len(some)] for x in encode(vae, padded)])
     mean, deviation = map(np.concatenate, zip(*parts, strict=True))
     return {"mean": mean, "deviation": deviation}
 
 
-def _sizes(options: ConfigDict, image_size: Sequence[int], words: Words) -> Sizes:
+def _sizes(options: ConfigDict, size: Sequence[int], words: Words) -> Sizes:
     levels, vae_levels = len(options.channels), len(options.vae_channels)
     factor = 2 ** (vae_levels - 1)
     plain, cross = ["DownBlock2D", "UpBlock2D"], ["CrossAttnDownBlock2D", "CrossAttnUpBlock2D"]
     unet = {
-        "sample_size": [side // factor for side in image_size],
+        "sample_size": [side // factor for side in size],
         "in_channels": options.latent_channels,
         "out_channels": options.latent_channels,
         "block_out_channels": list(options.channels),
         "layers_per_block": options.layers,
         "attention_head_dim": options.heads,
         "cross_attention_dim": options.text_width,
-        "norm_num_groups": 16,
+        "norm_num_groups": _GROUPS,
         # Attention at the lowest level only: there are few places, and each sees much.
         "down_block_types": [plain[0]] * (levels - 1) + [cross[0]],
         "up_block_types": [cross[1]] + [plain[1]] * (levels - 1),
@@ -209,10 +227,10 @@ def _sizes(options: ConfigDict, image_size: Sequence[int], words: Words) -> Size
     vae = {
         "block_out_channels": list(options.vae_channels),
         "latent_channels": options.latent_channels,
-        "norm_num_groups": 8,
+        "norm_num_groups": _VAE_GROUPS,
         "down_block_types": ["DownEncoderBlock2D"] * vae_levels,
         "up_block_types": ["UpDecoderBlock2D"] * vae_levels,
-        "sample_size": max(image_size),
+        "sample_size": max(size),
     }
     start, end = tokenizer.special_ids(words.tokenizer)
     text = {

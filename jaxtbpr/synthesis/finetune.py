@@ -5,13 +5,15 @@ is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another r
 among those of a usual run; `config.stages` names it.
 """
 
+import json
+
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.manifest import Record
+from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.synthesis.images import read_image, require_image
@@ -60,32 +62,60 @@ def outside(config: ConfigDict) -> dict[str, str]:
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
-    """Trains on the train split. A prompt that is too long for the text encoder is set aside."""
+    """Trains on the train split.
+
+    An image that cannot be read and a prompt that is too long for the text encoder are set aside,
+    with the reason, in set_aside.jsonl.
+    """
     from jaxtbpr.diffusion import training  # slow to import, and most runs do without
 
     directory = workdir.dir("finetune")
     records = [record for record in workdir.before("finetune") if record["split"] == "train"]
-    images = _read_images(workdir.root, records)
-    prompts = [record["prompt"] for record in records]
+    if not records:
+        raise UserError("stage 'finetune' has no record of the train split to train on.")
+    images, reasons = _read_images(workdir.root, records)
+    left = [record for record in records if record["id"] not in reasons]
+    prompts = [record["prompt"] for record in left]
     used = training.train(images, prompts, config.finetune, config.seed, directory)
+    for record, is_used in zip(left, used, strict=True):
+        if not is_used:
+            reasons[record["id"]] = "the prompt is too long for the text encoder"
+    aside = [
+        set_aside(record, "finetune", reasons[record["id"]])
+        for record in records
+        if record["id"] in reasons
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in aside)
+    files.write_text_atomic(directory / "set_aside.jsonl", lines)
     return {
         "outputs": _digests(directory / "model"),
         "records_in": len(records),
-        "records_out": used,
-        "set_aside": len(records) - used,
+        "records_out": len(records) - len(aside),
+        "set_aside": len(aside),
     }
 
 
-def _read_images(root: epath.Path, records: list[Record]) -> np.ndarray:
-    """All images, uint8 [N, H, W, 3]. Raises UserError where they are not of one size."""
-    if not records:
-        raise UserError("stage 'finetune' has no record of the train split to train on.")
+def _read_images(root: epath.Path, records: list[Record]) -> tuple[np.ndarray, dict[str, str]]:
+    """(images uint8 [N, H, W, 3], {id: why it cannot be read}).
+
+    Raises UserError where they are not of one size, or none can be read.
+    """
     for record in records:
         require_image(record, "finetune")
     sizes = {(r["image"]["height"], r["image"]["width"]) for r in records}
     if len(sizes) > 1:
         raise UserError(f"stage 'finetune' needs images of one size, but has {sorted(sizes)[:3]}.")
-    return np.stack([read_image(root, record) for record in records])
+    images, reasons = [], {}
+    for record in records:
+        try:
+            images.append(read_image(root, record))
+        except OSError as error:
+            reasons[record["id"]] = f"{record['image']['path']} cannot be read: {error}"
+    if not images:
+        raise UserError(
+            f"stage 'finetune' can read none of its images: {next(iter(reasons.values()))}"
+        )
+    return np.stack(images), reasons
 
 
 def _digests(folder: epath.Path) -> dict[str, str]:

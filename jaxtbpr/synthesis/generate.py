@@ -31,7 +31,8 @@ OPTIONS: Options = {
     "negative": Option("", "negative prompt, which guidance leads away from"),
     "eta": Option(0.0, "noise that the ddim sampler adds again", low=0.0, high=1.0),
     "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
-    "batch_size": Option(8, "images at a time on each device", low=1, high=4096, runtime=True),
+    "batch_size": Option(8, "images at a time on each device, in units of 16 or, if large, 4",
+                         low=1, high=4096, runtime=True),
     "quality": Option(0, "of JPEG images; 0: PNG, which loses nothing", low=0, high=100),
     "writers": Option(4, "threads that write images", low=1, high=64, runtime=True),
 }  # fmt: skip

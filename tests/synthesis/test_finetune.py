@@ -25,7 +25,7 @@ def config_of(**changes):
     config = pipeline.default_config()
     config.generate.update(height=32, width=16, processes=1)
     config.finetune.update(channels=(16, 32), vae_channels=(8, 16), text_width=16, text_layers=1)
-    config.finetune.update(merges=200, text_length=77, **changes)
+    config.finetune.update({"merges": 200, "text_length": 77} | changes)
     config.finetune.vae.update(PHASE)
     config.finetune.unet.update(PHASE)
     return config
@@ -86,14 +86,24 @@ def test_a_finished_stage_makes_the_same_folder_again(drawn, tuned):
     assert finetune.run(config_of(), drawn)["outputs"] == tuned["outputs"]
 
 
-def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, tuned, tmp_path):
-    shutil.copytree(drawn.root / "prompts", tmp_path / "prompts")
-    shutil.copytree(drawn.root / "generate", tmp_path / "generate")
-    start, workdir = drawn.dir("finetune") / "model", open_workdir(tmp_path)
+@pytest.fixture(scope="module")
+def gone_on(drawn, tuned, tmp_path_factory):
+    """(workdir, what the stage returned, the torn record): decoder, UNet and text trained on."""
+    root = tmp_path_factory.mktemp("more")
+    shutil.copytree(drawn.root / "prompts", root / "prompts")
+    shutil.copytree(drawn.root / "generate", root / "generate")
+    workdir = open_workdir(root)
+    torn = next(iter(workdir.manifest("generate")))
+    (root / torn["image"]["path"]).write_bytes(b"torn")
+    start = drawn.dir("finetune") / "model"
     config = config_of(start=str(start), vae_parts="decoder", text_length=20, channels=(8, 8))
-    finetune.run(config, workdir)
+    return workdir, finetune.run(config, workdir), torn
+
+
+def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, gone_on):
     before, after = (
-        open_checkpoint(folder, "float32") for folder in (start, workdir.dir("finetune") / "model")
+        open_checkpoint(workdir.dir("finetune") / "model", "float32")
+        for workdir in (drawn, gone_on[0])
     )
     assert after.sizes == before.sizes  # whatever else the config says
     assert after.words.length == 77
@@ -103,11 +113,39 @@ def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, tuned,
         assert not all(jax.tree.leaves(part))
 
 
+def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
+    workdir, done, torn = gone_on
+    assert (done["records_in"], done["records_out"], done["set_aside"]) == (10, 9, 1)
+    (told,) = (workdir.dir("finetune") / "set_aside.jsonl").read_text().splitlines()
+    assert json.loads(told)["id"] == torn["id"]
+    assert f"{torn['image']['path']} cannot be read" in told
+
+
 def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
     config = config_of()
     assert finetune.outside(config) == {}
     config.finetune.start = str(drawn.dir("finetune") / "model")
     assert finetune.outside(config) == {"start": fingerprint(config.finetune.start)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"vae_parts": "none"}, "set finetune.start, or vae_parts=all"),
+        ({"channels": (24, 48)}, r"finetune.channels \(24, 48\) must be multiples of 16"),
+        ({"vae_channels": (8,) * 6}, "both must be multiples of 32"),  # of images of 32x16
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_anything_is_trained(
+    drawn, tmp_path, changes, told
+):
+    shutil.copytree(drawn.root / "prompts", tmp_path / "prompts")
+    shutil.copytree(drawn.root / "generate", tmp_path / "generate")
+    config = config_of()
+    config.finetune.update(changes)
+    with pytest.raises(UserError, match=told):
+        finetune.run(config, open_workdir(tmp_path))
+    assert not (tmp_path / "finetune" / "vae").exists()
 
 
 def test_prompts_that_are_too_long_are_counted_and_none_that_fits_is_told(drawn, tmp_path):
