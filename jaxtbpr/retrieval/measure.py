@@ -171,7 +171,8 @@ def measure(
     {"measures": {name: number, None where there is nothing to measure}, "attributes", see
     `core.balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
     without captions, "examples": the pairs of the "lowest" and of the "highest" score}.
-    other: the reference.
+    other: the reference. CLIPScore is of the captions as they are, without the words "A photo
+    depicts" of its authors, since the judge is a CLIP of captions.
     """
     captions = [caption for record in records for caption in record.get("captions", ())]
     owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])
