@@ -133,6 +133,23 @@ def test_a_python_without_the_models_packages_is_told(tmp_path, monkeypatch):
         run(tmp_path)
 
 
+def test_a_model_in_the_home_folder_is_the_worker_s_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(tmp_path / "w", models=("~/mine",), trust=("~/mine",))
+    folder = tmp_path / "w" / "caption" / "asked"
+    assert (folder / "loaded.txt").read_text().split()[1::2] == [str(tmp_path / "mine")]
+    assert json.loads((folder / "settings.json").read_text())["trust"] == [str(tmp_path / "mine")]
+    assert asked.captioned(tmp_path / "w")[0]["caption_source"][0]["model"] == "~/mine"
+
+
+def test_options_with_which_no_answer_can_do_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"config.caption.models names no model"):
+        run(tmp_path / "a", models=())
+    with pytest.raises(UserError, match=r"least_words=9 is more than most_words=8"):
+        run(tmp_path / "b", least_words=9, most_words=8)
+    assert not (tmp_path / "a" / "caption").exists()
+
+
 def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     commands = []
