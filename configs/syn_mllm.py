@@ -21,7 +21,9 @@ MLLMS = ("OpenGVLab/InternVL3-8B-hf", "Qwen/Qwen2.5-VL-7B-Instruct")
 def get_config(arg="full"):
     config = default_config()
     config.prompts.update(engine="llm", per_prompt=5, train=4000, val=100, test=200)
-    config.prompts.llm.update(models=(LLM,), dtype="bfloat16")
+    # Stage augment says another scene behind a prompt, in up to 27 of the text encoder's 77 tokens.
+    config.prompts.most_tokens = 50
+    config.prompts.llm.update(models=(LLM,), dtype="bfloat16", most_words=36)
     config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance=8.5)
     config.generate.update(dtype="bfloat16", quality=95)
     # One person each, cropped; as the paper with --config.filter.pose.model=yolov8x-pose-p6.onnx

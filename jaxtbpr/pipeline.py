@@ -39,7 +39,7 @@ class Stage:
     module: a module or what stands for one; has `OPTIONS` (its section of the config),
       `run(config, workdir)`, which returns {"outputs": {file: digest}, "records_in",
       "records_out", "set_aside"}, and may have `outside(config)`, a fingerprint of what it reads
-      from outside the workdir.
+      from outside the workdir, and `check(config)`, which raises UserError before anything runs.
     after: the stages whose outputs it reads; None means the manifest stage before it.
     sections: the config sections that it reads besides its own and `seed`.
     """
@@ -151,6 +151,8 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     workdir = Workdir(root, order=MANIFEST_STAGES, chosen=names)
     try:
         _check_sets(config, workdir, names)
+        _check_together(config, names)
+        _check_stages(config, workdir, names, rerun)
         with workdir.lock():
             for name in names:
                 _run_stage(name, config, workdir, rerun)
@@ -202,6 +204,34 @@ def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
                 f"{', '.join(built) or 'nothing'}: give "
                 f"--config.build.folders.{missing[0]}=FOLDER, or name another set."
             )
+
+
+def _check_together(config: ConfigDict, names: list[str]) -> None:
+    """Raises UserError, before anything is made, for stages that do not go together."""
+    if "prompts" in names and config.prompts.engine != "template":
+        drawing = {"generate": "render", "augment": "render", "caption": "template"}
+        for name, engine in drawing.items():
+            if name in names and config[name].engine == engine:
+                raise UserError(
+                    f"config.{name}.engine={engine!r} needs the attributes of persons, which "
+                    f"config.prompts.engine={config.prompts.engine!r} does not give: choose "
+                    "another engine for it, or prompts.engine='template'."
+                )
+    is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "weigh"
+    if is_weighed and "synthetic" in config.data.train_sets:
+        train.check_captions(config.train.captions)
+
+
+def _check_stages(config: ConfigDict, workdir: Workdir, names: list[str], rerun: bool) -> None:
+    """Raises UserError, before anything is made, for what a stage would stop at in its turn.
+
+    A stage that is finished, and is not to be made anew, needs nothing any more.
+    """
+    for name in names:
+        recipe, commit = _recipe(name, config, workdir), workdir.commit(name)
+        is_due = commit is None or (rerun and commit["recipe"] != recipe)
+        if is_due and hasattr(STAGES[name].module, "check"):
+            STAGES[name].module.check(_config_of(name, config))
 
 
 def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> None:

@@ -249,6 +249,39 @@ def test_values_are_checked_before_anything_runs(stages, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stage_that_is_to_be_made_is_checked_before_any_runs(stages, tmp_path):
+    def check(config):
+        if config.change.way != "up":
+            raise UserError(f"no way {config.change.way}.")
+
+    pipeline.STAGES["change"].module.check = check
+    with pytest.raises(UserError, match="no way down"):
+        pipeline.run(config(change__way="down"), tmp_path)
+    assert stages.ran == []
+    pipeline.run(config(change__way="down", stages=("source",)), tmp_path)
+    pipeline.run(config(), tmp_path)
+    with pytest.raises(UserError, match="no way down"):
+        pipeline.run(config(change__way="down"), tmp_path, rerun=True)
+
+
+def test_a_finished_stage_is_not_checked_again(stages, tmp_path):
+    pipeline.run(config(), tmp_path)
+    pipeline.STAGES["change"].module.check = lambda config: pytest.fail("it has nothing to do")
+    pipeline.run(config(), tmp_path)
+    with pytest.raises(UserError, match="was made with other settings"):
+        pipeline.run(config(change__way="down"), tmp_path)
+
+
+def test_what_a_stage_reads_from_outside_is_looked_for_before_any_runs(stages, tmp_path):
+    def outside(config):
+        raise UserError("no such model.")
+
+    pipeline.STAGES["evaluate"].module.outside = outside
+    with pytest.raises(UserError, match="no such model"):
+        pipeline.run(config(), tmp_path)
+    assert stages.ran == []
+
+
 def test_one_stage_can_be_run_by_itself(stages, tmp_path):
     pipeline.run(config(stages=("source",)), tmp_path)
     pipeline.run(config(stages=("change",)), tmp_path)
@@ -297,6 +330,58 @@ def test_a_set_that_will_not_be_built_is_told_before_anything_is(tmp_path, chang
     with pytest.raises(UserError, match=said):
         pipeline.run(made, tmp_path)
     assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "config.generate.engine='render' needs the attributes of persons, which config.pro"),
+        ({"generate.engine": "diffusion"}, "config.augment.engine='render' needs the attributes"),
+        (
+            {"generate.engine": "diffusion", "augment.engine": "diffusion"},
+            "config.caption.engine='template' needs the attributes",
+        ),
+        (
+            {"prompts.engine": "template", "denoise.action": "weigh", "train.captions": 2},
+            "config.train.captions=2 gives an image one weight for all",
+        ),
+        (
+            {"prompts.engine": "template", "caption.engine": "openai", "caption.models": ()},
+            "config.caption.models names no model",
+        ),
+        (
+            {"prompts.engine": "llm", "stages": ("prompts",), "prompts.llm.python": "/no/python"},
+            "config.prompts.llm.python=/no/python cannot be run",
+        ),
+        (
+            {"prompts.engine": "template", "filter.engines": ("pose",)}
+            | {"filter.pose.python": "/no/python"},
+            "config.filter.pose.python=/no/python cannot be run",
+        ),
+        (
+            {"prompts.engine": "template", "measure.reference": "nowhere"},
+            "nowhere",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_anything_is_made(tmp_path, changes, said):
+    made = pipeline.default_config()
+    names = ("prompts", "generate", "filter", "augment", "caption", "denoise", "measure")
+    made.stages = (*names, "build", "train")
+    made.prompts.engine = "grammar"
+    made.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=said):
+        pipeline.run(made, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fid_is_checked_where_it_is_wanted(tmp_path):
+    made = pipeline.default_config()
+    made.measure.fid.python = "/no/python"
+    pipeline.STAGES["measure"].module.check(made)
+    made.measure.fid.weights = str(tmp_path / "inception.pth")
+    with pytest.raises(UserError, match="config.measure.fid.python=/no/python cannot be run"):
+        pipeline.STAGES["measure"].module.check(made)
 
 
 def test_the_command_line_refuses_unknown_keys_and_files():

@@ -93,11 +93,26 @@ def options(model: str, most_tokens: int) -> Options:
     } | isolated.OPTIONS  # fmt: skip
 
 
+def check(options: Mapping[str, Any], section: str) -> None:
+    """Raises UserError for options with which nothing can be asked, and without an environment.
+
+    options: of a stage that asks models: those of `options`, "least_words" and "most_words".
+    """
+    if not (options["models"] and all(options["models"])):
+        raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
+    if options["least_words"] > options["most_words"]:
+        raise UserError(
+            f"config.{section}.least_words={options['least_words']} is more than "
+            f"most_words={options['most_words']}, so that no answer would do."
+        )
+    isolated.check(options, section)
+
+
 def outside(options: Mapping[str, Any]) -> dict[str, str]:
     """Returns {model: SHA-256 of its files} of the models that are folders here."""
     found = {}
     for model in options["models"]:
-        folder = pathlib.Path(model).expanduser()
+        folder = pathlib.Path(_located(model))
         if folder.is_dir():
             parts = sorted(path for path in folder.rglob("*") if path.is_file())
             found[model] = files.sha256_of(map(epath.Path, parts))
@@ -144,8 +159,6 @@ class Asker:
 
     def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
         _require_local(root, section, options["engine"])
-        if not all(options["models"]):
-            raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
         self._root = pathlib.Path(root)
         self._folder = self._root / section.partition(".")[0] / "asked"
         self._section, self._options, self._seed = section, options, seed
@@ -220,7 +233,7 @@ class Asker:
         image = want.image and os.path.relpath(self._root / want.image, self._folder)
         return {
             "id": f"{want.key}:{attempt}",
-            "model": want.model,
+            "model": _located(want.model),
             "messages": [{"role": "user", "text": want.instruction(attempt)}],
             "image": image,
             "seed": int(seed),
@@ -232,7 +245,13 @@ class Asker:
     def _settings(self) -> exchange.Row:
         keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
         keys += ("requests_per_minute", "timeout", "tries", "pause")
-        return {key: self._options[key] for key in keys}
+        trust = [_located(model) for model in self._options["trust"]]
+        return {key: self._options[key] for key in keys} | {"trust": trust}
+
+
+def _located(model: str) -> str:
+    """A model as its worker is told it: a folder without "~"."""
+    return os.path.expanduser(model)
 
 
 def _require_local(root: epath.PathLike, section: str, engine: str) -> None:

@@ -42,6 +42,12 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     return {"fid": files.sha256_of([epath.Path(weights).expanduser()])}
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError where there is no environment for the network."""
+    if config.measure.fid.weights:
+        isolated.check(config.measure.fid.to_dict() | {"engine": "fid"}, "measure.fid")
+
+
 def features(images: Iterable[bytes], config: ConfigDict, directory: epath.Path) -> np.ndarray:
     """Returns the features of encoded images, float32 [N, 2048].
 

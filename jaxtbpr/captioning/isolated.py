@@ -69,6 +69,12 @@ def workers(
             _end(worker)
 
 
+def check(options: Mapping[str, Any], section: str) -> None:
+    """Finds, or installs where that is wanted, what `workers` will need. Raises UserError."""
+    if options["workers"]:
+        find_python(options, section)
+
+
 def find_python(options: Mapping[str, Any], section: str) -> str:
     """Returns the Python that runs the workers of a section's engine.
 

@@ -47,6 +47,11 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     return {} if model == PACKAGED else {"pose": files.sha256_of([epath.Path(model)])}
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError where there is no environment for the model."""
+    isolated.check(config.filter.pose.to_dict() | {"engine": "pose"}, "filter.pose")
+
+
 def refuse(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> dict[str, str]:

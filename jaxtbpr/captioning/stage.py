@@ -48,6 +48,12 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     return {} if config.caption.engine == "template" else asking.outside(config.caption)
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError where the stage's models cannot be asked."""
+    if config.caption.engine != "template":
+        asking.check(config.caption, "caption")
+
+
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Adds captions to each record of the manifest before it; by a model: see `models.run`.
 

@@ -74,6 +74,12 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     return prints
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError where the stage's models cannot be asked."""
+    if config.prompts.engine == "llm":
+        asking.check(config.prompts.llm, "prompts.llm")
+
+
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Writes the records of all splits: train, then val, then test.
 

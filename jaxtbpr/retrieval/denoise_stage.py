@@ -34,6 +34,8 @@ OPTIONS: Options = {
     **scoring.JUDGE_OPTIONS,
 }
 
+# Lists of a record with one entry for each of its captions; so is "said" of its facts.
+PER_CAPTION = ("captions", "caption_noise", "caption_source", "caption_weights")
 EXAMPLES = 12
 BINS = 40
 
@@ -153,21 +155,12 @@ def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict)
 
 
 def keep_captions(record: Record, kept: np.ndarray) -> Record:
-    """Returns `record` with those captions only, and with what goes with each of them.
-
-    kept: bool [captions]. One entry for each caption have the lists whose keys begin with
-    "caption", and "said" among the facts.
-    """
+    """Returns `record` with those captions only, and with what goes with each; kept: [captions]."""
 
     def chosen(values: list) -> list:
         return [value for value, keep in zip(values, kept, strict=True) if keep]
 
-    per_caption = [
-        key
-        for key, value in record.items()
-        if key.startswith("caption") and isinstance(value, list) and len(value) == len(kept)
-    ]
-    out = record | {key: chosen(record[key]) for key in per_caption}
+    out = record | {key: chosen(record[key]) for key in PER_CAPTION if key in record}
     if "facts" in record:
         out["facts"] = record["facts"] | {"said": chosen(record["facts"]["said"])}
     return out

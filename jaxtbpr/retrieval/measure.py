@@ -67,8 +67,8 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """The stage with what gives the features for FID: a module with `OPTIONS`, `outside(config)`
-    and `features(encoded images, config, directory)`, which the pipeline hands it.
+    """The stage with what gives the features for FID: a module with `OPTIONS`, `outside(config)`,
+    `check(config)` and `features(encoded images, config, directory)`, which the pipeline hands it.
     """
 
     fid: ModuleType
@@ -80,6 +80,10 @@ class Measure:
     def outside(self, config: ConfigDict) -> dict[str, Any]:
         """Returns what tells one state of the models and of the reference from another."""
         return outside(config) | self.fid.outside(config)
+
+    def check(self, config: ConfigDict) -> None:
+        """Raises UserError where FID is wanted and cannot be had."""
+        self.fid.check(config)
 
     def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         """Runs the stage, see `run`."""
@@ -171,7 +175,8 @@ def measure(
     {"measures": {name: number, None where there is nothing to measure}, "attributes", see
     `core.balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
     without captions, "examples": the pairs of the "lowest" and of the "highest" score}.
-    other: the reference.
+    other: the reference. CLIPScore is of the captions as they are, without the words "A photo
+    depicts" of its authors, since the default judge has learned from captions.
     """
     captions = [caption for record in records for caption in record.get("captions", ())]
     owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])

@@ -142,7 +142,8 @@ def clip_score(images: jax.Array, texts: jax.Array) -> jax.Array:
     """Returns the mean of 2.5 max(cos, 0) over the pairs of rows; images, texts: [N, D].
 
     Hessel et al., CLIPScore: A Reference-free Evaluation Metric for Image Captioning,
-    arXiv:2104.08718.
+    arXiv:2104.08718. They say "A photo depicts" before each caption; whoever wants their numbers
+    gives texts of such captions.
     """
     cosines = jnp.sum(jnp.asarray(images) * jnp.asarray(texts), axis=1)
     return CLIP_SCORE_WEIGHT * jnp.mean(jnp.maximum(cosines, 0.0))

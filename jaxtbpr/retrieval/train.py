@@ -308,6 +308,16 @@ def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array)
     return jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)(params, key)
 
 
+def check_captions(captions: int) -> None:
+    """Raises UserError for several captions of an image in a step, where each has a weight."""
+    if captions > 1:
+        raise UserError(
+            f"config.train.captions={captions} gives an image one weight for all of its captions, "
+            "but those of the train sets are weighed one by one; use 1, or "
+            "config.denoise.action='drop'."
+        )
+
+
 def check_batch(options: ConfigDict, mesh: Mesh) -> None:
     """Raises UserError for a batch that devices and chunks do not divide, or without a loss."""
     meshes.check_batch_size(options.batch_size, mesh, "train.batch_size")
@@ -405,12 +415,8 @@ def open_batches(
     Raises UserError for several captions of an image in a step where captions have weights.
     """
     data = config.data
-    if config.train.captions > 1 and any((one.caption_weights != 1).any() for one in train):
-        raise UserError(
-            f"config.train.captions={config.train.captions} gives an image one weight for all of "
-            "its captions, but those of the train sets were weighed one by one; use 1, or "
-            "config.denoise.action='drop'."
-        )
+    if any((one.caption_weights != 1).any() for one in train):
+        check_captions(config.train.captions)
     return loader.train_loader(
         train,
         words,

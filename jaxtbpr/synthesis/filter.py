@@ -2,10 +2,10 @@
 
 Its engines are tried one after the other, each on what those before it have kept. An engine is a
 module with `OPTIONS` and `refuse(shards, config, root, directory) -> {id: reason}`, and perhaps
-`outside(config)` and `boxes`, which is called after `refuse` on what that has kept, with the same
-arguments, and returns {id: (left, top, right, bottom)} of images that are to be cropped. Engine
-`quality` is in this room; the pipeline puts it together with those that need a model, of which
-this room does not know.
+`outside(config)`, `check(config)` and `boxes`, which is called after `refuse` on what that has
+kept, with the same arguments, and returns {id: (left, top, right, bottom)} of images that are to be
+cropped. Engine `quality` is in this room; the pipeline puts it together with those that need a
+model, of which this room does not know.
 """
 
 import dataclasses
@@ -47,16 +47,23 @@ class Filter:
         readers = [engine for engine in chosen if hasattr(engine, "outside")]
         return {key: value for one in readers for key, value in one.outside(config).items()}
 
+    def check(self, config: ConfigDict) -> None:
+        """Raises UserError for an engine that is named twice or cannot run."""
+        names = list(config.filter.engines)
+        if len(set(names)) < len(names):
+            raise UserError(f"config.filter.engines={tuple(names)} names an engine twice.")
+        for name in names:
+            if hasattr(self.engines[name], "check"):
+                self.engines[name].check(config)
+
     def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         """Keeps each record that no engine refuses, and sets the others aside with the reason.
 
         A crop is an image of this stage, which then is the record's; the whole image stays where
         it is. Returns the counts of every stage, "refused": {engine: how many} and "cropped": how
-        many. Raises UserError for an engine that is named twice.
+        many.
         """
         names = list(config.filter.engines)
-        if len(set(names)) < len(names):
-            raise UserError(f"config.filter.engines={tuple(names)} names an engine twice.")
         shards = list(workdir.before("filter").shards())
         measured = workdir.dir("filter") / "measured"
         reasons: dict[str, str] = {}

@@ -36,11 +36,13 @@ def write_records(root: pathlib.Path, records: list[dict], shard: int = 5) -> No
 
 
 def caption(root: pathlib.Path, **changes) -> dict:
-    """Runs the stage; returns its result."""
+    """Checks and runs the stage; returns its result."""
     section = options.default_config(stage.OPTIONS)
     section.update({"models": ("tiny",), "pause": 0.01, "claim_seconds": 5.0} | changes)
     workdir = Workdir(root, order=("augment", "caption"), chosen=("augment", "caption"))
-    return stage.run(ConfigDict({"seed": 0, "caption": section}), workdir)
+    config = ConfigDict({"seed": 0, "caption": section})
+    stage.check(config)
+    return stage.run(config, workdir)
 
 
 def captioned(root: pathlib.Path) -> list[dict]:

@@ -17,6 +17,7 @@ from jaxtbpr.captioning import install, isolated
 from jaxtbpr.core.errors import UserError
 from tests.captioning import asked
 
+REAL = isolated.WORKER
 FAKE = pathlib.Path(__file__).parent / "fake_worker"
 OPTIONS = {"engine": "transformers", "python": sys.executable, "claim_seconds": 2.0}
 
@@ -109,7 +110,8 @@ def test_each_model_of_several_is_loaded_once_a_round(tmp_path):
 
 
 def test_what_a_worker_says_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"^model 'missing' cannot be loaded$"):
+    told = r"^model 'missing' cannot be loaded: not in the cache\. See: the hub$"
+    with pytest.raises(UserError, match=told):
         run(tmp_path / "a", models=("missing",))
     with pytest.raises(UserError, match=r"3 times in a row \(RuntimeError: out of luck\); see "):
         run(tmp_path / "b", models=("broken",))
@@ -123,6 +125,29 @@ def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
         run(tmp_path / "w", python="")
     with pytest.raises(UserError, match=r"config.caption.python=/no/python cannot be run"):
         run(tmp_path / "w", python="/no/python")
+
+
+def test_a_python_without_the_models_packages_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(isolated, "WORKER", REAL)
+    with pytest.raises(UserError, match=r"does not have \(No module named 'torch'\); `python -m"):
+        run(tmp_path)
+
+
+def test_a_model_in_the_home_folder_is_the_worker_s_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(tmp_path / "w", models=("~/mine",), trust=("~/mine",))
+    folder = tmp_path / "w" / "caption" / "asked"
+    assert (folder / "loaded.txt").read_text().split()[1::2] == [str(tmp_path / "mine")]
+    assert json.loads((folder / "settings.json").read_text())["trust"] == [str(tmp_path / "mine")]
+    assert asked.captioned(tmp_path / "w")[0]["caption_source"][0]["model"] == "~/mine"
+
+
+def test_options_with_which_no_answer_can_do_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"config.caption.models names no model"):
+        run(tmp_path / "a", models=())
+    with pytest.raises(UserError, match=r"least_words=9 is more than most_words=8"):
+        run(tmp_path / "b", least_words=9, most_words=8)
+    assert not (tmp_path / "a" / "caption").exists()
 
 
 def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):

@@ -109,13 +109,16 @@ def test_a_server_that_refuses_every_request_ends_the_run_and_sets_nothing_aside
 
 
 def test_useless_answers_are_asked_for_again_then_set_aside_with_the_reason(tmp_path):
+    fives = []
+
     def stubborn(body):
-        number, times = int(image_of(body)), server.asked.total()
+        number = int(image_of(body))
         if number == 3:
             return "I'm sorry, but I cannot describe people."
         if number == 4:
             return "The same person in a red coat is here with a bag."
-        if number == 5 and times % 2:
+        if number == 5 and len(fives) < 2:  # both captions at first
+            fives.append(body)
             return "A woman with [bag] in the red coat and shoes."
         return answer(body)
 

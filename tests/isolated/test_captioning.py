@@ -18,6 +18,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxtbpr.captioning import isolated
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
@@ -144,6 +145,53 @@ def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
     kept = [record for record in records if "set_aside" not in record]
     assert {record["model"] for record in kept} == {model}
     assert len({record["prompt"] for record in kept}) == len(kept)
+
+
+def test_a_model_that_cannot_see_is_refused_for_captions(tmp_path, python):
+    model = make_model(python, "qwen2", tmp_path / "model")
+    write_people(tmp_path / "w", 2)
+    with pytest.raises(UserError, match=r"^model '.*' takes no images"):
+        caption(tmp_path / "w", python, models=(model,))
+
+
+OUT_OF_MEMORY = """
+import json, pathlib, sys, torch
+from answering.serve import Stop
+from answering.transformers import LocalModel
+folder, most = sys.argv[1], int(sys.argv[2])
+settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
+model = LocalModel(pathlib.Path("."), settings, folder)
+whole, sizes = model._generate, []
+def generate(requests, images):
+    sizes.append(len(requests))
+    if len(requests) > most:
+        raise torch.OutOfMemoryError("no room")
+    return whole(requests, images)
+request = {"messages": [{"role": "user", "text": "a red coat"}], "image": None}
+request |= {"temperature": 1.0, "top_p": 0.9, "most_tokens": 6}
+requests = [request | {"id": str(k), "seed": k} for k in range(5)]
+expected = list(model(requests, ()))
+model._generate = generate
+try:
+    same = list(model(requests, ())) == expected
+    print(json.dumps([same, len(expected), sizes]))
+except Stop as stop:
+    print(stop)
+"""
+
+
+def test_what_does_not_fit_into_memory_is_answered_in_halves(tmp_path, python):
+    model = make_model(python, "qwen2", tmp_path / "model")
+    env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
+
+    def said(most):
+        words = [python, "-c", OUT_OF_MEMORY, model, str(most)]
+        done = subprocess.run(words, capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert json.loads(said(1)) == [True, 5, [5, 2, 1, 1, 3, 1, 2, 1, 1]]
+    assert said(0).startswith("the GPU's memory is too small for one request to model")
 
 
 def test_code_of_a_model_runs_only_if_the_model_is_named(tmp_path, python):

@@ -194,8 +194,10 @@ def test_no_kinds_and_too_many_identities_are_told(tmp_path):
 
 def test_stages_that_need_attributes_say_so(tmp_path):
     config = pipeline.default_config()
-    config.stages = ("prompts", "generate")
+    config.stages = ("prompts",)
     config.prompts.update(engine="grammar", train=2, val=0, test=0)
+    pipeline.run(config, tmp_path)
+    config.stages = ("generate",)
     config.generate.processes = 1
     with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' draws attributes"):
         pipeline.run(config, tmp_path)

@@ -69,6 +69,20 @@ def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, way
     assert not (tmp_path / "denoise" / "measured").exists()
 
 
+def test_what_was_refused_before_goes_with_no_caption():
+    refused = [{"reason": "empty"}, {"reason": "short"}]
+    given = {"id": "1", "captions": ["a", "b"], "caption_source": [{"model": "x"}, {"model": "y"}]}
+    kept = denoise_stage.keep_captions(
+        given | {"captions_refused": refused}, np.array([False, True])
+    )
+    assert kept == {
+        "id": "1",
+        "captions": ["b"],
+        "caption_source": [{"model": "y"}],
+        "captions_refused": refused,
+    }
+
+
 def test_a_mixture_gives_weights_and_the_others_two(tmp_path):
     _, kept, aside = run(make_run(tmp_path / "m", people()), action="weigh", way="mixture")
     assert aside == {}

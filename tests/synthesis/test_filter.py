@@ -161,10 +161,19 @@ def test_only_the_models_of_the_chosen_engines_are_part_of_the_recipe():
     assert stage.outside(config) == {"model of ('b',)": "digest"}
 
 
-def test_an_engine_named_twice_is_refused(people, tmp_path):
-    workdir = make_run(tmp_path, {"1": png.encode(people[0])})
+def test_an_engine_named_twice_is_refused_and_those_named_are_asked():
+    checked = []
+    judge = types.SimpleNamespace(OPTIONS={}, check=checked.append)
+    stage = filter.Filter({"quality": quality, "one": judge})
+    config = ConfigDict({"filter": options.default_config(stage.OPTIONS)})
+    stage.check(config)
+    assert checked == []
+    config.filter.engines = ("quality", "one")
+    stage.check(config)
+    assert checked == [config]
+    config.filter.engines = ("quality", "quality")
     with pytest.raises(UserError, match="names an engine twice"):
-        run(workdir, **{"filter.engines": ("quality", "quality")})
+        stage.check(config)
 
 
 def test_the_pipeline_knows_every_engine():

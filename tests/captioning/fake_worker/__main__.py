@@ -56,7 +56,7 @@ def open_engine(folder, settings, model):
     if bad := {"jax", "jaxtbpr", "numpy"} & set(sys.modules):
         raise serve.Stop(f"the worker has imported {bad}")
     if model == "missing":
-        raise serve.Stop("model 'missing' cannot be loaded")
+        raise serve.Stop("model 'missing' cannot be loaded: not in the cache.\nSee:\n\n  the hub\n")
     if model == "broken":
         raise RuntimeError("out of luck")
     return engine

@@ -8,7 +8,6 @@ from PIL import Image
 from .decoding import Persons
 from .exchange import Row
 from .images import UNREADABLE, open_image
-from .serve import Stop
 
 # (image, least score of a person, overlap of two boxes that are one person)
 Finder = Callable[[Image.Image, float, float], Persons]
@@ -40,16 +39,11 @@ class Poses:
 
 def _open(model: str) -> Finder:
     """Opens "mediapipe" or an .onnx file."""
-    # Here, since each needs other packages.
-    try:
-        if model == "mediapipe":
-            from .blazepose import BlazePose
+    # Imported here, since each needs other packages.
+    if model == "mediapipe":
+        from .blazepose import BlazePose
 
-            return BlazePose()
-        from .onnx import OnnxPose
-    except ImportError as error:
-        raise Stop(
-            f"pose model {model!r} needs what is not installed here ({error}); see "
-            f"{pathlib.Path(__file__).parents[1] / 'requirements-pose.txt'}."
-        ) from error
+        return BlazePose()
+    from .onnx import OnnxPose
+
     return OnnxPose(model)

@@ -50,7 +50,8 @@ def _run(given: argparse.Namespace, name: str) -> int:
         settings |= {"device": given.device} | ({"url": given.url} if given.url else {})
         serve(given.folder, name, functools.partial(_open_engine, given.folder, settings), settings)
     except Stop as stop:
-        print(stop, file=sys.stderr, flush=True)
+        # In one line, which the side that asks reads; what libraries say has several.
+        print(" ".join(str(stop).split()), file=sys.stderr, flush=True)
         return STOPPED
     except SystemExit as ended:
         return ended.code
@@ -120,22 +121,30 @@ def _settings(folder: pathlib.Path) -> Row:
 
 
 def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
-    # Here, since each engine needs other packages.
-    if settings["engine"] == "openai":
-        from .openai import Server
+    """Opens an engine for a model. Raises Stop where a package that it needs is missing."""
+    engine = settings["engine"]
+    # Imported here, since each engine needs other packages.
+    try:
+        if engine == "openai":
+            from .openai import Server
 
-        return Server(folder, settings, model)
-    if settings["engine"] == "pose":
-        from .pose import Poses
+            return Server(folder, settings, model)
+        if engine == "pose":
+            from .pose import Poses
 
-        return Poses(folder, model)
-    if settings["engine"] == "fid":
-        from .inception import Inception
+            return Poses(folder, model)
+        if engine == "fid":
+            from .inception import Inception
 
-        return Inception(folder, settings["device"], model)
-    from .transformers import LocalModel
+            return Inception(folder, settings["device"], model)
+        from .transformers import LocalModel
 
-    return LocalModel(folder, settings, model)
+        return LocalModel(folder, settings, model)
+    except ImportError as error:
+        raise Stop(
+            f"engine {engine!r} needs what {sys.executable} does not have ({error}); "
+            f"`python -m jaxtbpr.captioning.install {engine}` makes its environment."
+        ) from error
 
 
 def _end_with_parent() -> None:

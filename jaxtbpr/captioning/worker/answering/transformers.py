@@ -33,7 +33,7 @@ class LocalModel:
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         transformers.logging.set_verbosity_error()
-        self._folder, self._size = folder, settings["batch_size"]
+        self._folder, self._size, self._model = folder, settings["batch_size"], model
         self._device = device_name(settings["device"])
         with _explained(model):
             self._generate = self._load(model, settings["dtype"], model in settings["trust"])
@@ -42,7 +42,8 @@ class LocalModel:
         """Yields the answers batch by batch.
 
         A batch is always the same requests of a task, also after a restart: padding changes the
-        last bits of numbers, and these may change a word.
+        last bits of numbers, and these may change a word. For the same reason they may depend on
+        the GPU where one is too small for a batch, which then is answered in halves.
         """
         for start in range(0, len(requests), self._size):
             batch = requests[start : start + self._size]
@@ -62,7 +63,26 @@ class LocalModel:
             except UNREADABLE as error:
                 problem = f"the image cannot be read: {error}"
                 answers.append({"id": request["id"], "problem": problem})
-        return answers + (self._generate(good, images) if good else [])
+        return answers + (self._generated(good, images) if good else [])
+
+    def _generated(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
+        """The answers; those to each half where the GPU's memory is too small for all."""
+        try:
+            return self._generate(requests, images)
+        except torch.OutOfMemoryError as error:
+            if len(requests) == 1:
+                raise Stop(
+                    f"the GPU's memory is too small for one request to model {self._model!r}: take "
+                    f"a smaller model, or smaller images ({error})"
+                ) from error
+        # Only here is the memory free that the error's frames held.
+        torch.cuda.empty_cache()
+        half = len(requests) // 2
+        return [
+            answer
+            for part in (slice(half), slice(half, None))
+            for answer in self._generated(requests[part], images[part])
+        ]
 
     def _load(self, model: str, dtype: str, is_trusted: bool) -> Any:
         name, _, revision = model.partition("@")
@@ -111,14 +131,20 @@ class Generation:
         return [_answer(self._tokenizer, *row, ends) for row in zip(requests, made, strict=True)]
 
     def _inputs(self, requests: list[Row], images: list[Image.Image | None]) -> Any:
+        shown = [[image] for image in images if image is not None]
+        is_blind = self._tokenizer is self._processor
+        if is_blind and shown:
+            raise Stop(
+                f"model {self._network.name_or_path!r} takes no images; name one that does in the "
+                "config key `models` of this stage."
+            )
         texts = [
             self._processor.apply_chat_template(
                 _messages(request), add_generation_prompt=True, tokenize=False
             )
             for request in requests
         ]
-        shown = [[image] for image in images if image is not None]
-        if self._tokenizer is self._processor:
+        if is_blind:
             return self._processor(texts, return_tensors="pt", padding=True)
         return self._processor(text=texts, images=shown or None, return_tensors="pt", padding=True)
 
