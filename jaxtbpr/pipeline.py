@@ -61,7 +61,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage(train, after=("build",), sections=("data", "model")),
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),
 }
-STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows them all
+STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows all of these
 STAGES["finetune"] = Stage(finetune)
 USUAL_STAGES = tuple(name for name in STAGES if name not in ("denoise", "measure", "finetune"))
 
