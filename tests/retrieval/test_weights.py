@@ -42,9 +42,10 @@ EVA = dataclasses.replace(
 
 @functools.cache
 def params_of(config):
-    found = jax.jit(functools.partial(init_params, Clip(config)))(jax.random.key(0))
-    rng = np.random.default_rng(0)  # biases and norms that are not all 0 and 1
-    return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.05, x.shape).astype("f"), found)
+    """Random parameters, biases and norms too; drawn by NumPy, since nothing is compiled then."""
+    shapes = jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: rng.normal(0.1, 0.2, x.shape).astype("f"), shapes)
 
 
 def write(folder, config, kind, dtype="float32"):
