@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling, image_size, unit_of
@@ -152,6 +153,41 @@ def test_a_fingerprint_is_of_all_that_makes_images(tmp_path):
     assert fingerprint(copy) == fingerprint(MODEL)
     (copy / "scheduler" / "scheduler_config.json").write_text("{}")
     assert fingerprint(copy) != fingerprint(MODEL)
+
+
+def test_the_fingerprint_of_a_single_file_is_also_of_what_is_beside_it(tmp_path):
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    (tmp_path / "another.safetensors").write_bytes(b"not read")
+    found = [fingerprint(model)]
+    (tmp_path / "scheduler_config.json").write_text("{}")
+    found.append(fingerprint(model))
+    (tmp_path / "vocab.json").write_text("{}")
+    found.append(fingerprint(model))
+    shutil.copytree(MODEL / "tokenizer", tmp_path / "tokenizer")
+    found.append(fingerprint(model))
+    assert len(set(found)) == 4
+    (tmp_path / "vocab.json").write_text("not read any more")
+    assert fingerprint(model) == found[-1]
+
+
+def test_a_folder_without_a_model_has_no_fingerprint(tmp_path):
+    with pytest.raises(UserError, match="holds nothing of a Stable Diffusion"):
+        fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_the_tokenizer_must_have_the_words_of_the_text_encoder(tmp_path, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(MODEL, copy, copy_function=shutil.copyfile)
+    assert open_checkpoint(copy).tokenizer == copy / "tokenizer"
+    lines = (MODEL / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    merges = [tuple(line.split()) for line in lines]
+    merges = merges[:change] if change < 0 else [*merges, ("q", "q")]
+    tokenizer.save_clip(merges, copy / "tokenizer", 77)
+    said = f"tokenizer has {1000 + change} tokens, but the text encoder knows 1000"
+    with pytest.raises(UserError, match=said):
+        open_checkpoint(copy)
 
 
 def test_eight_devices_are_used(generator):
