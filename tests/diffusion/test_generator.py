@@ -1,5 +1,6 @@
 """Images of a tiny random Stable Diffusion: each is its record's, whatever is made beside it."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -126,6 +127,28 @@ def test_what_is_not_finite_is_told_of_that_image():
     broken = Generator(checkpoint, Sampling(**SAMPLING), seed=0, batch_size=UNIT)
     _, finite = broken(PROMPTS[:2], RECORDS[:2]).wait()
     assert not finite.any()
+
+
+def test_a_negative_prompt_must_be_read_whole():
+    with pytest.raises(UserError, match="the negative prompt has .* takes 77: shorten it"):
+        make(negative="sunglasses and photography " * 20)
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ({"in_channels": 9}, "takes 9 channels and gives 4, the VAE's latents have 4.*inpainting"),
+        ({"in_channels": 8}, "takes 8 channels.*editing by instructions"),
+        ({"in_channels": 5}, "takes 5 channels.*depth to image"),
+        ({"out_channels": 8}, "gives 8, .*another purpose"),
+    ],
+)
+def test_a_unet_that_needs_more_than_noise_and_a_text_is_refused(channels, said):
+    checkpoint = open_checkpoint(MODEL)
+    sizes = dataclasses.replace(checkpoint.sizes, unet=checkpoint.sizes.unet.copy(channels))
+    other = dataclasses.replace(checkpoint, sizes=sizes)
+    with pytest.raises(UserError, match=said):
+        Generator(other, Sampling(**SAMPLING), seed=0, batch_size=UNIT)
 
 
 def test_the_default_size_is_a_tall_image_of_the_model_s_pixels():
