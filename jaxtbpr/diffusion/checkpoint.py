@@ -6,9 +6,10 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files, tensors
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.sizes import Sizes
-from jaxtbpr.diffusion.weights.load import FETCHED
+from jaxtbpr.diffusion.weights.load import FETCHED, TOKENIZER_FILES, beside
 from jaxtbpr.diffusion.words import Words, open_words
 
 
@@ -16,24 +17,44 @@ from jaxtbpr.diffusion.words import Words, open_words
 class Checkpoint:
     """A loaded model. params: {"unet", "vae", "text_encoder"} of NumPy arrays; see `weights.load`.
 
-    scheduler: the parsed scheduler_config.json.
+    scheduler: the parsed scheduler_config.json; tokenizer: the folder of the files of `words`.
     """
 
     sizes: Sizes
     params: dict[str, Any]
     scheduler: dict[str, Any]
     words: Words
+    tokenizer: epath.Path
 
 
 def open_checkpoint(source: epath.PathLike, dtype: str | None = None) -> Checkpoint:
-    """Loads a Diffusers folder, hub id or single file; see `weights.load` for its errors."""
+    """Loads a Diffusers folder, hub id or single file; see `weights.load` for its errors.
+
+    Raises UserError also for a tokenizer that has not the words of the text encoder.
+    """
     sizes, params, scheduler, tokenizer = weights.load(source, dtype)
     words = open_words(tokenizer, sizes.text["max_position_embeddings"])
-    return Checkpoint(sizes, params, scheduler, words)
+    count, needed = words.tokenizer.get_vocab_size(), sizes.text["vocab_size"]
+    if count != needed:
+        raise UserError(
+            f"{tokenizer} has {count} tokens, but the text encoder knows {needed} (text_encoder: "
+            "vocab_size); take both from one model."
+        )
+    return Checkpoint(sizes, params, scheduler, words, tokenizer)
 
 
 def fingerprint(source: epath.PathLike) -> str:
-    """Returns the SHA-256 of all that decides what a model makes: its weights, configs, words."""
+    """Returns the SHA-256 of all that decides what a model makes: its weights, configs, words.
+
+    Raises UserError where there is nothing of a model.
+    """
     path = tensors.find(source, FETCHED)
-    found = {file for pattern in FETCHED for file in path.glob(pattern)}
-    return files.sha256_of([path] if path.is_file() else sorted(found))
+    if path.is_file():
+        scheduler, tokenizer = beside(path.parent)
+        words = [tokenizer / name for name in TOKENIZER_FILES]
+        found = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
+    else:
+        found = sorted({file for pattern in FETCHED for file in path.glob(pattern)})
+    if not found:
+        raise UserError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
+    return files.sha256_of(found)

@@ -26,6 +26,9 @@ from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
 
+# What UNets are for that take more than noised latents: by how often their channels hold those of
+# latents, and how many are left.
+_GIVEN_MORE = {(2, 1): "inpainting", (2, 0): "editing by instructions", (1, 1): "depth to image"}
 # What an image's key is folded with: its first noise, the VAE's, and that of its steps.
 _START, _LATENTS, _STEPS = 0, 1, 2
 _ASPECT = 2.0  # height over width of the field's images
@@ -57,10 +60,18 @@ class Generator:
     """Makes images of `checkpoint`, `batch_size` at a time on each device of this process.
 
     seed: of the run; batch_size: rounded up to whole units. Raises UserError for sides that the
-    checkpoint cannot have and for a sampler that it cannot have.
+    checkpoint cannot have, for a sampler that it cannot have, for a negative prompt that is too
+    long, and for a UNet that needs more than noised latents and a text.
     """
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling, *, seed: int, batch_size: int):
+        _refuse_other_unets(checkpoint)
+        count = checkpoint.words.count(sampling.negative)
+        if count > checkpoint.words.length:
+            raise UserError(
+                f"the negative prompt has {count} tokens, the text encoder takes "
+                f"{checkpoint.words.length}: shorten it."
+            )
         self.sampling = sampling
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
         self.size = image_size(self.networks, sampling.height, sampling.width)
@@ -150,6 +161,18 @@ class Generator:
 
     def _step_noise(self, keys, shape):
         return lambda i: draw(keys, _STEPS + i, shape)
+
+
+def _refuse_other_unets(checkpoint: Checkpoint) -> None:
+    taken, given = (checkpoint.sizes.unet[f"{way}_channels"] for way in ("in", "out"))
+    latents = checkpoint.sizes.vae["latent_channels"]
+    if taken == given == latents:
+        return
+    purpose = _GIVEN_MORE.get(divmod(taken, latents), "another purpose")
+    raise UserError(
+        f"the UNet takes {taken} channels and gives {given}, the VAE's latents have {latents}: "
+        f"this seems to be a model for {purpose}; give one that makes images of text alone."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

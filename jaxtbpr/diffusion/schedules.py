@@ -188,9 +188,14 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
 
 
 def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
-    """Returns the table that takes `steps` steps from noise to image, less the first `skip`."""
-    if not 1 <= steps <= schedule.train_steps:
-        raise UserError(f"{steps} steps are not between 1 and {schedule.train_steps}.")
+    """Returns the table that takes `steps` steps from noise to image, less the first `skip`.
+
+    Raises UserError where the schedule has not so many timesteps.
+    """
+    # DPM-Solver counts one interval more.
+    most = schedule.train_steps - (schedule.kind == "dpmpp_2m")
+    if not 1 <= steps <= most:
+        raise UserError(f"{steps} steps are not between 1 and {most}.")
     make = {"ddim": _ddim, "pndm": _pndm, "dpmpp_2m": _dpmpp_2m}.get(schedule.kind, _euler)
     return make(schedule, steps, skip)
 
@@ -217,7 +222,7 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
     """
     schedule = dataclasses.replace(schedule, eta=0.0)
     ratio = schedule.train_steps // steps
-    times = np.arange(steps) * ratio + schedule.offset
+    times = _leading(schedule, np.arange(steps), ratio)
     alphas = schedule.alphas_cumprod().astype(np.float64)
     if rule == "current":
         source, target = _level(schedule, alphas, times - ratio), alphas[times]
@@ -276,7 +281,7 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
     times = _timesteps(schedule, steps)
     times = np.concatenate([times[:2], times[1:2], times[2:]])[skip:]
     n, second = len(times), np.arange(len(times)) == 1
-    alphas = schedule.alphas_cumprod().astype(np.float64)
+    alphas = _levels_with_signal(schedule)
     # The second call does the first step again, now with what was learnt at its end.
     at, to = np.where(second, times + ratio, times), np.where(second, times, times - ratio)
     source, target = alphas[at], _level(schedule, alphas, to)
@@ -401,8 +406,7 @@ def _timesteps(schedule: Schedule, steps: int, whole: bool = True) -> np.ndarray
     """The timesteps from noise to image; whole: rounded to integers where they are not."""
     last = schedule.train_steps - 1
     if schedule.spacing == "leading":
-        ratio = schedule.train_steps // steps
-        times = np.arange(steps)[::-1] * ratio + schedule.offset
+        times = _leading(schedule, np.arange(steps)[::-1], schedule.train_steps // steps)
     elif schedule.spacing == "trailing":
         times = _trailing(schedule, steps)
     else:
@@ -415,10 +419,21 @@ def _dpm_timesteps(schedule: Schedule, steps: int) -> np.ndarray:
     """DPM-Solver's spacing, which counts one interval more than the other samplers do."""
     if schedule.spacing == "leading":
         ratio = schedule.train_steps // (steps + 1)
-        return np.arange(1, steps + 1)[::-1] * ratio + schedule.offset
+        return _leading(schedule, np.arange(1, steps + 1)[::-1], ratio)
     if schedule.spacing == "trailing":
         return _trailing(schedule, steps)
     return np.linspace(0, schedule.train_steps - 1, steps + 1).round()[:0:-1]
+
+
+def _leading(schedule: Schedule, numbers: np.ndarray, ratio: int) -> np.ndarray:
+    times = numbers * ratio + schedule.offset
+    if times.max() >= schedule.train_steps:
+        raise UserError(
+            f"{len(times)} steps begin at timestep {times.max()}, but the last is "
+            f"{schedule.train_steps - 1} (scheduler config: steps_offset {schedule.offset}); "
+            "take fewer steps."
+        )
+    return times
 
 
 def _trailing(schedule: Schedule, steps: int) -> np.ndarray:
@@ -432,9 +447,17 @@ def _level(schedule: Schedule, alphas: np.ndarray, times: np.ndarray) -> np.ndar
     return np.where(times >= 0, alphas[np.maximum(times, 0)], end)
 
 
+def _levels_with_signal(schedule: Schedule) -> np.ndarray:
+    """The levels, float64 [train_steps], for the samplers that divide by each.
+
+    As diffusers' Euler and DPM-Solver have it, the least is 2^-24 where the last is pure noise.
+    """
+    return np.maximum(schedule.alphas_cumprod().astype(np.float64), 2.0**-24)
+
+
 def _sigmas(schedule: Schedule) -> np.ndarray:
     """The noise in units of the image at each level, float64 [train_steps], ascending."""
-    alphas = schedule.alphas_cumprod().astype(np.float64)
+    alphas = _levels_with_signal(schedule)
     return ((1 - alphas) / alphas) ** 0.5
 
 

@@ -127,7 +127,8 @@ class Engine:
             return record
         pixels, finite = result
         if not finite:
-            reason = f"the image is not finite with dtype {self._options.dtype}: try float32"
+            advice = ": try float32" if self._options.dtype == "bfloat16" else ""
+            reason = f"the image is not finite with dtype {self._options.dtype}{advice}"
             return set_aside(record, self._stage, reason)
         image = write_image(self._root, self._stage, record, pixels, self._options.quality)
         edits = record.get("edits", [])

@@ -1,5 +1,6 @@
 """Images of a tiny random Stable Diffusion: each is its record's, whatever is made beside it."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling, image_size, unit_of
@@ -127,6 +129,28 @@ def test_what_is_not_finite_is_told_of_that_image():
     assert not finite.any()
 
 
+def test_a_negative_prompt_must_be_read_whole():
+    with pytest.raises(UserError, match="the negative prompt has .* takes 77: shorten it"):
+        make(negative="sunglasses and photography " * 20)
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ({"in_channels": 9}, "takes 9 channels and gives 4, the VAE's latents have 4.*inpainting"),
+        ({"in_channels": 8}, "takes 8 channels.*editing by instructions"),
+        ({"in_channels": 5}, "takes 5 channels.*depth to image"),
+        ({"out_channels": 8}, "gives 8, .*another purpose"),
+    ],
+)
+def test_a_unet_that_needs_more_than_noise_and_a_text_is_refused(channels, said):
+    checkpoint = open_checkpoint(MODEL)
+    sizes = dataclasses.replace(checkpoint.sizes, unet=checkpoint.sizes.unet.copy(channels))
+    other = dataclasses.replace(checkpoint, sizes=sizes)
+    with pytest.raises(UserError, match=said):
+        Generator(other, Sampling(**SAMPLING), seed=0, batch_size=UNIT)
+
+
 def test_the_default_size_is_a_tall_image_of_the_model_s_pixels():
     networks = Networks(open_checkpoint(MODEL).sizes)
 
@@ -152,6 +176,41 @@ def test_a_fingerprint_is_of_all_that_makes_images(tmp_path):
     assert fingerprint(copy) == fingerprint(MODEL)
     (copy / "scheduler" / "scheduler_config.json").write_text("{}")
     assert fingerprint(copy) != fingerprint(MODEL)
+
+
+def test_the_fingerprint_of_a_single_file_is_also_of_what_is_beside_it(tmp_path):
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    (tmp_path / "another.safetensors").write_bytes(b"not read")
+    found = [fingerprint(model)]
+    (tmp_path / "scheduler_config.json").write_text("{}")
+    found.append(fingerprint(model))
+    (tmp_path / "vocab.json").write_text("{}")
+    found.append(fingerprint(model))
+    shutil.copytree(MODEL / "tokenizer", tmp_path / "tokenizer")
+    found.append(fingerprint(model))
+    assert len(set(found)) == 4
+    (tmp_path / "vocab.json").write_text("not read any more")
+    assert fingerprint(model) == found[-1]
+
+
+def test_a_folder_without_a_model_has_no_fingerprint(tmp_path):
+    with pytest.raises(UserError, match="holds nothing of a Stable Diffusion"):
+        fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_the_tokenizer_must_have_the_words_of_the_text_encoder(tmp_path, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(MODEL, copy, copy_function=shutil.copyfile)
+    assert open_checkpoint(copy).tokenizer == copy / "tokenizer"
+    lines = (MODEL / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    merges = [tuple(line.split()) for line in lines]
+    merges = merges[:change] if change < 0 else [*merges, ("q", "q")]
+    tokenizer.save_clip(merges, copy / "tokenizer", 77)
+    said = f"tokenizer has {1000 + change} tokens, but the text encoder knows 1000"
+    with pytest.raises(UserError, match=said):
+        open_checkpoint(copy)
 
 
 def test_eight_devices_are_used(generator):

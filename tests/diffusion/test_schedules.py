@@ -61,6 +61,10 @@ def test_every_sampler_finds_the_only_image_there_is(sampler, prediction):
     np.testing.assert_allclose(found, np.broadcast_to(IMAGE, found.shape), atol=0.08)
 
 
+def assert_finite(table):
+    assert all(np.isfinite(x).all() for x in table._replace(limit=0))
+
+
 @given(
     sampler=st.sampled_from(sorted(schedules.SAMPLERS)),
     steps=st.integers(1, 60),
@@ -73,7 +77,7 @@ def test_tables_are_finite_and_go_down(sampler, steps, spacing):
     calls = steps + 1 if sampler == "pndm" and steps > 1 else steps
     assert len(table.timesteps) == calls
     assert (np.diff(table.timesteps) <= 0).all()
-    assert all(np.isfinite(x).all() for x in table._replace(limit=0))
+    assert_finite(table)
     np.testing.assert_allclose(table.weights.sum(axis=1), 1, rtol=1e-5)
     assert table.append[0]
 
@@ -166,6 +170,40 @@ def test_what_is_not_done_is_refused(config, said):
 def test_steps_must_be_possible():
     with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
         schedules.make_table(schedules.from_config(SD), 0)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+def test_the_most_steps_have_finite_tables(sampler, spacing):
+    schedule = schedules.from_config(SD | {"timestep_spacing": spacing}, sampler)
+    if sampler.startswith("dpmpp"):
+        with pytest.raises(UserError, match="1000 steps are not between 1 and 999"):
+            schedules.make_table(schedule, 1000)
+    elif spacing == "leading":
+        said = "1000 steps begin at timestep 1000, but the last is 999 .*steps_offset 1.*fewer"
+        with pytest.raises(UserError, match=said):
+            schedules.make_table(schedule, 1000)
+    else:
+        assert_finite(schedules.make_table(schedule, 1000))
+    # DPM-Solver has 999 timesteps above 0, and the offset makes the last of them 1000.
+    assert_finite(schedules.make_table(schedule, 998 if sampler.startswith("dpmpp") else 999))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+def test_a_schedule_that_ends_in_pure_noise_has_finite_tables(sampler, spacing):
+    config = SD | {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    schedule = schedules.from_config(config | {"timestep_spacing": spacing}, sampler)
+    assert schedule.alphas_cumprod()[-1] == 0  # as training has it
+    for steps in (1, 2, 20):
+        assert_finite(schedules.make_table(schedule, steps))
+    assert_finite(schedules.image_to_image_table(schedule, 20, 0.5))
+
+
+def test_the_largest_sigma_of_pure_noise_is_diffusers_s():
+    config = SD | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    table = schedules.make_table(schedules.from_config(config, "euler"), 20)
+    np.testing.assert_allclose(table.sigma, (2**24 - 1) ** 0.5, rtol=1e-6)
 
 
 def test_noise_and_velocity_are_those_of_the_levels():

@@ -132,6 +132,9 @@ def test_an_image_that_is_not_finite_is_set_aside(tmp_path):
     workdir = make_prompts(tmp_path / "run", prompt_records(2))
     done = generate.run(generation_config(model), workdir)
     assert (done["records_out"], done["set_aside"]) == (0, 2)
+    asides = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
+    reasons = {aside["set_aside"]["reason"] for aside in asides}
+    assert reasons == {"the image is not finite with dtype float32"}  # nothing better to try
 
 
 def test_jpegs_have_the_quality_asked_for(tmp_path):

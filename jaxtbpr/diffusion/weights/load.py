@@ -1,7 +1,7 @@
 """Reads a Stable Diffusion: a Diffusers folder, or a single file as its authors published it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -21,6 +21,14 @@ FETCHED = (
     "tokenizer/*",
     "scheduler/*.json",
     *(f"{network}/*.{ending}" for network in NETWORKS for ending in ("json", "safetensors")),
+)
+TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "added_tokens.json",
 )
 # Of other kinds of models, which have parts that none of ours has.
 _FOREIGN_PARTS = ("transformer", "text_encoder_2", "tokenizer_2", "prior")
@@ -184,14 +192,13 @@ def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> 
         params[name] = read_tensors(
             os.fspath(path), f"{kind}, {name}", part, wanted, shapes[name], dtype, ignored
         )
-    return sizes, params, *_beside(path, base, kind)
+    scheduler, tokenizer = beside(path.parent if base is None else base)
+    described = ldm.scheduler(kind) if scheduler is None else files.read_json(scheduler)
+    return sizes, params, described, tokenizer
 
 
-def _beside(path: epath.Path, base: epath.Path | None, kind: str) -> tuple[Mapping, epath.Path]:
-    """(scheduler config, folder of the tokenizer): of `base`, or in the folder of the file."""
-    folder = path.parent if base is None else base
-    tokenizer = folder / "tokenizer" if (folder / "tokenizer").exists() else folder
-    for name in (SCHEDULER, "scheduler_config.json"):
-        if (folder / name).exists():
-            return files.read_json(folder / name), tokenizer
-    return ldm.scheduler(kind), tokenizer
+def beside(folder: epath.Path) -> tuple[epath.Path | None, epath.Path]:
+    """Returns (scheduler config or None, folder of the tokenizer) for a single file in `folder`."""
+    named = [folder / name for name in (SCHEDULER, "scheduler_config.json")]
+    scheduler = next((path for path in named if path.exists()), None)
+    return scheduler, folder / "tokenizer" if (folder / "tokenizer").exists() else folder

@@ -13,7 +13,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
-from jaxtbpr.diffusion.weights.load import NETWORKS, SCHEDULER
+from jaxtbpr.diffusion.weights.load import NETWORKS, SCHEDULER, TOKENIZER_FILES
 
 # The classes that read the parts, as model_index.json names them.
 _CLASSES = {
@@ -25,14 +25,6 @@ _CLASSES = {
     "feature_extractor": (None, None),
     "image_encoder": (None, None),
 }
-_TOKENIZER_FILES = (
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "added_tokens.json",
-)
 
 
 def save(
@@ -109,7 +101,7 @@ def _index(sizes: Sizes, scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
-    present = [name for name in _TOKENIZER_FILES if (source / name).exists()]
+    present = [name for name in TOKENIZER_FILES if (source / name).exists()]
     if not {"vocab.json", "merges.txt"} <= set(present) and "tokenizer.json" not in present:
         raise UserError(
             f"{os.fspath(source)} holds no tokenizer (vocab.json and merges.txt, or "
