@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import fit, objective, schedules, weights
+from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
 from jaxtbpr.diffusion.generator import image_size, unit_of
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
@@ -32,17 +33,6 @@ _GROUPS, _VAE_GROUPS = 16, 8  # of channels that are normalised together
 # Layers whose output is added to what came in: of residual blocks, attention, transformers.
 _LAST = {"conv2", "proj_attn", "proj_out"}
 _DECODER = ("decoder", "post_quant_conv")
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """What a training begins with. tokenizer: the folder of its files; scheduler: its config."""
-
-    networks: Networks
-    params: dict[str, Any]
-    scheduler: dict[str, Any]
-    tokenizer: epath.Path
-    words: Words
 
 
 def train(
@@ -63,7 +53,7 @@ def train(
         model = _open(options.start, size)
     else:
         model = _new(prompts, options, size, seed, directory / "tokenizer")
-    networks, words = model.networks, model.words
+    networks, words = Networks(model.sizes), model.words
     image_size(networks, *size)  # refuses sides
     schedule = schedules.from_config(model.scheduler, "ddim")  # any: samplers have no part in it
     fitting = np.array([words.count(prompt) <= words.length for prompt in prompts])
@@ -100,16 +90,15 @@ def train(
 # --- what a training begins with ------------------------------------------------------------------
 
 
-def _open(source: str, size: Sequence[int]) -> Model:
+def _open(source: str, size: Sequence[int]) -> Checkpoint:
     """The model, which from now on is one of images of this size."""
-    sizes, params, scheduler, folder = weights.load(source, "float32")
-    latents = tuple(side // Networks(sizes).factor for side in size)
-    sizes = Sizes(sizes.unet.copy({"sample_size": latents}), sizes.vae, sizes.text)
-    words = open_words(folder, sizes.text["max_position_embeddings"])
-    return Model(Networks(sizes), params, scheduler, folder, words)
+    model = open_checkpoint(source, "float32")
+    latents = tuple(side // Networks(model.sizes).factor for side in size)
+    unet = model.sizes.unet.copy({"sample_size": latents})
+    return dataclasses.replace(model, sizes=Sizes(unet, model.sizes.vae, model.sizes.text))
 
 
-def _new(prompts, options, size, seed, folder) -> Model:
+def _new(prompts, options, size, seed, folder) -> Checkpoint:
     if options.vae_parts != "all":
         raise UserError(
             f"finetune.vae_parts={options.vae_parts} keeps an autoencoder as it is, but there is "
@@ -121,9 +110,9 @@ def _new(prompts, options, size, seed, folder) -> Model:
     if options.text_width % _HEADS:
         raise UserError(f"finetune.text_width must be a multiple of {_HEADS}, its heads.")
     words = _learn_words(prompts, options, folder)
-    networks = Networks(_sizes(options, size, words))
-    params = _quiet(jax.jit(networks.init)(jax.random.key(seed)))
-    return Model(networks, params, SCHEDULER, folder, words)
+    sizes = _sizes(options, size, words)
+    params = _quiet(jax.jit(Networks(sizes).init)(jax.random.key(seed)))
+    return Checkpoint(sizes, params, SCHEDULER, words, folder)
 
 
 def _quiet(params: Any) -> Any:
