@@ -54,7 +54,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(finished, tmp_path
     interrupted = []
     for stage in USUAL_STAGES:
         # Training is killed while it compiles and while it steps.
-        for share in (0.2, 0.7) if stage == "train" else (rng.uniform(0.05, 0.4),):
+        for share in (0.2, 0.5) if stage == "train" else (rng.uniform(0.05, 0.4),):
             delay = share * seconds[stage]["seconds"]
             interrupted += [stage] if kill_in(stage, tmp_path / "run", delay) else []
     process = run_main(tmp_path / "run")
