@@ -10,6 +10,7 @@ import platform
 import re
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -152,10 +153,12 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     try:
         _check_sets(config, workdir, names)
         _check_together(config, names)
-        _check_stages(config, workdir, names, rerun)
+        # Once for all that need it: fingerprints of large models take a while.
+        outsides = {name: _outside(name, config) for name in names}
+        _check_stages(config, workdir, outsides, rerun)
         with workdir.lock():
             for name in names:
-                _run_stage(name, config, workdir, rerun)
+                _run_stage(name, config, workdir, outsides[name], rerun)
                 summary = _write_summary(workdir)
     except OSError as error:
         raise _explain(error, workdir) from error
@@ -222,20 +225,24 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
         train.check_captions(config.train.captions)
 
 
-def _check_stages(config: ConfigDict, workdir: Workdir, names: list[str], rerun: bool) -> None:
+def _check_stages(
+    config: ConfigDict, workdir: Workdir, outsides: Mapping[str, Any], rerun: bool
+) -> None:
     """Raises UserError, before anything is made, for what a stage would stop at in its turn.
 
     A stage that is finished, and is not to be made anew, needs nothing any more.
     """
-    for name in names:
-        recipe, commit = _recipe(name, config, workdir), workdir.commit(name)
+    for name, outside in outsides.items():
+        recipe, commit = _recipe(name, config, workdir, outside), workdir.commit(name)
         is_due = commit is None or (rerun and commit["recipe"] != recipe)
         if is_due and hasattr(STAGES[name].module, "check"):
             STAGES[name].module.check(_config_of(name, config))
 
 
-def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> None:
-    recipe = _recipe(name, config, workdir)
+def _run_stage(
+    name: str, config: ConfigDict, workdir: Workdir, outside: dict[str, Any] | None, rerun: bool
+) -> None:
+    recipe = _recipe(name, config, workdir, outside)
     directory = workdir.dir(name)
     started = directory / "started.json"
     kept = workdir.root / f".{name}.before"
@@ -270,7 +277,15 @@ def _run_stage(name: str, config: ConfigDict, workdir: Workdir, rerun: bool) -> 
     say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
 
 
-def _recipe(name: str, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+def _outside(name: str, config: ConfigDict) -> dict[str, Any] | None:
+    """Returns the fingerprint of what a stage reads from outside; None: it reads nothing."""
+    module = STAGES[name].module
+    return module.outside(_config_of(name, config)) if hasattr(module, "outside") else None
+
+
+def _recipe(
+    name: str, config: ConfigDict, workdir: Workdir, outside: dict[str, Any] | None
+) -> dict[str, Any]:
     """Returns all that decides a stage's output: its part of the config and its inputs."""
     stage = STAGES[name]
     after = stage.after
@@ -278,8 +293,8 @@ def _recipe(name: str, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         before = workdir.name_before(name)
         after = (before,) if before else ()
     inputs = {other: _digest(workdir.commit(other)) for other in after}
-    if hasattr(stage.module, "outside"):
-        inputs["outside"] = stage.module.outside(_config_of(name, config))
+    if outside is not None:
+        inputs["outside"] = outside
     values = _leaves(json.loads(_config_of(name, config).to_json()))
     runtime = {key for key, option in options.flatten(OPTIONS).items() if option.runtime}
     return {"config": {k: v for k, v in values.items() if k not in runtime}, "inputs": inputs}

@@ -65,13 +65,9 @@ class Generator:
     """
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling, *, seed: int, batch_size: int):
-        _refuse_other_unets(checkpoint)
-        count = checkpoint.words.count(sampling.negative)
-        if count > checkpoint.words.length:
-            raise UserError(
-                f"the negative prompt has {count} tokens, the text encoder takes "
-                f"{checkpoint.words.length}: shorten it."
-            )
+        refuse_other_unets(checkpoint)
+        if problem := checkpoint.words.problem(sampling.negative):
+            raise UserError(f"the negative prompt {problem}.")
         self.sampling = sampling
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
         self.size = image_size(self.networks, sampling.height, sampling.width)
@@ -163,7 +159,8 @@ class Generator:
         return lambda i: draw(keys, _STEPS + i, shape)
 
 
-def _refuse_other_unets(checkpoint: Checkpoint) -> None:
+def refuse_other_unets(checkpoint: Checkpoint) -> None:
+    """Raises UserError for a UNet that takes more than noised latents and a text."""
     taken, given = (checkpoint.sizes.unet[f"{way}_channels"] for way in ("in", "out"))
     latents = checkpoint.sizes.vae["latent_channels"]
     if taken == given == latents:

@@ -18,7 +18,7 @@ from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import fit, objective, schedules, weights
 from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
-from jaxtbpr.diffusion.generator import image_size, unit_of
+from jaxtbpr.diffusion.generator import image_size, refuse_other_unets, unit_of
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
 from jaxtbpr.diffusion.words import Words, open_words
@@ -41,12 +41,13 @@ def train(
     options: ConfigDict,
     seed: int,
     directory: epath.Path,
-) -> np.ndarray:
+) -> list[str]:
     """Trains the three networks and writes the Diffusers folder `directory/model`, in float16.
 
-    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns bool [N]: which
-    were used, those whose prompt the text encoder can read whole. Raises UserError where that is
-    none, for sides that the networks cannot have, and for options that do not fit each other.
+    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns [N]: why
+    an image was not used, since the text encoder cannot read its prompt whole, "" where it was.
+    Raises UserError where none is, for sides that the networks cannot have, and for options that
+    do not fit each other.
     """
     size = images.shape[1:3]
     if options.start:
@@ -56,7 +57,8 @@ def train(
     networks, words = Networks(model.sizes), model.words
     image_size(networks, *size)  # refuses sides
     schedule = schedules.from_config(model.scheduler, "ddim")  # any: samplers have no part in it
-    fitting = np.array([words.count(prompt) <= words.length for prompt in prompts])
+    problems = [words.problem(prompt) for prompt in prompts]
+    fitting = np.array([not problem for problem in problems])
     if not fitting.any():
         raise UserError(
             f"no prompt has at most the {words.length} tokens that the text encoder takes; shorten "
@@ -84,7 +86,7 @@ def train(
         model.tokenizer,
         dtype="float16",
     )
-    return fitting
+    return problems
 
 
 # --- what a training begins with ------------------------------------------------------------------
@@ -93,6 +95,7 @@ def train(
 def _open(source: str, size: Sequence[int]) -> Checkpoint:
     """The model, which from now on is one of images of this size."""
     model = open_checkpoint(source, "float32")
+    refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
     unet = model.sizes.unet.copy({"sample_size": latents})
     return dataclasses.replace(model, sizes=Sizes(unet, model.sizes.vae, model.sizes.text))

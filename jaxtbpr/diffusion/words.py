@@ -27,6 +27,13 @@ class Words:
         """Returns how many tokens a prompt has, start and end included."""
         return tokenizer.count(self.tokenizer, prompt)
 
+    def problem(self, prompt: str) -> str:
+        """Returns why a prompt cannot be read whole, "" where it can."""
+        count = self.count(prompt)
+        if count <= self.length:
+            return ""
+        return f"has {count} tokens, the text encoder takes {self.length}: shorten it"
+
 
 def open_words(folder: epath.PathLike, length: int) -> Words:
     """Opens the tokenizer of `folder`, which holds CLIP's files or a tokenizer.json.

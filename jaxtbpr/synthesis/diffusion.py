@@ -95,12 +95,10 @@ class Engine:
     def _checked(self, job: Job) -> Job:
         if not job.is_made:
             return job
-        words = self._generator.words
-        count = words.count(job.record["prompt"])
-        if count <= words.length:
+        problem = self._generator.words.problem(job.record["prompt"])
+        if not problem:
             return job
-        reason = f"the prompt has {count} tokens, the text encoder takes {words.length}: shorten it"
-        return Job(set_aside(job.record, self._stage, reason), is_made=False)
+        return Job(set_aside(job.record, self._stage, f"the prompt {problem}"), is_made=False)
 
     def _start(self, jobs: Sequence[Job]) -> Images | None:
         made = [job for job in jobs if job.is_made]

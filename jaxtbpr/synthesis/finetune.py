@@ -76,10 +76,12 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     images, reasons = _read_images(workdir.root, records)
     left = [record for record in records if record["id"] not in reasons]
     prompts = [record["prompt"] for record in left]
-    used = training.train(images, prompts, config.finetune, config.seed, directory)
-    for record, is_used in zip(left, used, strict=True):
-        if not is_used:
-            reasons[record["id"]] = "the prompt is too long for the text encoder"
+    problems = training.train(images, prompts, config.finetune, config.seed, directory)
+    reasons |= {
+        record["id"]: f"the prompt {problem}"
+        for record, problem in zip(left, problems, strict=True)
+        if problem
+    }
     aside = [
         set_aside(record, "finetune", reasons[record["id"]])
         for record in records

@@ -24,6 +24,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import stage as prompts
 from tests.captioning import asked
+from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated
 
@@ -32,15 +33,11 @@ HERE = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def python():
-    found = os.environ.get("JAXTBPR_TORCH_PYTHON")
-    assert found, "run these by ./tests/run.sh --isolated"
-    return found
+    return environments.find_python("torch")
 
 
 def make_model(python, kind, folder):
-    words = [python, str(HERE / "tiny_mllm.py"), kind, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    environments.run(python, HERE / "tiny_mllm.py", kind, folder)
     return str(folder)
 
 

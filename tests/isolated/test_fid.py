@@ -3,9 +3,7 @@
 ./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
 """
 
-import os
 import pathlib
-import subprocess
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from jaxtbpr.captioning import fid
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import measure, scoring
+from tests.isolated import environments
 from tests.retrieval.colours import Colours, make_run, record
 
 pytestmark = pytest.mark.isolated
@@ -24,14 +23,7 @@ MAKER = pathlib.Path(__file__).with_name("tiny_inception.py")
 
 @pytest.fixture(scope="module")
 def python():
-    found = os.environ.get("JAXTBPR_TORCH_PYTHON")
-    assert found, "run these by ./tests/run.sh --isolated"
-    return found
-
-
-def run_python(python, *words):
-    done = subprocess.run([python, *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    return environments.find_python("torch")
 
 
 def people(root, colours):
@@ -56,7 +48,7 @@ def test_fid_of_a_run_and_its_reference(tmp_path, python, monkeypatch):
     images = [tmp_path / "own/generate/images" / f"{k}.png" for k in (0, 1)]
     images += [tmp_path / "other/generate/images" / f"{k}.png" for k in (0, 1)]
     weights = tmp_path / "inception.pth"
-    run_python(python, MAKER, weights, tmp_path / "out.npz", *images)
+    environments.run(python, MAKER, weights, tmp_path / "out.npz", *images)
     features = np.load(tmp_path / "out.npz")["features"]
     assert features.shape == (4, 2048)
     numbers = run(own, python, weights, other.root)
@@ -74,7 +66,7 @@ def test_a_pickle_that_would_run_a_program_is_refused(tmp_path, python, monkeypa
         "    def __reduce__(self): return (os.system, ('touch ' + sys.argv[2],))\n"
         "torch.save({'x': Evil()}, sys.argv[1])"
     )
-    run_python(python, "-c", program, tmp_path / "evil.pth", tmp_path / "ran")
+    environments.run(python, "-c", program, tmp_path / "evil.pth", tmp_path / "ran")
     own, other = (people(tmp_path / name, ["red", "green"]) for name in ("own", "other"))
     with pytest.raises(UserError, match=r"evil.pth has no weights of torch-fidelity's Inception"):
         run(own, python, tmp_path / "evil.pth", other.root)

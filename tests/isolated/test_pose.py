@@ -3,9 +3,7 @@
 ./tests/run.sh --isolated makes the environment, which JAXTBPR_POSE_PYTHON names.
 """
 
-import os
 import pathlib
-import subprocess
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from PIL import Image
 from jaxtbpr.captioning import pose_filter
 from jaxtbpr.core import files, options
 from jaxtbpr.core.errors import UserError
+from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated
 
@@ -23,14 +22,7 @@ HERE = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def python():
-    found = os.environ.get("JAXTBPR_POSE_PYTHON")
-    assert found, "run these by ./tests/run.sh --isolated"
-    return found
-
-
-def make(python, *words):
-    done = subprocess.run([python, *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    return environments.find_python("pose")
 
 
 def judge(root, python, **changes):
@@ -52,7 +44,7 @@ def judge(root, python, **changes):
 
 
 def test_mediapipe_on_real_photographs(tmp_path, python):
-    make(python, HERE / "photographs.py", tmp_path / "images")
+    environments.run(python, HERE / "photographs.py", tmp_path / "images")
     (tmp_path / "images" / "torn.png").write_bytes(b"no image")
     reasons, boxes = judge(tmp_path, python)
     assert reasons.pop("torn").startswith("cannot be judged: the image cannot be read")
@@ -74,7 +66,7 @@ def test_mediapipe_on_real_photographs(tmp_path, python):
 @pytest.mark.parametrize("kind", ["yolo", "yolo_nms", "rtmo"])
 def test_an_onnx_file_of_each_layout(tmp_path, python, kind):
     model = tmp_path / f"{kind}.onnx"
-    make(python, HERE / "tiny_pose.py", kind, model)
+    environments.run(python, HERE / "tiny_pose.py", kind, model)
     (tmp_path / "images").mkdir()
     # The first channel is red to YOLO, of 1, and blue to RTMO, of 255. Scores: 0.8 and 0.4.
     colour = (51, 0, 204) if kind == "rtmo" else (204, 0, 51)

@@ -3,7 +3,6 @@
 ./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
 """
 
-import os
 import pathlib
 import subprocess
 
@@ -17,6 +16,7 @@ from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
 from jaxtbpr.retrieval.weights import convert_pt
+from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated
 
@@ -24,11 +24,7 @@ CAPTIONS = ["A woman in a red coat.", "an old man with a black backpack and grey
 
 
 def torch_python(*arguments):
-    python = os.environ.get("JAXTBPR_TORCH_PYTHON")
-    assert python, "run these by ./tests/run.sh --isolated"
-    done = subprocess.run([python, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return environments.run(environments.find_python("torch"), *arguments)
 
 
 def make_model(activation):
@@ -95,7 +91,7 @@ def test_a_pickle_that_would_run_a_program_is_refused(tmp_path):
         "torch.save({'x': Evil()}, sys.argv[1])"
     )
     torch_python("-c", program, tmp_path / "evil.pt", tmp_path / "ran")
-    python = os.environ["JAXTBPR_TORCH_PYTHON"]
+    python = environments.find_python("torch")
     done = subprocess.run(
         [python, convert_pt.__file__, tmp_path / "evil.pt", tmp_path / "out.safetensors"],
         capture_output=True,

@@ -3,9 +3,7 @@
 ./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
 """
 
-import os
 import pathlib
-import subprocess
 
 import jax
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.networks import Networks
+from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated
 
@@ -36,12 +35,9 @@ def test_a_saved_folder_gives_the_same_output_in_pytorch(tmp_path, reference, mo
         "z": rng.normal(size=(1, 4, 6, 4)).astype("f"),
     }
     np.savez(tmp_path / "in.npz", **given)
-    python = os.environ.get("JAXTBPR_TORCH_PYTHON")
-    assert python, "run this by ./tests/run.sh --isolated"
     script = pathlib.Path(__file__).with_name("torch_diffusion.py")
-    arguments = [python, script, tmp_path / "model", tmp_path / "in.npz", tmp_path / "out.npz"]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    arguments = (script, tmp_path / "model", tmp_path / "in.npz", tmp_path / "out.npz")
+    environments.run(environments.find_python("torch"), *arguments)
     theirs = np.load(tmp_path / "out.npz")
 
     params = weights.load(tmp_path / "model", "float32")[1]
