@@ -143,7 +143,7 @@ def test_several_captions_are_the_mean_of_each_alone(state, devices):
     alone = dataclasses.replace(objective, captions=1)
     each = [differentiate(alone, batch | {"tokens": tokens}) for tokens in captions]
     mean = jax.tree.map(lambda *values: sum(values) / len(values), *each)
-    assert largest_error(found, mean) < 1e-6
+    assert largest_error(found, mean) < 1e-5
 
 
 def test_facts_decide_which_captions_match(state, devices):
