@@ -33,9 +33,11 @@ _RERUN = flags.DEFINE_bool(
 def main(words: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     from jaxtbpr import pipeline
+    from jaxtbpr.core import mesh
 
     if len(words) > 1:
         raise UserError(f"{words[1]!r} is not a flag; write --config, --config.KEY or --workdir.")
+    mesh.split_cpu()
     root = pipeline.find_workdir(_WORKDIR.value)
     summary = pipeline.run(_CONFIG.value, root, rerun=_RERUN.value)
     print(pipeline.closing_words(summary, root))

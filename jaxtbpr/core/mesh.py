@@ -4,6 +4,7 @@ The mesh has two axes. The batch is split over both of them; parameters and opti
 split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says (big_vision's way).
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,19 +22,41 @@ AXES = ("data", "fsdp")
 Rules = Sequence[tuple[str, P]]
 
 
+def split_cpu() -> None:
+    """Makes each CPU core a device, for programs whose rows do not need each other.
+
+    Comes before anything is computed; does nothing where XLA_FLAGS say how many there are.
+    """
+    if not _is_split_by_user():
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def _is_split_by_user() -> bool:
+    return "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of all devices of all processes, [devices / fsdp, fsdp].
+
+    Of what `split_cpu` made of a CPU it has one device, whose programs run on all cores.
 
     fsdp: over how many devices each parameter is split; 1 keeps a copy on every device.
     Raises UserError where `fsdp` does not divide the number of devices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = _all_devices() if devices is None else devices
     if len(devices) % fsdp:
         raise UserError(
             f"train.fsdp={fsdp} does not divide the {len(devices)} devices; "
             f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}."
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
+
+
+def _all_devices() -> list[jax.Device]:
+    devices = jax.devices()
+    if devices[0].platform != "cpu" or _is_split_by_user():
+        return devices
+    return [d for d in devices if d == jax.local_devices(process_index=d.process_index)[0]]
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:

@@ -31,6 +31,7 @@ from jaxtbpr.diffusion.sampling import guide, sample
 _GIVEN_MORE = {(2, 1): "inpainting", (2, 0): "editing by instructions", (1, 1): "depth to image"}
 # What an image's key is folded with: its first noise, the VAE's, and that of its steps.
 _START, _LATENTS, _STEPS = 0, 1, 2
+_FEW, _MANY = 4, 16  # images that pass the networks together, large and small ones
 _ASPECT = 2.0  # height over width of the field's images
 
 
@@ -76,8 +77,12 @@ class Generator:
         )
         self.words = checkpoint.words
         self.unit = unit_of(self.size, self.networks.factor)
-        self.batch = -(-batch_size // self.unit) * self.unit * jax.local_device_count()
-        self._everywhere = NamedSharding(Mesh(np.array(jax.local_devices()), "d"), P())
+        self._devices = jax.local_devices()
+        if self._devices[0].platform == "cpu" and self.unit < _MANY:
+            # One large image keeps all cores busy, and each device would have the weights again.
+            self._devices = self._devices[:1]
+        self.batch = -(-batch_size // self.unit) * self.unit * len(self._devices)
+        self._everywhere = NamedSharding(Mesh(np.array(self._devices), "d"), P())
         self._params = jax.device_put(checkpoint.params, self._everywhere)
         self._seed = jax.random.key_data(jax.random.key(seed))
 
@@ -103,7 +108,7 @@ class Generator:
         numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
         images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]
         run, shared = program
-        shape = (jax.local_device_count(), -1, self.unit)
+        shape = (len(self._devices), -1, self.unit)
         rows = [x.reshape(*shape, *x.shape[1:]) for x in (ids, numbers, *images)]
         return Images(run(self._params, shared, rows), len(prompts))
 
@@ -126,7 +131,7 @@ class Generator:
         def make(params, shared, rows):
             return jax.lax.map(functools.partial(self._make_unit, start, params, shared), rows)
 
-        return jax.pmap(make, in_axes=(None, None, 0), devices=jax.local_devices()), shared
+        return jax.pmap(make, in_axes=(None, None, 0), devices=self._devices), shared
 
     def _make_unit(self, start, params, shared, rows):
         ids, numbers, *images = rows
@@ -190,7 +195,7 @@ def unit_of(size: tuple[int, int], factor: int) -> int:
 
     Enough to keep a device busy, few enough for its memory: a function of the size alone.
     """
-    return 4 if math.prod(size) > 512 * factor**2 else 16
+    return _FEW if math.prod(size) > 512 * factor**2 else _MANY
 
 
 def to_pixels(

@@ -1,5 +1,9 @@
 """The mesh: its shape, where arrays lie on it, and what the user reads when sizes do not fit."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +20,21 @@ def test_the_mesh_has_all_devices_on_two_axes(devices):
     assert dict(meshes.make_mesh().shape) == {"data": 8, "fsdp": 1}
     assert dict(meshes.make_mesh(fsdp=2).shape) == {"data": 4, "fsdp": 2}
     assert meshes.make_mesh(devices=devices[:1]).size == 1
+
+
+def test_cores_made_devices_are_for_what_asks_for_them():
+    script = (
+        "from jaxtbpr.core import mesh; import jax, os; mesh.split_cpu();"
+        "assert jax.local_device_count() == os.cpu_count() and mesh.make_mesh().size == {}"
+    )
+    subprocess.run([sys.executable, "-c", script.format(1)], env=environment(""), check=True)
+    flags = f"--xla_force_host_platform_device_count={os.cpu_count()}"
+    script = script.format(os.cpu_count())
+    subprocess.run([sys.executable, "-c", script], env=environment(flags), check=True)
+
+
+def environment(flags: str) -> dict[str, str]:
+    return os.environ | {"XLA_FLAGS": flags}
 
 
 def test_a_number_of_devices_that_fsdp_does_not_divide_is_refused(devices):
