@@ -4,11 +4,13 @@
 
 The autoencoder comes first, then text encoder and UNet together on its latents, with min-SNR
 weights, a tenth of the prompts left empty, and a moving average of the weights. A killed run goes
-on from its last checkpoint. runs/tiny_sd/finetune/model is the Diffusers folder that is shipped as
-jaxtbpr/assets/tiny-sd, for generate.model of another run. To go on from it with other people:
+on from its last checkpoint. runs/tiny_sd/finetune/model is a Diffusers folder, as generate.model
+of another run may name it. What is shipped as jaxtbpr/assets/tiny-sd has a sharper decoder, trained
+alone on the latents as they were: vae/ is of this second run, all else of the first.
 
-  python -m jaxtbpr.main --config=configs/tiny_sd.py --workdir=runs/tiny_sd-more --config.seed=1 \
-      --config.finetune.start=tiny-sd --config.finetune.vae_parts=decoder
+  python -m jaxtbpr.main --config=configs/tiny_sd.py --workdir=runs/tiny_sd-decoder \
+      --config.finetune.start=runs/tiny_sd/finetune/model --config.finetune.vae_parts=decoder \
+      --config.finetune.vae.steps=7600 --config.finetune.unet.steps=20
 """
 
 from jaxtbpr.pipeline import default_config

@@ -71,6 +71,11 @@ def workers(
 
 def check(options: Mapping[str, Any], section: str) -> None:
     """Finds, or installs where that is wanted, what `workers` will need. Raises UserError."""
+    if options["engine"] == "openai" and not options["url"].startswith(("http://", "https://")):
+        raise UserError(
+            f"config.{section}.url={options['url']!r} must begin with http:// or https://; it "
+            "usually ends with /v1."
+        )
     if options["workers"]:
         find_python(options, section)
 
@@ -84,7 +89,7 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
         return sys.executable
     if options["python"]:
         path = pathlib.Path(options["python"]).expanduser()
-        if not os.access(path, os.X_OK):
+        if not (path.is_file() and os.access(path, os.X_OK)):
             raise UserError(f"config.{section}.python={path} cannot be run; give a Python.")
         return str(path)
     engine = options["engine"]

@@ -211,7 +211,7 @@ def _survey(records: Manifest) -> dict[str, Any]:
         kind = {"kind": record["kind"]} if "kind" in record else {}
         for slot, value in (kind | _drawn(record)).items():
             counts.setdefault(slot, Counter())[value] += 1
-    duplicates = round(1 - len(texts) / max(prompts, 1), 6)
+    duplicates = round(1 - len(texts) / prompts, 6) if prompts else 0.0
     return {"duplicates": duplicates, "evenness": balance(counts)}
 
 

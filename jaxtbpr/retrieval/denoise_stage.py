@@ -73,6 +73,12 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     options = config.denoise
     shards = list(workdir.before("denoise").shards())
     judged = [[r for r in shard if r["split"] in options.splits] for shard in shards]
+    if not any(judged):
+        raise UserError(
+            f"stage 'denoise' finds no record of the splits {tuple(options.splits)!r} in "
+            f"{workdir.root}; look at what was set aside before, or name others in "
+            "config.denoise.splits."
+        )
     verdicts = _judge(judged, options, workdir)
     done = workdir.map_stage("denoise", lambda rs: ([_apply(r, verdicts, options)] for r in rs))
     (workdir.dir("denoise") / "measured").rmtree(missing_ok=True)

@@ -125,6 +125,14 @@ def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
         run(tmp_path / "w", python="")
     with pytest.raises(UserError, match=r"config.caption.python=/no/python cannot be run"):
         run(tmp_path / "w", python="/no/python")
+    with pytest.raises(UserError, match=f"config.caption.python={tmp_path} cannot be run"):
+        run(tmp_path / "w", python=str(tmp_path))  # a folder, which Linux calls executable
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://host/v1"])
+def test_a_server_has_a_web_address(tmp_path, url):
+    with pytest.raises(UserError, match=r"config.caption.url=.* must begin with http:// or"):
+        run(tmp_path / "w", engine="openai", url=url)
 
 
 def test_a_python_without_the_models_packages_is_told(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
+# People are drawn: for tests of what no model has a part in.
+DRAWN = ("--config.generate.engine=render", "--config.augment.engine=render")
 
 
 def environment() -> dict[str, str]:

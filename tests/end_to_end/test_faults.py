@@ -11,11 +11,20 @@ import time
 import pytest
 
 from jaxtbpr.core.workdir import Workdir
-from tests.end_to_end.job import ROOT, command, environment, run_main
+from tests.end_to_end import job
+from tests.end_to_end.job import DRAWN, ROOT, environment
 
 FIRST_STAGES = "--config.stages=('prompts','generate')"
 BEFORE_EVALUATE = "--config.stages=('prompts','generate','caption','build','train')"
 MORE_STAGES = "--config.stages=('prompts','generate','filter')"
+
+
+def command(workdir, *more) -> list[str]:
+    return job.command(workdir, *DRAWN, *more)
+
+
+def run_main(workdir, *more) -> subprocess.CompletedProcess:
+    return job.run_main(workdir, *DRAWN, *more)
 
 
 def words(workdir, *more) -> str:
@@ -125,7 +134,7 @@ def test_a_config_that_is_no_python_is_told(tmp_path):
 
 def test_words_in_any_order_and_spelling_reach_the_config(tmp_path):
     run = tmp_path / "Läufe und mehr" / "run"
-    main = command(run)[:-2]
+    main = job.command(run)[:-2]
     config, words = f"{ROOT}/configs/syn.py:smoke", ["--config.prompts.train", "3"]
     process = subprocess.run(
         [*main, "--config.stages=('prompts',)", *words, "-config", config, "--workdir", run],
@@ -140,7 +149,10 @@ def test_words_in_any_order_and_spelling_reach_the_config(tmp_path):
     ("word", "said"),
     [
         ("workdir=/data", "'workdir=/data' is not a flag"),
-        (f"--config={ROOT}/configs/syn.py:smok", "syn.py:smok is not known; use configs/syn.py"),
+        (
+            f"--config={ROOT}/configs/syn.py:smok",
+            "syn.py:smok is not known; use :smoke, :scratch or",
+        ),
         ("--config.build.folders.mine=/no where", "/no where does not exist"),
     ],
 )

@@ -125,6 +125,11 @@ def test_an_image_that_cannot_be_used_is_set_aside_and_not_judged(tmp_path):
     assert result["pairs"]["pairs"] == 10
 
 
+def test_splits_without_records_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"finds no record of the splits \('val',\) in"):
+        run(make_run(tmp_path, people()), splits=("val",))
+
+
 def test_records_without_captions_are_told(tmp_path):
     made = people()
     for one in made:
