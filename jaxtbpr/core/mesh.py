@@ -20,19 +20,21 @@ from jaxtbpr.core.errors import UserError
 
 AXES = ("data", "fsdp")
 Rules = Sequence[tuple[str, P]]
+_is_split = False  # by `split_cpu`
 
 
 def split_cpu() -> None:
     """Makes each CPU core a device, for programs whose rows do not need each other.
 
-    Comes before anything is computed; does nothing where XLA_FLAGS say how many there are.
+    Comes before anything is computed; does nothing where XLA_FLAGS or JAX_NUM_CPU_DEVICES say how
+    many there are.
     """
-    if not _is_split_by_user():
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
-def _is_split_by_user() -> bool:
-    return "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    global _is_split
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" in flags or jax.config.jax_num_cpu_devices > 0:
+        return
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    _is_split = True
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -54,7 +56,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
 def _all_devices() -> list[jax.Device]:
     devices = jax.devices()
-    if devices[0].platform != "cpu" or _is_split_by_user():
+    if devices[0].platform != "cpu" or not _is_split:
         return devices
     return [d for d in devices if d == jax.local_devices(process_index=d.process_index)[0]]
 

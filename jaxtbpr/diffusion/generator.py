@@ -60,6 +60,8 @@ class Sampling:
 class Generator:
     """Makes images of `checkpoint`, `batch_size` at a time on each device of this process.
 
+    On a CPU large images are made on the first device alone.
+
     seed: of the run; batch_size: rounded up to whole units. Raises UserError for sides that the
     checkpoint cannot have, for a sampler that it cannot have, for a negative prompt that is too
     long, and for a UNet that needs more than noised latents and a text.

@@ -217,6 +217,10 @@ def test_eight_devices_are_used(generator):
     assert generator.batch == UNIT * jax.local_device_count() == 128
 
 
+def test_one_device_of_a_cpu_makes_large_images():
+    assert make(batch_size=1, height=512, width=512).batch == 4
+
+
 def test_small_images_are_made_more_together_than_large_ones():
     assert unit_of((128, 64), factor=8) == 16
     assert unit_of((512, 512), factor=8) == unit_of((704, 384), factor=8) == 4
