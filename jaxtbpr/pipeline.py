@@ -10,6 +10,7 @@ import platform
 import re
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.prompts import stage as prompts
+from jaxtbpr.report import facts
 from jaxtbpr.report import stage as report
 from jaxtbpr.report.table import results_table
 from jaxtbpr.retrieval import clip_filter, denoise_stage, evaluate, measure, train
@@ -82,13 +84,17 @@ def default_config() -> ConfigDict:
 def prepare_arguments(argv: list[str]) -> list[str]:
     """Returns the command line with its config file found and its workdir filled in.
 
-    Raises UserError for a config key that does not exist, naming the nearest right one, and for
-    a config file that is found neither as given nor among the packaged ones.
+    Raises UserError for a config key that does not exist, naming the nearest right one, for what is
+    no number where one is wanted, and for a config file that is found neither as given nor among
+    the packaged ones.
     """
     words = _one_spelling(argv[1:])
     for word in words:
         if word.startswith("--config."):
-            options.check_key(word.removeprefix("--config.").split("=")[0], OPTIONS)
+            key, equals, value = word.removeprefix("--config.").partition("=")
+            options.check_key(key, OPTIONS)
+            if equals:
+                options.check_number(key, value, OPTIONS)
     given = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
     path, colon, argument = (given[-1] if given else "configs/syn.py").partition(":")
     found = _find_config(path)
@@ -160,6 +166,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
             for name in names:
                 _run_stage(name, config, workdir, outsides[name], rerun)
                 summary = _write_summary(workdir)
+                _require_records(name, workdir)
     except OSError as error:
         raise _explain(error, workdir) from error
     except ValueError as error:  # so Orbax tells of a disk that fails
@@ -275,6 +282,21 @@ def _run_stage(
     kept.rmtree(missing_ok=True)
     aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
     say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
+
+
+def _require_records(name: str, workdir: Workdir) -> None:
+    """Raises UserError, with the commonest reason, where a stage has set aside all it was given."""
+    commit = workdir.commit(name)
+    if name not in MANIFEST_STAGES or commit["records_out"] or not commit["set_aside"]:
+        return
+    reasons = [record["set_aside"]["reason"] for record in workdir.manifest(name).set_aside()]
+    kinds = [facts.general_reason(reason) for reason in reasons]
+    kind, count = Counter(kinds).most_common(1)[0]
+    raise UserError(
+        f"stage {name!r} has set aside all of its {len(reasons)} records, {count} of them for a "
+        f"reason like this: {reasons[kinds.index(kind)]}; mend it, delete "
+        f"{workdir.dir(name)} and start again."
+    )
 
 
 def _outside(name: str, config: ConfigDict) -> dict[str, Any] | None:

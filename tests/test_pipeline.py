@@ -22,6 +22,7 @@ class Recorder:
     def __init__(self):
         self.ran = []
         self.failure = None
+        self.reasons = {}  # id: why stage change sets the record aside
 
     def source(self, config, workdir):
         self.ran.append("source")
@@ -35,7 +36,12 @@ class Recorder:
         self.ran.append("change")
         if self.failure:
             raise self.failure
-        return workdir.map_stage("change", lambda r: ([x | {"seed": config.seed}] for x in r))
+        return workdir.map_stage("change", lambda r: ([self.changed(x, config.seed)] for x in r))
+
+    def changed(self, record, seed):
+        if record["id"] in self.reasons:
+            return manifest.set_aside(record, "change", self.reasons[record["id"]])
+        return record | {"seed": seed}
 
     def finish(self, config, workdir):
         self.ran.append("finish")
@@ -360,7 +366,15 @@ def test_a_set_that_will_not_be_built_is_told_before_anything_is(tmp_path, chang
         ),
         (
             {"prompts.engine": "template", "measure.reference": "nowhere"},
-            "nowhere",
+            "config.measure.reference: nowhere does not exist; give the WORKDIR of a run",
+        ),
+        (
+            {"prompts.engine": "template", "denoise.model": "tiny-clipp"},
+            "config.denoise.model: tiny-clipp does not exist; .* did you mean tiny-clip?",
+        ),
+        (
+            {"prompts.engine": "template", "model.weights": "lost.safetensors"},
+            "config.model.weights: lost.safetensors does not exist",
         ),
     ],
 )
@@ -384,9 +398,29 @@ def test_fid_is_checked_where_it_is_wanted(tmp_path):
         pipeline.STAGES["measure"].module.check(made)
 
 
+def test_a_stage_that_sets_everything_aside_ends_the_run_with_the_commonest_reason(
+    stages, tmp_path
+):
+    stages.reasons = {"0": "a/0.png is blank", "1": "a/1.png shows 3", "2": "a/2.png shows 2"}
+    told = (
+        r"^stage 'change' has set aside all of its 3 records, 2 of them for a reason like this: "
+        rf"a/1.png shows 3; mend it, delete {tmp_path / 'change'} and start again\.$"
+    )
+    for _ in range(2):  # also where it is found so
+        with pytest.raises(UserError, match=told):
+            pipeline.run(config(), tmp_path)
+    assert stages.ran == ["source", "change"]
+    shutil.rmtree(tmp_path / "change")
+    del stages.reasons["0"]
+    pipeline.run(config(), tmp_path)
+    assert stages.ran[2:] == ["change", "finish"]
+
+
 def test_the_command_line_refuses_unknown_keys_and_files():
     with pytest.raises(UserError, match="did you mean config.train.batch_size"):
         pipeline.prepare_arguments(["main", "--config.train.batchsize=3"])
+    with pytest.raises(UserError, match="config.train.epochs=many must be a whole number"):
+        pipeline.prepare_arguments(["main", "--config.train.epochs=many"])
     with pytest.raises(UserError, match="--config=nothing.py does not exist"):
         pipeline.prepare_arguments(["main", "--config=nothing.py"])
     with pytest.raises(UserError, match="--config= does not exist"):

@@ -134,15 +134,18 @@ def check(
         return Refusal("unseen", f"it speaks of what cannot be seen: {match[0]!r}")
     if instruction and _echoes(said, words(instruction)):
         return Refusal("echo", "it repeats the instruction")
-    if refusal := _language(text, said) or _repetition(text, said):
+    if refusal := _script(text):
         return refusal
-    return _size(text, said, limits, finish) or _again(text, earlier)
+    if len(said) < limits.least_words:  # before the language, which few words do not tell
+        wanted = f"at least {limits.least_words} are wanted"
+        return Refusal("short", f"it has {len(said)} words; {wanted}")
+    if refusal := _language(said) or _repetition(text, said):
+        return refusal
+    return _end(text, said, limits, finish) or _again(text, earlier)
 
 
-def _size(text: str, said: list[str], limits: Limits, finish: str) -> Refusal | None:
+def _end(text: str, said: list[str], limits: Limits, finish: str) -> Refusal | None:
     count = len(said)
-    if count < limits.least_words:
-        return Refusal("short", f"it has {count} words; at least {limits.least_words} are wanted")
     if count > limits.most_words:
         return Refusal("long", f"it has {count} words; at most {limits.most_words} are wanted")
     if finish == "length" and text[-1] not in ".!?":
@@ -156,11 +159,15 @@ def _again(text: str, earlier: Collection[str]) -> Refusal | None:
     return None
 
 
-def _language(text: str, said: list[str]) -> Refusal | None:
+def _script(text: str) -> Refusal | None:
     # Of any language in Latin script, since "café" is English: its words tell.
     odd = [s for s in text if s.isalpha() and "LATIN" not in unicodedata.name(s, "")]
     if odd:
         return Refusal("language", f"it has letters of another script: {''.join(odd[:9])!r}")
+    return None
+
+
+def _language(said: list[str]) -> Refusal | None:
     english = sum(bool(_ENGLISH.fullmatch(word)) for word in said)
     foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in said)
     if english <= foreign or english < 0.08 * len(said):

@@ -105,6 +105,9 @@ def check(options: Mapping[str, Any], section: str) -> None:
             f"config.{section}.least_words={options['least_words']} is more than "
             f"most_words={options['most_words']}, so that no answer would do."
         )
+    if options["engine"] == "transformers":
+        for model in options["models"]:
+            _require_model(model, section)
     isolated.check(options, section)
 
 
@@ -252,6 +255,21 @@ class Asker:
 def _located(model: str) -> str:
     """A model as its worker is told it: a folder without "~"."""
     return os.path.expanduser(model)
+
+
+def _require_model(model: str, section: str) -> None:
+    """Raises UserError where a model that can only be a folder is none; hub ids are not looked up.
+
+    A hub id is a name or owner/name.
+    """
+    folder = pathlib.Path(_located(model))
+    is_folder = folder.is_dir() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    if is_folder and not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise UserError(
+            f"config.{section}.models names {model}, which {what}; give the folder of a model, or "
+            "its hub id."
+        )
 
 
 def _require_local(root: epath.PathLike, section: str, engine: str) -> None:

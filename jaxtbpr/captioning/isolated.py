@@ -17,6 +17,12 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 
 WORKER = pathlib.Path(__file__).parent / "worker"
+# What the Python of an engine must be able to import.
+PACKAGES = {
+    "transformers": ("torch", "transformers", "PIL"),
+    "pose": ("numpy", "PIL"),  # and MediaPipe or onnxruntime, whichever the model needs
+    "fid": ("torch", "torch_fidelity", "PIL"),
+}
 
 # The config keys of whatever has workers.
 OPTIONS: Options = {
@@ -29,6 +35,7 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 _TOLD = 3  # exit status of a worker that says what is wrong in one sentence
+_NOTE = "note: "  # begins a line of a worker's log that is for the screen of this side
 _DEATHS = 3  # without an answer in between, after which a worker is not started again
 # What would bring packages of this environment into the worker's.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -36,12 +43,14 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 @dataclasses.dataclass
 class _Worker:
-    """One process. name: that stands in its claims; log: what it writes; deaths: in a row."""
+    """One process. name: that stands in its claims; log: what it writes, read up to byte `told`;
+    deaths: in a row."""
 
     number: int
     name: str
     log: pathlib.Path
     process: subprocess.Popen
+    told: int
     deaths: int = 0
     answers: int = 0
 
@@ -70,14 +79,17 @@ def workers(
 
 
 def check(options: Mapping[str, Any], section: str) -> None:
-    """Finds, or installs where that is wanted, what `workers` will need. Raises UserError."""
+    """Finds, or installs where that is wanted, what `workers` will need.
+
+    Raises UserError where there is no such Python, or it lacks a package.
+    """
     if options["engine"] == "openai" and not options["url"].startswith(("http://", "https://")):
         raise UserError(
             f"config.{section}.url={options['url']!r} must begin with http:// or https://; it "
             "usually ends with /v1."
         )
-    if options["workers"]:
-        find_python(options, section)
+    if options["workers"] and options["engine"] != "openai":
+        _check_packages(find_python(options, section), options, section)
 
 
 def find_python(options: Mapping[str, Any], section: str) -> str:
@@ -105,6 +117,33 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
     )
 
 
+def _check_packages(python: str, options: Mapping[str, Any], section: str) -> None:
+    """Raises UserError where a Python cannot run or does not find what the engine imports."""
+    engine = options["engine"]
+    names = PACKAGES[engine]
+    if engine == "pose":
+        names += ("onnxruntime" if options["model"].endswith(".onnx") else "mediapipe",)
+    program = (
+        "import sys, importlib.util as u; "
+        "print('lacks', *(name for name in sys.argv[1:] if u.find_spec(name) is None))"
+    )
+    try:
+        done = subprocess.run(
+            [python, "-c", program, *names], capture_output=True, text=True, env=_environment()
+        )
+    except OSError as error:
+        raise UserError(f"config.{section}.python={python} cannot be run: {error}.") from error
+    said = done.stdout.split()
+    if done.returncode or said[:1] != ["lacks"]:
+        raise UserError(f"config.{section}.python={python} is not a Python; give one.")
+    if lacking := said[1:]:
+        raise UserError(
+            f"engine {engine!r} of config.{section} needs what {python} does not have "
+            f"({', '.join(lacking)}); `python -m jaxtbpr.captioning.install {engine}` makes its "
+            "environment."
+        )
+
+
 def _is_wanted(engine: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
@@ -119,15 +158,20 @@ def _start(command: list[str], folder: pathlib.Path, number: int, several: bool)
     words = [*command, "--with-parent", "--name", name]
     if several:
         words += ["--device", f"gpu:{number}"]
-    env = {key: value for key, value in os.environ.items() if key not in _OURS}
+    env = _environment()
     with log.open("ab") as file:
         # The worker ends when its standard input does, that is with this process.
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env)
-    return _Worker(number, name, log, process)
+        return _Worker(number, name, log, process, told=file.tell())
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in _OURS}
 
 
 def _watch(started: list[_Worker], command: list[str], folder: pathlib.Path, several: bool) -> None:
     for place, worker in enumerate(started):
+        _pass_on_notes(worker)
         status = worker.process.poll()
         if status is None:
             continue
@@ -141,6 +185,17 @@ def _watch(started: list[_Worker], command: list[str], folder: pathlib.Path, sev
         _end(worker)
         again = _start(command, folder, worker.number, several)
         started[place] = dataclasses.replace(again, deaths=deaths, answers=answers)
+
+
+def _pass_on_notes(worker: _Worker) -> None:
+    """Says what the worker noted since the last time, line by line."""
+    with worker.log.open("rb") as file:
+        file.seek(worker.told)
+        new, end, _ = file.read().rpartition(b"\n")
+    worker.told += len(new + end)
+    for line in new.decode("utf-8", "replace").splitlines():
+        if line.startswith(_NOTE):
+            say(line.removeprefix(_NOTE))
 
 
 def _last_words(worker: _Worker, status: int) -> str:

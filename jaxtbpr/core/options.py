@@ -74,6 +74,20 @@ def check_key(key: str, options: Options) -> None:
         raise UserError(_unknown(key, list(known)))
 
 
+def check_number(key: str, text: str, options: Options) -> None:
+    """Raises UserError where option `key` is a number and `text`, of a command line, is none."""
+    option = flatten(options).get(key)
+    kind = type(option.default) if option else str
+    if kind not in (int, float):
+        return
+    try:
+        kind(text)
+    except ValueError as error:
+        raise UserError(
+            f"config.{key}={text} must be {_noun(kind)}, like the default {option.default!r}."
+        ) from error
+
+
 def _validate(config: Mapping, options: Options, prefix: str, known: list[str]) -> None:
     for key, value in config.items():
         option = options.get(key)

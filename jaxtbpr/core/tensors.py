@@ -5,6 +5,7 @@ writing are the same for all.
 """
 
 import dataclasses
+import difflib
 import json
 import os
 import re
@@ -98,7 +99,11 @@ def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
     if os.fspath(source) in EMBEDDED:
         return _ASSETS / os.fspath(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(source)):
-        raise UserError(f"{path} does not exist; give a folder, a .safetensors file or a hub id.")
+        near = difflib.get_close_matches(os.fspath(source), EMBEDDED, 1, 0.7)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise UserError(
+            f"{path} does not exist; give a folder, a .safetensors file or a hub id{hint}"
+        )
     import huggingface_hub
 
     try:

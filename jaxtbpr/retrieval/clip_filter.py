@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, Shard
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -25,7 +25,8 @@ OPTIONS: Options = {
 
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the engine reads from another."""
-    return {"clip": scoring.fingerprint(config.filter.clip.model)}
+    with of_key("filter.clip.model"):
+        return {"clip": scoring.fingerprint(config.filter.clip.model)}
 
 
 def refuse(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, Shard, set_aside
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -60,7 +60,8 @@ class Verdict:
 
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
-    return {"clip": scoring.fingerprint(config.denoise.model)}
+    with of_key("denoise.model"):
+        return {"clip": scoring.fingerprint(config.denoise.model)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:

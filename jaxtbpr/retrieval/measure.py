@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import duplicates, files
 from jaxtbpr.core.balance import balance
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -93,9 +93,11 @@ class Measure:
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model and of the reference from another."""
     options = config.measure
-    prints: dict[str, Any] = {"clip": scoring.fingerprint(options.model)}
+    with of_key("measure.model"):
+        prints: dict[str, Any] = {"clip": scoring.fingerprint(options.model)}
     if options.reference:
-        prints["reference"] = reference.fingerprint(options.reference)
+        with of_key("measure.reference"):
+            prints["reference"] = reference.fingerprint(options.reference)
     return prints
 
 

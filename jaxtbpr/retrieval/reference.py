@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.seeds import words
 from jaxtbpr.core.workdir import COMMIT, Workdir
@@ -33,7 +34,11 @@ def fingerprint(folder: epath.PathLike) -> dict[str, Any]:
         return {split: files.sha256_of([index_path(folder, split)]) for split in splits}
     if name := _finished(folder):
         return {name: files.sha256((folder / name / COMMIT).read_bytes())}
-    found = formats.annotation_files(folder, formats.detect(folder))
+    try:
+        form = formats.detect(folder)
+    except UserError as error:
+        raise UserError(_is_none(folder, str(error))) from error
+    found = formats.annotation_files(folder, form)
     return {file.name: [file.stat().length, file.stat().mtime] for file in found}
 
 
@@ -74,6 +79,17 @@ def sample(items: Iterable[Any], most: int, seed: int, name: Callable[[Any], str
     )
     chosen = heapq.nsmallest(most, drawn, key=lambda one: one[:2])
     return [item for _, _, item in sorted(chosen, key=lambda one: one[1])]
+
+
+def _is_none(folder: epath.Path, why: str) -> str:
+    """What to say of a folder that has no images to compare with."""
+    forms = "the WORKDIR of a run, WORKDIR/build/NAME of a built set, or a published folder"
+    if not folder.is_dir():
+        return f"{folder} does not exist; give {forms}."
+    sets = sorted(child for child in folder.iterdir() if child.is_dir() and list_splits(child))
+    if sets:
+        return f"{folder} is none of {forms}; did you mean {sets[0]}?"
+    return f"{folder} is none of {forms}: {why}"
 
 
 def _finished(folder: epath.Path) -> str | None:

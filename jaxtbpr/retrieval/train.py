@@ -17,13 +17,13 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval import losses, scoring
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
@@ -124,6 +124,14 @@ OPTIONS: Options = {
     "checkpoint_every": Option(250, "steps between checkpoints", low=1, high=1_000_000_000),
     "eval_batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
 }
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the weights that training goes on from from another."""
+    if not config.model.weights:
+        return {}
+    with of_key("model.weights"):
+        return {"weights": scoring.fingerprint(config.model.weights)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.diffusion import checkpoint as checkpoints
 from jaxtbpr.diffusion.generator import Generator, Images, Sampling
@@ -28,7 +28,8 @@ def fingerprint(model: str) -> str:
             "engine 'diffusion' needs config.generate.model: the folder, file or hub id of a "
             "Stable Diffusion."
         )
-    return checkpoints.fingerprint(model)
+    with of_key("generate.model"):
+        return checkpoints.fingerprint(model)
 
 
 class Engine:

@@ -38,7 +38,9 @@ class Filter:
     @property
     def OPTIONS(self) -> Options:
         names = tuple(self.engines)
-        chosen = Option(names[:1], "what judges the images, in this order", choices=names)
+        chosen = Option(
+            names[:1], "what judges the images, in this order; (): nothing", choices=names
+        )
         return {"engines": chosen} | {name: one.OPTIONS for name, one in self.engines.items()}
 
     def outside(self, config: ConfigDict) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
@@ -58,7 +58,8 @@ def outside(config: ConfigDict) -> dict[str, str]:
         return {}
     from jaxtbpr.diffusion import checkpoint
 
-    return {"start": checkpoint.fingerprint(config.finetune.start)}
+    with of_key("finetune.start"):
+        return {"start": checkpoint.fingerprint(config.finetune.start)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:

@@ -123,6 +123,7 @@ FAULTS = {
     "401": lambda h: h.send(401, b"bad key"),
     "404": lambda h: h.send(404, b"no such model"),
     "malformed": lambda h: h.send(200, b'{"choices": [{"message": {"con'),
+    "page": lambda h: h.send(200, b"<html>welcome</html>", Content_Type="text/html"),
     "no choices": lambda h: h.send(200, b'{"choices": []}'),
     "a list": lambda h: h.send(200, b"[1, 2]"),
     "stream cut": lambda h: h.stream(chunk("A woman in")),

@@ -25,6 +25,7 @@ OPTIONS = {"engine": "transformers", "python": sys.executable, "claim_seconds": 
 @pytest.fixture(autouse=True)
 def fake_worker(monkeypatch):
     monkeypatch.setattr(isolated, "WORKER", FAKE)
+    monkeypatch.setitem(isolated.PACKAGES, "transformers", ())  # it needs nothing
 
 
 def run(root, **changes):
@@ -39,6 +40,7 @@ def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(isolated, "WORKER", FAKE)
+        patch.setitem(isolated.PACKAGES, "transformers", ())
         result = run(root)
     return result, asked.captioned(root)
 
@@ -69,7 +71,7 @@ def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_pat
     (folder / "slow").touch()
     program = (
         "import pathlib, sys; from jaxtbpr.captioning import isolated;"
-        "isolated.WORKER = pathlib.Path(sys.argv[2]);"
+        "isolated.WORKER = pathlib.Path(sys.argv[2]); isolated.PACKAGES['transformers'] = ();"
         "from tests.captioning import asked; import json;"
         "asked.caption(pathlib.Path(sys.argv[1]), **json.loads(sys.argv[3]))"
     )
@@ -135,7 +137,23 @@ def test_a_server_has_a_web_address(tmp_path, url):
         run(tmp_path / "w", engine="openai", url=url)
 
 
-def test_a_python_without_the_models_packages_is_told(tmp_path, monkeypatch):
+def test_a_python_that_is_none_or_lacks_packages_is_told_before_anything_runs(monkeypatch):
+    given = {"engine": "pose", "model": "net.onnx", "workers": 1, "python": sys.executable}
+    monkeypatch.setitem(isolated.PACKAGES, "pose", ("json", "no_such_package"))
+    with pytest.raises(
+        UserError, match=r"engine 'pose' of config.filter.pose needs what .* does n"
+    ):
+        isolated.check(given, "filter.pose")
+    with pytest.raises(
+        UserError, match=r"\(no_such_package, mediapipe\); `python -m jaxtbpr.capti"
+    ):
+        isolated.check(given | {"model": "mediapipe"}, "filter.pose")
+    with pytest.raises(UserError, match="config.filter.pose.python=/bin/ls is not a Python"):
+        isolated.check(given | {"python": "/bin/ls"}, "filter.pose")
+    isolated.check(given | {"python": "/bin/ls", "workers": 0}, "filter.pose")
+
+
+def test_a_worker_that_lacks_a_package_tells_it_too(tmp_path, monkeypatch):
     monkeypatch.setattr(isolated, "WORKER", REAL)
     with pytest.raises(UserError, match=r"does not have \(No module named 'torch'\); `python -m"):
         run(tmp_path)
@@ -143,6 +161,8 @@ def test_a_python_without_the_models_packages_is_told(tmp_path, monkeypatch):
 
 def test_a_model_in_the_home_folder_is_the_worker_s_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
     run(tmp_path / "w", models=("~/mine",), trust=("~/mine",))
     folder = tmp_path / "w" / "caption" / "asked"
     assert (folder / "loaded.txt").read_text().split()[1::2] == [str(tmp_path / "mine")]
@@ -156,6 +176,14 @@ def test_options_with_which_no_answer_can_do_are_told(tmp_path):
     with pytest.raises(UserError, match=r"least_words=9 is more than most_words=8"):
         run(tmp_path / "b", least_words=9, most_words=8)
     assert not (tmp_path / "a" / "caption").exists()
+
+
+@pytest.mark.parametrize(("model", "why"), [("no", "does not exist"), ("empty", "has no config")])
+def test_a_model_s_folder_that_is_none_is_told_before_anything_runs(tmp_path, model, why):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=f"config.caption.models names .*/{model}, which {why}"):
+        run(tmp_path / "w", models=("owner/of-the-hub@main", str(tmp_path / model)))
+    assert not (tmp_path / "w" / "caption").exists()
 
 
 def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):

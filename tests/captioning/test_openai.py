@@ -1,10 +1,11 @@
 """Engine `openai` against a server that misbehaves: nothing lost, nothing captioned twice."""
 
+import re
 import time
 
 import pytest
 
-from jaxtbpr.captioning import asking
+from jaxtbpr.captioning import asking, isolated
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from tests.captioning import asked
@@ -36,6 +37,20 @@ def test_every_passing_fault_is_survived_and_nothing_is_lost_or_done_twice(tmp_p
     assert len(server.answered) == 20
     assert set(server.answered.values()) == {1}
     assert min(server.asked.values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [("500", r"\(HTTP 500 .*oops.*\)"), ("page", r"\(the answer is no JSON: b'<h")],
+)
+def test_a_server_that_is_down_is_told_while_it_is_tried_again(tmp_path, monkeypatch, fault, why):
+    said = []
+    monkeypatch.setattr(isolated, "say", said.append)
+    with serving(answer, lambda *_: None if said else fault) as server:
+        run(tmp_path / "w", server, pause=0.2)
+    assert len(said) == 1
+    assert re.match(rf"{server.url}/chat/completions gave no answer {why}", said[0])
+    assert len(server.answered) == 20
 
 
 def test_an_answer_in_pieces_is_put_together(tmp_path):

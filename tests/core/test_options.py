@@ -120,6 +120,18 @@ def test_a_number_in_place_of_a_section_is_refused():
         options.validate(ConfigDict({"train": 3}), OPTIONS)
 
 
+@pytest.mark.parametrize("text", ["warm", "", "1,5"])
+def test_a_text_of_the_command_line_that_is_no_number_is_told(text):
+    with pytest.raises(UserError, match=rf"config.train.learning_rate={text} must be a number, li"):
+        options.check_number("train.learning_rate", text, OPTIONS)
+    with pytest.raises(
+        UserError, match=rf"config.seed={text} must be a whole number, like the def"
+    ):
+        options.check_number("seed", text, OPTIONS)
+    options.check_number("train.learning_rate", "1e-3", OPTIONS)
+    options.check_number("build.folders.a", text, OPTIONS)
+
+
 def test_whole_numbers_serve_as_numbers():
     values = options.default_config(OPTIONS).to_dict()
     values["train"]["learning_rate"] = 1

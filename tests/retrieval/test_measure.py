@@ -120,6 +120,11 @@ def test_a_reference_that_is_none_or_has_no_such_split_is_told(tmp_path):
     workdir = make_run(tmp_path / "own", people(), after="measure")
     with pytest.raises(UserError, match="nowhere"):
         run(workdir, reference=str(tmp_path / "nowhere"))
+    built = folder_of("a built set", tmp_path / "built")
+    with pytest.raises(UserError, match=rf"is none of the WORKDIR .*; did you mean {built}\?"):
+        reference.fingerprint(built.parent)
+    with pytest.raises(UserError, match="is none of the WORKDIR .* published folder: .* not reco"):
+        reference.fingerprint(workdir.root / "generate")
     other = folder_of("a run", tmp_path / "other")
     with pytest.raises(UserError, match="has no usable image of split 'val'"):
         run(workdir, reference=str(other), reference_split="val")

@@ -31,8 +31,11 @@ class Inception:
             torch.load(weights, map_location="cpu", weights_only=True)
             network = kind("inception", [_LAYER], feature_extractor_weights_path=weights)
         except Exception as error:  # whatever PyTorch raises at a file that it cannot read
-            said = str(error).strip().splitlines()[0]
-            raise Stop(f"{weights} has no weights of torch-fidelity's Inception: {said}") from error
+            # Not in PyTorch's words, which advise to run whatever the file says.
+            raise Stop(
+                f"{weights} has no weights of torch-fidelity's Inception, a state dict of tensors "
+                f"({type(error).__name__}); give weights-inception-2015-12-05-6726825d.pth."
+            ) from error
         self._network = network.to(self._device).eval()
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:

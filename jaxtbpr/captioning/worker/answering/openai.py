@@ -22,13 +22,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from .exchange import Row
-from .serve import Stop
+from .serve import Stop, note
 
 _LONGEST_PAUSE = 60.0  # seconds
 _PROBLEMS_OF_ONE = (400, 413, 415, 422)
 _PROBLEMS_OF_ALL = (401, 403, 404)
+_BETWEEN_NOTES = 60.0  # seconds
 _TOO_MANY = 20  # refused requests, where not one was answered
 _CHUNK = 65536
 _MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError)
@@ -73,6 +75,7 @@ class Server:
         self._pause = settings["pause"]
         self._answered = 0  # with a text, so that a server's fault is told from a request's
         self._problems = 0
+        self._noted = -_BETWEEN_NOTES  # when it was said last that a try failed
         self._is_ended = threading.Event()
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
@@ -110,6 +113,7 @@ class Server:
                     before = self._answered  # not earlier: it may have been well at the start
                 last, pause = str(error), min(_LONGEST_PAUSE, self._pause * 2**attempt)
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
+                self._note(last)
                 if attempt < tries - 1 and is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
@@ -119,6 +123,13 @@ class Server:
             raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); start it again, "
                        "or see to --config keys url and timeout.")  # fmt: skip
         return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
+
+    def _note(self, reason: str) -> None:
+        """Says now and then that tries fail, so that nobody waits for them in the dark."""
+        if time.monotonic() - self._noted >= _BETWEEN_NOTES:
+            self._noted = time.monotonic()
+            note(f"{self._url} gave no answer ({reason}); requests are tried up to "
+                 f"{self._settings['tries']} times.")  # fmt: skip
 
     def _count(self, answer: Row) -> None:
         """Raises Stop where all requests are refused, which is no fault of theirs."""
@@ -155,8 +166,9 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return self._refused(error)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            # URLError and time-outs are OSErrors; ValueError is JSON that is none.
+        except ValueError as error:
+            raise TryAgain(str(error)) from error
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Row:
@@ -187,7 +199,7 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 
 def _parse(data: bytes) -> Row:
     """Returns the answer of a response. Raises ValueError where it is none."""
-    response = json.loads(data)
+    response = _json(data)
     try:
         choice = response["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
@@ -201,7 +213,7 @@ def _parse(data: bytes) -> Row:
 def _parse_stream(data: bytes) -> Row:
     """Likewise of a stream of events, which `transformers serve` sends without being asked."""
     lines = [line[5:] for line in data.splitlines() if line.startswith(b"data:")]
-    events = [json.loads(line) for line in lines if line.strip() != b"[DONE]"]
+    events = [_json(line) for line in lines if line.strip() != b"[DONE]"]
     try:
         choices = [event["choices"][0] for event in events if event["choices"]]
         text = "".join(choice["delta"].get("content") or "" for choice in choices)
@@ -211,6 +223,13 @@ def _parse_stream(data: bytes) -> Row:
     if not finish:
         raise ValueError(f"the stream stops before its end: {data[-200:]!r}")
     return {"text": text, "finish": "length" if finish == "length" else "stop"}
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"the answer is no JSON: {data[:80]!r}") from error
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:

@@ -22,6 +22,11 @@ OpenEngine = Callable[[str], Engine]  # of a model
 STOPPED = 3  # exit status of a worker that has said why
 
 
+def note(sentence: str) -> None:
+    """Says something to the person who started the run, who need not do anything at once."""
+    print("note:", " ".join(sentence.split()), file=sys.stderr, flush=True)
+
+
 class Stop(Exception):
     """What ends a worker: a sentence for the person who started it."""
 
