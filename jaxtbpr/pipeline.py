@@ -31,7 +31,7 @@ from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import facts
 from jaxtbpr.report import stage as report
 from jaxtbpr.report.table import results_table
-from jaxtbpr.retrieval import clip_filter, denoise_stage, evaluate, measure, train
+from jaxtbpr.retrieval import clip_filter, denoise_stage, evaluate, measure, perception, train
 from jaxtbpr.synthesis import augment, filter, finetune, generate, quality
 
 
@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage(evaluate, after=("build", "train"), sections=("data", "model")),
 }
 STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows all of these
-STAGES["finetune"] = Stage(finetune)
+STAGES["finetune"] = Stage(finetune.Finetune(perception))
 USUAL_STAGES = tuple(name for name in STAGES if name not in ("denoise", "measure", "finetune"))
 
 OPTIONS: Options = {

@@ -3,6 +3,7 @@
 Letters: `B` images, `h`, `w`, `C` of their latents, `H`, `W` sides of the images.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 
 from jaxtbpr.diffusion import schedules
 from jaxtbpr.diffusion.networks import Networks
+
+Layers = Callable[[jax.Array], Sequence[jax.Array]]  # images in [-1, 1] -> tokens [B, L, D] each
 
 
 def noise_errors(
@@ -60,33 +63,61 @@ def autoencoder_loss(
     images: jax.Array,
     key: jax.Array,
     *,
-    edges: float = 1.0,
     divergence: float = 1e-6,
+    **weights: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns (loss, its parts) of images [B, H, W, 3] in [-1, 1] that go through the VAE and back.
 
-    That of `reconstruction_loss` and `divergence` times the Kullback-Leibler divergence of the
-    latents from a normal distribution (arXiv:1312.6114, eq. 10).
+    That of `reconstruction_loss`, which is given `weights`, and `divergence` times the
+    Kullback-Leibler divergence of the latents from a normal distribution (arXiv:1312.6114, eq. 10).
     """
     mean, logvar = networks.encode_image(params, images)
     latents = draw_latents(mean, jnp.exp(logvar / 2), key)
-    loss, parts = reconstruction_loss(networks, params, latents, images, edges=edges)
+    loss, parts = reconstruction_loss(networks, params, latents, images, **weights)
     away = jnp.square(mean) + jnp.exp(logvar) - 1 - logvar
     parts["divergence"] = 0.5 * away.sum(axis=(1, 2, 3)).mean()
     return loss + divergence * parts["divergence"], parts
 
 
 def reconstruction_loss(
-    networks: Networks, params: Any, latents: jax.Array, images: jax.Array, *, edges: float = 1.0
+    networks: Networks,
+    params: Any,
+    latents: jax.Array,
+    images: jax.Array,
+    *,
+    edges: float = 1.0,
+    perceptual: float = 0.0,
+    layers: Layers | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns (loss, its parts) of latents [B, h, w, C] that should become images [B, H, W, 3].
 
     The absolute error of pixels and `edges` times that of the differences of neighbours, which
-    keeps edges sharp where an error of pixels alone blurs them.
+    keeps edges sharp where an error of pixels alone blurs them. layers: of a network that looks at
+    both; `perceptual` is the weight of what they differ in.
     """
-    error = networks.decode(params, latents) - images
+    made = networks.decode(params, latents)
+    error = made - images
     parts = {
         "pixels": jnp.abs(error).mean(),
         "edges": sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2)),
     }
-    return parts["pixels"] + edges * parts["edges"], parts
+    loss = parts["pixels"] + edges * parts["edges"]
+    if layers is not None:
+        parts["perceptual"] = perceptual_distance(layers(made), layers(images))
+        loss += perceptual * parts["perceptual"]
+    return loss, parts
+
+
+def perceptual_distance(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    """Returns the mean over layers of the mean square difference of tokens [B, L, D].
+
+    As in LPIPS (arXiv:1801.03924, eq. 1), without learned weights, but each token has mean 0 and
+    deviation 1 over its channels, as the next layer of a transformer takes it.
+    """
+
+    def normal(x):
+        return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 1e-3)
+
+    return jnp.stack(
+        [jnp.square(normal(x) - normal(y)).mean() for x, y in zip(a, b, strict=True)]
+    ).mean()

@@ -41,10 +41,12 @@ def train(
     options: ConfigDict,
     seed: int,
     directory: epath.Path,
+    layers: objective.Layers | None = None,
 ) -> list[str]:
     """Trains the three networks and writes the Diffusers folder `directory/model`, in float16.
 
-    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune. Returns [N]: why
+    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune; layers: of
+    a network that looks at images, for the autoencoder's loss. Returns [N]: why
     an image was not used, since the text encoder cannot read its prompt whole, "" where it was.
     Raises UserError where none is, for sides that the networks cannot have, and for options that
     do not fit each other.
@@ -66,15 +68,16 @@ def train(
         )
     ids = words.encode(prompts)[fitting]
     images = images if fitting.all() else images[fitting]
+    how = {"edges": options.edges, "perceptual": options.perceptual.weight, "layers": layers}
     vae, rest = model.params["vae"], _without(model.params, "vae")
     if options.vae_parts == "all":
-        vae = _fit_vae(networks, vae, images, options, seed, directory / "vae")
+        vae = _fit_vae(networks, vae, images, options, how, seed, directory / "vae")
         moments = _encode(networks, vae, images)
         networks = Networks(_scaled(networks.sizes, moments))
     else:  # the latents stay as the UNet knows them
         moments = _encode(networks, vae, images)
     if options.vae_parts == "decoder":
-        vae = _fit_decoder(networks, vae, moments, images, options, seed, directory / "vae")
+        vae = _fit_decoder(networks, vae, moments, images, options, how, seed, directory / "vae")
     rest = _fit_rest(
         networks, rest, schedule, moments, ids, words, options, seed, directory / "unet"
     )
@@ -131,25 +134,23 @@ def _quiet(params: Any) -> Any:
 # --- the parts ------------------------------------------------------------------------------------
 
 
-def _fit_vae(networks, params, images, options, seed, directory) -> Any:
+def _fit_vae(networks, params, images, options, how, seed, directory) -> Any:
     def loss(params, rows, key):
         images = from_pixels(rows["image"])
-        return objective.autoencoder_loss(
-            networks, {"vae": params}, images, key, edges=options.edges
-        )
+        return objective.autoencoder_loss(networks, {"vae": params}, images, key, **how)
 
     recipe = fit.Fit(**options.vae)
     return fit.fit(loss, params, {"image": images}, recipe, seed=seed, directory=directory)
 
 
-def _fit_decoder(networks, params, moments, images, options, seed, directory) -> Any:
+def _fit_decoder(networks, params, moments, images, options, how, seed, directory) -> Any:
     """The decoder alone, on latents that are drawn anew in each step."""
     parts = [{k: v for k, v in params.items() if k in _DECODER}, _without(params, *_DECODER)]
 
     def loss(part, rows, key):
         latents = objective.draw_latents(rows["mean"], rows["deviation"], key)
         return objective.reconstruction_loss(
-            networks, {"vae": part}, latents, from_pixels(rows["image"]), edges=options.edges
+            networks, {"vae": part}, latents, from_pixels(rows["image"]), **how
         )
 
     recipe = fit.Fit(**options.vae)

@@ -5,7 +5,10 @@ is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another r
 among those of a usual run; `config.stages` names it.
 """
 
+import dataclasses
 import json
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -22,7 +25,7 @@ from jaxtbpr.synthesis.images import read_image, require_image
 def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
     """The options of one training: see `diffusion.fit.Fit`."""
     return {
-        "steps": Option(steps, "training steps, rounded up to a multiple of 20", low=1),
+        "steps": Option(steps, "training steps, rounded up to a multiple of 20; 0: none", low=0),
         "batch_size": Option(batch_size, "images of a step", low=1),
         "learning_rate": Option(learning_rate, "the highest, after the warm-up; of Muon", low=0.0),
         "warmup_steps": Option(200, "steps of rising rate", low=0),
@@ -52,7 +55,28 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 
-def outside(config: ConfigDict) -> dict[str, str]:
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """The stage with a network that looks at images for the autoencoder's loss: a module with
+    `OPTIONS`, `outside(config)` and `layers(model)`, which the pipeline hands it.
+    """
+
+    perception: ModuleType
+
+    @property
+    def OPTIONS(self) -> Options:
+        return OPTIONS | {"perceptual": self.perception.OPTIONS}
+
+    def outside(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns what tells one state of the models that the stage reads from another."""
+        return outside(config) | self.perception.outside(config)
+
+    def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+        """Runs the stage, see `run`."""
+        return run(config, workdir, self.perception)
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that is gone on from, from another."""
     if not config.finetune.start:
         return {}
@@ -62,9 +86,10 @@ def outside(config: ConfigDict) -> dict[str, str]:
         return {"start": checkpoint.fingerprint(config.finetune.start)}
 
 
-def run(config: ConfigDict, workdir: Workdir) -> dict:
+def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[str, Any]:
     """Trains on the train split.
 
+    perception: gives the network that looks at images where `finetune.perceptual.weight` wants one.
     An image that cannot be read and a prompt that is too long for the text encoder are set aside,
     with the reason, in set_aside.jsonl.
     """
@@ -77,7 +102,9 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     images, reasons = _read_images(workdir.root, records)
     left = [record for record in records if record["id"] not in reasons]
     prompts = [record["prompt"] for record in left]
-    problems = training.train(images, prompts, config.finetune, config.seed, directory)
+    sight = config.finetune.perceptual
+    layers = perception.layers(sight.model) if sight.weight else None
+    problems = training.train(images, prompts, config.finetune, config.seed, directory, layers)
     reasons |= {
         record["id"]: f"the prompt {problem}"
         for record, problem in zip(left, problems, strict=True)

@@ -47,6 +47,10 @@ def test_the_minimum_is_found_and_told_on_the_way(tmp_path):
     assert {"gradient_norm", "largest"} <= rows[0].keys()
 
 
+def test_without_steps_the_parameters_stay(tmp_path):
+    assert not run(tmp_path, steps=0).any()
+
+
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "progress", lambda todo, **_: itertools.islice(todo, 2))
     assert (run(tmp_path) != whole).any()

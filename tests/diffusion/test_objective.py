@@ -81,3 +81,25 @@ def test_edges_count_where_neighbours_differ_in_their_error():
     np.testing.assert_allclose([even["pixels"], even["edges"]], [0.5, 0], atol=1e-6)
     stripes = parts(jnp.where(jnp.arange(4) % 2, 0.5, -0.5)[:, None, None])
     np.testing.assert_allclose([stripes["pixels"], stripes["edges"]], [0.5, 1], atol=1e-6)
+
+
+def test_what_a_network_sees_counts_by_its_weight():
+    """Against a statement in NumPy of LPIPS without learned weights, on normalised tokens."""
+    images, other = draw(2, 4, 4, 3), draw(2, 4, 4, 3, seed=1)
+
+    def layers(pixels):
+        tokens = pixels.reshape(2, -1, 3)
+        return [jnp.tanh(tokens), jnp.tile(tokens[:, :5], 2)]
+
+    def normal(x):
+        return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 1e-3)
+
+    seen = zip(*[[np.array(x) for x in layers(some)] for some in (images, other)], strict=True)
+    expected = np.mean([np.mean((normal(a) - normal(b)) ** 2) for a, b in seen])
+    found = objective.perceptual_distance(layers(other), layers(images))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    given = (Oracle(), {}, other, images)  # its images are the latents
+    plain, _ = objective.reconstruction_loss(*given)
+    loss, parts = objective.reconstruction_loss(*given, layers=layers, perceptual=0.5)
+    np.testing.assert_allclose(parts["perceptual"], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, plain + 0.5 * expected, rtol=1e-5)

@@ -202,6 +202,8 @@ def test_stages_that_need_attributes_say_so(tmp_path):
     with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' draws attributes"):
         pipeline.run(config, tmp_path)
     config.stages = ("caption",)
-    with pytest.raises(UserError, match=r"'caption' has set aside all of its 2 records.* says attr"):
+    with pytest.raises(
+        UserError, match=r"'caption' has set aside all of its 2 records.* says attr"
+    ):
         pipeline.run(config, tmp_path)
     assert Workdir(tmp_path, order=(), chosen=()).commit("caption")["set_aside"] == 2

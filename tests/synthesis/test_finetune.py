@@ -15,9 +15,11 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling
-from jaxtbpr.synthesis import finetune, generate
+from jaxtbpr.retrieval import scoring
+from jaxtbpr.synthesis import generate
 
 pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes what they share
+STAGE = pipeline.STAGES["finetune"].module
 PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
 
 
@@ -52,7 +54,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(drawn):
-    return finetune.run(config_of(), drawn)
+    return STAGE.run(config_of(), drawn)
 
 
 def test_the_model_is_a_folder_that_generates(drawn, tuned):
@@ -83,7 +85,7 @@ def test_both_trainings_have_told_how_they_went(drawn, tuned):
 
 def test_a_finished_stage_makes_the_same_folder_again(drawn, tuned):
     shutil.rmtree(drawn.dir("finetune") / "model")
-    assert finetune.run(config_of(), drawn)["outputs"] == tuned["outputs"]
+    assert STAGE.run(config_of(), drawn)["outputs"] == tuned["outputs"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,8 @@ def gone_on(drawn, tuned, tmp_path_factory):
     (root / torn["image"]["path"]).write_bytes(b"torn")
     start = drawn.dir("finetune") / "model"
     config = config_of(start=str(start), vae_parts="decoder", text_length=20, channels=(8, 8))
-    return workdir, finetune.run(config, workdir), torn
+    config.finetune.perceptual.weight = 0.1
+    return workdir, STAGE.run(config, workdir), torn
 
 
 def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, gone_on):
@@ -113,6 +116,15 @@ def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, gone_o
         assert not all(jax.tree.leaves(part))
 
 
+def test_what_a_clip_sees_counts_where_it_is_wanted(drawn, gone_on):
+    for workdir, is_wanted in ((drawn, False), (gone_on[0], True)):
+        rows = (workdir.dir("finetune") / "vae" / "metrics.jsonl").read_text().splitlines()
+        parts = json.loads(rows[-1])
+        assert ("perceptual" in parts) == is_wanted
+        expected = parts["pixels"] + parts["edges"] + 0.1 * parts.get("perceptual", 0.0)
+        np.testing.assert_allclose(parts["loss"], expected, rtol=2e-2)  # and the divergence
+
+
 def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
     workdir, done, torn = gone_on
     assert (done["records_in"], done["records_out"], done["set_aside"]) == (10, 9, 1)
@@ -123,9 +135,15 @@ def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
 
 def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
     config = config_of()
-    assert finetune.outside(config) == {}
+    assert STAGE.outside(config) == {}
     config.finetune.start = str(drawn.dir("finetune") / "model")
-    assert finetune.outside(config) == {"start": fingerprint(config.finetune.start)}
+    started = {"start": fingerprint(config.finetune.start)}
+    assert STAGE.outside(config) == started
+    config.finetune.perceptual.weight = 0.1
+    assert STAGE.outside(config) == started | {"perceptual": scoring.fingerprint("tiny-clip")}
+    config.finetune.perceptual.model = "nowhere"
+    with pytest.raises(UserError, match="config.finetune.perceptual.model: nowhere does not exist"):
+        STAGE.outside(config)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +162,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_trained(
     config = config_of()
     config.finetune.update(changes)
     with pytest.raises(UserError, match=told):
-        finetune.run(config, open_workdir(tmp_path))
+        STAGE.run(config, open_workdir(tmp_path))
     assert not (tmp_path / "finetune" / "vae").exists()
 
 
@@ -156,4 +174,4 @@ def test_prompts_that_are_too_long_are_counted_and_none_that_fits_is_told(drawn,
     with pytest.raises(
         UserError, match="no prompt has at most the 16 tokens that the text encoder"
     ):
-        finetune.run(config, open_workdir(tmp_path))
+        STAGE.run(config, open_workdir(tmp_path))
