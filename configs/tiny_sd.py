@@ -3,7 +3,7 @@
 The autoencoder comes first, then text encoder and UNet together on its latents, with min-SNR
 weights, a tenth of the prompts left empty, and a moving average of the weights. A killed run goes
 on from its last checkpoint. WORKDIR/finetune/model is a Diffusers folder, as generate.model of
-another run may name it. What is shipped as jaxtbpr/assets/tiny-sd is of four rounds, the last three
+another run may name it. What is shipped as jaxtbpr/assets/tiny-sd is of three rounds, the last two
 of which go on from the one before:
 
   python -m jaxtbpr.main --config=configs/tiny_sd.py
@@ -11,15 +11,6 @@ of which go on from the one before:
       --config.finetune.start=runs/tiny_sd/finetune/model
   python -m jaxtbpr.main --config=configs/tiny_sd.py:whole \
       --config.finetune.start=runs/tiny_sd-decoder/finetune/model
-  python -m jaxtbpr.main --config=configs/tiny_sd.py:seen \
-      --config.finetune.start=runs/tiny_sd-whole/finetune/model \
-      --config.finetune.perceptual.model=runs/drawn/train
-
-In the last one the decoder also learns to look right to a CLIP. That is not tiny-clip, which judges
-the images, but one that began with nothing and knows 1,200 drawn people:
-
-  python -m jaxtbpr.main --config=configs/syn.py:scratch --workdir=runs/drawn \
-      --config.generate.engine=render --config.augment.engine=render
 """
 
 from jaxtbpr.pipeline import default_config
@@ -36,14 +27,10 @@ def get_config(arg="first"):
         "first": (3_200, 4_600),
         "decoder": (7_600, 0),  # the latents stay as the UNet knows them
         "whole": (8_000, 2_400),
-        "seen": (1_000, 0),
     }
     if arg not in steps:
         raise ValueError(f"configs/tiny_sd.py:{arg} is not known; use one of {', '.join(steps)}")
     config.finetune.vae.steps, config.finetune.unet.steps = steps[arg]
-    if arg in ("decoder", "seen"):
+    if arg == "decoder":
         config.finetune.vae_parts = "decoder"
-    if arg == "seen":
-        config.finetune.vae.learning_rate = 5e-3
-        config.finetune.perceptual.weight = 0.5
     return config
