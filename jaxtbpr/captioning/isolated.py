@@ -35,7 +35,6 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 _TOLD = 3  # exit status of a worker that says what is wrong in one sentence
-_NOTE = "note: "  # begins a line of a worker's log that is for the screen of this side
 _DEATHS = 3  # without an answer in between, after which a worker is not started again
 # What would bring packages of this environment into the worker's.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -194,8 +193,8 @@ def _pass_on_notes(worker: _Worker) -> None:
         new, end, _ = file.read().rpartition(b"\n")
     worker.told += len(new + end)
     for line in new.decode("utf-8", "replace").splitlines():
-        if line.startswith(_NOTE):
-            say(line.removeprefix(_NOTE))
+        if line.startswith(exchange.NOTE):
+            say(line.removeprefix(exchange.NOTE))
 
 
 def _last_words(worker: _Worker, status: int) -> str:

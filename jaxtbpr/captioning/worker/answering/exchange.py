@@ -29,6 +29,7 @@ from typing import Any
 
 Row = dict[str, Any]
 RELEASED = 0.0  # the mtime of a claim that its worker gave up
+NOTE = "note: "  # begins a line of a worker's log that is for the screen of the side that asks
 
 
 def prepare(folder: pathlib.Path, settings: Row) -> None:

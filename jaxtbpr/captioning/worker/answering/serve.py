@@ -24,7 +24,7 @@ STOPPED = 3  # exit status of a worker that has said why
 
 def note(sentence: str) -> None:
     """Says something to the person who started the run, who need not do anything at once."""
-    print("note:", " ".join(sentence.split()), file=sys.stderr, flush=True)
+    print(exchange.NOTE + " ".join(sentence.split()), file=sys.stderr, flush=True)
 
 
 class Stop(Exception):
