@@ -70,13 +70,13 @@ def train(
     images = images if fitting.all() else images[fitting]
     how = {"edges": options.edges, "perceptual": options.perceptual.weight, "layers": layers}
     vae, rest = model.params["vae"], _without(model.params, "vae")
-    if options.vae_parts == "all":
+    whole = options.vae_parts == "all"
+    if whole and options.vae.steps:
         vae = _fit_vae(networks, vae, images, options, how, seed, directory / "vae")
-        moments = _encode(networks, vae, images)
+    moments = _encode(networks, vae, images)
+    if whole and options.vae.steps:
         networks = Networks(_scaled(networks.sizes, moments))
-    else:  # the latents stay as the UNet knows them
-        moments = _encode(networks, vae, images)
-    if options.vae_parts == "decoder":
+    elif options.vae.steps:  # the latents stay as the UNet knows them
         vae = _fit_decoder(networks, vae, moments, images, options, how, seed, directory / "vae")
     rest = _fit_rest(
         networks, rest, schedule, moments, ids, words, options, seed, directory / "unet"
@@ -105,10 +105,10 @@ def _open(source: str, size: Sequence[int]) -> Checkpoint:
 
 
 def _new(prompts, options, size, seed, folder) -> Checkpoint:
-    if options.vae_parts != "all":
+    if options.vae_parts != "all" or not options.vae.steps:
         raise UserError(
-            f"finetune.vae_parts={options.vae_parts} keeps an autoencoder as it is, but there is "
-            "none yet: set finetune.start, or vae_parts=all."
+            "there is no autoencoder yet whose latents could stay as they are: set finetune.start, "
+            "or train all of one (vae_parts=all, vae.steps above 0)."
         )
     for key, divisor in (("channels", _GROUPS), ("vae_channels", _VAE_GROUPS)):
         if any(count % divisor for count in options[key]):

@@ -46,7 +46,7 @@ OPTIONS: Options = {
     "vae_channels": Option((16, 32, 48, 64), "channels of the autoencoder's levels", low=8),
     "latent_channels": Option(4, "channels of the latents; Stable Diffusion has 4", low=1),
     "vae_parts": Option("all", "what of the autoencoder is trained; decoder: latents stay as they "
-                        "are", choices=("all", "decoder", "none")),
+                        "are", choices=("all", "decoder")),
     "vae": _phase(10_000, 8, 1e-2),
     "unet": _phase(20_000, 64, 4e-3),
     "edges": Option(1.0, "weight of neighbours' differences in the autoencoder's loss", low=0.0),

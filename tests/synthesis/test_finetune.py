@@ -116,6 +116,14 @@ def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, gone_o
         assert not all(jax.tree.leaves(part))
 
 
+def test_without_steps_all_stays_as_it_was(drawn, tuned, tmp_path):
+    for stage in ("prompts", "generate"):
+        shutil.copytree(drawn.root / stage, tmp_path / stage)
+    config = config_of(start=str(drawn.dir("finetune") / "model"))
+    config.finetune.vae.steps = config.finetune.unet.steps = 0
+    assert STAGE.run(config, open_workdir(tmp_path))["outputs"] == tuned["outputs"]
+
+
 def test_what_a_clip_sees_counts_where_it_is_wanted(drawn, gone_on):
     for workdir, is_wanted in ((drawn, False), (gone_on[0], True)):
         rows = (workdir.dir("finetune") / "vae" / "metrics.jsonl").read_text().splitlines()
@@ -149,7 +157,8 @@ def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"vae_parts": "none"}, "set finetune.start, or vae_parts=all"),
+        ({"vae_parts": "decoder"}, "there is no autoencoder yet"),
+        ({"vae": {"steps": 0}}, "there is no autoencoder yet"),
         ({"channels": (24, 48)}, r"finetune.channels \(24, 48\) must be multiples of 16"),
         ({"vae_channels": (8,) * 6}, "both must be multiples of 32"),  # of images of 32x16
     ],
