@@ -92,7 +92,7 @@ class Generator:
         """Starts to make at most `batch` images and returns at once.
 
         prompts: what they show, at most `words.length` tokens each; records: their ids, which
-        decide all that is random.
+        decide all that is random. Raises ValueError for more than `batch`.
         """
         return self._start(self._from_text, prompts, records)
 
@@ -106,6 +106,8 @@ class Generator:
 
     def _start(self, program, prompts, records, *images) -> "Images":
         missing = self.batch - len(prompts)
+        if missing < 0:
+            raise ValueError(f"{len(prompts)} prompts are more than the {self.batch} of a batch.")
         ids = self.words.encode([*prompts, *[""] * missing])
         numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
         images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]

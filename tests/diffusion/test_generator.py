@@ -95,6 +95,12 @@ def test_nothing_is_compiled_again_for_another_batch(generator, whole):
     assert len(compiled) == 1
 
 
+def test_more_prompts_than_a_batch_are_refused(generator):
+    many = generator.batch + 1
+    with pytest.raises(ValueError, match=f"{many} prompts are more than the {many - 1} of a batch"):
+        generator(["a woman"] * many, ["0"] * many)
+
+
 def test_seed_prompt_record_and_negative_prompt_each_make_another_image(generator, whole):
     def first(generator, prompt=PROMPTS[0], record=RECORDS[0]):
         return digests(generator([prompt], [record]).wait()[0])[0]
