@@ -3,14 +3,19 @@
 The autoencoder comes first, then text encoder and UNet together on its latents, with min-SNR
 weights, a tenth of the prompts left empty, and a moving average of the weights. A killed run goes
 on from its last checkpoint. WORKDIR/finetune/model is a Diffusers folder, as generate.model of
-another run may name it. What is shipped as jaxtbpr/assets/tiny-sd is of three rounds, the last two
-of which go on from the one before:
+another run may name it. What is shipped as jaxtbpr/assets/tiny-sd is of four rounds, the last three
+of which go on from the one before. The last also makes the decoder look right to a CLIP, one that
+has seen drawn people alone and is not tiny-clip, which judges the images.
 
   python -m jaxtbpr.main --config=configs/tiny_sd.py
   python -m jaxtbpr.main --config=configs/tiny_sd.py:decoder \
       --config.finetune.start=runs/tiny_sd/finetune/model
   python -m jaxtbpr.main --config=configs/tiny_sd.py:whole \
       --config.finetune.start=runs/tiny_sd-decoder/finetune/model
+  python -m jaxtbpr.main --config=configs/syn.py:scratch --workdir=runs/drawn \
+      --config.generate.engine=render --config.augment.engine=render
+  python -m jaxtbpr.main --config=configs/tiny_sd.py:last \
+      --config.finetune.start=runs/tiny_sd-whole/finetune/model
 """
 
 from jaxtbpr.pipeline import default_config
@@ -27,10 +32,16 @@ def get_config(arg="first"):
         "first": (3_200, 4_600),
         "decoder": (7_600, 0),  # the latents stay as the UNet knows them
         "whole": (8_000, 2_400),
+        "last": (1_500, 7_000),
     }
     if arg not in steps:
         raise ValueError(f"configs/tiny_sd.py:{arg} is not known; use one of {', '.join(steps)}")
     config.finetune.vae.steps, config.finetune.unet.steps = steps[arg]
-    if arg == "decoder":
+    if arg in ("decoder", "last"):
         config.finetune.vae_parts = "decoder"
+    if arg == "last":
+        config.seed = 1  # people drawn anew
+        config.prompts.train = 40_000
+        config.finetune.vae.learning_rate = 5e-3
+        config.finetune.perceptual.update(weight=1.5, model="runs/drawn/train")
     return config

@@ -69,7 +69,7 @@ STAGES["finetune"] = Stage(finetune.Finetune(perception))
 USUAL_STAGES = tuple(name for name in STAGES if name not in ("denoise", "measure", "finetune"))
 
 OPTIONS: Options = {
-    "seed": Option(0, "seed of everything random", low=0),
+    "seed": Option(0, "seed of everything random", low=0, high=2**32 - 1),
     "stages": Option(USUAL_STAGES, "the stages to run", choices=tuple(STAGES)),
     "data": train.DATA_OPTIONS,
     "model": train.MODEL_OPTIONS,

@@ -89,6 +89,17 @@ def read_json(path: epath.PathLike) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); restore or delete it.") from error
 
 
+def read_json_object(path: epath.PathLike) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises UserError where the file is missing, is not JSON or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; restore or delete it.")
+    return found
+
+
 def is_local(path: epath.PathLike) -> bool:
     """Whether `path` is on a file system of this machine (not gs:// or s3://)."""
     return "://" not in os.fspath(path)

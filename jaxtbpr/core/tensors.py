@@ -25,6 +25,8 @@ _ASSETS = epath.Path(__file__).parents[1] / "assets"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
 _SHOWN = 6
+# Of arrays that are read. Quantised ones mean something only with scales that stand elsewhere.
+_READ = ("F64", "F32", "F16", "BF16", "I64", "I32")
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 
 
@@ -93,7 +95,7 @@ def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
 
     wanted: files that are fetched from the hub. Raises UserError where there is none of these.
     """
-    path = epath.Path(source)
+    path = epath.Path(source).expanduser()
     if path.exists():
         return path
     if os.fspath(source) in EMBEDDED:
@@ -149,19 +151,27 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
 def open_files(paths: Sequence[epath.Path]) -> Opened:
     """Opens .safetensors files without reading their arrays.
 
-    Raises UserError where one is no whole file.
+    Raises UserError where one is no whole file, and for quantised arrays.
     """
-    found, shapes = {}, {}
+    found, shapes, types = {}, {}, {}
     for path in paths:
         try:
             with safe_open(os.fspath(path), "numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (it is no mapping)
-                    found[name] = path
-                    shapes[name] = tuple(opened.get_slice(name).get_shape())
+                    part = opened.get_slice(name)
+                    found[name], shapes[name] = path, tuple(part.get_shape())
+                    types[name] = part.get_dtype()
         except (SafetensorError, OSError) as error:
             raise UserError(
                 f"{path} is not a whole .safetensors file ({error}); fetch it again."
             ) from error
+    quantised = [name for name, code in types.items() if code not in _READ]
+    if quantised:
+        name = quantised[0]
+        raise UserError(
+            f"{found[name]} holds {len(quantised)} arrays of another kind than is read here (the "
+            f"first: {name}, {types[name]}); give the weights in float32, float16 or bfloat16."
+        )
     return Opened(found, shapes)
 
 
@@ -183,7 +193,7 @@ def misfit(
 
 def _shards(index: epath.Path) -> list[epath.Path]:
     try:
-        names = sorted(set(files.read_json(index)["weight_map"].values()))
+        names = sorted({os.fspath(x) for x in files.read_json(index)["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is no index of shards; fetch it again.") from error
     missing = [name for name in names if not (index.parent / name).exists()]

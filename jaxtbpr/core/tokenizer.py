@@ -211,7 +211,10 @@ def _read_merges(path: epath.Path) -> list[tuple[str, ...]]:
     if not path.exists():
         raise UserError(f"{path} does not exist; a CLIP tokenizer needs it.")
     data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    try:
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path} holds no merges of words ({error}); fetch it again.") from error
     lines = [line for line in text.split("\n") if line and "#version" not in line]
     return [tuple(line.split()) for line in lines][: _CLIP_SIZE - 512 - 2]
 

@@ -54,7 +54,8 @@ def fingerprint(source: epath.PathLike) -> str:
         words = [tokenizer / name for name in TOKENIZER_FILES]
         found = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
     else:
-        found = sorted({file for pattern in FETCHED for file in path.glob(pattern)})
+        several = {file for pattern in FETCHED for file in path.glob(pattern)}
+        found = sorted(file for file in several if not file.is_dir())
     if not found:
         raise UserError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
     return files.sha256_of(found)

@@ -20,9 +20,13 @@ def group_norm(
     """
     channels = x.shape[-1]
     wide = _widen(x).reshape(len(x), -1, channels)
+    share = jnp.full(wide.shape[1], 1 / wide.shape[1], wide.dtype)
 
-    def moment(values):  # first over places: sums of whole rows, which is what CPUs are good at
-        grouped = values.mean(axis=1).reshape(len(x), groups, -1).mean(axis=2)
+    def moment(values):
+        # First over places, and as a product: the order in which XLA's CPU takes a sum depends on
+        # the number of its threads, and so would the last bits of large images.
+        over_places = jnp.einsum("p,bpc->bc", share, values, precision="highest")
+        grouped = over_places.reshape(len(x), groups, -1).mean(axis=2)
         return jnp.repeat(grouped, channels // groups, axis=1)[:, None]
 
     moved = wide - moment(wide)

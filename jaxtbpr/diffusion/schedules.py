@@ -43,20 +43,41 @@ _KINDS = {
 }
 # What a class does where the config of a checkpoint does not say: these differ.
 _SPACING = {"ddim": "leading", "pndm": "leading"}  # the others: linspace
-# Settings that change the rule and are not done here: the one value that each may have.
-_ONLY = {
-    "thresholding": False,
-    "interpolation_type": "linear",
-    "algorithm_type": "dpmsolver++",
-    "solver_type": "midpoint",
-    "solver_order": 2,
-    "final_sigmas_type": "zero",
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "use_lu_lambdas": False,
-    "use_flow_sigmas": False,
-    "euler_at_final": False,
-    "variance_type": None,
+# Settings that would change a sampler's rule and are not done here: the values that each may have,
+# the first where a config says nothing. What a sampler does not read may be anything.
+_SIGMAS = {
+    "final_sigmas_type": ("zero",),
+    "use_exponential_sigmas": (False,),
+    "use_beta_sigmas": (False,),
+}
+_DONE = {
+    "ddim": {"thresholding": (False,)},
+    "pndm": {"skip_prk_steps": (True,)},
+    "euler": _SIGMAS
+    | {
+        "interpolation_type": ("linear",),
+        "timestep_type": ("discrete",),
+        "sigma_min": (None,),
+        "sigma_max": (None,),
+    },
+    "euler_a": {},
+    "dpmpp_2m": _SIGMAS
+    | {
+        "thresholding": (False,),
+        "algorithm_type": ("dpmsolver++", "deis"),  # as the class itself reads another's configs
+        "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
+        "solver_order": (2,),
+        "use_lu_lambdas": (False,),
+        "use_flow_sigmas": (False,),
+        "euler_at_final": (False,),
+        "lambda_min_clipped": (-np.inf,),
+        "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+    },
+}
+_EVERYWHERE = {
+    "prediction_type": ("epsilon", "v_prediction"),
+    "beta_schedule": ("linear", "scaled_linear"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
 }
 # Combinations of the last answers, the newest first (Adams-Bashforth).
 _ADAMS = np.array(
@@ -152,17 +173,14 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
         )
     kind, own = _KINDS[named], config.get("_class_name") == named
     config = {key: value for key, value in config.items() if value is not None} | extra
-    refused = [
-        f"{key}={config[key]!r}" for key in _ONLY if config.get(key, _ONLY[key]) != _ONLY[key]
-    ]
-    if kind == "pndm" and not config.get("skip_prk_steps", not own):
-        refused.append("skip_prk_steps=False")
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction"):
-        refused.append(f"prediction_type={prediction!r}")
-    beta_schedule = config.get("beta_schedule", "linear")
-    if beta_schedule not in ("linear", "scaled_linear"):
-        refused.append(f"beta_schedule={beta_schedule!r}")
+    done = _EVERYWHERE | _DONE[kind]
+    said = {key: config[key] for key in done if key in config}
+    if kind == "pndm" and own:
+        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
+    refused = [f"{key}={value!r}" for key, value in said.items() if value not in done[key]]
+    zero_snr = config.get("rescale_betas_zero_snr", False)
+    if zero_snr and kind == "ddim" and config.get("prediction_type") != "v_prediction":
+        refused.append("rescale_betas_zero_snr=True without v_prediction")  # divides by 0
     if refused:
         raise UserError(
             f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
@@ -171,7 +189,7 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
     clips = kind == "ddim" and config.get("clip_sample", own)
     return Schedule(
         kind=kind,
-        prediction=prediction,
+        prediction=config.get("prediction_type", "epsilon"),
         spacing=config.get("timestep_spacing", _SPACING.get(kind, "linspace")),
         offset=config.get("steps_offset", 0),
         alpha_to_one=kind in ("ddim", "pndm") and config.get("set_alpha_to_one", kind == "ddim"),
@@ -180,9 +198,9 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
         eta=eta if kind == "ddim" else 0.0,
         beta_start=config.get("beta_start", 0.0001),
         beta_end=config.get("beta_end", 0.02),
-        beta_schedule=beta_schedule,
+        beta_schedule=config.get("beta_schedule", "linear"),
         trained_betas=tuple(config["trained_betas"]) if "trained_betas" in config else None,
-        zero_snr=config.get("rescale_betas_zero_snr", False),
+        zero_snr=zero_snr,
         train_steps=config.get("num_train_timesteps", 1000),
     )
 
@@ -219,8 +237,13 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
 
     rule: "current" steps from level t-r to t with the answer at t, as diffusers has it now; "0.18"
     steps from t to t+r, as diffusers 0.18 did, which SynTBPR's editing was made with.
+    Raises UserError where the schedule has not so many timesteps.
     """
     schedule = dataclasses.replace(schedule, eta=0.0)
+    if not 1 <= steps <= schedule.train_steps:
+        raise UserError(f"{steps} steps are not between 1 and {schedule.train_steps}.")
+    if rule not in ("current", "0.18"):
+        raise ValueError(f"rule {rule!r} is not known; use 'current' or '0.18'.")
     ratio = schedule.train_steps // steps
     times = _leading(schedule, np.arange(steps), ratio)
     alphas = schedule.alphas_cumprod().astype(np.float64)

@@ -104,6 +104,12 @@ _BLOCKS = {
     "unet": (("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")),
     "vae": (("DownEncoderBlock2D",), ("UpDecoderBlock2D",)),
 }
+# What may be of several kinds, or stands nowhere but in the file.
+_FREE = {
+    "sample_size", "mid_block_type", "layers_per_block", "cross_attention_dim",
+    "attention_head_dim", "transformer_layers_per_block",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
 _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -122,7 +128,12 @@ def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
     Raises UserError that names every entry which the networks here do not do: a foreign model.
     """
     found = Sizes(_freeze(unet, _UNET), _freeze(vae, _VAE), _freeze(text, _TEXT))
-    wrong = [
+    kinds = [
+        *_wrong_kinds("unet", found.unet, _UNET),
+        *_wrong_kinds("vae", found.vae, _VAE),
+        *_wrong_kinds("text_encoder", found.text, _TEXT),
+    ]
+    wrong = kinds or [
         *_wrong_entries("unet", unet, _UNET_FIXED),
         *_wrong_entries("vae", vae, _VAE_FIXED),
         *_wrong_entries("text_encoder", text, _TEXT_FIXED),
@@ -166,6 +177,24 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list | tuple) else value
 
 
+def _wrong_kinds(network: str, config: Mapping, table: Mapping) -> Iterator[str]:
+    for key, default in table.items():
+        if key not in _FREE and not _is_like(config[key], default):
+            yield f"{network}: {key} {config[key]!r} is not of the kind of {default!r}"
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value is of the type of a default, and positive where that is."""
+    if isinstance(default, tuple):
+        are = isinstance(value, tuple) and len(value) > 0
+        return are and all(_is_like(one, default[0]) for one in value)
+    if isinstance(default, bool | str):
+        return isinstance(value, type(default))
+    number = int if isinstance(default, int) else int | float
+    is_number = isinstance(value, number) and not isinstance(value, bool)
+    return is_number and (value > 0 if default > 0 else value >= 0)
+
+
 def _wrong_entries(network: str, config: Mapping, fixed: Mapping) -> Iterator[str]:
     for key, allowed in fixed.items():
         if key in config and config[key] not in allowed:
@@ -184,7 +213,7 @@ def _wrong_unet(unet: Mapping) -> Iterator[str]:
         ("attention_head_dim", heads_of(unet)),
         ("transformer_layers_per_block", depths_of(unet)),
     ):
-        if len(found) != len(channels) or not all(isinstance(value, int) for value in found):
+        if len(found) != len(channels) or not all(_is_like(value, 1) for value in found):
             yield f"unet: {key} {unet[key]!r} is no number for each of {len(channels)} levels"
         elif key == "attention_head_dim" and any(map(int.__mod__, channels, found)):
             yield f"unet: {key} {unet[key]!r} does not divide block_out_channels {list(channels)}"

@@ -47,11 +47,12 @@ def open_words(folder: epath.PathLike, length: int) -> Words:
     pad = tokenizer.END
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
-            pad = _content(files.read_json(folder / name).get("pad_token")) or pad
+            pad = _content(files.read_json_object(folder / name).get("pad_token")) or pad
     number = found.token_to_id(pad)
     return Words(found, tokenizer.special_ids(found)[1] if number is None else number, length)
 
 
 def _content(token: Any) -> str | None:
     """A token is written as a string, or as an entry that says how it is matched."""
-    return token.get("content") if isinstance(token, dict) else token
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None

@@ -88,7 +88,7 @@ def _rows(place: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(table, 1):
             yield f"{place} entry {number}", _object(row, f"{place} entry {number}")
         return
-    for number, line in enumerate(_text(place).splitlines(), 1):
+    for number, line in enumerate(_text(place).split("\n"), 1):
         where = f"{place} line {number}"
         if not line.strip():
             continue
@@ -100,7 +100,7 @@ def _rows(place: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _text(place: epath.Path) -> str:
     try:
-        return place.read_bytes().decode("utf-8")
+        return place.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{place} is not UTF-8 text ({error}); save it as UTF-8.") from error
 

@@ -56,6 +56,7 @@ ORDER = (
 )  # fmt: skip
 
 
+_COLOURED = ("hair", "item", "wears")  # whose words may hold {colour}
 # Slots whose words decide which other slots there are: a colour only where one is asked for.
 _SHAPING = {"kind", "wears", "holds", "hair", "item"}
 
@@ -215,6 +216,8 @@ def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
     if not isinstance(table.get("verb", ""), str):
         raise UserError(f"{where} has verb {table['verb']!r}; it must be a string.")
     details = [(key, _strings(table[key], where, key)) for key in DETAILS if key in table]
+    for key, words in [(slot, (table["say"],)), *details]:
+        _refuse_braces(words, where, coloured=key in _COLOURED)
     return Entry(
         " ".join(table["say"].split()),
         when=_rule(table.get("if", {}), where, "if"),
@@ -222,6 +225,16 @@ def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
         verb=table.get("verb", "with"),
         details=tuple(details),
     )
+
+
+def _refuse_braces(words: tuple[str, ...], where: str, *, coloured: bool) -> None:
+    for text in words:
+        left = text.replace("{colour}", "") if coloured else text
+        if "{" in left or "}" in left:
+            raise UserError(
+                f"{where} says {text!r}; of braces there may only be {{colour}}, in the words of "
+                f"{', '.join(_COLOURED)}."
+            )
 
 
 def _rule(given: Any, where: str, key: str) -> tuple[tuple[str, frozenset[str]], ...]:

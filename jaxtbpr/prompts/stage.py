@@ -144,8 +144,9 @@ class _Records:
 def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     """Returns what draws the prompts of a split. Raises UserError where an option is missing."""
     options, seed = config.prompts, config.seed
-    ruler = Ruler(options.tokenizer, options.most_tokens, is_known=options.engine == "template")
     subject = f"{options.subject} {options.subject_class}".strip() if options.subject else ""
+    is_short = options.engine == "template" and not subject and options.most_tokens >= 77
+    ruler = Ruler(options.tokenizer, options.most_tokens, is_known=is_short)
     if options.engine == "template":
         return lambda split, count: _drawn_people(ruler, seed, subject, split, count)
     if options.engine == "captions":
@@ -178,7 +179,8 @@ def _drawn_people(
     for identity, person, repeats in template.draw_people(seed, split, count):
         looks = person | attributes.sample_scene(rng(seed, "scene", identity))
         text = ruler.fit([Clause(template.prompt(looks, subject))])
-        yield Prompt(text, {"attributes": looks}, repeats)
+        told = {"subject": subject} if subject else {}  # the edits of the person name it too
+        yield Prompt(text, {"attributes": looks} | told, repeats)
 
 
 def _check_room(counts: dict[str, int], per_prompt: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, seeds
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workdir import Workdir
@@ -44,6 +45,8 @@ OPTIONS: Options = {
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 
+# What a record tells of its own prompt and image, which an edit does not share.
+_OF_BASE = ("tokens", "dropped", "made")
 # Two images of an identity never share these while there are values left.
 _OTHER = ("background", "posture")
 
@@ -51,6 +54,16 @@ _OTHER = ("background", "posture")
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
     return model_fingerprint(config.augment.engine, config)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError where engine `diffusion` would have no step to do."""
+    options, steps = config.augment, config.generate.steps
+    if options.engine == "diffusion" and options.edits and int(steps * options.strength) < 1:
+        raise UserError(
+            f"config.augment.strength={options.strength} of config.generate.steps={steps} leaves "
+            "no step to do; give more of either."
+        )
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
@@ -96,9 +109,11 @@ class Edits:
     def _edit(self, record: Record, k: int, seen: Sequence[dict[str, str]]) -> Record:
         looks, base = seen[k], seen[0]
         changed = [slot for slot in self.change if looks.get(slot) != base.get(slot)]
-        edit = record | {"id": f"{record['id']}-{k}", "edits": changed}
+        edit = {key: value for key, value in record.items() if key not in _OF_BASE}
+        edit |= {"id": f"{record['id']}-{k}", "edits": changed}
         if base:
-            return edit | {"attributes": looks, "prompt": template.prompt(looks)}
+            prompt = template.prompt(looks, record.get("subject", ""))
+            return edit | {"attributes": looks, "prompt": prompt}
         return edit | {"scene": looks, "prompt": template.add_scene(record["prompt"], looks)}
 
 

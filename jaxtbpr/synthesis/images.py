@@ -102,8 +102,7 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     Raises OSError where it is missing, is no image, or is not the file that its stage wrote.
     """
     data = (epath.Path(root) / record["image"]["path"]).read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image.convert("RGB"))
     if files.sha256(data) != record["image"]["sha256"]:
         raise OSError("it is not the file that its stage wrote (another SHA-256)")
-    return pixels
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))

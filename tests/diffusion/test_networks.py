@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +229,26 @@ def test_all_that_is_wrong_is_said_at_once(reference):
 
 
 # --- layers ---------------------------------------------------------------------------------------
+
+
+_HASHED = """
+import hashlib, jax, numpy as np
+from jaxtbpr.diffusion.layers import group_norm
+x = np.random.default_rng(0).standard_normal((8, 44, 24, 640), np.float32)
+norm = jax.jit(lambda x: group_norm(x, np.ones(640), np.zeros(640), groups=16, eps=1e-6))
+print(hashlib.sha256(np.asarray(norm(x))).hexdigest())
+"""
+
+
+def test_group_norm_of_large_images_does_not_depend_on_the_number_of_devices():
+    def digest(devices):
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        run = [sys.executable, "-c", _HASHED]
+        return subprocess.run(
+            run, env=os.environ | flags, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert digest(1) == digest(8) != ""
 
 
 @pytest.mark.parametrize("groups", [1, 4, 12])

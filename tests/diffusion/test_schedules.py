@@ -160,11 +160,39 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
         (SD | {"prediction_type": "sample"}, "prediction_type='sample'"),
         (SD | {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule='squaredcos_cap_v2'"),
         (SD | {"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding=True"),
+        (SD | {"timestep_spacing": "leadin"}, "timestep_spacing='leadin'"),
+        (
+            SD | {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr=True without v_prediction",
+        ),
     ],
 )
 def test_what_is_not_done_is_refused(config, said):
     with pytest.raises(UserError, match=said):
         schedules.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "sampler"),
+    [
+        ({"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis"}, "ddim"),
+        ({"_class_name": "DEISMultistepScheduler", "solver_type": "logrho"}, "dpmpp_2m"),
+        ({"_class_name": "UniPCMultistepScheduler", "solver_type": "bh2"}, "dpmpp_2m"),
+        ({"_class_name": "DDPMScheduler", "variance_type": "fixed_small"}, "euler_a"),
+    ],
+)
+def test_what_the_sampler_does_not_read_changes_nothing(config, sampler):
+    assert schedules.from_config(SD | config, sampler) == schedules.from_config(
+        SD | {"_class_name": config["_class_name"]}, sampler
+    )
+
+
+def test_an_inversion_needs_steps_and_a_known_rule():
+    schedule = schedules.from_config(SD)
+    with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
+        schedules.inversion_table(schedule, 0)
+    with pytest.raises(ValueError, match="rule '018' is not known"):
+        schedules.inversion_table(schedule, 10, "018")
 
 
 def test_steps_must_be_possible():

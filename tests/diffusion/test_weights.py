@@ -342,6 +342,51 @@ def test_a_foreign_model_is_refused_in_one_sentence(folder):
         weights.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model_index.json", [1], "model_index.json holds no JSON object"),
+        ("unet/config.json", None, "unet/config.json holds no JSON object"),
+        ("scheduler/scheduler_config.json", [], "scheduler_config.json holds no JSON object"),
+        ("unet/config.json", {"norm_num_groups": 0}, "unet: norm_num_groups 0 is not of the kind"),
+        ("unet/config.json", {"attention_head_dim": 0}, "unet: attention_head_dim 0 is no number"),
+        (
+            "unet/config.json",
+            {"block_out_channels": ["8"]},
+            r"block_out_channels \('8',\) is not of",
+        ),
+        (
+            "vae/config.json",
+            {"scaling_factor": None},
+            "vae: scaling_factor None is not of the kind",
+        ),
+        ("text_encoder/config.json", {"num_attention_heads": 0}, "num_attention_heads 0 is not of"),
+    ],
+)
+def test_configs_that_make_no_sense_are_told_by_their_entry(folder, name, content, said):
+    if isinstance(content, dict):
+        content = json.loads((folder / name).read_text()) | content
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=said):
+        weights.load(folder)
+
+
+@pytest.mark.parametrize("code", ["I8", "F8_E4M3"])
+def test_quantised_weights_are_refused(folder, code):
+    header, rest = json.dumps({"x": {"dtype": code, "shape": [2], "data_offsets": [0, 2]}}), b"ab"
+    data = len(header).to_bytes(8, "little") + header.encode() + rest
+    (folder / UNET).write_bytes(data)
+    with pytest.raises(
+        UserError, match=rf"another kind than is read here \(the first: x, {code}\)"
+    ):
+        weights.load(folder)
+
+
+def test_a_home_folder_may_be_named_by_its_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert weights.load("~/model")[0] == weights.load(folder)[0]
+
+
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "pytorch_model.ckpt"])
 def test_pickles_are_refused(folder, name):
     (folder / UNET).rename(folder / "unet" / name)

@@ -28,6 +28,16 @@ def test_a_text_file_has_a_caption_a_line(tmp_path):
     assert prompts[0].fields == {"kind": "caption", "source_caption": "A man in red."}
 
 
+def test_only_a_line_feed_ends_a_caption_and_a_byte_order_mark_is_none(tmp_path):
+    (tmp_path / "c.txt").write_bytes("\ufeffA man\fin red.\r\na woman\n".encode())
+    assert [p.text.text for p in wrapped(tmp_path / "c.txt", 2, prefix="")] == [
+        "A man in red.",
+        "A woman",
+    ]
+    (tmp_path / "c.jsonl").write_text('{"caption": "a man\u2028in red"}\n')
+    assert wrapped(tmp_path / "c.jsonl", 1, prefix="")[0].text.text == "A man in red"
+
+
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_annotation_files_give_the_first_caption_of_an_image_by_split(tmp_path, suffix):
     rows = [

@@ -78,6 +78,11 @@ def test_a_file_of_the_users_replaces_the_packaged_one(tmp_path):
         ({"hairs": ["x"]}, r"appearance.json has the slot 'hairs'; its slots are gender, "),
         ({"hair": []}, r"appearance.json: 'hair' must be a list with at least one entry"),
         ({"hair": ["x", 3]}, r"entry 2 of 'hair' is 3; it must be a string, or an object"),
+        (
+            {"item": ["a {color} bag"]},
+            r"says 'a {color} bag'; of braces there may only be {colour}",
+        ),
+        ({"upper": ["a {colour} coat"]}, r"in the words of hair, item, wears"),
         ({"hair": [{"say": "x", "when": 1}]}, r"entry 1 of 'hair' has the key 'when'; it may"),
         ({"hair": [{"say": "x", "if": []}]}, r"has if \[\]; it must be an object"),
         ({"hair": [{"say": "x", "if": {"age": []}}]}, r"has if.age \[\]; it must be a list of"),

@@ -148,6 +148,12 @@ def test_a_subject_token_goes_into_the_texts_of_every_drawing_engine(tmp_path):
         assert not any("person" in r["prompt"] for r in records)
 
 
+def test_the_plain_people_of_the_template_are_measured_where_they_may_be_too_long(tmp_path):
+    for name, changes in {"a": {"most_tokens": 8}, "b": {"subject": "sks " * 80}}.items():
+        result, records = run(tmp_path / name, **changes)
+        assert result["set_aside"] == len(records)
+
+
 def test_evenness_and_duplicates_are_reported(tmp_path, capsys):
     result, _ = run(tmp_path, engine="grammar", train=48)
     assert result["evenness"]["kind"]["values"] == 4

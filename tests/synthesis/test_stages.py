@@ -7,8 +7,10 @@ import runpy
 import pytest
 from ml_collections import ConfigDict
 
+from jaxtbpr import pipeline
 from jaxtbpr.core import attributes, files, manifest, options
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.prompts import template
 from jaxtbpr.prompts.clauses import estimate
@@ -31,6 +33,28 @@ def test_a_stage_of_images_without_images_names_the_stage_that_makes_them(tmp_pa
     config[name].processes = 1
     with pytest.raises(UserError, match=f"stage '{name}' needs images, .* add stage 'generate'"):
         stage.run(config, workdir)
+
+
+def test_an_edit_asks_for_the_subject_and_tells_nothing_of_its_base_s_image():
+    looks = attributes.sample_person(rng(0, "person", "1")) | attributes.sample_scene(
+        rng(0, "scene", "1")
+    )
+    base = {"id": "1", "identity": "1", "split": "train", "attributes": looks}
+    base |= {"subject": "sks person", "prompt": template.prompt(looks, "sks person")}
+    base |= {"tokens": 50, "dropped": ["camera"], "made": {"steps": 3}}
+    change = options.default_config(augment.OPTIONS).change.to_dict()
+    for edit in augment.Edits(root="", seed=0, edits=3, change=change).scenes(base):
+        assert "sks person" in edit["prompt"] != base["prompt"]
+        assert not {"tokens", "dropped", "made"} & edit.keys()
+
+
+def test_edits_without_a_step_to_do_are_refused_before_anything_runs():
+    config = pipeline.default_config()
+    config.augment.update(engine="diffusion", strength=0.01)
+    with pytest.raises(UserError, match=r"augment.strength=0.01 of .*steps=50 leaves no step"):
+        augment.check(config)
+    config.augment.engine = "render"
+    augment.check(config)
 
 
 def test_a_prompt_leaves_room_for_the_scene_of_its_edits():

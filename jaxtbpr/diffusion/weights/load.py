@@ -54,13 +54,13 @@ def load(
     folders = [path] if base is None else [path, tensors.find(base, FETCHED)]
     _refuse_foreign(path)
     parts = _find_parts(folders)
-    sizes = make_sizes(*(files.read_json(parts[name] / "config.json") for name in NETWORKS))
+    sizes = make_sizes(*(files.read_json_object(parts[name] / "config.json") for name in NETWORKS))
     shapes = Networks(sizes).shapes()
     opened = {name: _open(parts[name]) for name in NETWORKS}
     params = {
         name: _read(parts[name], opened[name], name, shapes[name], dtype) for name in NETWORKS
     }
-    return sizes, params, files.read_json(parts[SCHEDULER]), parts["tokenizer"]
+    return sizes, params, files.read_json_object(parts[SCHEDULER]), parts["tokenizer"]
 
 
 # --- Diffusers folders ----------------------------------------------------------------------------
@@ -69,8 +69,8 @@ def load(
 def _refuse_foreign(folder: epath.Path) -> None:
     if not (folder / "model_index.json").exists():
         return
-    index = files.read_json(folder / "model_index.json")
-    foreign = [name for name in _FOREIGN_PARTS if any(index.get(name) or ())]
+    index = files.read_json_object(folder / "model_index.json")
+    foreign = [name for name in _FOREIGN_PARTS if index.get(name) not in (None, [None, None])]
     if foreign:
         raise UserError(
             f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, no "
@@ -180,7 +180,7 @@ def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> 
         configs = ldm.infer(kind, opened.shapes, os.fspath(path))
     else:
         parts = _find_parts([base])
-        configs = {name: files.read_json(parts[name] / "config.json") for name in NETWORKS}
+        configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
     sizes = make_sizes(*(configs[name] for name in NETWORKS))
     shapes = Networks(sizes).shapes()
     params = {}
@@ -193,7 +193,7 @@ def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> 
             os.fspath(path), f"{kind}, {name}", part, wanted, shapes[name], dtype, ignored
         )
     scheduler, tokenizer = beside(path.parent if base is None else base)
-    described = ldm.scheduler(kind) if scheduler is None else files.read_json(scheduler)
+    described = ldm.scheduler(kind) if scheduler is None else files.read_json_object(scheduler)
     return sizes, params, described, tokenizer
 
 
