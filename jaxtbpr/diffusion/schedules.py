@@ -140,6 +140,11 @@ class Schedule:
     train_steps: int = 1000
 
     @property
+    def sampler(self) -> str:
+        """The name of the sampler; with Karras's sigmas it ends in _karras."""
+        return f"{self.kind}_karras" if self.karras else self.kind
+
+    @property
     def stochastic(self) -> bool:
         """Whether steps add noise."""
         return self.kind == "euler_a" or self.eta > 0

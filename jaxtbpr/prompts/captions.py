@@ -58,9 +58,10 @@ def wrap(
     """
     given = captions.get(split, [])
     if len(given) < count:
+        most = f"{len(given)} or less" if given else "0"
         raise UserError(
             f"config.prompts.{split}={count} asks for more captions than {path} has: {len(given)} "
-            f"different ones of split {split!r}; set config.prompts.{split} to {len(given)} or less"
+            f"different ones of split {split!r}; set config.prompts.{split} to {most}"
             + ("." if given or split != "train" else ", or give another file.")
         )
     for row in given[:count]:

@@ -60,9 +60,12 @@ class Engine:
         self._made = {
             "negative_prompt": options.negative,
             "seed": seed,
-            "sampler": options.sampler or checkpoint.scheduler["_class_name"],
+            "sampler": self._generator.schedule.sampler,
             "steps": options.steps,
             "guidance": options.guidance,
+            "rescale": options.rescale,
+            "eta": self._generator.schedule.eta,
+            "dtype": options.dtype,
             "checkpoint": sha256,
         } | ({"strength": strength} if strength < 1 else {})
 
@@ -99,7 +102,12 @@ class Engine:
         problem = self._generator.words.problem(job.record["prompt"])
         if not problem:
             return job
-        return Job(set_aside(job.record, self._stage, f"the prompt {problem}"), is_made=False)
+        advice = (
+            f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
+            f"prompts.most_tokens={self._generator.words.length})"
+        )
+        reason = f"the prompt {problem}{advice}"
+        return Job(set_aside(job.record, self._stage, reason), is_made=False)
 
     def _start(self, jobs: Sequence[Job]) -> Images | None:
         made = [job for job in jobs if job.is_made]

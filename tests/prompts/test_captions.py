@@ -90,5 +90,5 @@ def test_a_missing_file_and_too_few_captions_are_told(tmp_path):
     (tmp_path / "c.txt").write_text("one\ntwo\n")
     with pytest.raises(UserError, match=r"config.prompts.train=3 asks .* 2 different .* to 2 or l"):
         wrapped(tmp_path / "c.txt", 3)
-    with pytest.raises(UserError, match=r"set config.prompts.val to 0 or less"):
+    with pytest.raises(UserError, match=r"set config.prompts.val to 0\."):
         wrapped(tmp_path / "c.txt", 1, "val")

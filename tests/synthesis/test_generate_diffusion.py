@@ -84,6 +84,9 @@ def test_each_record_has_its_image_and_how_it_was_made(whole):
             "sampler": "euler_a",
             "steps": 2,
             "guidance": 3.0,
+            "rescale": 0.0,
+            "eta": 0.0,
+            "dtype": "float32",
             "checkpoint": fingerprint(MODEL),
         }
     with Image.open(whole / records[0]["image"]["path"]) as image:
@@ -119,6 +122,7 @@ def test_a_prompt_that_is_too_long_is_set_aside_and_told(tmp_path):
     (aside,) = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
     assert aside["id"] == "00000001"
     assert "tokens, the text encoder takes 77: shorten it" in aside["set_aside"]["reason"]
+    assert "prompts.most_tokens=77" in aside["set_aside"]["reason"]
     assert not (tmp_path / "generate/images/00000/00000001.png").exists()
 
 
