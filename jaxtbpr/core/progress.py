@@ -27,14 +27,22 @@ def progress(
 
 def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) -> Iterator[T]:
     began = said = time.monotonic()
+    first = None
     for count, item in enumerate(items, start + 1):
         yield item
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES:
-            rate = (count - start) / (now - began)
+        first = first or now  # the first waits for what is compiled, and tells nothing of the pace
+        if now - said < SECONDS_BETWEEN_LINES:
+            continue
+        done = count - start - 1
+        if done:
+            rate = done / (now - first)
             left = (total - count) / rate
-            say(f"{label}: {count}/{total} {unit}, {rate:.1f} a second, {left:.0f} s left")
-            said = now
+            pace = f"{rate:.1f} a second, {left:.0f} s left"
+        else:
+            pace = f"the first after {now - began:.0f} s"
+        say(f"{label}: {count}/{total} {unit}, {pace}")
+        said = now
 
 
 def say(text: str) -> None:
