@@ -16,7 +16,7 @@ inversion, PNDM without Runge-Kutta steps (arXiv:2202.09778), Euler and ancestra
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -74,6 +74,7 @@ _DONE = {
         "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     },
 }
+_NUMBERS = ("num_train_timesteps", "beta_start", "beta_end", "steps_offset", "clip_sample_range")
 _EVERYWHERE = {
     "prediction_type": ("epsilon", "v_prediction"),
     "beta_schedule": ("linear", "scaled_linear"),
@@ -178,14 +179,7 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
         )
     kind, own = _KINDS[named], config.get("_class_name") == named
     config = {key: value for key, value in config.items() if value is not None} | extra
-    done = _EVERYWHERE | _DONE[kind]
-    said = {key: config[key] for key in done if key in config}
-    if kind == "pndm" and own:
-        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
-    refused = [f"{key}={value!r}" for key, value in said.items() if value not in done[key]]
-    zero_snr = config.get("rescale_betas_zero_snr", False)
-    if zero_snr and kind == "ddim" and config.get("prediction_type") != "v_prediction":
-        refused.append("rescale_betas_zero_snr=True without v_prediction")  # divides by 0
+    refused = list(_refused(config, kind, own))
     if refused:
         raise UserError(
             f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
@@ -205,9 +199,30 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
         beta_end=config.get("beta_end", 0.02),
         beta_schedule=config.get("beta_schedule", "linear"),
         trained_betas=tuple(config["trained_betas"]) if "trained_betas" in config else None,
-        zero_snr=zero_snr,
+        zero_snr=config.get("rescale_betas_zero_snr", False),
         train_steps=config.get("num_train_timesteps", 1000),
     )
+
+
+def _refused(config: Mapping[str, Any], kind: str, own: bool) -> Iterator[str]:
+    """Yields each setting that is not done here, or makes no sense."""
+    done = _EVERYWHERE | _DONE[kind]
+    said = {key: config[key] for key in done if key in config}
+    if kind == "pndm" and own:
+        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
+    for key, value in said.items():
+        if value not in done[key]:
+            yield f"{key}={value!r}"
+    for key in _NUMBERS:
+        value = config.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield f"{key}={value!r}"
+    betas = config.get("trained_betas")
+    if betas is not None and len(betas) != config.get("num_train_timesteps", 1000):
+        yield "trained_betas of another number than num_train_timesteps"
+    is_epsilon = config.get("prediction_type", "epsilon") == "epsilon"
+    if kind == "ddim" and is_epsilon and config.get("rescale_betas_zero_snr"):
+        yield "rescale_betas_zero_snr=True without v_prediction"  # divides by 0
 
 
 def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:

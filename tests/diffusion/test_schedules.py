@@ -160,6 +160,8 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
         (SD | {"prediction_type": "sample"}, "prediction_type='sample'"),
         (SD | {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule='squaredcos_cap_v2'"),
         (SD | {"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding=True"),
+        (SD | {"steps_offset": "1"}, "steps_offset='1'"),
+        (SD | {"trained_betas": [0.1, 0.2]}, "trained_betas of another number than num_train"),
         (SD | {"timestep_spacing": "leadin"}, "timestep_spacing='leadin'"),
         (
             SD | {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True},
