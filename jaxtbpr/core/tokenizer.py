@@ -22,6 +22,7 @@ from jaxtbpr.core.errors import UserError
 PAD, MASK = "<|pad|>", "<|mask|>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 SMALLEST_VOCABULARY = 300
+LEARNED = re.compile(r"<[^<>\s]+>")  # a token that a model has learned by textual inversion: <s0>
 
 # CLIP's words: contractions, letters, single digits, runs of anything else.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

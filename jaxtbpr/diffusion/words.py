@@ -28,7 +28,11 @@ class Words:
         return tokenizer.count(self.tokenizer, prompt)
 
     def problem(self, prompt: str) -> str:
-        """Returns why a prompt cannot be read whole, "" where it can."""
+        """Returns why a prompt cannot be read as it is meant, "" where it can."""
+        asked = dict.fromkeys(tokenizer.LEARNED.findall(prompt))
+        unknown = [word for word in asked if self.tokenizer.token_to_id(word) is None]
+        if unknown:
+            return f"has {', '.join(unknown)}, which this model has not learned: leave it out"
         count = self.count(prompt)
         if count <= self.length:
             return ""

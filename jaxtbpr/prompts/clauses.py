@@ -20,7 +20,6 @@ ASSETS = epath.Path(__file__).parents[1] / "assets"
 _WORDS = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_")
 _LETTERS_OF_A_TOKEN = 6
 _SPARE = 2
-_LEARNED = re.compile(r"<[^<>\s]+>")
 _FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
@@ -90,7 +89,7 @@ class Ruler:
     def _count(self, text: str) -> int:
         if self._tokenizer is None:
             return 0 if self._is_known else estimate(text)
-        rest, learned = _LEARNED.subn(" ", text)
+        rest, learned = tokenizer.LEARNED.subn(" ", text)
         return learned + tokenizer.count(self._tokenizer, rest)
 
     def _told(self, tokens: int) -> int | None:
@@ -107,7 +106,7 @@ def estimate(text: str) -> int:
     A word counts one token for each six letters begun; each digit and each run of signs counts
     one; two are to spare. Of 7,000 prompts of engine grammar two had a token more without these.
     """
-    rest, learned = _LEARNED.subn(" ", text)
+    rest, learned = tokenizer.LEARNED.subn(" ", text)
     words = _WORDS.findall(rest)
     return 2 + _SPARE + learned + sum(1 + (len(word) - 1) // _LETTERS_OF_A_TOKEN for word in words)
 

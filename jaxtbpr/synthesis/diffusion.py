@@ -99,14 +99,16 @@ class Engine:
     def _checked(self, job: Job) -> Job:
         if not job.is_made:
             return job
-        problem = self._generator.words.problem(job.record["prompt"])
+        words, prompt = self._generator.words, job.record["prompt"]
+        problem = words.problem(prompt)
         if not problem:
             return job
-        advice = (
-            f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
-            f"prompts.most_tokens={self._generator.words.length})"
-        )
-        reason = f"the prompt {problem}{advice}"
+        reason = f"the prompt {problem}"
+        if words.count(prompt) > words.length:
+            reason += (
+                f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
+                f"prompts.most_tokens={words.length})"
+            )
         return Job(set_aside(job.record, self._stage, reason), is_made=False)
 
     def _start(self, jobs: Sequence[Job]) -> Images | None:

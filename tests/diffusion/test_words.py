@@ -35,3 +35,10 @@ def test_tokens_are_counted_before_they_are_cut():
     words = open_words(FOLDER / "sd1_tiny" / "tokenizer", 77)
     assert words.count("a man " * 60) == 122
     assert words.encode(["a man " * 60]).shape == (1, 77)
+
+
+def test_tokens_that_the_model_has_not_learned_are_told():
+    words = open_words(FOLDER / "sd1_tiny" / "tokenizer", 77)
+    assert words.problem("a man, 3 < 4") == ""
+    assert words.problem("<s1>, a man by <s0><s1>").startswith("has <s1>, <s0>, which this model")
+    assert words.problem("<|endoftext|>") == ""
