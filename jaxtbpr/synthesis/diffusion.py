@@ -103,12 +103,14 @@ class Engine:
         problem = words.problem(prompt)
         if not problem:
             return job
-        reason = f"the prompt {problem}"
         if words.count(prompt) > words.length:
-            reason += (
+            advice = (
                 f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
                 f"prompts.most_tokens={words.length})"
             )
+        else:
+            advice = " (prompts.prefix)"
+        reason = f"the prompt {problem}{advice}"
         return Job(set_aside(job.record, self._stage, reason), is_made=False)
 
     def _start(self, jobs: Sequence[Job]) -> Images | None:

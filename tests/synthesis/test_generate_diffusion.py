@@ -113,13 +113,17 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-def test_a_prompt_that_is_too_long_is_set_aside_and_told(tmp_path):
+def test_a_prompt_that_the_model_cannot_read_is_set_aside_and_told(tmp_path):
     records = prompt_records(3)
     records[1]["prompt"] = "sunglasses and photography " * 20
+    records[2]["prompt"] = "in the style of <s0>, a man"
     workdir = make_prompts(tmp_path, records)
     done = generate.run(generation_config(MODEL), workdir)
-    assert (done["records_out"], done["set_aside"]) == (2, 1)
-    (aside,) = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
+    assert (done["records_out"], done["set_aside"]) == (1, 2)
+    aside, unknown = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
+    assert unknown["set_aside"]["reason"] == (
+        "the prompt has <s0>, which this model has not learned: leave it out (prompts.prefix)"
+    )
     assert aside["id"] == "00000001"
     assert "tokens, the text encoder takes 77: shorten it" in aside["set_aside"]["reason"]
     assert "prompts.most_tokens=77" in aside["set_aside"]["reason"]
