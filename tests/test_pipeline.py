@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxtbpr import pipeline
-from jaxtbpr.core import manifest
+from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option
 from jaxtbpr.pipeline import Stage
@@ -431,3 +431,10 @@ def test_every_key_has_a_sentence_and_a_valid_default():
     pipeline.options.validate(pipeline.default_config(), pipeline.OPTIONS)
     for key, option in pipeline.options.flatten(pipeline.OPTIONS).items():
         assert len(option.help) > 8, f"config.{key} has no help"
+
+
+def test_a_seed_beyond_what_the_device_tells_apart_is_refused():
+    config = pipeline.default_config()
+    config.seed = 2**32
+    with pytest.raises(UserError, match=f"config.seed={2**32} is out of range"):
+        options.validate(config, pipeline.OPTIONS)

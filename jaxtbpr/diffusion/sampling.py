@@ -94,8 +94,8 @@ def guide(
     def guided(x, t):
         without, with_text = jnp.split(predict(jnp.concatenate([x, x]), t, both), 2)
         answer = without + scale * (with_text - without)
-        if isinstance(rescale, float) and rescale == 0:
-            return answer
+        if isinstance(rescale, int | float) and rescale == 0:
+            return answer  # what the ratio of a constant answer, 0 / 0, must not spoil
         axes = tuple(range(1, answer.ndim))
         # The deviations of samples, with n - 1, as PyTorch has it.
         ratio = jnp.std(with_text, axes, ddof=1, keepdims=True) / jnp.std(

@@ -47,7 +47,7 @@ def train(
 
     images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune; layers: of
     a network that looks at images, for the autoencoder's loss. Returns [N]: why
-    an image was not used, since the text encoder cannot read its prompt whole, "" where it was.
+    an image was not used, since its prompt cannot be read as it is meant, "" where it was.
     Raises UserError where none is, for sides that the networks cannot have, and for options that
     do not fit each other.
     """
@@ -64,7 +64,8 @@ def train(
     if not fitting.any():
         raise UserError(
             f"no prompt has at most the {words.length} tokens that the text encoder takes; shorten "
-            "them, or raise finetune.text_length in another workdir, if finetune.start is empty."
+            "them, or raise finetune.text_length in another workdir, if finetune.start is empty. "
+            f"The first {problems[0]}."
         )
     ids = words.encode(prompts)[fitting]
     images = images if fitting.all() else images[fitting]

@@ -27,12 +27,15 @@ class Words:
         """Returns how many tokens a prompt has, start and end included."""
         return tokenizer.count(self.tokenizer, prompt)
 
+    def unlearned(self, prompt: str) -> list[str]:
+        """Returns the learned tokens (<s0>) that a prompt asks for and the model has not."""
+        asked = dict.fromkeys(tokenizer.LEARNED.findall(prompt))
+        return [word for word in asked if self.tokenizer.token_to_id(word) is None]
+
     def problem(self, prompt: str) -> str:
         """Returns why a prompt cannot be read as it is meant, "" where it can."""
-        asked = dict.fromkeys(tokenizer.LEARNED.findall(prompt))
-        unknown = [word for word in asked if self.tokenizer.token_to_id(word) is None]
-        if unknown:
-            return f"has {', '.join(unknown)}, which this model has not learned: leave it out"
+        if unlearned := self.unlearned(prompt):
+            return f"has {', '.join(unlearned)}, which this model has not learned: leave it out"
         count = self.count(prompt)
         if count <= self.length:
             return ""

@@ -2,7 +2,8 @@
 
 A file is a JSON object {slot: entries}. An entry is a string, or an object:
 
-  say      the words, with "a" before a thing that takes it; {colour} stands for a colour
+  say      the words, with "a" before a thing that takes it; {colour}, in the
+           words of hair, item and wears, stands for a colour
   if       {slot: [values]}: the entry is for people whose earlier slots have these values
   set      {slot: [values]}: with this entry a later slot keeps to these values
   verb     of an item: what one does with it ("wearing", "carrying")
@@ -56,7 +57,8 @@ ORDER = (
 )  # fmt: skip
 
 
-_COLOURED = ("hair", "item", "wears")  # whose words may hold {colour}
+# Slots whose words may hold {colour}.
+_COLOURED = ("hair", "item", "wears")
 # Slots whose words decide which other slots there are: a colour only where one is asked for.
 _SHAPING = {"kind", "wears", "holds", "hair", "item"}
 

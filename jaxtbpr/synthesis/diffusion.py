@@ -103,13 +103,13 @@ class Engine:
         problem = words.problem(prompt)
         if not problem:
             return job
-        if words.count(prompt) > words.length:
+        if words.unlearned(prompt):
+            advice = " (prompts.prefix)"
+        else:
             advice = (
                 f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
                 f"prompts.most_tokens={words.length})"
             )
-        else:
-            advice = " (prompts.prefix)"
         reason = f"the prompt {problem}{advice}"
         return Job(set_aside(job.record, self._stage, reason), is_made=False)
 

@@ -176,6 +176,9 @@ def test_missing_and_broken_files_are_told(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(UserError, match=r"merges.txt does not exist"):
         tokens.load(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"merges.txt holds no merges of words"):
+        tokens.load(tmp_path)
     (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(UserError, match="vocabulary files that do not fit"):
         tokens.load(tmp_path)

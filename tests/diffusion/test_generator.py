@@ -179,6 +179,7 @@ def test_a_fingerprint_is_of_all_that_makes_images(tmp_path):
     shutil.copytree(MODEL, copy, copy_function=shutil.copyfile)
     assert fingerprint(copy) == fingerprint(MODEL)
     (copy / "notes.txt").write_text("not read")
+    (copy / "tokenizer" / "old").mkdir()
     assert fingerprint(copy) == fingerprint(MODEL)
     (copy / "scheduler" / "scheduler_config.json").write_text("{}")
     assert fingerprint(copy) != fingerprint(MODEL)

@@ -142,6 +142,14 @@ def test_guidance_is_off_without_a_negative_prompt_and_linear_with_it():
                                rtol=1e-4)  # fmt: skip
 
 
+@pytest.mark.parametrize("rescale", [0, 0.0])
+def test_a_constant_answer_stays_as_it_is_where_nothing_is_rescaled(rescale):
+    guided = guide(
+        lambda x, t, states: jnp.ones_like(x), noise(2, 1, 3), noise(2, 1, 3), 3.0, rescale
+    )
+    np.testing.assert_array_equal(guided(noise(2, 3), 0), np.ones((2, 3)))
+
+
 def test_a_checkpoint_s_own_scheduler_is_the_default():
     own = schedules.from_config(SD)
     assert (own.kind, own.spacing, own.offset) == ("pndm", "leading", 1)

@@ -42,3 +42,4 @@ def test_tokens_that_the_model_has_not_learned_are_told():
     assert words.problem("a man, 3 < 4") == ""
     assert words.problem("<s1>, a man by <s0><s1>").startswith("has <s1>, <s0>, which this model")
     assert words.problem("<|endoftext|>") == ""
+    assert words.problem("<s1> " * 80).startswith("has <s1>, which this model")  # each once
