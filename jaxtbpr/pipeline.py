@@ -151,7 +151,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     also in `root/summary.json`. Raises UserError for everything that the user can mend.
     """
     options.validate(config, OPTIONS)
-    compilation.use_cache()
+    compilation.set_up()
     names = [name for name in STAGES if name in config.stages]
     if not names:
         raise UserError(f"config.stages is empty; name at least one of {', '.join(STAGES)}.")
@@ -159,10 +159,11 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     try:
         _check_sets(config, workdir, names)
         _check_together(config, names)
+        _check_batch(config, names)
         # Once for all that need it: fingerprints of large models take a while.
         outsides = {name: _outside(name, config) for name in names}
         _check_stages(config, workdir, outsides, rerun)
-        with workdir.lock():
+        with workdir.lock(), compilation.backend_told():
             for name in names:
                 _run_stage(name, config, workdir, outsides[name], rerun)
                 summary = _write_summary(workdir)
@@ -230,6 +231,32 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
     is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "weigh"
     if is_weighed and "synthetic" in config.data.train_sets:
         train.check_captions(config.train.captions)
+
+
+def _check_batch(config: ConfigDict, names: list[str]) -> None:
+    """Raises UserError, before anything is made, for a batch larger than the train sets can be."""
+    if not {"build", "train"} <= set(names):
+        return
+    size, most = config.train.batch_size, 0
+    for name in config.data.train_sets:
+        if name == build.SYNTHETIC and not {"prompts", "caption"} <= set(names):
+            return  # made earlier, or by hand: stage train counts them
+        if name == build.SYNTHETIC:
+            most += _most_synthetic_pairs(config, names)
+        else:
+            most += build.most_train_pairs(_config_of("build", config), name, size)
+    if config.data.train_sets and most < size:
+        raise UserError(
+            f"config.train.batch_size={size} is larger than the {most:,} (image, caption) pairs "
+            f"that {', '.join(config.data.train_sets)} can have to train on; make it {most} or "
+            "less, or add data."
+        )
+
+
+def _most_synthetic_pairs(config: ConfigDict, names: list[str]) -> int:
+    edits = config.augment.edits if "augment" in names else 0
+    images = config.prompts.train * config.prompts.per_prompt * (1 + edits)
+    return images * config.caption.per_image.train
 
 
 def _check_stages(

@@ -14,6 +14,7 @@ from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option
 from jaxtbpr.pipeline import Stage
+from tests.datasets import folders
 
 
 class Recorder:
@@ -336,6 +337,31 @@ def test_a_set_that_will_not_be_built_is_told_before_anything_is(tmp_path, chang
     with pytest.raises(UserError, match=said):
         pipeline.run(made, tmp_path)
     assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "made_here"),
+    [
+        ({}, 4 * 5 * 3),  # prompts, images of each with edits, captions
+        ({"stages": ("prompts", "generate", "caption", "build", "train")}, 4 * 3),
+        ({"data.train_sets": ("own",)}, 0),
+        ({"data.train_sets": ("own", "synthetic")}, 4 * 5 * 3),
+    ],
+)
+def test_a_batch_larger_than_the_train_sets_is_told_before_anything_is_made(
+    tmp_path, changes, made_here
+):
+    own = folders.make_folder(tmp_path / "own", "cuhk_pedes", people=9)
+    own_pairs = sum(len(photo.captions) for photo in own.split("train"))
+    made = pipeline.default_config()
+    made.prompts.train, made.augment.edits, made.caption.per_image.train = 4, 4, 3
+    made.build.folders = {"own": str(own.path)}
+    made.update_from_flattened_dict(changes)
+    most = made_here + (own_pairs if "own" in made.data.train_sets else 0)
+    made.train.batch_size = most + 1
+    with pytest.raises(UserError, match=rf"config.train.batch_size={most + 1} .* the {most} \("):
+        pipeline.run(made, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

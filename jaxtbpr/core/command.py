@@ -1,5 +1,6 @@
-"""What the retrieval commands share: no stray words, quiet libraries, errors in one sentence."""
+"""What the commands share: no stray words, quiet libraries, errors in one sentence."""
 
+import os
 from collections.abc import Callable
 
 from absl import app, logging
@@ -10,7 +11,7 @@ from jaxtbpr.core.progress import say
 
 
 def run(work: Callable[[], None], flags: str) -> None:
-    """Parses the command line and calls `work`; a UserError is said and ends it with status 1.
+    """Parses the command line and calls `work`; what the user can mend ends it with status 1.
 
     flags: which to give, for the words "--model and --workdir" of the usage.
     """
@@ -18,12 +19,20 @@ def run(work: Callable[[], None], flags: str) -> None:
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"{argv[1]!r} is not a flag; give {flags}.")
-        compilation.use_cache()
         logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
         try:
-            work()
+            compilation.set_up()
+            with compilation.backend_told():
+                work()
         except UserError as error:
             say(str(error))
             raise SystemExit(1) from error
+        except OSError as error:
+            say(f"{error.strerror or error}{_where(error)}; mend it and start again.")
+            raise SystemExit(1) from error
 
     app.run(main)
+
+
+def _where(error: OSError) -> str:
+    return f": {os.fspath(error.filename)}" if error.filename is not None else ""

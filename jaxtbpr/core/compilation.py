@@ -1,9 +1,51 @@
-"""JAX's persistent compilation cache: compiling dominates short runs, so it is on by default."""
+"""How JAX is set up before anything is computed: a cache of compiled programs, and float32."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+
+# Settings of JAX that would change what is computed, or refuse it, and how the programs need them.
+SETTLED = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+
+
+def set_up() -> None:
+    """Sets JAX up for a command: `use_cache`, and `SETTLED` whatever the environment says.
+
+    A setting that is put back is told in one line.
+    """
+    use_cache()
+    for name, value in SETTLED.items():
+        given = getattr(jax.config, name)
+        if given != value:
+            jax.config.update(name, value)
+            say(f"{name.upper()}={given} is not for jaxtbpr, which goes on with {value}; unset it")
+
+
+@contextlib.contextmanager
+def backend_told() -> Iterator[None]:
+    """Raises UserError in place of JAX's error where it finds none of the devices asked for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Unable to initialize backend" not in str(error):
+            raise
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        fault = str(error).partition(" (set JAX_PLATFORMS")[0]
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: {fault}; unset it, or install jax for that device."
+        ) from error
 
 
 def use_cache(directory: str | None = None) -> None:

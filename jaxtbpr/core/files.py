@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,6 +74,37 @@ def write_json_atomic(path: epath.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, waiting for the disk; see `write_bytes_atomic`."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write_text_atomic(path, text, durable=True)
+
+
+def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> None:
+    """Raises UserError where `path` cannot be written, which is found out before hours of work.
+
+    name: of the flag that holds the path. folder: `path` is a folder, which may have to be made
+    with those above it; else a file, whose folder must be there. Nothing is left behind.
+    """
+    path = epath.Path(path).expanduser()
+    if not is_local(path):
+        return
+    place = path if folder else path.parent
+    while folder and not place.exists() and place != place.parent:
+        place = place.parent
+    fault = "a folder has that name" if path.is_dir() and not folder else _fault_of(place)
+    if fault:
+        kind = "folder" if folder else "file"
+        raise UserError(f"{name}={path} cannot be written ({fault}); choose another {kind}.")
+
+
+def _fault_of(place: epath.Path) -> str:
+    """Why no file can be made in folder `place`, or ""."""
+    if not place.exists():
+        return f"{place} does not exist"
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=os.fspath(place)):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def read_json(path: epath.PathLike) -> Any:

@@ -98,6 +98,18 @@ def set_names(config: ConfigDict, workdir: Workdir) -> list[str]:
     return [*made, *_folders(config)]
 
 
+def most_train_pairs(config: ConfigDict, name: str, enough: int) -> int:
+    """Returns how many train pairs set `name` of config.build.folders can have, at most `enough`.
+
+    Read from its annotation, before any image is looked at: those of bad images still count.
+    """
+    folder = _folders(config)[name]
+    entries = formats.read(folder, formats.detect(folder))
+    usable = (entry for entry in entries if entry.split == "train" and not entry.problem)
+    captions = (caption for entry in usable for caption in entry.captions if caption.strip())
+    return sum(1 for _ in itertools.islice(captions, enough))
+
+
 def _folders(config: ConfigDict) -> dict[str, epath.Path]:
     folders = {name: folder for name, folder in config.build.folders.items() if folder}
     for name, folder in folders.items():

@@ -277,7 +277,7 @@ def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:
         names = ", ".join(one.name for one in sets)
         raise UserError(
             f"a batch of {batch_size} is larger than the {count} (image, caption) pairs of "
-            f"{names}; lower the batch size or add data."
+            f"{names}; make it {count} or less, or add data."
         )
     return count
 

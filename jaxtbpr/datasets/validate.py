@@ -30,8 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Validates the folders of the command line and returns the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.flags and (fault := _cannot_write(arguments.flags)):
-        parser.error(fault)
+    if arguments.flags:
+        try:
+            files.check_output(arguments.flags, "--flags")
+        except UserError as error:
+            parser.error(str(error))
     status, surveys, lines = FINE, [], []
     for folder in arguments.folders:
         flags: list[Flag] = []
@@ -73,15 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         "--flags", metavar="FILE", help="write every flagged caption to this JSON-lines file"
     )
     return parser  # fmt: skip
-
-
-def _cannot_write(path: str) -> str:
-    # Asked before the survey, which can take long.
-    try:
-        files.write_text_atomic(path, "")
-    except OSError as error:
-        return f"--flags={path} cannot be written ({error.strerror}); choose another file."
-    return ""
 
 
 def _end(surveys: Sequence[Survey], flags: str | None, lines: Sequence[str]) -> None:

@@ -22,20 +22,21 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
-from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_sets, list_splits
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
 from jaxtbpr.retrieval.model import Clip
 from jaxtbpr.retrieval.ranking import top_k
-from jaxtbpr.retrieval.saved import open_saved, placed_shapes
+from jaxtbpr.retrieval.saved import open_saved, placed_shapes, trained_folder
 from jaxtbpr.retrieval.train import open_test_sets
-from jaxtbpr.retrieval.train_log import EVALS, MODEL
+from jaxtbpr.retrieval.train_log import EVALS
 
 OPTIONS: Options = {
     "batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
@@ -101,9 +102,10 @@ def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHI
         batch_size=batch_size,
         resample=first.resample,
     )
-    if not (directory / MODEL).exists():
+    if (trained := trained_folder(directory)) is None:
         params = jax.device_put(first.read_params(), meshes.replicated(mesh))
         return Trained(embedder, dict.fromkeys(which, params), dict.fromkeys(which), [])
+    directory = trained
     rows = read_metrics(directory / EVALS)
     epoch_of = {row["step"]: row["epoch"] for row in rows}
     shapes = placed_shapes(first.config, mesh)
@@ -212,9 +214,11 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
 
     Raises UserError where `folder` is neither or has no such split.
     """
-    if list_splits(folder):
-        return RetrievalSet(folder, split)
+    if built := find_built(folder, split):
+        return RetrievalSet(built, split)
     name = "".join(c if c.isalnum() else "_" for c in folder.name.lower()).strip("_") or "data"
+    if name == build.SYNTHETIC:  # which stage build keeps for itself
+        name += "_folder"
     config = ConfigDict({"seed": 0, "build": default_config(build.OPTIONS)})
     config.build.folders = {name: str(folder)}
     config.build.val_share = 0.0
@@ -226,23 +230,47 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
     return RetrievalSet(workdir.dir("build") / name, split)
 
 
+def find_built(folder: epath.Path, split: str) -> epath.Path | None:
+    """Returns the folder of the built set that `folder` names; None where it names none.
+
+    folder: WORKDIR/build/NAME, the TFDS set in it, or WORKDIR or WORKDIR/build where only one set
+    has `split`. Raises UserError where several have, or none has.
+    """
+    above = folder.parent.parent if (folder / "dataset_info.json").exists() else folder
+    for one in (folder, above):
+        if list_splits(one):
+            return one
+    for place in (folder, folder / "build"):
+        sets = [name for each in SPLITS for name in list_sets(place, each)]
+        if sets:
+            found = list_sets(place, split)
+            if len(found) == 1:
+                return place / found[0]
+            these = ", ".join(str(place / name) for name in found or dict.fromkeys(sets))
+            fault = "several sets have" if found else "none of its sets has"
+            raise UserError(f"{folder} is a run, and {fault} split {split!r}: name one of {these}.")
+    return None
+
+
 def main() -> None:
     """Prints the metrics of one checkpoint on one set as one line of JSON."""
     args = flags.FLAGS
+    if args.output:
+        files.check_output(args.output, "--output")
     with tempfile.TemporaryDirectory() as scratch:
-        one = open_set(epath.Path(args.data), args.split, epath.Path(scratch))
+        one = open_set(epath.Path(args.data).expanduser(), args.split, epath.Path(scratch))
         trained = load(epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,))
         detail = evaluate_set(trained, one, examples=24)
     metrics = {key: detail[args.which][key] for key in SUMMARY}
+    print(json.dumps({"set": one.name, "checkpoint": args.which} | metrics), flush=True)
     if args.output:
-        files.write_json_atomic(args.output, detail)
-    print(json.dumps({"set": one.name, "checkpoint": args.which} | metrics))
+        files.write_json_atomic(epath.Path(args.output).expanduser(), detail)
 
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("checkpoint", None, "WORKDIR/train, or a published checkpoint")
-    flags.DEFINE_string("data", None, "built set (WORKDIR/build/NAME) or folder of a data set")
+    flags.DEFINE_string("checkpoint", None, "WORKDIR, or a published checkpoint")
+    flags.DEFINE_string("data", None, "WORKDIR, WORKDIR/build/NAME, or folder of a data set")
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
     flags.DEFINE_integer("batch_size", 100, "images or captions embedded at once", lower_bound=1)

@@ -9,7 +9,7 @@ hold EVA02's towers and tall images.
 
 from absl import flags
 
-from jaxtbpr.core import command
+from jaxtbpr.core import command, files
 from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import WHICH
@@ -40,12 +40,13 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
 def main() -> None:
     """Runs `export` with the command's flags."""
     args = flags.FLAGS
+    files.check_output(args.out, "--out", folder=True)
     export(args.checkpoint, args.out, which=args.which, kind=args.format, dtype=args.dtype)
 
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("checkpoint", None, "WORKDIR/train, or a published checkpoint")
+    flags.DEFINE_string("checkpoint", None, "WORKDIR, or a published checkpoint")
     flags.DEFINE_string("out", None, "folder to write")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
     flags.DEFINE_enum("format", "huggingface", tuple(FORMATS), "names and layout of the tensors")

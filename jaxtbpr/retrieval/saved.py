@@ -56,21 +56,30 @@ class Saved:
         if found.get_vocab_size() != self.config.vocab_size:
             raise UserError(
                 f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
-                f"tokenizer has {found.get_vocab_size()}; name its own in config.data.tokenizer."
+                f"tokenizer has {found.get_vocab_size()}; put the tokenizer.json of that model there."
             )
         return found
 
 
 def open_saved(source: epath.PathLike, which: str = "selected", **changes: Any) -> Saved:
-    """Opens WORKDIR/train, or whatever `weights.load` takes.
+    """Opens WORKDIR/train or its WORKDIR, or whatever `weights.load` takes.
 
     which: the checkpoint of a training, "selected" or "last". changes: fields of `ClipConfig`;
     for another image size or text length the positions are resampled. Raises UserError where
     anything is missing.
     """
-    directory = epath.Path(source)
-    trained = (directory / MODEL).exists()
-    return _trained(directory, which, changes) if trained else _published(source, changes)
+    directory = trained_folder(source)
+    return _trained(directory, which, changes) if directory else _published(source, changes)
+
+
+def trained_folder(source: epath.PathLike) -> epath.Path | None:
+    """Returns the folder of the training that `source` names, None where it names none.
+
+    source: WORKDIR/train, or for short WORKDIR or WORKDIR/train/checkpoints.
+    """
+    given = epath.Path(source).expanduser()
+    near = [given, given / "train", *([given.parent] if given.name == "checkpoints" else [])]
+    return next((folder for folder in near if (folder / MODEL).exists()), None)
 
 
 def placed_shapes(config: ClipConfig, mesh: Mesh) -> Any:
@@ -114,8 +123,8 @@ def _find_tokenizer(folder: epath.Path) -> Tokenizer:
     if any((folder / name).exists() for name in _TOKENIZER_FILES):
         return tokenizer.load(folder)
     raise UserError(
-        f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); name one "
-        "in config.data.tokenizer."
+        f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); put "
+        "that of the model there."
     )
 
 

@@ -22,7 +22,7 @@ from jaxtbpr.datasets import rows
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import Clip
-from jaxtbpr.retrieval.saved import Saved, open_saved
+from jaxtbpr.retrieval.saved import Saved, open_saved, trained_folder
 from jaxtbpr.retrieval.train_log import MODEL
 
 JUDGE_OPTIONS: Options = {
@@ -94,8 +94,7 @@ def open_scorer(options: Any) -> Scorer:
 
 def fingerprint(model: epath.PathLike) -> str:
     """Returns the SHA-256 of the files of a model that `open_saved` takes."""
-    directory = epath.Path(model)
-    if (directory / MODEL).exists():
+    if directory := trained_folder(model):
         # Of its checkpoints the commit file has the digests.
         names = (directory / name for name in (MODEL, "tokenizer.json", "commit.json"))
         return files.sha256_of(path for path in names if path.exists())

@@ -196,7 +196,10 @@ def open_start(config: ConfigDict) -> Saved | None:
 def open_tokenizer(data: ConfigDict, train: list[RetrievalSet], start: Saved | None) -> Tokenizer:
     """Loads the tokenizer of `start` or that `data` names, or learns one from the captions."""
     if start is not None:
-        return start.tokenizer(data.tokenizer)
+        try:
+            return start.tokenizer(data.tokenizer)
+        except UserError as error:
+            raise UserError(f"{error} Or name its folder in config.data.tokenizer.") from error
     if data.tokenizer:
         return tokenizer.load(data.tokenizer)
     captions = (text for one in train for captions in one.captions for text in captions)
@@ -236,7 +239,8 @@ def _computation(options: ConfigDict) -> dict[str, Any]:
 
 def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
     """Returns the plan of a run; options: the section `train`."""
-    per_epoch = loader.steps_per_epoch(train, options.batch_size)
+    with of_key("train.batch_size"):
+        per_epoch = loader.steps_per_epoch(train, options.batch_size)
     steps = options.steps or options.epochs * per_epoch
     schedule = optimizers.warmup_cosine(
         learning_rate=options.learning_rate,

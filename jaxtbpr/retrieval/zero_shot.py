@@ -148,6 +148,8 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
 def main() -> None:
     """Prints the table of accuracies."""
     args = flags.FLAGS
+    if args.output:
+        files.check_output(args.output, "--output")
     workdir = Workdir(args.workdir, order=(), chosen=())
     if workdir.commit(args.stage) is None:
         raise UserError(
@@ -167,12 +169,12 @@ def main() -> None:
         name = slot.replace("_", " ")
         print(f"| {name} | {share} | {100 / row['values']:.1f} | {row['images']} |")
     if args.output:
-        files.write_json_atomic(args.output, found)
+        files.write_json_atomic(epath.Path(args.output).expanduser(), found)
 
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("model", None, "WORKDIR/train, a published checkpoint, or tiny-clip")
+    flags.DEFINE_string("model", None, "WORKDIR, a published checkpoint, or tiny-clip")
     flags.DEFINE_string("workdir", None, "a run whose images have attributes")
     flags.DEFINE_string("stage", "augment", "the stage whose images are asked about")
     flags.DEFINE_string("split", "test", "split of the images")

@@ -49,3 +49,35 @@ def test_several_files_are_one_digest_that_any_change_changes(tmp_path):
     assert files.sha256_of(paths) != first
     paths[1].write_bytes(b"1")
     assert files.sha256_of(paths) == first
+
+
+@pytest.mark.parametrize("below", ["x.json", "old.json"])
+def test_an_output_that_can_be_written_passes_and_nothing_is_left_or_lost(tmp_path, below):
+    (tmp_path / "old.json").write_text("kept")
+    files.check_output(tmp_path / below, "--output")
+    assert [p.name for p in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        ("nope/x.json", r"^--output=.*nope/x.json cannot be written \(.*nope does not exist\)"),
+        ("file/x.json", r"file is not a folder\); choose another file"),
+        ("folder", r"a folder has that name\); choose another file"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told(tmp_path, below, said):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=said):
+        files.check_output(tmp_path / below, "--output")
+
+
+def test_a_folder_to_write_may_have_to_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for below in (".", "a", "a/b/c"):
+        files.check_output(tmp_path / below, "--out", folder=True)
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(UserError, match=r"--out=.*file/a cannot be written \(.*is not a folder"):
+        files.check_output(tmp_path / "file" / "a", "--out", folder=True)

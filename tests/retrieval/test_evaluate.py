@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
@@ -16,7 +17,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import RetrievalSet
-from jaxtbpr.retrieval import evaluate, train
+from jaxtbpr.retrieval import evaluate, saved, scoring, train
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import Clip, init_params
@@ -195,6 +196,50 @@ def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):
     assert done.returncode == 1
     assert "nowhere" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(tmp_path):
+    done = command(
+        "--checkpoint", tmp_path, "--data", tmp_path, "--output", tmp_path / "nope" / "x.json"
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "--output=" in done.stderr and "cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_may_be_called_synthetic(tmp_path):
+    folder = make_folder(tmp_path / "Synthetic", "cuhk_pedes", people=9)
+    renamed = folder.path.rename(folder.path.parent / "Synthetic")
+    one = evaluate.open_set(epath.Path(renamed), "test", tmp_path / "scratch")
+    assert one.name == "synthetic_folder/test"
+    assert len(one) > 0
+
+
+def test_the_folder_of_a_run_stands_for_its_model(trained):
+    models = [trained.root, trained.dir("train"), trained.dir("train") / "checkpoints"]
+    found = {str(saved.trained_folder(place)) for place in models}
+    assert found == {str(trained.dir("train"))}
+    assert evaluate.load(trained.root, batch_size=8, which=("last",)).epochs == {"last": 3}
+    assert scoring.fingerprint(trained.root) == scoring.fingerprint(trained.dir("train"))
+    assert saved.trained_folder("tiny-clip") is None
+
+
+def test_the_folder_of_a_run_stands_for_its_only_set(trained, test_set, tmp_path):
+    tfds_set = next(test_set.directory.glob("*/*/dataset_info.json")).parent
+    for place in (trained.root, trained.dir("build"), test_set.directory, tfds_set):
+        assert evaluate.open_set(place, "test", tmp_path).directory == test_set.directory
+
+
+def test_a_run_of_several_sets_or_none_of_the_split_asks_for_one(trained, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(trained.dir("build") / "synthetic", tmp_path / "build" / name)
+    run = epath.Path(tmp_path)
+    with pytest.raises(UserError, match=r"several sets have split 'test': name one of .*/a, .*/b"):
+        evaluate.find_built(run, "test")
+    for name in ("a", "b"):
+        (tmp_path / "build" / name / "test.jsonl").unlink()
+    with pytest.raises(UserError, match=r"none of its sets has split 'test': name one of"):
+        evaluate.find_built(run, "test")
 
 
 def test_without_a_name_every_set_with_a_test_split_is_measured(trained):

@@ -3,11 +3,14 @@
 Each row is one identity in several scenes: the clothes stay, all else changes.
 """
 
-from absl import app, flags
+import os
+
+from absl import flags
 from PIL import Image
 
-from jaxtbpr.core import seeds
+from jaxtbpr.core import command, files, seeds
 from jaxtbpr.core.attributes import sample_person, sample_scene
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.synthesis.render import contact_sheet, render
 
 _OUT = flags.DEFINE_string("out", "sheet.png", "the picture to write")
@@ -17,9 +20,10 @@ _HEIGHT = flags.DEFINE_integer("height", 256, "height of one image in pixels", l
 _SEED = flags.DEFINE_integer("seed", 0, "of people, scenes and accidents")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected words {argv[1:]}; see --help")
+def main() -> None:
+    files.check_output(_OUT.value, "--out")
+    if os.path.splitext(_OUT.value)[1].lower() not in Image.registered_extensions():
+        raise UserError(f"--out={_OUT.value} is in no known image format; give a name like a.png.")
     rows, columns = _ROWS.value, _COLUMNS.value
     images = [_image(row, column) for row in range(rows) for column in range(columns)]
     Image.fromarray(contact_sheet(images, columns)).save(_OUT.value)
@@ -34,4 +38,4 @@ def _image(row: int, column: int):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main, "--out, --rows, --columns, --height or --seed")

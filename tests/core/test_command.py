@@ -1,0 +1,61 @@
+"""What all commands share: how JAX is set up, and that a fault is one sentence."""
+
+import jax
+import pytest
+
+from jaxtbpr.core import command, compilation
+from jaxtbpr.core.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+    ],
+)
+def test_a_setting_of_jax_that_would_change_the_result_is_put_back_in_one_line(name, given, capsys):
+    before = getattr(jax.config, name)
+    try:
+        jax.config.update(name, given)
+        compilation.set_up()
+        assert getattr(jax.config, name) == before
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert said.startswith(f"{name.upper()}={given} is not for jaxtbpr")
+        compilation.set_up()
+        assert capsys.readouterr().err == ""  # nothing to put back
+    finally:
+        jax.config.update(name, before)
+
+
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "moon")
+    said = "Unable to initialize backend 'moon': not known. (set JAX_PLATFORMS='' to choose)"
+    told = r"^JAX_PLATFORMS=moon: Unable to initialize backend 'moon': not known.; unset it"
+    with pytest.raises(UserError, match=told), compilation.backend_told():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="another"), compilation.backend_told():
+        raise RuntimeError("another")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("give a --name."), "give a --name.\n"),
+        (OSError(28, "No space left on device", "/a/b"), "No space left on device: /a/b; mend it"),
+        (OSError("odd"), "odd; mend it"),
+    ],
+)
+def test_what_a_user_can_mend_ends_a_command_with_one_sentence(error, said, monkeypatch, capsys):
+    def work():
+        raise error
+
+    monkeypatch.setattr(command.app, "run", lambda main: main(["program"]))
+    with pytest.raises(SystemExit) as ended:
+        command.run(work, "--name")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(said)
