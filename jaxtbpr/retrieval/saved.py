@@ -56,7 +56,7 @@ class Saved:
         if found.get_vocab_size() != self.config.vocab_size:
             raise UserError(
                 f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
-                f"tokenizer has {found.get_vocab_size()}; put the tokenizer.json of that model there."
+                f"tokenizer has {found.get_vocab_size()}; put the model's own there."
             )
         return found
 

@@ -281,5 +281,6 @@ def test_a_file_for_the_flags_that_cannot_be_written_is_told_before_the_survey(t
     with pytest.raises(SystemExit):
         validate.main([str(folder.path), "--flags", str(tmp_path / "nowhere" / "flags.jsonl")])
     said = capsys.readouterr()
-    assert "flags.jsonl cannot be written" in said.err and "does not exist" in said.err
+    assert "flags.jsonl cannot be written" in said.err
+    assert "does not exist" in said.err
     assert said.out == ""

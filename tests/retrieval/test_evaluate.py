@@ -203,7 +203,8 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(tmp_pa
         "--checkpoint", tmp_path, "--data", tmp_path, "--output", tmp_path / "nope" / "x.json"
     )  # fmt: skip
     assert done.returncode == 1
-    assert "--output=" in done.stderr and "cannot be written" in done.stderr
+    assert "--output=" in done.stderr
+    assert "cannot be written" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
