@@ -58,11 +58,13 @@ class _Input:
 def outside(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the folders from another: their annotation files.
 
-    Raises UserError where a folder is not a data set.
+    Raises UserError where a folder is not a data set, or would be read without a part of it.
     """
     prints = {}
     for name, folder in _folders(config).items():
-        found = formats.annotation_files(folder, formats.detect(folder))
+        form = formats.detect(folder)
+        found = formats.annotation_files(folder, form)
+        _refuse_loss(name, folder, form)
         stats = {file.name: file.stat() for file in found}
         prints[name] = {file: [stat.length, stat.mtime] for file, stat in stats.items()}
     return prints
@@ -123,6 +125,14 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
     return {name: epath.Path(f).expanduser().absolute() for name, f in folders.items()}
 
 
+def _refuse_loss(name: str, folder: epath.Path, form: formats.Format) -> None:
+    """Raises UserError where a damaged annotation, or that of a split, would not be read."""
+    if lost := [one.reason for one in formats.leftovers(folder, form) if one.loses]:
+        raise UserError(
+            f"config.build.folders.{name}={folder} would be read in part: " + " ".join(lost)
+        )
+
+
 def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
     inputs = []
     if workdir.name_before("build"):
@@ -130,6 +140,9 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
         inputs.append(_Input(SYNTHETIC, lambda: map(rows.from_record, manifest)))
     for name, folder in _folders(config).items():
         form = formats.detect(folder)
+        _refuse_loss(name, folder, form)
+        for one in formats.leftovers(folder, form):
+            say(f"build {name}: warning: {one.reason}")
         inputs.append(_Input(name, functools.partial(_read, folder, form), form.known or ""))
     return inputs
 

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import reid_json, tables
+from jaxtbpr.datasets import leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -91,7 +91,7 @@ def not_recognised(
         return f"{folder} does not exist; check the path."
     if other := _right_level(folder, match):
         return other
-    hints = [*_near_names(folder), *_broken_files(folder)]
+    hints = _near_names(folder)
     lines = [f"{folder} is not recognised as a data set{'; ' if hints else ''}{'; '.join(hints)}."]
     lines += ["Looked for:", *(f"  {title}: {files}" for files, title in known.items())]
     return "\n".join(lines)
@@ -113,9 +113,8 @@ def _near_names(folder: epath.Path) -> list[str]:
     for file in _annotations(folder):
         if near := near_name(file):
             hints.append(f"{file.name} is near to {near}: rename it if that is meant")
-        elif file.suffix != ".json":
-            found = ", ".join(tables.columns(file)) or "none"
-            hints.append(f"{file.name} is no table of images and captions: its columns are {found}")
+        else:
+            hints.append(f"{file.name} {leftover.why_not(file)[0]}")
     return hints or _only_images(folder)
 
 
@@ -123,16 +122,6 @@ def _only_images(folder: epath.Path) -> list[str]:
     if any(is_image(path) for path in folder.iterdir()):
         return ["it holds images but no annotation; add a captions.csv"]
     return []
-
-
-def _broken_files(folder: epath.Path) -> list[str]:
-    problems = []
-    for file in _json_files(folder):
-        try:
-            first_element(file)
-        except UserError as error:
-            problems.append(str(error).rstrip("."))
-    return problems
 
 
 def near_name(file: epath.Path) -> str | None:
@@ -148,11 +137,8 @@ def _annotations(folder: epath.Path) -> list[epath.Path]:
     if not folder.is_dir():
         return []
     # An imgs/ folder may hold a million files: only names are looked at, nothing is opened.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in tables.SUFFIXES and not path.name.startswith(".")
-    )
+    named = [path for path in folder.iterdir() if leftover.is_annotation_like(path)]
+    return sorted(path for path in named if path.is_file())
 
 
 def _json_files(folder: epath.Path) -> list[epath.Path]:
@@ -167,7 +153,8 @@ def _is_processed_data(folder: epath.Path) -> bool:
 
 
 def _is_table(file: epath.Path) -> bool:
-    return tables.is_table(tables.columns(file))
+    is_read = file.suffix.lower() in tables.SUFFIXES and tables.is_table(tables.columns(file))
+    return is_read and tables.has_rows(file)
 
 
 def _folders(folder: epath.Path) -> list[epath.Path]:

@@ -12,6 +12,7 @@ from etils import epath
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import (
     finding,
+    leftover,
     pretraining,
     published,
     reid_json,
@@ -139,6 +140,18 @@ def annotation_files(folder: epath.PathLike, form: Format) -> list[epath.Path]:
             "be mixed; give each set a folder of its own."
         )
     return files
+
+
+def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
+    """Returns the annotation-like files of a folder of this form that are not read, and why."""
+    folder = epath.Path(folder)
+    taken = form.find(folder)
+    others = {
+        file: f"{other.title} ({other.name})"
+        for other in reversed(FORMATS)
+        for file in other.find(folder)
+    }
+    return leftover.leftovers(folder, taken, others)
 
 
 def image_paths(

@@ -10,11 +10,21 @@ from etils import epath
 from jaxtbpr.core.errors import UserError
 
 CHUNK = 1 << 20
+_DISGUISES = {
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file; fetch it with git lfs pull",
+    b"<!DOCTYPE": "is a web page, not the file; download it again",
+    b"<html": "is a web page, not the file; download it again",
+    b"\x1f\x8b": "is compressed; unpack it",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet; unpack it, or save it as CSV UTF-8",
+}
 
 
-def open_text(path: epath.PathLike, newline: str | None = None) -> io.TextIOWrapper:
-    """Opens a UTF-8 text file, with or without a byte order mark."""
-    return io.TextIOWrapper(epath.Path(path).open("rb"), encoding="utf-8-sig", newline=newline)
+def open_text(
+    path: epath.PathLike, newline: str | None = None, errors: str = "strict"
+) -> io.TextIOWrapper:
+    """Opens a UTF-8 text file, with or without a byte order mark. errors: as of `open`."""
+    file = epath.Path(path).open("rb")
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline=newline)
 
 
 def iterate_json(path: epath.PathLike) -> Iterator[Any]:
@@ -27,14 +37,36 @@ def iterate_json(path: epath.PathLike) -> Iterator[Any]:
         try:
             yield from _elements(text)
         except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path} is not UTF-8 after line {text.line} ({error.reason}); save it as UTF-8."
-            ) from error
+            fault = disguise(path) or not_utf8(error, text.line)
+            raise UserError(f"{path} {fault}.") from error
         except ValueError as error:
-            raise UserError(
-                f"{path} is not complete, valid JSON (line {text.line}: {error}); "
-                "unpack or copy it again."
-            ) from error
+            fault = disguise(path) or (
+                f"is not complete, valid JSON (line {text.line}: {error}); unpack or copy it again"
+            )
+            raise UserError(f"{path} {fault}.") from error
+
+
+def not_utf8(error: UnicodeDecodeError, line: int) -> str:
+    """Returns the end of the sentence "FILE ..." on a file with a byte that is not UTF-8."""
+    byte = error.object[error.start]
+    return (
+        f"is not UTF-8 after line {line} (byte 0x{byte:02x}, {error.reason}), but perhaps "
+        "Windows-1252, as spreadsheets write it; save it as UTF-8"
+    )
+
+
+def disguise(path: epath.PathLike) -> str:
+    """Returns what a file is that cannot be UTF-8 text of its own ("is empty", ...), or ""."""
+    with epath.Path(path).open("rb") as file:
+        head = file.read(4096)
+    if not head.strip():
+        return "is empty"
+    for start, fault in _DISGUISES.items():
+        if head.lstrip().startswith(start):
+            return fault
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        return "is not UTF-8 but UTF-16, as spreadsheets write 'Unicode text'; save it as UTF-8"
+    return ""
 
 
 def first_element(path: epath.PathLike) -> Any:

@@ -11,6 +11,7 @@ from jaxtbpr.datasets import finding, formats, image_check, published
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.formats import Format
 from jaxtbpr.datasets.image_check import ImageReport
+from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Tally
 
@@ -40,6 +41,7 @@ class Survey:
     split_rule: str = ""
     names: list[str] = dataclasses.field(default_factory=list)
     broken: str = ""
+    leftovers: list[Leftover] = dataclasses.field(default_factory=list)
 
     @property
     def known(self) -> str | None:
@@ -48,6 +50,7 @@ class Survey:
     def problems(self) -> list[str]:
         """Returns what must be mended, each with the way to mend it."""
         found = [self.broken] if self.broken else []
+        found += [one.reason for one in self.leftovers if one.loses or not one.other_form]
         if not self.images.checked and not self.broken:
             found.append("there is no usable record in it.")
         if self.unusable:
@@ -81,6 +84,7 @@ class Survey:
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
         found, known = [], self.known
+        found += [one.reason for one in self.leftovers if one.other_form and not one.loses]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:
             trust = "its counts are not the published ones, so check it" if differ else (
@@ -122,6 +126,7 @@ def survey(
     found = formats.get(folder, form)
     files = formats.annotation_files(folder, found)
     result = Survey(folder, found, files, formats.image_paths(folder, found, images))
+    result.leftovers = formats.leftovers(folder, found)
     try:
         entries = found.reader(folder, files, result.paths)
         for entry, fault in image_check.faults(entries, decode=decode):

@@ -5,6 +5,7 @@ caption2, ...), and if known id (or identity) and split. One row per caption or 
 """
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
-from jaxtbpr.datasets.json_stream import iterate_json, open_text
+from jaxtbpr.datasets.json_stream import disguise, iterate_json, not_utf8, open_text
 from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
 
@@ -26,6 +27,7 @@ UNLABELLED = {"", "nan", "none", "null"}
 _CAPTION = re.compile(r"captions?|text|caption_?\d+")
 # A caption is no novel; the limit only keeps a broken quote from swallowing the whole file.
 _LONGEST_CELL = 1 << 24
+_ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
 
 
 def rows(file: epath.Path) -> Iterator[Any]:
@@ -40,7 +42,8 @@ def rows(file: epath.Path) -> Iterator[Any]:
     try:
         yield from read(file)
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 ({error.reason}); save it as UTF-8.") from error
+        fault = disguise(file) or not_utf8(error, _line_of(file))
+        raise UserError(f"{file} {fault}.") from error
     except csv.Error as error:
         raise UserError(f"{file} is not a readable table ({error}); check its quotes.") from error
 
@@ -48,16 +51,19 @@ def rows(file: epath.Path) -> Iterator[Any]:
 def _csv_rows(file: epath.Path) -> Iterator[Any]:
     csv.field_size_limit(_LONGEST_CELL)
     with open_text(file, newline="") as text:
-        first = text.readline()
-        text.seek(0)
-        delimiter = max(",;\t|", key=first.count)
-        reader = csv.reader(text, delimiter=delimiter)
-        header = [name.strip().lower().lstrip("\ufeff") for name in next(reader, [])]
-        for cells in reader:
+        header, delimiter = _header(text.readline())
+        for cells in csv.reader(text, delimiter=delimiter):
             if len(cells) == len(header):
                 yield dict(zip(header, cells, strict=True))
             elif cells:
                 yield BadRecord(f"has {len(cells)} cells under {len(header)} column names")
+
+
+def _header(line: str) -> tuple[list[str], str]:
+    """Returns the column names that a CSV's first line holds, and what stands between them."""
+    delimiter = max(",;\t|", key=line.count)
+    names = next(csv.reader([line], delimiter=delimiter), [])
+    return [name.strip().lower().lstrip("\ufeff") for name in names], delimiter
 
 
 def _json_lines(file: epath.Path) -> Iterator[Any]:
@@ -81,12 +87,35 @@ def is_table(keys: Iterable[str]) -> bool:
 
 
 def columns(file: epath.Path) -> tuple[str, ...]:
-    """Returns the column names of a table, or () where its first row cannot be read."""
+    """Returns the column names of a table, or () where they cannot be told.
+
+    Those of a CSV are its first line's, whatever is wrong with the rows; those of JSON records are
+    the keys of the first one that can be read.
+    """
+    if file.suffix.lower() in (".csv", ".tsv"):
+        with open_text(file, errors="replace") as text:
+            return tuple(_header(text.readline())[0])
     try:
-        first = next(rows(file), None)
+        first = next((one for one in rows(file) if isinstance(one, Mapping)), {})
     except UserError:
         return ()
-    return tuple(first) if isinstance(first, Mapping) else ()
+    return tuple(map(str, first))
+
+
+def has_rows(file: epath.Path) -> bool:
+    """Whether there is anything after a CSV's header; of other tables, `columns` tells."""
+    if file.suffix.lower() not in (".csv", ".tsv"):
+        return True
+    with open_text(file, errors="replace") as text:
+        text.readline()
+        return any(line.strip() for line in text)
+
+
+def _line_of(file: epath.Path) -> int:
+    """Returns the last line before the first byte that is not UTF-8."""
+    with open_text(file, errors="surrogateescape") as text:
+        clean = itertools.takewhile(lambda line: not _ESCAPED.search(line), text)
+        return sum(1 for _ in clean)
 
 
 def read_tables(

@@ -1,0 +1,140 @@
+"""An annotation that cannot be read is told with its reason, and never costs a split in silence."""
+
+import codecs
+import gzip
+import json
+
+import pytest
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import build, formats
+from jaxtbpr.datasets.survey import survey
+from tests.datasets.folders import write_image, write_json
+from tests.datasets.sets import make_config, make_workdir
+
+HEADER = "image,caption,id\n"
+ROW = "{0}.jpg,a man in red,{0}\n"
+
+
+def encoded(text, encoding):
+    return (codecs.BOM_UTF16_LE if encoding == "utf-16-le" else b"") + text.encode(encoding)
+
+
+BAD_TESTS = {
+    "test.csv is not read: it is not UTF-8 but UTF-16": encoded(HEADER + ROW, "utf-16-le"),
+    "test.csv is not read: it has column names but no row": HEADER.encode(),
+    "test.csv is not read: it is empty": b"",
+    "its columns are image, captoin, id; 'captoin' is near to 'caption'": (
+        b"image,captoin,id\n7.jpg,a man,7\n"
+    ),
+    "test.csv is not read: it is a pointer of Git LFS": b"version https://git-lfs.github.com/spec",
+    "test.csv is not read: it is a web page": b"<!DOCTYPE html><html></html>",
+    "test.csv is not read: it is compressed": gzip.compress(b"image,caption\n"),
+    "test.json is not read: it is not complete, valid JSON (line 1": b'[{"image": "7.jpg", "capt',
+    "test.json is not read: it holds no record": b"[]",
+    "test.json is not read: it is an object whose first key is 'images'": b'{"images": []}',
+    "test.json is not read: it holds a int where a record belongs": b"[7]",
+    "test.jsonl is not read: it is no table: its first row is not JSON": b'{"image": "7.jpg", \n',
+    "test.xlsx is not read: it is a spreadsheet": b"PK\x03\x04",
+    "test.csv.gz is not read: it is compressed": gzip.compress(b"image,caption\n"),
+}
+
+
+def own_folder(path, files):
+    """Writes train.csv and val.csv with their images, and `files` (name -> bytes)."""
+    for k, split in enumerate(("train", "val")):
+        (path / f"{split}.csv").write_text(HEADER + ROW.format(k))
+    for k in range(8):
+        write_image(path / f"{k}.jpg", k)
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def built(path, run):
+    config = make_config(folders={"own": str(path)})
+    return build.run(config, make_workdir(run))
+
+
+@pytest.mark.parametrize("reason", BAD_TESTS)
+def test_a_test_file_that_cannot_be_read_is_a_problem_and_is_refused_by_build(tmp_path, reason):
+    name = next((word for word in reason.split() if word.startswith("test.")), "test.csv")
+    path = own_folder(tmp_path, {name: BAD_TESTS[reason]})
+    (problem,) = survey(path).problems()
+    assert reason in problem
+    with pytest.raises(UserError) as error:
+        build.outside(make_config(folders={"own": str(path)}))
+    assert problem in str(error.value)
+    with pytest.raises(UserError, match="would be read in part"):
+        built(path, tmp_path / "run")
+
+
+def test_bytes_of_windows_1252_are_told_with_their_line(tmp_path):
+    text = HEADER + ROW.format(6) + "7.jpg,a café,7\n"
+    path = own_folder(tmp_path, {"test.csv": encoded(text, "cp1252")})
+    (problem,) = survey(path).problems()
+    assert "test.csv is not UTF-8 after line 2 (byte 0xe9" in problem
+    assert "Windows-1252" in problem
+    with pytest.raises(UserError, match=r"test\.csv is not UTF-8 after line 2"):
+        built(path, tmp_path / "run")
+
+
+def test_a_first_row_with_more_cells_than_columns_costs_that_row_only(tmp_path):
+    text = HEADER + "6.jpg,a man, in red,6\n" + ROW.format(7)
+    path = own_folder(tmp_path, {"test.csv": text.encode()})
+    found = survey(path)
+    assert [file.name for file in found.files] == ["test.csv", "train.csv", "val.csv"]
+    (problem,) = found.problems()
+    assert "1 (row 1 of test.csv has 4 cells under 3 column names)" in problem
+    assert built(path, tmp_path / "run")["sets"]["own"]["test"]["images"] == 1
+
+
+def test_an_empty_file_among_several_of_a_known_form_is_a_problem(tmp_path):
+    record = {"id": 1, "file_path": "a.jpg", "captions": ["a man"]}
+    write_json(tmp_path / "processed_data" / "train.json", [record])
+    write_json(tmp_path / "processed_data" / "test.json", [])
+    write_image(tmp_path / "imgs" / "a.jpg", 0)
+    assert survey(tmp_path).problems() == ["test.json holds no record."]
+
+
+def test_a_split_in_another_form_is_a_problem_and_a_second_copy_of_a_set_a_warning(tmp_path):
+    record = {"id": 7, "file_path": "7.jpg", "captions": ["a man"], "split": "test"}
+    (tmp_path / "own").mkdir()
+    path = own_folder(tmp_path / "own", {})
+    write_json(path / "test.json", [record])  # this form is looked for before tables
+    assert any("train.csv is not read beside test.json" in one for one in survey(path).problems())
+    other = tmp_path / "cuhk"
+    write_json(other / "reid_raw.json", [record])
+    write_json(other / "train_reid.json", [record])
+    write_image(other / "imgs" / "7.jpg", 0)
+    found = survey(other)
+    assert found.problems() == []
+    assert "train_reid.json is not read beside reid_raw.json" in found.warnings()[0]
+
+
+def test_a_file_of_something_else_is_told_and_does_not_stop_the_build(tmp_path, capsys):
+    path = own_folder(tmp_path, {"cameras.json": json.dumps([{"camera": 1}]).encode()})
+    (problem,) = survey(path).problems()
+    assert "cameras.json is not read" in problem
+    assert built(path, tmp_path / "run")["records_out"] == 2
+    assert "build own: warning: cameras.json is not read" in capsys.readouterr().err
+
+
+def test_hidden_files_and_locks_of_editors_are_no_annotation(tmp_path):
+    names = ("._test.csv", ".~lock.test.csv#", "~$test.xlsx", "readme.txt", "code.tar.gz")
+    path = own_folder(tmp_path, dict.fromkeys(names, b"x"))
+    assert survey(path).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encoded(HEADER + ROW, "utf-16-le"), "captions.csv is not UTF-8 but UTF-16"),
+        (HEADER.encode(), "captions.csv has column names but no row"),
+        (b"", "captions.csv is empty"),
+    ],
+)
+def test_a_folder_of_one_such_table_tells_the_same_reason(tmp_path, data, reason):
+    (tmp_path / "captions.csv").write_bytes(data)
+    with pytest.raises(UserError, match=reason):
+        formats.detect(tmp_path)
