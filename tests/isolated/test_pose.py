@@ -63,10 +63,11 @@ def test_mediapipe_on_real_photographs(tmp_path, python):
     np.testing.assert_allclose([left, top, right, bottom], [45, 388, 245, 912], atol=15)
 
 
+@pytest.mark.parametrize("batch", [[], [4]], ids=["open", "of four"])
 @pytest.mark.parametrize("kind", ["yolo", "yolo_nms", "rtmo"])
-def test_an_onnx_file_of_each_layout(tmp_path, python, kind):
+def test_an_onnx_file_of_each_layout_and_batch(tmp_path, python, kind, batch):
     model = tmp_path / f"{kind}.onnx"
-    environments.run(python, HERE / "tiny_pose.py", kind, model)
+    environments.run(python, HERE / "tiny_pose.py", kind, model, *batch)
     (tmp_path / "images").mkdir()
     # The first channel is red to YOLO, of 1, and blue to RTMO, of 255. Scores: 0.8 and 0.4.
     colour = (51, 0, 204) if kind == "rtmo" else (204, 0, 51)
@@ -92,4 +93,14 @@ def test_an_onnx_file_of_another_network_is_told_in_one_sentence(tmp_path, pytho
     model = tmp_path / "no.onnx"
     model.write_bytes(b"no network")
     with pytest.raises(UserError, match=r"^model '.*no.onnx' cannot be loaded: "):
+        judge(tmp_path, python, model=str(model))
+
+
+def test_an_onnx_file_with_other_inputs_is_told_with_them(tmp_path, python):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    model = tmp_path / "mask.onnx"
+    environments.run(python, HERE / "tiny_pose.py", "mask", model)
+    told = r"takes input tensor\(float\) \['batch', 3, 64, 64\], mask .*; export one that takes an"
+    with pytest.raises(UserError, match=told):
         judge(tmp_path, python, model=str(model))

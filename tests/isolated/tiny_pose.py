@@ -1,6 +1,7 @@
-"""Makes an .onnx file of the layout of a pose network: PYTHON tiny_pose.py KIND FILE.
+"""Makes an .onnx file of the layout of a pose network: PYTHON tiny_pose.py KIND FILE [BATCH].
 
-KIND: yolo, yolo_nms or rtmo. Its two candidates are always at the same places, 48 of 64 pixels of
+KIND: yolo, yolo_nms or rtmo; or `mask`, which takes a second input. BATCH: a fixed number of
+images; otherwise it is open. Its two candidates are always at the same places, 48 of 64 pixels of
 each other; their scores are the mean of the first colour channel of the input, so that they tell
 what was put in, and half of it.
 """
@@ -18,15 +19,17 @@ JOINTS[..., 0], JOINTS[..., 2] = 32, 0.9
 JOINTS[..., 1] = np.linspace(18, 30, 17)
 
 
-def main(kind: str, path: str) -> None:
-    low, high = BOXES[..., :2], BOXES[..., 2:]
-    rows = JOINTS.reshape(1, 2, 51)
+def main(kind: str, path: str, batch: str = "") -> None:
+    images = int(batch or 1)
+    boxes, joints = BOXES.repeat(images, axis=0), JOINTS.repeat(images, axis=0)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    rows = joints.reshape(images, 2, 51)
     if kind == "yolo":
         before, after = np.concatenate([(low + high) / 2, high - low], axis=-1), rows
     elif kind == "yolo_nms":
-        before, after = BOXES, np.concatenate([np.zeros((1, 2, 1)), rows], axis=-1)
+        before, after = boxes, np.concatenate([np.zeros((images, 2, 1)), rows], axis=-1)
     else:
-        before, after = BOXES, None
+        before, after = boxes, None
     weights = np.array([[[1.0], [0.5]]]) / (255 if kind == "rtmo" else 1)
     constants = {"before": before, "weights": weights, "first": np.array(0)}
     nodes = [
@@ -39,18 +42,23 @@ def main(kind: str, path: str) -> None:
         constants["after"] = after
         parts.append("after")
     nodes.append(helper.make_node("Concat", parts, ["rows"], axis=-1))
-    outputs = {"rows": [1, 2, 57 if kind == "yolo_nms" else 5]}
+    outputs = {"rows": [images, 2, 57 if kind == "yolo_nms" else 5]}
     if kind == "yolo":
         nodes.append(helper.make_node("Transpose", ["rows"], ["output0"], perm=[0, 2, 1]))
-        outputs = {"output0": [1, 56, 2]}
+        outputs = {"output0": [images, 56, 2]}
     if kind == "rtmo":
-        constants["joints"] = JOINTS
+        constants["joints"] = joints
         nodes.append(helper.make_node("Identity", ["joints"], ["keypoints"]))
-        outputs["keypoints"] = [1, 2, 17, 3]
+        outputs["keypoints"] = [images, 2, 17, 3]
     graph = helper.make_graph(
         nodes,
         kind,
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [
+            helper.make_tensor_value_info(
+                name, TensorProto.FLOAT, [images if batch else "batch", 3, SIDE, SIDE]
+            )
+            for name in ("input", *(["mask"] if kind == "mask" else []))
+        ],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in outputs.items()

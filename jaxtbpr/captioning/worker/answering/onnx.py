@@ -9,6 +9,7 @@ from .decoding import Persons
 from .serve import Stop
 
 _SIDE = 640  # of the input where the file leaves it open
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -24,8 +25,7 @@ class OnnxPose:
         except Exception as error:  # onnxruntime has an exception for each of its error codes
             raise Stop(f"model {path!r} cannot be loaded: {error}") from error
         self._path = path
-        self._input = self._session.get_inputs()[0]
-        self._size = tuple(n if isinstance(n, int) else _SIDE for n in self._input.shape[2:])
+        self._name, self._dtype, (self._batch, *self._size) = self._read_input()
         self._is_yolo = len(self._session.get_outputs()) == 1
 
     def __call__(self, image: Image.Image, least_score: float, overlap: float) -> Persons:
@@ -35,12 +35,35 @@ class OnnxPose:
         """
         placed = decoding.letterbox(image, self._size, is_centred=self._is_yolo)
         pixels = placed.pixels / 255 if self._is_yolo else placed.pixels[..., ::-1]
-        dtype = np.float16 if self._input.type == "tensor(float16)" else np.float32
-        given = {self._input.name: pixels.transpose(2, 0, 1)[None].astype(dtype)}
-        outputs = [output.astype(np.float64) for output in self._session.run(None, given)]
+        outputs = self._run(pixels.transpose(2, 0, 1)[None].astype(self._dtype))
         try:
             found = decoding.decode(outputs)
         except ValueError as error:
             raise Stop(f"model {self._path!r} finds no poses: {error}") from error
         chosen = decoding.select(found, least_score=least_score, overlap=overlap)
         return decoding.in_image(chosen, placed, image.size)
+
+    def _read_input(self) -> tuple[str, type, tuple[int, int, int]]:
+        """Returns name, dtype and (batch, height, width) of the one input."""
+        inputs = self._session.get_inputs()
+        first = inputs[0]
+        batch, channels, height, width = first.shape if len(first.shape) == 4 else (0,) * 4
+        takes_colours = channels == 3 or not isinstance(channels, int)  # open: has a name
+        if len(inputs) > 1 or first.type not in _DTYPES or not takes_colours:
+            told = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            raise Stop(
+                f"model {self._path!r} takes {told}; export one that takes an image alone, "
+                "float [batch, 3, height, width]."
+            )
+        size = (n if isinstance(n, int) else _SIDE for n in (height, width))
+        return first.name, _DTYPES[first.type], (batch if isinstance(batch, int) else 1, *size)
+
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Returns the outputs [1, ...] for pixels [1, 3, h, w]; a fixed batch is filled up."""
+        filled = np.repeat(pixels, self._batch, axis=0)
+        try:
+            outputs = self._session.run(None, {self._name: filled})
+        except Exception as error:  # see above
+            told = str(error).strip().splitlines()[0]
+            raise Stop(f"model {self._path!r} cannot be run: {told}") from error
+        return [np.asarray(output[:1], np.float64) for output in outputs]
