@@ -4,8 +4,10 @@ Whatever the vocabulary, id 0 pads and the end token has the greatest id, so tha
 the greatest id is where the text tower reads out the caption.
 """
 
+import dataclasses
 import gzip
 import html
+import itertools
 import json
 import os
 import re
@@ -28,7 +30,6 @@ LEARNED = re.compile(r"<[^<>\s]+>")  # a token that a model has learned by textu
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _CLIP_SIZE = 49_408
 _CHUNK = 16_384
-MAX_WORDS = 77
 PUNCTUATION = r"[.!\"()*#:;~]"  # what captions lose
 _BLANKS = re.compile(r"\s{2,}")
 
@@ -159,6 +160,34 @@ def count(tokenizer: Tokenizer, caption: str) -> int:
     return 2 + len(_inner_ids(tokenizer, [_normalise(caption)], None)[0])
 
 
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How many texts a model does not read to their end: `cut` of `all`, at `length` tokens."""
+
+    cut: int
+    all: int
+    length: int
+    what: str = "captions"
+
+    def __add__(self, other: "Cut") -> "Cut":
+        return dataclasses.replace(self, cut=self.cut + other.cut, all=self.all + other.all)
+
+    def __str__(self) -> str:
+        verb = "is" if self.cut == 1 else "are"
+        return f"{self.cut:,} of {self.all:,} {self.what} {verb} cut at {self.length} tokens"
+
+
+def count_cut(
+    tokenizer: Tokenizer, texts: Iterable[str], length: int, what: str = "captions"
+) -> Cut:
+    """Counts the texts that, cleaned, have more than `length` tokens, start and end included."""
+    found, texts = Cut(0, 0, length, what), iter(texts)
+    while some := list(itertools.islice(texts, _CHUNK)):
+        inner = _inner_ids(tokenizer, [_normalise(clean_caption(text)) for text in some], None)
+        found += Cut(sum(2 + len(ids) > length for ids in inner), len(some), length)
+    return found
+
+
 def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int] | None):
     """The ids of each text, without start and end."""
     if not spelled:
@@ -190,11 +219,12 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:
     return tokenizer.token_to_id(START), tokenizer.token_to_id(END)
 
 
-def clean_caption(text: str, max_words: int = MAX_WORDS) -> str:
+def clean_caption(text: str, max_words: int | None = None) -> str:
     r"""Returns `text` as TBPS-CLIP and SynTBPR clean it before tokenising.
 
     Lower case; each of . ! " ( ) * # : ; ~ and each run of blanks becomes one space; the ends are
-    stripped; the first `max_words` words are kept.
+    stripped. They keep the first 77 words, the first `max_words` here: as many words never fit into
+    77 tokens, so that the cut of `encode` comes first, and follows the length of the model.
     """
     text = _BLANKS.sub(" ", re.sub(PUNCTUATION, " ", text.lower()))
     return " ".join(text.rstrip("\n").strip(" ").split(" ")[:max_words])

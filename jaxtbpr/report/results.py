@@ -8,7 +8,7 @@ from jaxtbpr.core import files
 from jaxtbpr.report import pictures, plots
 from jaxtbpr.report.people import SetImages
 from jaxtbpr.report.plots import Line, Plot
-from jaxtbpr.report.table import chance, chance_curve
+from jaxtbpr.report.table import chance, chance_curve, cut_captions
 
 CHOICES = {"selected": "best on validation", "last": "last", "best_on_test": "best on test"}
 
@@ -17,7 +17,7 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
     """Returns what was measured on each test set; folder: that of stage evaluate.
 
     metrics: {test set: metrics} of the stage's commit. Each of the results has "name", "metrics",
-    "chance", "choices" (rows of epoch and metrics), "cmc" and "examples".
+    "chance", "choices" (rows of epoch and metrics), "cut" (see `table`), "cmc" and "examples".
     """
     results = []
     for name, own in metrics.items():
@@ -34,6 +34,7 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
                 "metrics": own,
                 "chance": chance(own),
                 "choices": choices,
+                "cut": cut_captions(own),
                 "cmc": detail.get("cmc") or [],
                 "examples": detail.get("examples") or [],
             }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxtbpr.core.tokenizer import Cut
+
 COLUMNS = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "mAP": "mAP", "mINP": "mINP"}
 
 
@@ -11,7 +13,8 @@ def results_table(summary: Mapping) -> str:
     """Returns the table of `summary["evaluate"]` in percent, chance below each test set.
 
     summary: as in summary.json, with {test set: {"R1", "R5", "R10", "mAP", "mINP", "chance_R1",
-    "queries", "gallery", "identities"}}, metrics as fractions. Without "evaluate": "".
+    "queries", "gallery", "identities", "captions_cut", "text_length"}}, metrics as fractions.
+    Without "evaluate": "".
     """
     sets = summary.get("evaluate") or {}
     if not sets:
@@ -23,7 +26,19 @@ def results_table(summary: Mapping) -> str:
         sizes = f"{metrics['queries']:>10}{metrics['gallery']:>9}{metrics['identities']:>12}"
         lines.append(_line(name, _percents(metrics), width) + sizes)
         lines.append(_line("  by chance", _percents(chance(metrics)), width))
+        if metrics.get("captions_cut"):
+            lines.append(f"  {cut_captions(metrics)}")
     return "\n".join(lines)
+
+
+def cut_captions(metrics: Mapping) -> Cut | None:
+    """Returns how many captions the model did not read whole, as it is told of them.
+
+    metrics: of a test set; None where they are of before this was counted.
+    """
+    if "captions_cut" not in metrics:
+        return None
+    return Cut(metrics["captions_cut"], metrics["queries"], metrics["text_length"])
 
 
 def chance(metrics: Mapping) -> dict[str, float]:

@@ -43,6 +43,7 @@ def refuse(
         shards, directory, lambda s: _score(scorer, s, root, options.clauses), label="filter clip"
     )
     records = [record for shard in shards for record in shard]
+    scorer.say_cut([_prompt(r) for r in records], "filter clip", "prompts", clauses=options.clauses)
     scores = np.concatenate([one["score"] for one in found])
     problems = np.concatenate([one["problem"] for one in found])
     refused = {

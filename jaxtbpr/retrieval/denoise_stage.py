@@ -100,6 +100,8 @@ def _judge(shards: Sequence[Shard], options: ConfigDict, workdir: Workdir) -> di
     problems = np.concatenate([one["problem"] for one in measured])
     scores = np.concatenate([one["score"] for one in measured])
     records = [record for shard in shards for record in shard]
+    captions = [caption for record in records for caption in record["captions"]]
+    scorer.say_cut(captions, "denoise", clauses=options.clauses)
     owner = np.repeat(np.arange(len(records)), [len(r["captions"]) for r in records])
     usable = problems[owner] == ""
     clean = np.ones(len(scores))

@@ -97,6 +97,10 @@ class Embedder:
 
         return self._rows(self._text, params, texts, encode)
 
+    def cut(self, texts: Iterable[str], what: str = "captions") -> tokens.Cut:
+        """Counts the texts that the model does not read to their end."""
+        return tokens.count_cut(self._tokenizer, texts, self._config.text_length, what)
+
     def _rows(self, encode, params: Any, items: Sequence, make) -> np.ndarray:
         """Features of `items`; make: some of them -> rows of the tower's input."""
 

@@ -46,6 +46,7 @@ OPTIONS: Options = {
 RANKED = 10  # images shown of each example's ranking
 SUMMARY = (
     "R1", "R5", "R10", "mAP", "mINP", "chance_R1", "queries", "gallery", "identities",
+    "captions_cut", "text_length",
 )  # fmt: skip
 
 
@@ -127,13 +128,17 @@ def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[
     selected model. examples: how many queries to show.
     """
     found: dict[str, Any] = {"set": one.name}
+    cut = trained.embedder.cut(text for captions in one.captions for text in captions)
+    if cut.cut:
+        say(f"evaluate {one.name}: {cut}")
     for name, params in trained.params.items():
         if name == "last" and params is trained.params.get("selected"):
             found[name] = found["selected"]
             continue
         features = trained.embedder.features(params, one)
         metrics = features.metrics(one.identities)
-        found[name] = metrics.summary() | {"epoch": trained.epochs[name]}
+        read = {"captions_cut": cut.cut, "text_length": cut.length}
+        found[name] = metrics.summary() | read | {"epoch": trained.epochs[name]}
         if "cmc" not in found:  # the first is the selected one, if it is among them
             shown = {"cmc": metrics.cmc.tolist()}
             shown["examples"] = example_queries(one, features, metrics, examples)

@@ -182,13 +182,15 @@ def measure(
     """
     captions = [caption for record in records for caption in record.get("captions", ())]
     owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])
-    texts = scorer.texts(captions)
+    cut, texts = scorer.say_cut(captions, "measure"), scorer.texts(captions)
     cosines = np.sum(seen.features[owner] * texts, axis=1)
     counts, source = attributes_of(scorer, records, seen.features)
     attributes = balance(counts)
     measures = {
         "images": len(records),
         "clip_score": float(scoring.clip_score(seen.features[owner], texts)) if captions else None,
+        "captions_cut": cut.cut,
+        "text_length": cut.length,
         "cmmd": scoring.cmmd(seen.features, other.features) if other else None,
         "reference_images": len(other.features) if other else None,
         "feature_variance": scoring.feature_variance(seen.features),

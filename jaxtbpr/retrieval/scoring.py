@@ -14,10 +14,11 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
 from jaxtbpr.datasets import rows
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.embed import Embedder
@@ -72,6 +73,22 @@ class Scorer:
         if not texts:
             return np.zeros((0, self.width), np.float32)
         return self._embedder.texts(self._params, texts)
+
+    def say_cut(
+        self, texts: Sequence[str], stage: str, what: str = "captions", *, clauses: bool = False
+    ) -> tokenizer.Cut:
+        """Counts the texts, or their clauses, that the model reads in part, and tells of them."""
+        if clauses:
+            what = f"clauses of {what}"
+            texts = [part for text in texts for part in split_clauses(text)]
+        found = self.cut(texts, what)
+        if found.cut:
+            say(f"{stage}: {found}")
+        return found
+
+    def cut(self, texts: Sequence[str], what: str = "captions") -> tokenizer.Cut:
+        """Counts the texts that the model does not read to their end."""
+        return self._embedder.cut(texts, what)
 
     def cosines(self, images: np.ndarray, texts: Sequence[str], *, clauses: bool) -> np.ndarray:
         """Returns the cosine float32 [N] of each image's features [N, D] and its text.

@@ -145,6 +145,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     sets, start = open_sets(config.data, workdir.dir("build")), open_start(config)
     words = open_tokenizer(config.data, sets.train, start)
     trainer = build_trainer(config, sets, words, directory, start)
+    captions = (text for one in sets.train for some in one.captions for text in some)
+    cut = tokenizer.count_cut(words, captions, config.data.text_length)
+    if cut.cut:
+        say(f"train: {cut}; a larger config.data.text_length reads more")
     if meshes.writes():
         tokenizer.save(words, directory / TOKENIZER)
         trainer.batches.save_noise(directory)
@@ -153,8 +157,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
         checkpoints.wait()
         outputs = describe_outputs(trainer, checkpoints, directory)
-    pairs = sum(len(captions) for one in sets.train for captions in one.captions)
-    return {"outputs": outputs, "records_in": pairs, "records_out": pairs, "set_aside": 0}
+    counts = {"records_in": cut.all, "records_out": cut.all, "set_aside": 0}
+    return {"outputs": outputs, **counts, "captions_cut": cut.cut, "text_length": cut.length}
 
 
 # --- build ---------------------------------------------------------------------------------------

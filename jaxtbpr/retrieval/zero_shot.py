@@ -98,6 +98,13 @@ class Judge:
 
     def __init__(self, scorer: Scorer):
         self._scorer = scorer
+        asked = [
+            s
+            for slot in PROMPTS
+            for value in answers(slot).values()
+            for s in sentences(slot, value)
+        ]
+        scorer.say_cut(list(dict.fromkeys(asked)), "zero-shot", "sentences")
         self._choices = {slot: self._embed_slot(slot) for slot in PROMPTS}
 
     def features(self, images: Sequence[bytes]) -> np.ndarray:

@@ -51,6 +51,23 @@ def test_a_long_caption_is_cut_before_the_end_token(learned):
     assert short[7] == tokens.special_ids(learned)[1]
 
 
+@pytest.mark.parametrize("length", [20, 77, 168])
+def test_only_the_length_in_tokens_cuts_a_caption_whatever_its_words(learned, length):
+    text = tokens.clean_caption("a red coat, " * 100)
+    assert len(text.split()) == 300
+    row = tokens.encode(learned, [text], length)[0]
+    assert (row > 0).all()
+
+
+def test_cut_captions_are_counted_to_the_token_and_told_in_one_sentence(learned):
+    texts = ["A red coat!", "a red coat " * 40, "a red coat " * 90]
+    whole = tokens.count(learned, tokens.clean_caption(texts[1]))
+    assert tokens.count_cut(learned, texts, whole).cut == 1
+    assert tokens.count_cut(learned, texts, whole - 1) == tokens.Cut(2, 3, whole - 1)
+    assert str(tokens.count_cut(learned, texts, 77)) == "2 of 3 captions are cut at 77 tokens"
+    assert str(tokens.Cut(1, 1234, 5, "prompts")) == "1 of 1,234 prompts is cut at 5 tokens"
+
+
 def test_common_words_become_single_tokens(learned):
     assert (tokens.encode(learned, ["wearing a jacket"], 12)[0] > 0).sum() == 5
 

@@ -113,6 +113,7 @@ def write_evaluation(run: Workdir, people: int) -> None:
     test = [r for r in run.manifest("caption") if r["split"] == "test"]
     examples = [_example(n, test) for n in range(min(16, len(test)))]
     sizes = {"queries": len(test), "gallery": len(test), "identities": people // 3}
+    sizes |= {"captions_cut": 3, "text_length": 48}
     metrics = METRICS | {"chance_R1": 4 / len(test)} | sizes
     detail = {
         "set": "synthetic/test",

@@ -73,6 +73,10 @@ def test_a_whole_run_has_every_section_and_each_link_leads_to_one(text):
     assert links == SECTIONS
 
 
+def test_it_tells_how_many_captions_the_model_read_in_part(text):
+    assert re.search(r"synthetic/test: 3 of \d+ captions are cut at 48 tokens", text)
+
+
 def test_tags_match_and_ids_are_unique(text):
     read = Reader(text)
     ids = [attrs["id"] for _, attrs in read.elements if "id" in attrs]

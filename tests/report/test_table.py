@@ -19,6 +19,15 @@ def test_each_test_set_stands_above_its_chance_in_percent():
     assert rows[3][:2] == ["mine", "100.0"]
 
 
+def test_captions_that_the_model_read_in_part_are_told_under_their_set():
+    cut = {"captions_cut": 54, "text_length": 48}
+    shown = {"a/test": metrics(**cut), "b/test": metrics(**cut | {"captions_cut": 0})}
+    lines = table.results_table({"evaluate": shown}).splitlines()
+    assert lines[3] == "  54 of 800 captions are cut at 48 tokens"
+    assert lines[4].startswith("b/test")
+    assert len(lines) == 6
+
+
 def test_a_run_without_evaluation_has_no_table():
     assert table.results_table({"stages": {}}) == ""
 

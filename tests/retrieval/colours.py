@@ -6,10 +6,12 @@ import numpy as np
 from PIL import Image
 
 from jaxtbpr.core import files, manifest
+from jaxtbpr.core.tokenizer import Cut
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import transforms
 from jaxtbpr.retrieval.scoring import Scorer
 
+LENGTH = 8
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
 
 
@@ -30,6 +32,9 @@ class Colours(Scorer):
         rows = np.array(said, np.float32).reshape(-1, 3)
         rows[~rows.any(axis=1)] = 1.0  # no colour is any colour
         return _unit(rows)
+
+    def cut(self, texts, what="captions"):
+        return Cut(sum(len(text.split()) > LENGTH for text in texts), len(texts), LENGTH, what)
 
 
 def record(name, shown, said=(), *, split="train", wrong=()):

@@ -7,6 +7,7 @@ from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import clip_filter, scoring
 from jaxtbpr.synthesis.filter import Filter
+from tests.retrieval import colours
 from tests.retrieval.colours import Colours, make_run, record
 
 STAGE = Filter({"clip": clip_filter})
@@ -42,6 +43,13 @@ def test_a_threshold_refuses_what_scores_less(tmp_path):
 def test_a_quantile_refuses_the_worst_of_all_shards(tmp_path):
     workdir = make_run(tmp_path, people(), "generate", "filter")
     assert set(run(workdir, way="quantile", worst_share=0.25)) == {"2", "5"}
+
+
+def test_prompts_that_the_judge_reads_in_part_are_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(colours, "LENGTH", 7)
+    run(make_run(tmp_path, people(), "generate", "filter"), clauses=False)
+    told = "filter clip: 1 of 8 prompts is cut at 7 tokens"
+    assert told in capsys.readouterr().err
 
 
 def test_an_image_that_cannot_be_used_is_refused_and_not_scored(tmp_path):

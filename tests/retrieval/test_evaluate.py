@@ -1,5 +1,6 @@
 """Stage evaluate and its command: the metrics, the files, and that padding changes nothing."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -50,6 +51,22 @@ def test_every_caption_queries_every_image(result):
     assert (metrics["queries"], metrics["gallery"], metrics["identities"]) == (20, 10, 5)
     assert metrics["chance_R1"] == pytest.approx(0.2)
     assert all(0 <= metrics[name] <= 1 for name in ("R1", "R5", "R10", "mAP", "mINP"))
+
+
+def test_captions_that_the_model_reads_in_part_are_counted(trained, test_set, result, capsys):
+    metrics = result["metrics"]["synthetic/test"]
+    assert (metrics["captions_cut"], metrics["text_length"]) == (0, 24)
+    loaded = evaluate.load(trained.dir("train"), batch_size=8, which=("last",))
+    model = Clip(dataclasses.replace(loaded.embedder._config, text_length=8))
+    params = init_params(model, jax.random.key(0))
+    words = tokenizer.load(trained.dir("train") / "tokenizer.json")
+    short = Embedder(model, words, meshes.make_mesh(), batch_size=8, resample="bicubic")
+    detail = evaluate.evaluate_set(
+        dataclasses.replace(loaded, embedder=short, params={"last": params}), test_set, examples=1
+    )
+    assert (detail["last"]["captions_cut"], detail["last"]["text_length"]) == (10, 8)
+    told = "evaluate synthetic/test: 10 of 20 captions are cut at 8 tokens"
+    assert told in capsys.readouterr().err
 
 
 def test_the_file_shows_selected_last_and_best_on_test_side_by_side(trained, result):

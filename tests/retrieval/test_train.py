@@ -42,6 +42,14 @@ def copy_of(built, root) -> pathlib.Path:
     return root
 
 
+def test_train_captions_that_the_model_reads_in_part_are_counted(unbroken, built, capsys, tmp_path):
+    assert (unbroken[1]["captions_cut"], unbroken[1]["text_length"]) == (0, 24)
+    short = {"data.text_length": 8, "train.steps": 1}
+    result = train.run(make_config(**short), make_workdir(copy_of(built, tmp_path)))
+    assert (result["captions_cut"], result["text_length"]) == (20, 8)
+    assert "train: 20 of 40 captions are cut at 8 tokens" in capsys.readouterr().err
+
+
 def losses_of(root) -> list[float]:
     return [row["loss"] for row in read_metrics(root / "train" / "metrics.jsonl")]
 

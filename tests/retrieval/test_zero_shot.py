@@ -1,5 +1,7 @@
 """Asking for attributes: one answer per sentence, only of what a picture shows."""
 
+import re
+
 import numpy as np
 import pytest
 from etils import epath
@@ -8,6 +10,7 @@ from jaxtbpr.core import attributes, seeds
 from jaxtbpr.retrieval import train, zero_shot
 from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.scoring import Scorer
+from tests.retrieval import colours
 from tests.retrieval.runs import build_set, make_config
 
 
@@ -66,6 +69,14 @@ def test_every_value_is_asked_for_in_words_of_its_own():
         every = [tuple(zero_shot.sentences(slot, value)) for value in set(said.values())]
         assert len(set(every)) == len(every) > 1
         assert not any("{" in text for forms in every for text in forms)
+
+
+def test_sentences_that_the_model_reads_in_part_are_counted(monkeypatch, capsys):
+    zero_shot.Judge(colours.Colours())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(colours, "LENGTH", 5)
+    zero_shot.Judge(colours.Colours())
+    assert re.search(r"zero-shot: \d+ of \d+ sentences are cut at 5 tok", capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")
