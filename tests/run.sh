@@ -30,8 +30,19 @@ if [ "${1:-}" = --isolated ]; then
   make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
   "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     ultralytics==8.4.190
+  make_isolated "$venv-newest" torch==2.13.0 'transformers==5.23.*' diffusers==0.42.1 peft==0.21.2 \
+    accelerate==1.15.0 datasets==5.2.0 webdataset==1.0.2 ftfy==6.3.1 safetensors numpy pillow
+  "$venv-newest/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    open_clip_torch==3.3.0 timm==1.0.31
+  # In a folder apart, since its compiled part needs the CUDA of its wheel: transformers shall not
+  # find it, and tests/isolated/open_clip_features.py alone uses what of it is Python.
+  if [ ! -d "$venv-newest/torchvision" ]; then
+    "$venv-newest/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+      --target "$venv-newest/torchvision" torchvision==0.28.0
+  fi
   export JAXTBPR_TORCH_PYTHON=$venv-torch/bin/python
   export JAXTBPR_POSE_PYTHON=$venv-pose/bin/python
+  export JAXTBPR_NEWEST_PYTHON=$venv-newest/bin/python
   exec "$venv/bin/python" -m pytest -m isolated tests/isolated "$@"
 fi
 "$venv/bin/ruff" check --quiet .

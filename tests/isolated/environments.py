@@ -5,7 +5,7 @@ import subprocess
 
 
 def find_python(name: str) -> str:
-    """Returns the Python of environment "torch" or "pose"."""
+    """Returns the Python of environment "torch", "newest" or "pose"."""
     found = os.environ.get(f"JAXTBPR_{name.upper()}_PYTHON")
     assert found, "run these by ./tests/run.sh --isolated"
     return found
