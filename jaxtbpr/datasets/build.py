@@ -29,6 +29,7 @@ from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.datasets import builder, formats, published, rows
+from jaxtbpr.datasets.entry import Notes
 from jaxtbpr.datasets.source import SPLITS, index_path
 
 SYNTHETIC = "synthetic"
@@ -48,10 +49,15 @@ OPTIONS: Options = {
 
 @dataclasses.dataclass(frozen=True)
 class _Input:
-    """One set to build. rows: starts reading its rows; title: the published set, or ""."""
+    """One set to build.
+
+    rows: starts reading its rows. count: returns how many there are, and says what is not read as
+    it stands. title: the published set, or "".
+    """
 
     name: str
     rows: Callable[[], Iterator[Record]]
+    count: Callable[[], int]
     title: str = ""
 
 
@@ -137,18 +143,35 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
     inputs = []
     if workdir.name_before("build"):
         manifest = workdir.before("build")
-        inputs.append(_Input(SYNTHETIC, lambda: map(rows.from_record, manifest)))
+        inputs.append(
+            _Input(
+                SYNTHETIC, lambda: map(rows.from_record, manifest), lambda: sum(1 for _ in manifest)
+            )
+        )
     for name, folder in _folders(config).items():
         form = formats.detect(folder)
         _refuse_loss(name, folder, form)
-        for one in formats.leftovers(folder, form):
-            say(f"build {name}: warning: {one.reason}")
-        inputs.append(_Input(name, functools.partial(_read, folder, form), form.known or ""))
+        told = [one.reason for one in formats.leftovers(folder, form)]
+        for text in [*told, *formats.remarks(folder, form)]:
+            say(f"build {name}: warning: {text}")
+        read = functools.partial(_read, folder, form)
+        count = functools.partial(_say_notes, name, folder, form)
+        inputs.append(_Input(name, read, count, form.known or ""))
     return inputs
 
 
 def _read(folder: epath.Path, form: formats.Format) -> Iterator[Record]:
     return (rows.from_entry(entry, form.title) for entry in formats.read(folder, form))
+
+
+def _say_notes(name: str, folder: epath.Path, form: formats.Format) -> int:
+    """Says what of a folder is not read as it stands; returns the number of its entries."""
+    notes, count = Notes(), 0
+    for count, one in enumerate(formats.read(folder, form), 1):  # noqa: B007
+        notes.add(one)
+    for text in notes.lines():
+        say(f"build {name}: warning: {text}")
+    return count
 
 
 def _finish_set(
@@ -165,7 +188,7 @@ def _finish_set(
 
 def _check(one: _Input, directory: epath.Path, root: str, processes: int) -> Manifest:
     """Decodes every image; returns the rows with the bad ones set aside."""
-    count = sum(1 for _ in one.rows())
+    count = one.count()
     stream = one.rows()
     shards = -(-count // _CHUNK) or 1
     chunks = (list(itertools.islice(stream, _CHUNK)) for _ in range(shards))

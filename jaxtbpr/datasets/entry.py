@@ -1,5 +1,6 @@
 """One image with its captions: what every reader of a data set yields."""
 
+import collections
 import dataclasses
 import re
 import unicodedata
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PATH_KEYS = ("file_path", "img_path", "image_path", "file_name", "image", "path")
+PERSON_KEYS = ("identity", "person_id", "pid")
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -29,6 +31,7 @@ class Entry:
     split: "train", "val" or "test". extra: what else the record tells: "image_id" (the name in
     the annotation), "seed", "prompt", "edits", "attributes", "captions_bt", ...
     problem: why the record cannot be used, or "". Such an entry must be set aside and counted.
+    notes: what was not read as it stands, one of the sentences below; see `Notes`.
     """
 
     path: str
@@ -37,6 +40,31 @@ class Entry:
     split: str
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     problem: str = ""
+    notes: tuple[str, ...] = ()
+
+
+NO_SPLIT = "records that name no split, and are train"
+
+
+class Notes:
+    """Counts the entries of each note, with the first few names."""
+
+    def __init__(self):
+        self._names: dict[str, list[str]] = {}
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def add(self, entry: Entry) -> None:
+        for note in entry.notes:
+            self._counts[note] += 1
+            if self._counts[note] <= 3:
+                self._names.setdefault(note, []).append(str(entry.extra["image_id"]))
+
+    def lines(self) -> list[str]:
+        """Returns one sentence per kind of note."""
+        return [
+            f"{note}: {count:,} ({', '.join(self._names[note])}{', ...' if count > 3 else ''})."
+            for note, count in self._counts.items()
+        ]
 
 
 class BadRecord(ValueError):
@@ -103,8 +131,14 @@ def identity_text(value: Any) -> str:
     raise BadRecord(f"has the identity {value!r}")
 
 
+def identity_key(record: Mapping[str, Any], key: str = "id") -> str:
+    """Returns the key of the identity: one that says so, else `key`, which may count rows."""
+    return next((one for one in PERSON_KEYS if record.get(one) not in (None, "")), key)
+
+
 def identity_of(record: Mapping[str, Any], key: str = "id") -> str:
-    """Returns the identity under `key`. Raises BadRecord where it lacks."""
+    """Returns the identity (see `identity_key`). Raises BadRecord where it lacks."""
+    key = identity_key(record, key)
     if key not in record:
         raise BadRecord(f"has no {key!r}")
     return identity_text(record[key])

@@ -16,6 +16,7 @@ from jaxtbpr.datasets import (
     pretraining,
     published,
     reid_json,
+    roles,
     syntbpr,
     tables,
 )
@@ -101,8 +102,9 @@ FORMATS = (
     Format("syntbpr_edit_input", "SynTBPR editing input", "a json array of id, file_path, captions",
            finding.keyed({"id", "file_path", "captions"}), syntbpr.read_edit_input,
            _ANYWHERE, shorten=True),
-    Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with columns "
-           "file_path (or image, image_path) and caption (or captions), if known id and split",
+    Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with "
+           "columns file_path (or image, image_path) and caption (or captions), if known identity "
+           "and split",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
 )  # fmt: skip
 
@@ -152,6 +154,15 @@ def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
         for file in other.find(folder)
     }
     return leftover.leftovers(folder, taken, others)
+
+
+def remarks(folder: epath.PathLike, form: Format) -> list[str]:
+    """Returns how the columns of a user's own files are read: one sentence each."""
+    if form.name not in ("table", "syntbpr_edit_input"):
+        return []
+    taken = form.find(epath.Path(folder))
+    found = {file: tables.file_roles(file) for file in taken}
+    return roles.remarks(taken, found, reid_json.file_split)
 
 
 def image_paths(

@@ -1,5 +1,6 @@
 """Several records of one image made into one entry."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 from jaxtbpr.datasets import entry
@@ -25,7 +26,7 @@ def merge_by_image(entries: Iterable[Entry]) -> Iterator[Entry]:
         else:
             yield _conflict(first, one)
     for path, one in merged.items():
-        yield Entry(path, tuple(more[path]), one.identity, one.split, one.extra)
+        yield dataclasses.replace(one, captions=tuple(more[path]))
 
 
 def _conflict(first: Entry, second: Entry) -> Entry:

@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import finding, formats, image_check, published
-from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.entry import Entry, Notes
 from jaxtbpr.datasets.formats import Format
 from jaxtbpr.datasets.image_check import ImageReport
 from jaxtbpr.datasets.leftover import Leftover
@@ -42,6 +42,8 @@ class Survey:
     names: list[str] = dataclasses.field(default_factory=list)
     broken: str = ""
     leftovers: list[Leftover] = dataclasses.field(default_factory=list)
+    remarks: list[str] = dataclasses.field(default_factory=list)
+    notes: Notes = dataclasses.field(default_factory=Notes)
 
     @property
     def known(self) -> str | None:
@@ -85,6 +87,7 @@ class Survey:
         """Returns what the user should know but may be as it must."""
         found, known = [], self.known
         found += [one.reason for one in self.leftovers if one.other_form and not one.loses]
+        found += [*self.remarks, *self.notes.lines()]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:
             trust = "its counts are not the published ones, so check it" if differ else (
@@ -127,6 +130,7 @@ def survey(
     files = formats.annotation_files(folder, found)
     result = Survey(folder, found, files, formats.image_paths(folder, found, images))
     result.leftovers = formats.leftovers(folder, found)
+    result.remarks = formats.remarks(folder, found)
     try:
         entries = found.reader(folder, files, result.paths)
         for entry, fault in image_check.faults(entries, decode=decode):
@@ -142,6 +146,7 @@ def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> 
         if len(result.unusable_examples) < EXAMPLES:
             result.unusable_examples.append(entry.problem)
         return
+    result.notes.add(entry)
     result.tally.add(entry)
     result.images.add(entry, fault)
     result.split_rule = entry.extra.get("split_rule", "")

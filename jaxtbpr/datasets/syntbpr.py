@@ -4,6 +4,7 @@ Base images are called images_<number>_<seed>_base.png, their edits images_<numb
 or <name of the base>_<k>.jpg; edits of one base image are the same person.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -16,7 +17,8 @@ from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image
-from jaxtbpr.datasets.reid_json import make_entries
+from jaxtbpr.datasets.reid_json import file_split, make_entries
+from jaxtbpr.datasets.roles import json_roles
 
 _GENERATED = re.compile(r"images_(?P<number>\d+)_(?P<seed>\d+)_?(?P<edit>base|\d+)?$")
 _EDIT = re.compile(r"(?P<base>.+)_(?P<edit>\d+)$")
@@ -72,15 +74,21 @@ def read_images(
 def read_edit_input(
     folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
 ) -> Iterator[Entry]:
-    """Yields the editing input `{"id", "file_path", "captions"}`: all train, `id` is the person."""
+    """Yields the editing input `{"id", "file_path", "captions"}`; `id` is the person.
 
-    def make(record: Mapping[str, Any]) -> Entry:
-        name = entry.image_name(record)
-        parsed = parse_image_name(name)._replace(identity=entry.identity_of(record))
-        return _entry(name, parsed, entry.captions_of(record), paths, {})
-
+    SynTBPR's is all train; other files of these keys may tell a split by a key or by their name.
+    """
     for file in files:
+        named, key = file_split(file) or "train", json_roles(file).split
+        make = functools.partial(_edit_input, paths=paths, named=named, key=key)
         yield from make_entries(paths.peek(iterate_json(file)), make, file)
+
+
+def _edit_input(record: Mapping[str, Any], paths: ImagePaths, named: str, key: str | None) -> Entry:
+    name = entry.image_name(record)
+    parsed = parse_image_name(name)._replace(identity=entry.identity_of(record))
+    split = entry.split_name(record[key]) if key in record else named
+    return _entry(name, parsed, entry.captions_of(record), paths, {}, split)
 
 
 def read_captions(

@@ -1,7 +1,8 @@
 """Readers of a user's own folder: images and a CSV, TSV, JSON-lines or JSON table of captions.
 
 Columns: file_path (or image, image_path, file_name, path), caption or captions (or caption1,
-caption2, ...), and if known id (or identity) and split. One row per caption or per image.
+caption2, ...), and if known identity (or person_id, pid, id, ...; see `roles`) and split (or
+subset, ...). One row per caption or per image.
 """
 
 import csv
@@ -20,11 +21,10 @@ from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import disguise, iterate_json, not_utf8, open_text
 from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
+from jaxtbpr.datasets.roles import Roles, is_caption, roles
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-IDENTITY_KEYS = ("id", "identity", "person_id")
 UNLABELLED = {"", "nan", "none", "null"}
-_CAPTION = re.compile(r"captions?|text|caption_?\d+")
 # A caption is no novel; the limit only keeps a broken quote from swallowing the whole file.
 _LONGEST_CELL = 1 << 24
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
@@ -83,7 +83,7 @@ def _json_line(line: str) -> Any:
 def is_table(keys: Iterable[str]) -> bool:
     """Whether column names tell where an image is and what it shows."""
     keys = {str(key).lower() for key in keys}
-    return bool(keys & set(entry.PATH_KEYS)) and any(map(_CAPTION.fullmatch, keys))
+    return bool(keys & set(entry.PATH_KEYS)) and any(map(is_caption, keys))
 
 
 def columns(file: epath.Path) -> tuple[str, ...]:
@@ -129,34 +129,48 @@ def read_tables(
     yield from merge_by_image(one for file in files for one in _file_entries(file, paths))
 
 
+def file_roles(file: epath.Path) -> Roles:
+    """Returns the roles of a table's columns, whose names are in lower case."""
+    return roles(map(_plain, rows(file)))
+
+
+def _plain(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    return {str(key).strip().lower(): value for key, value in row.items()}
+
+
 def _file_entries(file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
-    split = file_split(file) or "train"
-    for number, row in enumerate(paths.peek(rows(file)), 1):
+    named, found = file_split(file), file_roles(file)
+    for number, row in enumerate(paths.peek(map(_plain, rows(file))), 1):
         try:
-            yield _entry(row, paths, split)
+            yield _entry(row, paths, named, found)
         except BadRecord as reason:
             yield entry.set_aside(f"row {number} of {file.name}", reason)
 
 
-def _entry(row: Any, paths: ImagePaths, split: str) -> Entry:
+def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entry:
     if isinstance(row, BadRecord):
         raise row
     name = entry.image_name(row)
-    if str(row.get("split") or "").strip():
-        split = entry.split_name(row["split"])
-    identity = _identity(row) or entry.own_identity(name)
-    return Entry(paths(name), _captions(row), identity, split, {"image_id": name})
+    split, notes = named or "train", ()
+    if found.split and str(row.get(found.split) or "").strip():
+        split = entry.split_name(row[found.split])
+    elif found.split and named is None:
+        notes = (entry.NO_SPLIT,)
+    identity = _identity(row, found.identity) or entry.own_identity(name)
+    return Entry(paths(name), _captions(row), identity, split, {"image_id": name}, notes=notes)
 
 
-def _identity(row: Mapping[str, Any]) -> str:
-    value = next((row[key] for key in IDENTITY_KEYS if key in row), None)
+def _identity(row: Mapping[str, Any], key: str | None) -> str:
+    value = row.get(key)
     if value is None or str(value).strip().lower() in UNLABELLED:
         return ""
     return entry.identity_text(value)
 
 
 def _captions(row: Mapping[str, Any]) -> tuple[str, ...]:
-    keys = [key for key in row if _CAPTION.fullmatch(str(key)) and row[key] is not None]
+    keys = [key for key in row if is_caption(str(key)) and row[key] is not None]
     return tuple(text for key in keys for text in _cell_captions(key, row[key]) if text)
 
 

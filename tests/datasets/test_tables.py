@@ -6,7 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import formats
+from jaxtbpr.datasets import build, formats
+from jaxtbpr.datasets.survey import survey
+from tests.datasets.folders import write_image
+from tests.datasets.sets import make_config, make_workdir
 
 # Half surrogates cannot be written to a UTF-8 file, and no CSV reader takes a NUL.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -134,3 +137,100 @@ def test_a_table_that_is_not_utf8_is_an_error(tmp_path):
 def test_an_image_without_caption_is_kept(tmp_path):
     write_csv(tmp_path / "captions.csv", ["image", "caption"], [["a.jpg", ""]])
     assert captions(tmp_path) == [()]
+
+
+IDENTITY_NAMES = ("identity", "Person ID", "person_id", "personId", "pid", "person", "id", "label")
+
+
+@pytest.mark.parametrize("name", IDENTITY_NAMES)
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "json"])
+def test_the_identity_is_read_from_any_usual_column(tmp_path, name, ending):
+    rows = [{"image": f"{k}.jpg", "caption": "x", name: 7 + k // 2} for k in range(4)]
+    write_rows(tmp_path / f"captions.{ending}", rows)
+    assert [one.identity for one in formats.read(tmp_path)] == ["7", "7", "8", "8"]
+
+
+def write_rows(file, rows):
+    if file.suffix == ".csv":
+        write_csv(file, list(rows[0]), [list(row.values()) for row in rows])
+    elif file.suffix == ".json":
+        file.write_text(json.dumps(rows))
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["identity", "pid", "person", "label"])
+def test_a_column_id_that_counts_rows_is_no_identity_beside_another(tmp_path, name):
+    rows = [{"id": k, "image": f"{k}.jpg", "caption": "x", name: 7 + k // 2} for k in range(4)]
+    write_rows(tmp_path / "captions.csv", rows)
+    assert [one.identity for one in formats.read(tmp_path)] == ["7", "7", "8", "8"]
+
+
+def test_an_id_that_names_people_is_preferred_to_a_label(tmp_path):
+    rows = [{"id": k // 2, "image": f"{k}.jpg", "caption": "x", "label": 1} for k in range(4)]
+    write_rows(tmp_path / "captions.csv", rows)
+    assert [one.identity for one in formats.read(tmp_path)] == ["0", "0", "1", "1"]
+
+
+@pytest.mark.parametrize("name", ["split", "Subset", "partition", "set", "fold"])
+@pytest.mark.parametrize("image_key", ["image", "file_path"])
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_the_split_is_read_from_any_usual_column(tmp_path, name, image_key, ending):
+    # With file_path, the keys of the JSON are those of SynTBPR's editing input.
+    rows = [
+        {"id": k, image_key: f"{k}.jpg", "captions": ["x"], name: split}
+        for k, split in enumerate(("train", "valid", "Test"))
+    ]
+    write_rows(tmp_path / f"captions.{ending}", rows)
+    assert [one.split for one in formats.read(tmp_path)] == ["train", "val", "test"]
+
+
+def test_the_split_is_read_from_the_names_of_json_files_that_tell_none(tmp_path):
+    for k, split in enumerate(("train", "test")):
+        row = {"id": k, "file_path": f"{k}.jpg", "captions": ["x"]}
+        write_rows(tmp_path / f"{split}.json", [row])
+    assert {one.split for one in formats.read(tmp_path)} == {"train", "test"}
+
+
+def test_a_column_named_like_a_split_that_holds_none_is_not_used(tmp_path):
+    rows = [{"image": f"{k}.jpg", "caption": "x", "id": k, "fold": k % 5} for k in range(9)]
+    write_rows(tmp_path / "captions.csv", rows)
+    found = survey(tmp_path, decode=False)
+    assert found.tally.counts()["train"].images == 9
+    assert "captions.csv: columns that are not used: fold." in found.warnings()
+    assert "captions.csv: no column tells the split: all train." in found.warnings()
+
+
+@pytest.mark.parametrize(
+    ("columns", "remark"),
+    [
+        ({"pid": 1, "split": "train"}, "captions.csv: the identity is read from column 'pid'."),
+        ({"id": 1, "subset": "test"}, "captions.csv: the split is read from column 'subset'."),
+        ({"split": "val"}, "captions.csv: no column tells the identity: each image is a person"),
+        ({"id": 1, "split": "val", "camera": 2}, "captions.csv: columns that are not used: camera"),
+        ({"identity": 1, "split": "val", "pid": 2}, "captions.csv: columns that are not used: pid"),
+    ],
+)
+def test_validate_and_build_tell_how_columns_are_read(tmp_path, capsys, columns, remark):
+    folder = tmp_path / "own"
+    write_image(folder / "a.png", 0)
+    write_rows(folder / "captions.csv", [{"image": "a.png", "caption": "x", **columns}])
+    assert any(remark in one for one in survey(folder).warnings())
+    config = make_config(folders={"own": str(folder)})
+    build.run(config, make_workdir(tmp_path / "run"))
+    assert f"build own: warning: {remark}" in capsys.readouterr().err
+
+
+def test_rows_without_split_in_a_column_of_splits_are_counted(tmp_path):
+    rows = [{"image": f"{k}.jpg", "caption": "x", "id": k, "split": "test"} for k in range(3)]
+    rows[1]["split"] = ""
+    write_rows(tmp_path / "captions.csv", rows)
+    notes = survey(tmp_path, decode=False).notes.lines()
+    assert notes == ["records that name no split, and are train: 1 (1.jpg)."]
+
+
+@pytest.mark.parametrize("key", ["identity", "person_id", "pid"])
+def test_the_records_of_other_forms_prefer_a_key_that_names_the_person(tmp_path, key):
+    record = {"id": 3, "file_path": "a.jpg", "captions": ["x"], "split": "test", key: 17}
+    (tmp_path / "own.json").write_text(json.dumps([record]))
+    assert [one.identity for one in formats.read(tmp_path)] == ["17"]
