@@ -79,6 +79,11 @@ def options(model: str, most_tokens: int) -> Options:
         "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
                              low=1, high=65536),
         "trust": Option(("",), "models whose own code may run here"),
+        # Servers refuse parameters that they do not know, and know some by other names.
+        "parameters": {
+            name: Option(name, f"name that the server has for {name}; '': it is not sent")
+            for name in ("max_tokens", "temperature", "top_p", "seed")
+        },
         "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
         "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
                               runtime=True),
@@ -165,6 +170,7 @@ class Asker:
         self._root = pathlib.Path(root)
         self._folder = self._root / section.partition(".")[0] / "asked"
         self._section, self._options, self._seed = section, options, seed
+        self._repeated: dict[str, list[int]] = {}  # model -> [second tries, of these the same]
 
     def ask(
         self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
@@ -195,6 +201,19 @@ class Asker:
                         time.sleep(_WAIT)
         finally:
             exchange.close(self._folder)
+            self._tell_repeated()
+
+    def _tell_repeated(self) -> None:
+        """Says which models gave most of their useless answers again, word for word."""
+        for model, (tries, same) in self._repeated.items():
+            if same > tries / 2:
+                why = (
+                    "; the server seems to ignore temperature and seed, as transformers serve does "
+                    "unless do_sample is true in the model's generation_config.json"
+                )
+                say(f"{self._section}: model {model!r} gave the same answer again in {same} of "
+                    f"{tries} repeated requests, which had other seeds"
+                    f"{why if self._options['engine'] == 'openai' else ''}.")  # fmt: skip
 
     def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
         """Opens shards up to _AHEAD; returns whether any is open."""
@@ -208,6 +227,7 @@ class Asker:
         """Asks, checks and asks again; yields None as long as answers are awaited."""
         settled: dict[str, Settled] = {}
         groups: dict[str, list[str]] = {}
+        last: dict[str, str] = {}
         for attempt in range(self._options["retries"] + 1):
             tasks = self._write(shard, attempt, wants)
             answers = [None] * len(tasks)
@@ -216,9 +236,22 @@ class Asker:
                 if None in answers:
                     yield None
             found = {answer["id"]: answer for task in answers for answer in task}
+            self._count_repeated(wants, attempt, found, last)
             _settle(wants, attempt, found, settled, groups, judge)
             wants = [want for want in wants if _is_open(settled[want.key])]
         yield settled
+
+    def _count_repeated(
+        self, wants: list[Want], attempt: int, answers: Mapping[str, exchange.Row], last: dict
+    ) -> None:
+        """Counts the answers that are those of the attempt before; last: {key: its text}."""
+        for want in wants:
+            text = answers[f"{want.key}:{attempt}"].get("text")
+            if text and want.key in last:
+                counts = self._repeated.setdefault(want.model, [0, 0])
+                counts[0] += 1
+                counts[1] += text == last[want.key]
+            last[want.key] = text
 
     def _write(self, shard: int, attempt: int, wants: list[Want]) -> list[str]:
         """Writes a task for each model; returns their names."""
@@ -247,7 +280,7 @@ class Asker:
 
     def _settings(self) -> exchange.Row:
         keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
-        keys += ("requests_per_minute", "timeout", "tries", "pause")
+        keys += ("requests_per_minute", "timeout", "tries", "pause", "parameters")
         trust = [_located(model) for model in self._options["trust"]]
         return {key: self._options[key] for key in keys} | {"trust": trust}
 

@@ -28,6 +28,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.now = self.most_at_once = 0
+        self.models: list[str] = []  # that it lists
+        self.in_parts = False  # whether contents are lists of parts
         self.lock = threading.Lock()
 
     @property
@@ -43,6 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def do_GET(self):
+        assert self.path == "/v1/models"
+        listed = [{"id": name, "object": "model"} for name in self.server.models]
+        self.send(200, json.dumps({"object": "list", "data": listed}).encode())
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -69,6 +76,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.is_streaming:
             self.stream(*(chunk(word + " ") for word in text.split()), chunk(finish=finish))
         else:
+            if self.server.in_parts:
+                thought = {"type": "thinking", "thinking": "Who is it?"}
+                text = [thought, *({"type": "text", "text": part} for part in (text[:9], text[9:]))]
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
             self.send(200, json.dumps({"choices": [choice]}).encode())
         with self.server.lock:
@@ -119,6 +129,7 @@ FAULTS = {
     "429 wait": lambda h: h.send(429, b"slow down", Retry_After="1"),
     "500": lambda h: h.send(500, b"oops"),
     "503": lambda h: h.send(503, b""),
+    "429 day": lambda h: h.send(429, b"come back", Retry_After="86400"),
     "400": lambda h: h.send(400, b'{"error": "image too large"}'),
     "401": lambda h: h.send(401, b"bad key"),
     "404": lambda h: h.send(404, b"no such model"),
@@ -138,7 +149,7 @@ FAULTS = {
 
 def identity(body: dict) -> str:
     """What tells one request of a run from another: its image, its words and its seed."""
-    return json.dumps([body["messages"], body["seed"]])
+    return json.dumps([body["messages"], body.get("seed")])
 
 
 def image_of(body: dict) -> bytes:

@@ -11,7 +11,7 @@ from jaxtbpr.core.errors import UserError
 from tests.captioning import asked
 from tests.captioning.fault_server import FAULTS, image_of, serving
 
-PASSING = sorted(set(FAULTS) - {"400", "401", "404", "429 wait"})
+PASSING = sorted(set(FAULTS) - {"400", "401", "404", "429 wait", "429 day"})
 
 
 def answer(body):
@@ -58,6 +58,8 @@ def test_an_answer_in_pieces_is_put_together(tmp_path):
         whole = run(tmp_path / "whole", server)
         server.is_streaming = True
         assert run(tmp_path / "pieces", server) == whole
+        server.is_streaming, server.in_parts = False, True
+        assert run(tmp_path / "parts", server) == whole
 
 
 def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
@@ -215,3 +217,60 @@ def test_records_without_an_image_are_set_aside_and_no_model_is_told(tmp_path):
         assert result["set_aside"] == 1
         with pytest.raises(UserError, match=r"config.caption.models names no model"):
             run(tmp_path / "v", server, models=("",))
+
+
+def test_a_parameter_goes_by_the_servers_name_or_is_left_out(tmp_path):
+    names = {"max_tokens": "max_completion_tokens", "temperature": "", "top_p": "", "seed": ""}
+    with serving(lambda _: next(texts)) as server:
+        texts = (asked.sentence(k % 10, k) for k in range(100))
+        run(tmp_path / "w", server, parameters=names, most_tokens=33)
+    for body in server.bodies:
+        assert set(body) == {"model", "messages", "max_completion_tokens"}
+        assert body["max_completion_tokens"] == 33
+
+
+def test_a_refused_parameter_is_told_with_the_key_that_renames_it(tmp_path, monkeypatch):
+    said = b"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    monkeypatch.setitem(FAULTS, "400", lambda h: h.send(400, said))
+    asked.write_people(tmp_path / "w", shard=10)
+    told = r"max_completion_tokens' instead\.\); config key parameters\.max_tokens of this stage"
+    with serving(answer, lambda *_: "400") as server, pytest.raises(UserError, match=told):
+        run(tmp_path / "w", server)
+
+
+def test_a_server_that_asks_for_a_day_ends_the_run_at_once(tmp_path):
+    with serving(answer, lambda *_: "429 day") as server:
+        with pytest.raises(UserError, match=r"asks to wait 24\.0 hours \(HTTP 429 .*come back"):
+            run(tmp_path / "w", server)
+    with serving(answer) as second:
+        assert run(tmp_path / "w", second)["set_aside"] == 0
+
+
+@pytest.mark.parametrize("fault", ["500", "404"])
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [(["tiny-vl"], "did you mean 'tiny-vl'?"), (["a/b", "c"], "it has a/b, c.")],
+)
+def test_a_model_that_the_server_does_not_list_is_told(tmp_path, monkeypatch, fault, models, told):
+    said = []
+    monkeypatch.setattr(isolated, "say", said.append)
+    with serving(answer, lambda *_: fault) as server:
+        server.models = models
+        with pytest.raises(UserError, match=re.escape(f"does not list model 'tiny'; {told}")):
+            run(tmp_path / "w", server, tries=2)
+    assert all("does not list model 'tiny'" in line for line in said if "tries" in line)
+
+
+@pytest.mark.parametrize("is_deaf", [True, False])
+def test_a_server_that_ignores_the_seed_is_told(tmp_path, monkeypatch, is_deaf):
+    said = []
+    monkeypatch.setattr(asking, "say", said.append)
+
+    def useless(body):
+        return "A dog." if is_deaf else f"Dog {body['seed']}."
+
+    with serving(useless) as server:
+        run(tmp_path / "w", server, retries=2)
+    told = [line for line in said if "gave the same answer again in 40 of 40" in line]
+    assert len(told) == is_deaf
+    assert all("do_sample" in line for line in told)

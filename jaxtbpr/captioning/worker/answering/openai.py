@@ -10,6 +10,7 @@ nothing.
 import base64
 import concurrent.futures
 import datetime
+import difflib
 import email.utils
 import http.client
 import json
@@ -27,7 +28,8 @@ from typing import Any
 from .exchange import Row
 from .serve import Stop, note
 
-_LONGEST_PAUSE = 60.0  # seconds
+_LONGEST_PAUSE = 60.0  # seconds, of ours
+_LONGEST_WAIT = 600.0  # seconds that a server may ask for; beyond, the run is started again later
 _PROBLEMS_OF_ONE = (400, 413, 415, 422)
 _PROBLEMS_OF_ALL = (401, 403, 404)
 _BETWEEN_NOTES = 60.0  # seconds
@@ -37,11 +39,11 @@ _MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError)
 
 
 class TryAgain(Exception):
-    """One try that failed. wait: seconds that the server asks for."""
+    """One try that failed. wait: seconds that the server asks for; status: its HTTP status."""
 
-    def __init__(self, reason: str, wait: float = 0.0):
+    def __init__(self, reason: str, wait: float = 0.0, status: int | None = None):
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.status = wait, status
 
 
 class Pace:
@@ -64,13 +66,15 @@ class Server:
     """Asks one model of a server.
 
     folder: that image paths start from; settings: "url" (with /v1), "concurrency",
-    "requests_per_minute", "timeout" (seconds of one try), "tries", "pause" (seconds). The key is
-    the environment variable OPENAI_API_KEY, if there is one.
+    "requests_per_minute", "timeout" (seconds of one try), "tries", "pause" (seconds), "parameters"
+    (what stands in a request -> the name that this server has for it, or "" to leave it out). The
+    key is the environment variable OPENAI_API_KEY, if there is one.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         self._folder, self._settings, self._model = folder, settings, model
-        self._url = settings["url"].rstrip("/") + "/chat/completions"
+        self._base = settings["url"].rstrip("/")
+        self._url = self._base + "/chat/completions"
         self._pace = Pace(settings["requests_per_minute"])
         self._pause = settings["pause"]
         self._answered = 0  # with a text, so that a server's fault is told from a request's
@@ -111,25 +115,50 @@ class Server:
             except TryAgain as error:
                 if attempt == 0:
                     before = self._answered  # not earlier: it may have been well at the start
-                last, pause = str(error), min(_LONGEST_PAUSE, self._pause * 2**attempt)
+                last, pause = error, min(_LONGEST_PAUSE, self._pause * 2**attempt)
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
                 self._note(last)
+                if error.wait > _LONGEST_WAIT:
+                    raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({last}); start "
+                               "it again then, nothing is lost.") from error  # fmt: skip
                 if attempt < tries - 1 and is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
                 self._count(answer)
                 return answer
         if self._answered == before:
-            raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); start it again, "
-                       "or see to --config keys url and timeout.")  # fmt: skip
+            why = self._unlisted() if last.status else ""
+            why = why or "start it again, or see to --config keys url and timeout."
+            raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); {why}")
         return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
 
-    def _note(self, reason: str) -> None:
+    def _note(self, error: TryAgain) -> None:
         """Says now and then that tries fail, so that nobody waits for them in the dark."""
         if time.monotonic() - self._noted >= _BETWEEN_NOTES:
             self._noted = time.monotonic()
-            note(f"{self._url} gave no answer ({reason}); requests are tried up to "
-                 f"{self._settings['tries']} times.")  # fmt: skip
+            wait = f" and asks to wait {_duration(error.wait)}" if error.wait else ""
+            why = self._unlisted() if error.status and not self._answered else ""
+            note(f"{self._url} gave no answer ({error}){wait}; requests are tried up to "
+                 f"{self._settings['tries']} times{'; ' + why if why else '.'}")  # fmt: skip
+
+    def _unlisted(self) -> str:
+        """Returns that the server does not list the model, and what it does list; else ""."""
+        try:
+            with urllib.request.urlopen(self._sent("/models"), timeout=10) as response:
+                names = [str(one["id"]) for one in _json(response.read())["data"]]
+        except (OSError, http.client.HTTPException, ValueError, *_MISSHAPEN):
+            return ""
+        if not names or self._model in names:
+            return ""
+        near = difflib.get_close_matches(self._model, names, n=1)
+        told = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:5])}."
+        return f"it does not list model {self._model!r}; {told}"
+
+    def _sent(self, path: str, body: bytes | None = None) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        return urllib.request.Request(self._base + path, body, headers)
 
     def _count(self, answer: Row) -> None:
         """Raises Stop where all requests are refused, which is no fault of theirs."""
@@ -147,16 +176,15 @@ class Server:
         if request["image"]:
             url = {"url": _data_url(self._folder / request["image"])}
             messages[-1]["content"].insert(0, {"type": "image_url", "image_url": url})
-        asked = {key: request[key] for key in ("seed", "temperature", "top_p")}
-        asked |= {"model": self._model, "messages": messages, "max_tokens": request["most_tokens"]}
-        return json.dumps(asked).encode()
+        drawn = {key: request[key] for key in ("seed", "temperature", "top_p")}
+        drawn |= {"max_tokens": request["most_tokens"]}
+        names = self._settings["parameters"]
+        told = {names[key]: value for key, value in drawn.items() if names[key]}
+        return json.dumps({"model": self._model, "messages": messages} | told).encode()
 
     def _try(self, body: bytes) -> Row:
         """One request. Returns {"text", "finish"} or {"problem"}. Raises TryAgain and Stop."""
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        post = urllib.request.Request(self._url, body, headers)
+        post = self._sent("/chat/completions", body)
         deadline = time.monotonic() + self._settings["timeout"]
         try:
             with urllib.request.urlopen(post, timeout=self._settings["timeout"]) as response:
@@ -175,12 +203,21 @@ class Server:
         said = f"HTTP {error.code} {error.reason}: {_excerpt(error)}"
         if error.code in _PROBLEMS_OF_ALL:
             raise Stop(
-                f"{self._url} refuses model {self._model!r} ({said}); check the url, the model's "
-                "name and the environment variable OPENAI_API_KEY."
-            ) from error
+                f"{self._url} refuses model {self._model!r} ({said}); " + (self._unlisted() or
+                "check the url, the model's name and the environment variable OPENAI_API_KEY.")
+            ) from error  # fmt: skip
         if error.code in _PROBLEMS_OF_ONE:
-            return {"problem": f"the server refuses the request ({said})"}
-        raise TryAgain(said, _retry_after(error.headers.get("Retry-After"))) from error
+            hint = _parameter_hint(said, self._settings["parameters"])
+            return {"problem": f"the server refuses the request ({said}){hint}"}
+        wait = _retry_after(error.headers.get("Retry-After"))
+        raise TryAgain(said, wait, error.code) from error
+
+
+def _parameter_hint(said: str, names: Row) -> str:
+    """Returns what to do where a refusal names a parameter of the request."""
+    named = [key for key, name in names.items() if name and name in said]
+    keys = " and ".join(f"parameters.{key}" for key in named)
+    return f"; config key {keys} of this stage renames it, '' leaves it out" if named else ""
 
 
 def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
@@ -202,12 +239,10 @@ def _parse(data: bytes) -> Row:
     response = _json(data)
     try:
         choice = response["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        text, finish = _text(choice["message"]["content"]), choice.get("finish_reason")
     except _MISSHAPEN as error:
         raise ValueError(f"no chat completion: {data[:200]!r}") from error
-    if text is not None and not isinstance(text, str):
-        raise ValueError(f"its content is not text: {data[:200]!r}")
-    return {"text": text or "", "finish": "length" if finish == "length" else "stop"}
+    return {"text": text, "finish": "length" if finish == "length" else "stop"}
 
 
 def _parse_stream(data: bytes) -> Row:
@@ -216,13 +251,26 @@ def _parse_stream(data: bytes) -> Row:
     events = [_json(line) for line in lines if line.strip() != b"[DONE]"]
     try:
         choices = [event["choices"][0] for event in events if event["choices"]]
-        text = "".join(choice["delta"].get("content") or "" for choice in choices)
+        text = "".join(_text(choice["delta"].get("content")) for choice in choices)
         finish = choices[-1].get("finish_reason")
     except _MISSHAPEN as error:
         raise ValueError(f"no stream of a chat completion: {data[-200:]!r}") from error
     if not finish:
         raise ValueError(f"the stream stops before its end: {data[-200:]!r}")
     return {"text": text, "finish": "length" if finish == "length" else "stop"}
+
+
+def _text(content: Any) -> str:
+    """Returns the text of a message: a string, nothing, or a list of parts ({"type", "text"}).
+
+    Parts of another type, such as thoughts, are no part of the answer. Raises ValueError for
+    anything else.
+    """
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] in ("text", "output_text"))
+    if content is not None and not isinstance(content, str):
+        raise ValueError(f"its content is not text: {content!r:.200}")
+    return content or ""
 
 
 def _json(data: bytes) -> Any:
@@ -250,6 +298,10 @@ def _retry_after(value: str | None) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (date - datetime.datetime.now(date.tzinfo)).total_seconds())
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 def _data_url(path: pathlib.Path) -> str:
