@@ -44,6 +44,8 @@ class Entry:
 
 
 NO_SPLIT = "records that name no split, and are train"
+JOINED = "images of several records, whose captions are joined"
+REPEATED = "images of a record that is repeated word for word, and counted once"
 
 
 class Notes:

@@ -66,21 +66,14 @@ class ImageReport:
     checked: int = 0
     missing: int = 0
     broken: int = 0
-    repeated: int = 0
     examples: dict[str, list[tuple[str, str]]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(list)
     )
-    _seen: set[int] = dataclasses.field(default_factory=set)
 
     def add(self, entry: Entry, fault: str) -> None:
         """Counts the image of a usable entry. fault: see `image_fault`."""
         self.checked += 1
         name = str(entry.extra.get("image_id", entry.path))
-        key = hash(posixpath.normpath(entry.path))
-        if key in self._seen:
-            self.repeated += 1
-            self._keep("repeated", name, fault)
-        self._seen.add(key)
         if fault == MISSING:
             self.missing += 1
             self._keep("missing", name, fault)

@@ -54,7 +54,8 @@ class ImagePaths:
 
 
 def _join(root: epath.Path, name: str, dropped: int) -> str:
-    parts = name.strip("/").split("/")[dropped:]
+    # "./a.jpg" and "a//b.jpg" are "a.jpg" and "a/b.jpg": an image has one path.
+    parts = [part for part in name.strip("/").split("/")[dropped:] if part not in ("", ".")]
     if name.startswith("/") and not dropped:
         return name
     return posixpath.join(str(root), *parts)

@@ -7,26 +7,60 @@ from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import Entry
 
 
-def merge_by_image(entries: Iterable[Entry]) -> Iterator[Entry]:
+def merge_by_image(
+    entries: Iterable[Entry], *, told: bool = False, once: bool = False
+) -> Iterator[Entry]:
     """Yields one entry per image, with the captions of all its records in their order.
 
-    A record that gives an image a second identity or split is yielded as one to set aside.
-    Holds all entries in memory. Order: that of each image's first record, bad records first.
+    A record that gives an image a second identity or split is yielded as one to set aside. told:
+    images of several records carry a note. once: so do those of a record that is repeated word for
+    word, which counts once. Holds all entries in memory. Order: that of each image's first record,
+    bad records first.
     """
     merged: dict[str, Entry] = {}
-    more: dict[str, list[str]] = {}
     for one in entries:
         first = merged.get(one.path)
         if one.problem:
             yield one
         elif first is None:
-            merged[one.path], more[one.path] = one, list(one.captions)
-        elif (first.identity, first.split) == (one.identity, one.split):
-            more[one.path].extend(one.captions)
-        else:
+            merged[one.path] = one
+        elif (first.identity, first.split) != (one.identity, one.split):
             yield _conflict(first, one)
-    for path, one in merged.items():
-        yield dataclasses.replace(one, captions=tuple(more[path]))
+        elif once and set(one.captions) <= set(first.captions):
+            merged[one.path] = _noted(first, entry.REPEATED)
+        else:
+            joined = _joined(first, one)
+            merged[one.path] = _noted(joined, entry.JOINED) if told else joined
+    yield from merged.values()
+
+
+def set_repeats_aside(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yields the entries; one of an image that came before is set aside.
+
+    For sets too large for `merge_by_image`: holds 8 bytes an image.
+    """
+    seen: set[int] = set()
+    for one in entries:
+        key = hash(one.path)
+        if key in seen and not one.problem:
+            reason = "has one more record; join the captions of an image in one"
+            yield entry.set_aside(str(one.extra["image_id"]), reason, one.split)
+        else:
+            yield one
+            seen.add(key)
+
+
+def _joined(first: Entry, second: Entry) -> Entry:
+    extra = dict(first.extra)
+    if "captions_bt" in second.extra:  # one more list of captions
+        extra["captions_bt"] = [*extra.get("captions_bt", ()), *second.extra["captions_bt"]]
+    captions = first.captions + second.captions
+    notes = tuple(dict.fromkeys(first.notes + second.notes))
+    return dataclasses.replace(first, captions=captions, extra=extra, notes=notes)
+
+
+def _noted(one: Entry, note: str) -> Entry:
+    return one if note in one.notes else dataclasses.replace(one, notes=(*one.notes, note))
 
 
 def _conflict(first: Entry, second: Entry) -> Entry:

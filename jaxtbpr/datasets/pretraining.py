@@ -6,7 +6,7 @@ All but APTM's fine-tuning files know no identities: each image is a person of i
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -15,7 +15,7 @@ from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
-from jaxtbpr.datasets.merging import merge_by_image
+from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
 from jaxtbpr.datasets.reid_json import file_split, make_entries
 
 
@@ -27,9 +27,13 @@ def read_one_identity_each(
     `caption` is a string or a list; `label` holds MALS's 27 attributes as 1, 0 or -1 (unknown),
     `phrases` and `boxes` SDA's parts of the caption with [cx, cy, w, h].
     """
+    yield from set_repeats_aside(_made(files, paths, _own))
+
+
+def _made(files: Iterable[epath.Path], paths: ImagePaths, make: Callable) -> Iterator[Entry]:
     for file in files:
         records = paths.peek(iterate_json(file))
-        yield from make_entries(records, lambda record: _own(record, paths), file)
+        yield from make_entries(records, lambda record: make(record, paths), file)
 
 
 def _own(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
@@ -49,11 +53,15 @@ def read_aptm_finetune(
     `image_id` is the person. Train has one record per caption, joined here by image; val and test
     have one per image with a list of captions.
     """
+    yield from merge_by_image(_people(files, paths))
+
+
+def _people(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     for file in files:
         split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
         make = functools.partial(_person, paths=paths, split=split)
-        yield from merge_by_image(make_entries(records, make, file))
+        yield from make_entries(records, make, file)
 
 
 def _person(record: Mapping[str, Any], paths: ImagePaths, split: str) -> Entry:
@@ -113,9 +121,7 @@ def read_synth_pedes(
 
     `prompt_caption` and `attributes` are kept beside the captions, as the counts of the paper do.
     """
-    for file in files:
-        records = paths.peek(iterate_json(file))
-        yield from make_entries(records, lambda record: _synth(record, paths), file)
+    yield from set_repeats_aside(_made(files, paths, _synth))
 
 
 def _synth(record: Mapping[str, Any], paths: ImagePaths) -> Entry:

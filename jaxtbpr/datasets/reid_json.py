@@ -16,6 +16,7 @@ from jaxtbpr.datasets import entry, published
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
+from jaxtbpr.datasets.merging import merge_by_image
 
 CUHK_LAST_TRAIN_ID, CUHK_LAST_VAL_ID = 11003, 12003
 CUHK_SPLIT_RULE = (
@@ -50,10 +51,14 @@ def set_prefix(file: epath.Path) -> str:
 def read_records(
     folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
 ) -> Iterator[Entry]:
-    """Yields one entry per record of CUHK-PEDES-like files.
+    """Yields one entry per image of CUHK-PEDES-like files, which have one record each or several.
 
     The split is the record's own, else that of the file's name, else train.
     """
+    yield from merge_by_image(_records(files, paths), told=True, once=True)
+
+
+def _records(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     for file in files:
         split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
@@ -96,7 +101,8 @@ def read_cuhk_pedes(
 
 def _without_split(records: list[Any], file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
     make = functools.partial(_entry_split_by_id, paths=paths)
-    entries = list(make_entries(paths.peek(records), make, file))
+    made = make_entries(paths.peek(records), make, file)
+    entries = list(merge_by_image(made, told=True, once=True))
     same = not published.differences("CUHK-PEDES", published.count(entries))
     level, verdict = (logging.INFO, "are") if same else (logging.WARNING, "are not")
     text = "%s has no split; %s; its counts %s the published ones"

@@ -71,10 +71,6 @@ class Survey:
             broken = [f"{name} {fault}" for name, fault in images.examples["broken"]]
             such = _such(broken, images.broken, images.checked)
             found.append(f"images corrupt or truncated: {such}; unpack or copy them again.")
-        if images.repeated:
-            names = [name for name, _ in images.examples["repeated"]]
-            such = _such(names, images.repeated)
-            found.append(f"records of an image that has one already: {such}; join their captions.")
         return found
 
     def _leaks(self) -> list[str]:

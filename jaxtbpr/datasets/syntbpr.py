@@ -16,7 +16,7 @@ from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
-from jaxtbpr.datasets.merging import merge_by_image
+from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
 from jaxtbpr.datasets.reid_json import file_split, make_entries
 from jaxtbpr.datasets.roles import json_roles
 
@@ -67,8 +67,8 @@ def read_images(
         captions = entry.captions_of(record)
         return _entry(name, parsed, captions, paths, {"prompt": captions[0]} if captions else {})
 
-    for file in files:
-        yield from make_entries(paths.peek(iterate_json(file)), make, file)
+    made = (one for f in files for one in make_entries(paths.peek(iterate_json(f)), make, f))
+    yield from set_repeats_aside(made)
 
 
 def read_edit_input(
@@ -78,6 +78,10 @@ def read_edit_input(
 
     SynTBPR's is all train; other files of these keys may tell a split by a key or by their name.
     """
+    yield from merge_by_image(_edit_inputs(files, paths), told=True, once=True)
+
+
+def _edit_inputs(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     for file in files:
         named, key = file_split(file) or "train", json_roles(file).split
         make = functools.partial(_edit_input, paths=paths, named=named, key=key)

@@ -126,7 +126,8 @@ def read_tables(
     An image without identity is a person of its own. The split is the row's, else that of the
     file's name ("test.csv"), else train.
     """
-    yield from merge_by_image(one for file in files for one in _file_entries(file, paths))
+    entries = (one for file in files for one in _file_entries(file, paths))
+    yield from merge_by_image(entries, once=True)
 
 
 def file_roles(file: epath.Path) -> Roles:

@@ -199,10 +199,10 @@ BAD_RECORDS = {
 def test_a_bad_record_is_yielded_with_its_reason_and_number(tmp_path, reason):
     folder = make_folder(tmp_path, "cuhk_pedes", people=1, images=1)
     records = json.loads((folder.path / "reid_raw.json").read_text())
-    write_json(folder.path / "reid_raw.json", [*records, BAD_RECORDS[reason], *records])
-    entries = read_all(folder.path)
-    assert [bool(one.problem) for one in entries] == [False] * 3 + [True] + [False] * 3
-    assert entries[3].problem.startswith(f"record 4 of reid_raw.json {reason}")
+    write_json(folder.path / "reid_raw.json", [*records, BAD_RECORDS[reason]])
+    bad, *good = read_all(folder.path)
+    assert [bool(one.problem) for one in good] == [False] * 3
+    assert bad.problem.startswith(f"record 4 of reid_raw.json {reason}")
 
 
 def test_ids_of_any_type_name_the_same_person(tmp_path):
@@ -231,7 +231,7 @@ def test_caption_all_gets_its_split_from_the_id_and_says_so(tmp_path, caplog):
     ids = {1: "train", 11003: "train", 11004: "val", 12003: "val", 12004: "test", 13003: "test"}
     records = [{"id": k, "file_path": f"{k}.png", "captions": ["a man"]} for k in ids]
     write_json(tmp_path / "caption_all.json", [*records, {**records[0], "id": "p1"}])
-    *entries, bad = read_all(tmp_path)
+    bad, *entries = read_all(tmp_path)
     assert {int(one.identity): one.split for one in entries} == ids
     assert all("rebuilt from id" in one.extra["split_rule"] for one in entries)
     assert "from which no split can be told" in bad.problem
