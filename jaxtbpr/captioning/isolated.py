@@ -192,7 +192,7 @@ def _pass_on_notes(worker: _Worker) -> None:
         file.seek(worker.told)
         new, end, _ = file.read().rpartition(b"\n")
     worker.told += len(new + end)
-    for line in new.decode("utf-8", "replace").splitlines():
+    for line in new.decode("utf-8", "replace").split("\n"):
         if line.startswith(exchange.NOTE):
             say(line.removeprefix(exchange.NOTE))
 

@@ -1,11 +1,12 @@
 """Files that are either whole or not there: a name appears only when its bytes are complete."""
 
 import functools
+import glob
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -130,6 +131,38 @@ def read_json_object(path: epath.PathLike) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object; restore or delete it.")
     return found
+
+
+def read_json_lines(path: epath.PathLike) -> Iterator[Any]:
+    """Yields the values of a file of JSON lines that this project wrote.
+
+    Lines end at the newline byte alone: str.splitlines would also cut a value at U+2028 or U+0085,
+    which JSON keeps as they are.
+    """
+    with epath.Path(path).open("rb") as file:
+        yield from map(json.loads, file)
+
+
+@epath.register_path_cls
+class LiteralPath(type(epath.Path())):
+    """A path whose own name is no pattern: to be given to libraries that call its `glob`.
+
+    epath's glob reads the whole path as a pattern: with "[1]" in the name of a run it finds
+    nothing, or the files of another run, and Orbax (0.12) writes checkpoints it cannot read.
+    """
+
+    def glob(self, pattern: str) -> Iterator[epath.Path]:
+        """Yields what below this folder fits `pattern`."""
+        yield from map(type(self), epath.Path(glob.escape(os.fspath(self))).glob(pattern))
+
+
+def matches(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
+    """Returns what in `folder` fits one of `patterns` (glob), sorted, each path once.
+
+    The folder's own name is no pattern, whatever characters it has.
+    """
+    found = {path for pattern in patterns for path in LiteralPath(folder).glob(pattern)}
+    return sorted(map(epath.Path, map(os.fspath, found)))
 
 
 def is_local(path: epath.PathLike) -> bool:

@@ -43,4 +43,4 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:
     """Reads the rows of a metrics.jsonl; a last line cut off by a kill is left out."""
     path = epath.Path(path)
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in text.split("\n")[:-1]]

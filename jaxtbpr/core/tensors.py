@@ -135,7 +135,7 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
     for name in names:
         if (path / name).exists():
             return _shards(path / name) if name.endswith(".json") else [path / name]
-    found = sorted(path.glob("*.safetensors"))
+    found = files.matches(path, "*.safetensors")
     if len(found) == 1:
         return found
     pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)

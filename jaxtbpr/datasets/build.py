@@ -322,7 +322,7 @@ def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:
 
 def _digests(directory: epath.Path) -> dict[str, str]:
     """Returns {path below `directory`: SHA-256} of a set's files."""
-    found = [*directory.glob("*.jsonl"), *directory.glob("*/*/*")]
+    found = files.matches(directory, "*.jsonl", "*/*/*")
     names = sorted(str(path.relative_to(directory)) for path in found if path.is_file())
     return {
         name: files.sha256((directory / name).read_bytes())

@@ -18,6 +18,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
+from jaxtbpr.core import files
+
 Row = dict[str, Any]
 
 SHARD_ROWS = 1024
@@ -82,8 +84,8 @@ class PersonSet(tfds.core.ShardBasedBuilder):
         # TFDS writes into a folder with a random name. A killed build leaves it behind; one that
         # ends with an error removes it.
         self._parts.mkdir(parents=True, exist_ok=True)
-        for stale in sorted(self._parts.parent.glob("incomplete.*")):
-            for shard in sorted(stale.glob(f"{self.name}-*.array_record-*")):
+        for stale in files.matches(self._parts.parent, "incomplete.*"):
+            for shard in files.matches(stale, f"{self.name}-*.array_record-*"):
                 shard.replace(self._parts / shard.name)
             stale.rmtree()
 

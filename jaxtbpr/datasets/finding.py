@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
@@ -40,7 +41,7 @@ def globbed(*patterns: str) -> Find:
     """Finds the files of the first pattern that has any, in the order of their names."""
 
     def find(folder: epath.Path) -> list[epath.Path]:
-        found = (sorted(folder.glob(pattern)) for pattern in patterns)
+        found = (files.matches(folder, pattern) for pattern in patterns)
         return next(filter(None, found), [])
 
     return find

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -54,13 +55,13 @@ class ImageSource(Sequence):
 
     @functools.cached_property
     def _builder(self) -> tfds.core.DatasetBuilder:
-        found = sorted(self.directory.glob("*/*/dataset_info.json"))
+        found = files.matches(self.directory, "*/*/dataset_info.json")
         if len(found) != 1:
             raise UserError(
                 f"{self.directory} holds {len(found)} finished TFDS sets where one belongs; "
                 "run stage 'build', or give the folder of one set below WORKDIR/build."
             )
-        return tfds.builder_from_directory(found[0].parent)
+        return tfds.builder_from_directory(files.LiteralPath(found[0].parent))
 
     @functools.cached_property
     def _raw(self) -> Sequence[bytes]:
@@ -141,8 +142,7 @@ class RetrievalSet:
         return captions, np.asarray(identities, np.int64), names, np.asarray(weights, np.float32)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with index_path(self.directory, self.split).open("rb") as file:
-            yield from map(json.loads, file)
+        yield from files.read_json_lines(index_path(self.directory, self.split))
 
     def image_bytes(self, i: int) -> bytes:
         """Returns image i as it was given, encoded."""

@@ -54,8 +54,7 @@ def fingerprint(source: epath.PathLike) -> str:
         words = [tokenizer / name for name in TOKENIZER_FILES]
         found = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
     else:
-        several = {file for pattern in FETCHED for file in path.glob(pattern)}
-        found = sorted(file for file in several if not file.is_dir())
+        found = [file for file in files.matches(path, *FETCHED) if not file.is_dir()]
     if not found:
         raise UserError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
     return files.sha256_of(found)

@@ -20,7 +20,7 @@ import optax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from jaxtbpr.core import preemption
+from jaxtbpr.core import files, preemption
 from jaxtbpr.core.average import moving_average
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import MetricsWriter
@@ -93,7 +93,8 @@ def fit(
     run = jax.jit(functools.partial(step, loss, recipe), donate_argnums=0)
     key = jax.random.key(seed)
     data = jax.device_put(data)
-    with ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options) as saved:
+    place = files.LiteralPath(directory / "checkpoints").resolve()
+    with ocp.CheckpointManager(place, options=options) as saved:
         done = saved.latest_step() or 0
         if done:
             shapes = jax.eval_shape(functools.partial(begin, recipe=recipe), params)

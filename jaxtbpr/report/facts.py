@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxtbpr.core import files
 from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import pictures
@@ -123,8 +124,7 @@ def _aside_records(workdir: Workdir, done: Commits) -> Iterator[tuple[str, dict,
                 yield stage, record, record["set_aside"]["reason"]
     path = workdir.dir("build") / "set_aside.jsonl"
     if "build" in done and path.exists():
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
+        for record in files.read_json_lines(path):
             yield "build", record, record.get("reason", "no reason given")
 
 

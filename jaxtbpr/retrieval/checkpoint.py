@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.train_step import TrainState
 
@@ -34,7 +35,9 @@ class Checkpoints:
             best_fn=lambda metrics: tuple(metrics["score"]),  # without it no score is written
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(epath.Path(directory).resolve(), options=options)
+        self._manager = ocp.CheckpointManager(
+            files.LiteralPath(directory).resolve(), options=options
+        )
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -229,8 +229,7 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
     config.build.val_share = 0.0
     workdir = Workdir(scratch, order=(), chosen=())
     if aside := build.run(config, workdir)["set_aside"]:
-        lines = (workdir.dir("build") / "set_aside.jsonl").read_text().splitlines()
-        first = json.loads(lines[0])
+        first = next(files.read_json_lines(workdir.dir("build") / "set_aside.jsonl"))
         say(f"{aside} images of {folder} are left out; the first: {first['id']} {first['reason']}")
     return RetrievalSet(workdir.dir("build") / name, split)
 

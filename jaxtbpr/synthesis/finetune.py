@@ -149,6 +149,5 @@ def _read_images(root: epath.Path, records: list[Record]) -> tuple[np.ndarray, d
 
 
 def _digests(folder: epath.Path) -> dict[str, str]:
-    found = [*folder.glob("*"), *folder.glob("*/*")]
-    paths = sorted(path for path in found if not path.is_dir())
+    paths = [path for path in files.matches(folder, "*", "*/*") if not path.is_dir()]
     return {str(path.relative_to(folder)): files.sha256(path.read_bytes()) for path in paths}

@@ -1,6 +1,9 @@
 """Files are whole or not there."""
 
 import errno
+import json
+import pathlib
+import re
 
 import pytest
 from etils import epath
@@ -81,3 +84,38 @@ def test_a_folder_to_write_may_have_to_be_made(tmp_path):
     assert not (tmp_path / "a").exists()
     with pytest.raises(UserError, match=r"--out=.*file/a cannot be written \(.*is not a folder"):
         files.check_output(tmp_path / "file" / "a", "--out", folder=True)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?", "run[!a]"])
+def test_a_folder_s_own_name_is_no_pattern(tmp_path, name):
+    for folder in (name, "run1"):
+        (tmp_path / folder / "below").mkdir(parents=True)
+        for file in ("b.json", "a.json", "c.txt", "below/d.json"):
+            (tmp_path / folder / file).touch()
+    found = files.matches(tmp_path / name, "*.json", "a*", "*/*")
+    assert [str(path.relative_to(tmp_path / name)) for path in found] == [
+        "a.json", "b.json", "below/d.json",
+    ]  # fmt: skip
+    inner = files.LiteralPath(tmp_path / name) / "below"
+    assert [path.name for path in inner.glob("*")] == ["d.json"]
+
+
+def test_no_module_hands_a_folder_s_name_to_epath_s_glob():
+    package = pathlib.Path(files.__file__).parents[1]
+    uses = [
+        (path.relative_to(package).as_posix(), line.strip())
+        for path in package.rglob("*.py")
+        for line in path.read_text().split("\n")
+        if re.search(r"\.r?glob\(", line)
+    ]
+    # These hold paths of pathlib, whose glob takes the folder as it is.
+    plain = ("captioning/worker/answering/exchange.py", "captioning/isolated.py")
+    asked = ("captioning/asking.py", "core/files.py")
+    assert [use for use in uses if use[0] not in plain + asked] == []
+
+
+def test_json_lines_end_at_newlines_alone(tmp_path):
+    values = [{"id": "a\u2028b\u0085c\u2029\x0b\x0c\x1c\r\n.jpg"}, {"id": "plain"}]
+    lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    (tmp_path / "x.jsonl").write_bytes(lines.encode())
+    assert list(files.read_json_lines(tmp_path / "x.jsonl")) == values

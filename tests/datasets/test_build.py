@@ -324,3 +324,13 @@ def test_relative_folders_are_taken_from_where_the_command_runs(tmp_path, monkey
     result = build.run(config, make_workdir(tmp_path / "run"))
     assert result["set_aside"] == 0
     assert caption(0, 1) in RetrievalSet(tmp_path / "run" / "build" / "real", "train").captions[0]
+
+
+def test_a_run_s_folder_with_brackets_is_read_and_no_other(tmp_path):
+    build_folder(tmp_path / "x1", "cuhk_pedes", people=2)
+    folder, result = build_folder(tmp_path / "x[1]", "cuhk_pedes")
+    found = by_id(tmp_path / "x[1]" / "run" / "build" / "real")
+    assert len(found) == len(folder.photos)
+    assert all(one.image_bytes(i) for one, i in found.values())
+    written = all_files(tmp_path / "x[1]" / "run" / "build")
+    assert set(written) == {*result["outputs"], "set_aside.jsonl", "real/done.json"}

@@ -1,4 +1,5 @@
 import html.parser
+import json
 import re
 import runpy
 import shutil
@@ -220,6 +221,14 @@ def test_what_was_set_aside_is_told_by_reason_with_examples(text):
     assert "is blank: contrast …" in part
     assert "00000001: generate/images/00000001.png is blank: contrast 0.3" in part
     assert len(Reader(part).all("img")) == 2
+
+
+def test_line_separators_in_the_name_of_an_image_set_aside_are_no_line_ends(finished, tmp_path):
+    run = copy(finished, tmp_path, "build")
+    name = "a\u2028b\u0085.jpg"
+    line = json.dumps({"id": name, "reason": "has no caption"}, ensure_ascii=False) + "\n"
+    (run.dir("build") / "set_aside.jsonl").write_text(line)
+    assert f"{name}: has no caption" in make(run)
 
 
 def test_how_even_the_prompts_are_is_shown(text):

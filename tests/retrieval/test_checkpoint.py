@@ -31,15 +31,16 @@ def save(directory, scores):
     ],
 )
 def test_the_selected_checkpoint_is_known_in_a_later_process(tmp_path, scores, selected):
-    save(tmp_path, scores)
-    with Checkpoints(tmp_path) as checkpoints:
+    directory = tmp_path / "run[1]"  # a pattern to Orbax, unless it is given a LiteralPath
+    save(directory, scores)
+    with Checkpoints(directory) as checkpoints:
         assert checkpoints.selected_step() == checkpoints.step_of("selected") == selected
         assert checkpoints.last_step() == checkpoints.step_of("last") == max(scores)
         shapes = jax.eval_shape(lambda: state(0))
         restored, data = checkpoints.restore(selected, jax.tree.map(_on_one_device, shapes))
     assert restored.params["w"].tolist() == [selected] * 2
     assert data == {"batches": selected}
-    kept = {int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()}
+    kept = {int(path.name) for path in directory.iterdir() if path.name.isdigit()}
     assert kept == {selected, max(scores)}
 
 
