@@ -79,15 +79,46 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """Arrays of .safetensors files, not yet read: {name: its file} and {name: shape}."""
+    """Arrays of .safetensors files, not yet read: {name: its file} and {name: shape}.
+
+    stored: {name: the name in the file} of those that are stored under another.
+    """
 
     files: Mapping[str, epath.Path]
     shapes: Mapping[str, tuple[int, ...]]
+    stored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def read(self, name: str) -> np.ndarray:
         """Returns one array, in the dtype of the file."""
         with safe_open(os.fspath(self.files[name]), "numpy") as file:
-            return file.get_tensor(name)
+            return file.get_tensor(self.stored.get(name, name))
+
+    def metadata(self) -> dict[str, str]:
+        """Returns what the files say of themselves beside their arrays."""
+        found: dict[str, str] = {}
+        for path in sorted(set(self.files.values())):
+            with safe_open(os.fspath(path), "numpy") as file:
+                found |= file.metadata() or {}
+        return found
+
+    def renamed(self, rule: Callable[[str], str]) -> "Opened":
+        """Returns the same arrays under the names that `rule` gives them.
+
+        Raises UserError where two would have one name.
+        """
+        stored: dict[str, str] = {}
+        for old in self.files:
+            if (new := rule(old)) in stored:
+                raise UserError(
+                    f"{self.files[old]} holds one array twice, as {stored[new]} and as {old}; "
+                    "keep one of them."
+                )
+            stored[new] = old
+        return Opened(
+            {new: self.files[old] for new, old in stored.items()},
+            {new: self.shapes[old] for new, old in stored.items()},
+            {new: self.stored.get(old, old) for new, old in stored.items()},
+        )
 
 
 def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:

@@ -99,12 +99,13 @@ def save_clip(merges: Sequence[tuple[str, str]], folder: epath.PathLike, length:
     files.write_text_atomic(folder / "merges.txt", "\n".join(lines) + "\n")
 
 
-def load(path: epath.PathLike) -> Tokenizer:
+def load(path: epath.PathLike, *, learned: bool = False) -> Tokenizer:
     """Loads a tokenizer file, or the one in a folder.
 
     path: tokenizer.json; a folder that holds CLIP's vocab.json and merges.txt, or tokenizer.json;
     or CLIP's merges alone (bpe_simple_vocab_16e6.txt, plain or .gz). Of CLIP's own vocabulary the
-    last word, "jekyll", gives its id to the mask token, as in TBPS-CLIP. Raises UserError where
+    last word, "jekyll", gives its id to the mask token, as in TBPS-CLIP. learned: whether tokens
+    that were added later (textual inversion) may come after the end token. Raises UserError where
     the file is missing or unreadable, or lacks the start and end tokens.
     """
     path = epath.Path(path)
@@ -122,7 +123,7 @@ def load(path: epath.PathLike) -> Tokenizer:
         tokenizer = Tokenizer.from_str(path.read_text())
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{path} is not a tokenizer file ({error}); restore it.") from error
-    return _ready(tokenizer, path)
+    return _ready(tokenizer, path, learned=learned)
 
 
 def save(tokenizer: Tokenizer, path: epath.PathLike) -> None:
@@ -157,7 +158,12 @@ def encode(
 
 def count(tokenizer: Tokenizer, caption: str) -> int:
     """Returns how many tokens a caption has, start and end included, before it is cut."""
-    return 2 + len(_inner_ids(tokenizer, [_normalise(caption)], None)[0])
+    return 2 + len(inner_ids(tokenizer, caption))
+
+
+def inner_ids(tokenizer: Tokenizer, caption: str) -> list[int]:
+    """Returns the ids of all of a caption's tokens, without start and end."""
+    return list(_inner_ids(tokenizer, [_normalise(caption)], None)[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,10 +293,15 @@ def _clip_words() -> pre_tokenizers.PreTokenizer:
     )
 
 
-def _ready(tokenizer: Tokenizer, path: epath.PathLike = "the tokenizer") -> Tokenizer:
+def _ready(
+    tokenizer: Tokenizer, path: epath.PathLike = "the tokenizer", *, learned: bool = False
+) -> Tokenizer:
     """Checks the special tokens, and makes those in a caption's own text ordinary text."""
     size = tokenizer.get_vocab_size()
     start, end = special_ids(tokenizer)
+    if start is not None and end is not None and learned:
+        added = tokenizer.get_added_tokens_decoder()
+        size -= sum(number > end and not token.special for number, token in added.items())
     if start is None or end != size - 1:
         raise UserError(
             f"{os.fspath(path)} must have {START!r}, and {END!r} as its last token of {size} "

@@ -27,14 +27,16 @@ class Checkpoint:
     tokenizer: epath.Path
 
 
-def open_checkpoint(source: epath.PathLike, dtype: str | None = None) -> Checkpoint:
-    """Loads a Diffusers folder, hub id or single file; see `weights.load` for its errors.
+def open_checkpoint(
+    source: epath.PathLike, dtype: str | None = None, prediction: str = ""
+) -> Checkpoint:
+    """Loads a Diffusers folder, hub id or single file; see `weights.load` for the arguments.
 
     Raises UserError also for a tokenizer that has not the words of the text encoder.
     """
-    sizes, params, scheduler, tokenizer = weights.load(source, dtype)
+    sizes, params, scheduler, tokenizer = weights.load(source, dtype, prediction=prediction)
     words = open_words(tokenizer, sizes.text["max_position_embeddings"])
-    count, needed = words.tokenizer.get_vocab_size(), sizes.text["vocab_size"]
+    count, needed = words.size, sizes.text["vocab_size"]
     if count != needed:
         raise UserError(
             f"{tokenizer} has {count} tokens, but the text encoder knows {needed} (text_encoder: "

@@ -53,7 +53,7 @@ def train(
     """
     size = images.shape[1:3]
     if options.start:
-        model = _open(options.start, size)
+        model = _open(options.start, size, options.prediction)
     else:
         model = _new(prompts, options, size, seed, directory / "tokenizer")
     networks, words = Networks(model.sizes), model.words
@@ -96,9 +96,9 @@ def train(
 # --- what a training begins with ------------------------------------------------------------------
 
 
-def _open(source: str, size: Sequence[int]) -> Checkpoint:
+def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
     """The model, which from now on is one of images of this size."""
-    model = open_checkpoint(source, "float32")
+    model = open_checkpoint(source, "float32", prediction)
     refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
     unet = model.sizes.unet.copy({"sample_size": latents})

@@ -70,7 +70,7 @@ class Ruler:
     """
 
     def __init__(self, path: str, most: int, *, is_known: bool = False):
-        self._tokenizer = tokenizer.load(find_tokenizer(path)) if path else None
+        self._tokenizer = tokenizer.load(find_tokenizer(path), learned=True) if path else None
         self._is_known = is_known
         self._most = most
 

@@ -55,12 +55,13 @@ class Engine:
         sha256 = fingerprint(options.model)
         names = [field.name for field in dataclasses.fields(Sampling) if field.name in options]
         sampling = Sampling(**{name: options[name] for name in names}, strength=strength)
-        checkpoint = checkpoints.open_checkpoint(options.model, sampling.dtype)
+        checkpoint = checkpoints.open_checkpoint(options.model, sampling.dtype, options.prediction)
         self._generator = Generator(checkpoint, sampling, seed=seed, batch_size=options.batch_size)
         self._made = {
             "negative_prompt": options.negative,
             "seed": seed,
             "sampler": self._generator.schedule.sampler,
+            "prediction": self._generator.schedule.prediction,
             "steps": options.steps,
             "guidance": options.guidance,
             "rescale": options.rescale,

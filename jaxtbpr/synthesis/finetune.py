@@ -36,6 +36,8 @@ def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
 
 OPTIONS: Options = {
     "start": Option("", "Stable Diffusion to go on from, with its sizes and words; '': none"),
+    "prediction": Option("", "what the UNet of that model predicts; '': as its files say",
+                         choices=("", "epsilon", "v_prediction")),
     "merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
     "text_length": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "text_width": Option(96, "width of the text encoder", low=8),

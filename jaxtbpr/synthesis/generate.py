@@ -23,6 +23,8 @@ OPTIONS: Options = {
     "width": Option(0, "width of the images in pixels; 0: the engine's own", low=0, high=4096),
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
     "model": Option("", "Stable Diffusion of engine diffusion: folder, file or hub id"),
+    "prediction": Option("", "what the UNet of that model predicts; '': as its files say",
+                         choices=("", "epsilon", "v_prediction")),
     "sampler": Option("", "steps of which rule; '': the model's own", choices=("", *SAMPLERS)),
     "steps": Option(50, "steps from noise to image", low=1, high=1000),
     "guidance": Option(8.5, "guidance scale; up to 1: none", low=0.0, high=100.0),

@@ -84,6 +84,7 @@ def test_each_record_has_its_image_and_how_it_was_made(whole):
             "sampler": "euler_a",
             "steps": 2,
             "guidance": 3.0,
+            "prediction": "epsilon",
             "rescale": 0.0,
             "eta": 0.0,
             "dtype": "float32",

@@ -1,12 +1,9 @@
 """The names of the original Stable Diffusion code (ldm), as single-file checkpoints have them.
 
-A file tells its sizes by the shapes of its tensors, except for the number of attention heads and
-of norm groups, the scaling factor and what the UNet predicts: those are taken as all published
-models of the version have them, unless a Diffusers folder is given as `base`. 1.x has OpenAI's text
-encoder with the names of transformers; 2.x has open_clip's, of which the last layer is not used.
+1.x has OpenAI's text encoder with the names of transformers; 2.x has open_clip's, of which the last
+layer is not used. What other tools write is first given these names (`current`).
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,11 +15,10 @@ from jaxtbpr.diffusion.weights import names
 
 Shapes = names.Shapes
 
-_UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
-_TEXT_1, _TEXT_2 = f"{_TEXT}transformer.", f"{_TEXT}model."
+UNET, VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
+TEXT_1, TEXT_2 = f"{_TEXT}transformer.", f"{_TEXT}model."
 V1, V2 = "ldm 1.x", "ldm 2.x"
-_HEAD_WIDTH = 64  # of both text encoders, and of the UNet of 2.x; that of 1.x has 8 heads
-_GROUPS = 32
+TEXT_LAYERS = {V1: f"{TEXT_1}text_model.encoder.layers", V2: f"{TEXT_2}transformer.resblocks"}
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -62,18 +58,42 @@ _OPEN_CLIP = {
     "mlp.fc2": "mlp.c_proj",
 }
 _TEXT_UNUSED = re.compile(
-    r"cond_stage_model\.(model\.(text_projection|logit_scale|attn_mask)|logit_scale"
-    r"|transformer\.text_model\.embeddings\.position_ids)"
+    r"cond_stage_model\.((model\.|transformer\.)?(text_projection(\.weight)?|logit_scale)"
+    r"|model\.attn_mask|transformer\.text_model\.embeddings\.position_ids)"
+)
+# What other tools call the same: torch.compile, sgm (2.x Turbo), text encoders without their
+# `text_model.`, diffusers' own names of the VAE's attention that converters left as they were.
+_OTHER_NAMES = (
+    (re.compile(r"(?<![^.])(_orig_mod|module)\."), ""),
+    (re.compile(r"^conditioner\.embedders\.0\."), _TEXT),
+    (
+        re.compile(
+            r"^(cond_stage_model\.transformer\.)(?=(embeddings|encoder|final_layer_norm)\.)"
+        ),
+        r"\1text_model.",
+    ),
+    (re.compile(r"(?<=\.mid\.attn_1\.)(to_q|query)(?=\.)"), "q"),
+    (re.compile(r"(?<=\.mid\.attn_1\.)(to_k|key)(?=\.)"), "k"),
+    (re.compile(r"(?<=\.mid\.attn_1\.)(to_v|value)(?=\.)"), "v"),
+    (re.compile(r"(?<=\.mid\.attn_1\.)(to_out\.0|proj_attn)(?=\.)"), "proj_out"),
+    (re.compile(r"(?<=\.mid\.attn_1\.)group_norm(?=\.)"), "norm"),
 )
 _TRAINING = re.compile(r"first_stage_model\.(loss|model_ema)\..*")
 
 
+def current(name: str) -> str:
+    """Returns the original name of a tensor that another tool has named anew."""
+    for pattern, original in _OTHER_NAMES:
+        name = pattern.sub(original, name)
+    return name
+
+
 def recognise(shapes: Shapes, source: str) -> str:
     """Returns V1 or V2. Raises UserError for other files."""
-    if f"{_UNET}input_blocks.0.0.weight" in shapes:
-        if f"{_TEXT_1}text_model.embeddings.token_embedding.weight" in shapes:
+    if f"{UNET}input_blocks.0.0.weight" in shapes:
+        if f"{TEXT_1}text_model.embeddings.token_embedding.weight" in shapes:
             return V1
-        if f"{_TEXT_2}token_embedding.weight" in shapes:
+        if f"{TEXT_2}token_embedding.weight" in shapes:
             return V2
     some = ", ".join(sorted(shapes)[:3]) or "none"
     raise UserError(
@@ -86,7 +106,7 @@ def network(name: str) -> str:
     """Returns which network a tensor belongs to, "" for none (copies, constants of schedules)."""
     if "." not in name or name.startswith("model_ema."):
         return ""
-    for prefix, found in ((_UNET, "unet"), (_VAE, "vae"), (_TEXT, "text_encoder")):
+    for prefix, found in ((UNET, "unet"), (VAE, "vae"), (_TEXT, "text_encoder")):
         if name.startswith(prefix):
             return found
     return "unet"  # of whatever it is, the UNet's report says that it is unexpected
@@ -94,13 +114,11 @@ def network(name: str) -> str:
 
 def unused(kind: str, sizes: Sizes, present: Iterable[str]) -> list[str]:
     """Returns the tensors of a network that take no part in its output."""
-    layer = f"{_TEXT_2}transformer.resblocks.{sizes.text['num_hidden_layers']}."
+    layer = f"{TEXT_LAYERS[kind]}.{sizes.text['num_hidden_layers']}."
     return [
         name
         for name in present
-        if _TEXT_UNUSED.fullmatch(name)
-        or _TRAINING.fullmatch(name)
-        or (kind == V2 and name.startswith(layer))
+        if _TEXT_UNUSED.fullmatch(name) or _TRAINING.fullmatch(name) or name.startswith(layer)
     ]
 
 
@@ -114,7 +132,7 @@ def tensors(kind: str, network: str, sizes: Sizes, shapes: Shapes) -> list[Tenso
     rename = {
         "unet": _unet_rule(sizes.unet),
         "vae": _vae_rule(sizes.vae),
-        "text_encoder": lambda name: f"{_TEXT_1}{name}",
+        "text_encoder": lambda name: f"{TEXT_1}{name}",
     }[network]
     return [
         Tensor(rename(one.theirs), one.ours, one.layout) for one in names.tensors(network, shapes)
@@ -134,7 +152,7 @@ def _unet_rule(unet: Mapping[str, Any]):
                 if ".resnets." in f".{head}.":
                     layer, _, leaf = rest.rpartition(".")
                     rest = f"{_RESNET[layer]}.{leaf}"
-                return f"{_UNET}{places[head]}.{rest}"
+                return f"{UNET}{places[head]}.{rest}"
         raise KeyError(name)
 
     return rename
@@ -179,7 +197,7 @@ def _vae_rule(vae: Mapping[str, Any]):
             lambda match: f"up.{last - int(match[1])}.upsample",
             name,
         )
-        return f"{_VAE}{name}"
+        return f"{VAE}{name}"
 
     return rename
 
@@ -190,7 +208,7 @@ def _open_clip(ours: Iterable[Tensor], layers: int) -> Iterator[Tensor]:
     def pick(theirs: str, *mine: str, layout=None) -> Tensor:
         found = [by_name[f"text_model.{name}"] for name in mine]
         paths = tuple(one.ours[0] for one in found)
-        return Tensor(f"{_TEXT_2}{theirs}", paths, layout or found[0].layout)
+        return Tensor(f"{TEXT_2}{theirs}", paths, layout or found[0].layout)
 
     yield pick("token_embedding.weight", "embeddings.token_embedding.weight")
     yield pick("positional_embedding", "embeddings.position_embedding.weight")
@@ -202,127 +220,3 @@ def _open_clip(ours: Iterable[Tensor], layers: int) -> Iterator[Tensor]:
             yield pick(f"{theirs}.attn.in_proj_{leaf}", *qkv, layout=layout)
             for name, other in _OPEN_CLIP.items():
                 yield pick(f"{theirs}.{other}.{leaf}", f"{mine}.{name}.{leaf}")
-
-
-# --- sizes ----------------------------------------------------------------------------------------
-
-
-def infer(kind: str, shapes: Shapes, source: str) -> dict[str, dict[str, Any]]:
-    """Returns the configs of the three networks, as config.json files of a folder have them."""
-    try:
-        return {
-            "unet": _infer_unet(kind, shapes),
-            "vae": _infer_vae(shapes),
-            "text_encoder": _infer_text(kind, shapes),
-        }
-    except KeyError as error:
-        raise UserError(
-            f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
-            "known; fetch it again."
-        ) from error
-
-
-def scheduler(kind: str) -> dict[str, Any]:
-    """Returns the scheduler config of the published models of `kind`.
-
-    Of 2.x the models for 768 pixels predict velocity, which is what is said here; for the others
-    put a scheduler_config.json beside the file.
-    """
-    velocity = kind == V2
-    return {
-        "_class_name": "DDIMScheduler" if velocity else "PNDMScheduler",
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "clip_sample": False,
-        "num_train_timesteps": 1000,
-        "prediction_type": "v_prediction" if velocity else "epsilon",
-        "set_alpha_to_one": False,
-        "skip_prk_steps": True,
-        "steps_offset": 1,
-        "trained_betas": None,
-    }
-
-
-def _infer_unet(kind: str, shapes: Shapes) -> dict[str, Any]:
-    channels, attends, layers = [], [], 0
-    for n in range(1, _count(shapes, rf"{re.escape(_UNET)}input_blocks\.(\d+)\..*")):
-        block = f"{_UNET}input_blocks.{n}"
-        if f"{block}.0.op.weight" in shapes:
-            layers = 0
-            continue
-        if layers == 0:
-            channels.append(shapes[f"{block}.0.in_layers.2.weight"][0])
-            attends.append(f"{block}.1.norm.weight" in shapes)
-        layers += 1
-    # The first level with attention tells for all.
-    before = attends.index(True) * (layers + 1) if any(attends) else 0
-    attention = f"{_UNET}input_blocks.{before + 1}.1"
-    down = ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attends]
-    middle = f"{_UNET}middle_block.1.norm.weight" in shapes
-    return {
-        "in_channels": shapes[f"{_UNET}input_blocks.0.0.weight"][1],
-        "out_channels": shapes[f"{_UNET}out.2.weight"][0],
-        "block_out_channels": channels,
-        "down_block_types": down,
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else None,
-        "up_block_types": [name.replace("Down", "Up") for name in reversed(down)],
-        "layers_per_block": layers,
-        "norm_num_groups": math.gcd(_GROUPS, *channels),
-        "cross_attention_dim": shapes[f"{attention}.transformer_blocks.0.attn2.to_k.weight"][1],
-        "transformer_layers_per_block": _count(
-            shapes, rf"{re.escape(attention)}\.transformer_blocks\.(\d+)\..*"
-        ),
-        "attention_head_dim": [max(width // _HEAD_WIDTH, 1) for width in channels]
-        if kind == V2
-        else 8,
-        "use_linear_projection": len(shapes[f"{attention}.proj_in.weight"]) == 2,
-        "sample_size": 96 if kind == V2 else 64,
-    }
-
-
-def _infer_vae(shapes: Shapes) -> dict[str, Any]:
-    levels = _count(shapes, r"first_stage_model\.encoder\.down\.(\d+)\..*")
-    channels = [shapes[f"{_VAE}encoder.down.{n}.block.0.conv1.weight"][0] for n in range(levels)]
-    return {
-        "in_channels": shapes[f"{_VAE}encoder.conv_in.weight"][1],
-        "out_channels": shapes[f"{_VAE}decoder.conv_out.weight"][0],
-        "block_out_channels": channels,
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "layers_per_block": _count(
-            shapes, r"first_stage_model\.encoder\.down\.0\.block\.(\d+)\..*"
-        ),
-        "latent_channels": shapes[f"{_VAE}post_quant_conv.weight"][0],
-        "norm_num_groups": math.gcd(_GROUPS, *channels),
-        "sample_size": 512,
-    }
-
-
-def _infer_text(kind: str, shapes: Shapes) -> dict[str, Any]:
-    if kind == V1:
-        head, layer = f"{_TEXT_1}text_model.embeddings.", f"{_TEXT_1}text_model.encoder.layers"
-        positions, hidden = "position_embedding.weight", "mlp.fc1.weight"
-    else:
-        head, layer = _TEXT_2, f"{_TEXT_2}transformer.resblocks"
-        positions, hidden = "positional_embedding", "mlp.c_fc.weight"
-    words, width = shapes[f"{head}token_embedding.weight"]
-    layers = _count(shapes, rf"{re.escape(layer)}\.(\d+)\..*")
-    return {
-        "vocab_size": words,
-        "hidden_size": width,
-        "intermediate_size": shapes[f"{layer}.0.{hidden}"][0],
-        "projection_dim": shapes.get(f"{_TEXT_2}text_projection", (0, width))[1],
-        "num_hidden_layers": layers if kind == V1 else layers - 1,
-        "num_attention_heads": max(width // _HEAD_WIDTH, 1),
-        "max_position_embeddings": shapes[f"{head}{positions}"][0],
-        "hidden_act": "quick_gelu" if kind == V1 else "gelu",
-        "bos_token_id": words - 2,
-        "eos_token_id": words - 1,
-        "pad_token_id": words - 1 if kind == V1 else 0,
-    }
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    """How many numbers the group of `pattern` takes in the names."""
-    return len({match[1] for match in (re.fullmatch(pattern, name) for name in shapes) if match})

@@ -1,5 +1,7 @@
 """Reads a Stable Diffusion: a Diffusers folder, or a single file as its authors published it."""
 
+import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +10,11 @@ import flax.traverse_util
 import numpy as np
 from etils import epath
 
-from jaxtbpr.core import files, tensors
+from jaxtbpr.core import files, progress, tensors
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
-from jaxtbpr.diffusion.weights import ldm, names
+from jaxtbpr.diffusion.weights import infer, ldm, names
 
 NETWORKS = ("unet", "vae", "text_encoder")
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -33,11 +35,21 @@ TOKENIZER_FILES = (
 # Of other kinds of models, which have parts that none of ours has.
 _FOREIGN_PARTS = ("transformer", "text_encoder_2", "tokenizer_2", "prior")
 
+_UNMARKED = (
+    "{} does not say what its UNet predicts: taken for v_prediction, as the models of 2.x for 768 "
+    "pixels have it; for one of 2.x base (512 pixels), set the key prediction to epsilon, or put "
+    "its scheduler_config.json beside the file."
+)
+
 Loaded = tuple[Sizes, dict[str, Any], dict[str, Any], epath.Path]
 
 
 def load(
-    source: epath.PathLike, dtype: str | None = None, *, base: epath.PathLike | None = None
+    source: epath.PathLike,
+    dtype: str | None = None,
+    *,
+    base: epath.PathLike | None = None,
+    prediction: str = "",
 ) -> Loaded:
     """Returns (sizes, parameters, scheduler config, folder of the tokenizer) of a model.
 
@@ -45,12 +57,15 @@ def load(
     .safetensors file with the names of the original code (ldm). Parameters are NumPy arrays of
     `dtype`, {"unet": ..., "vae": ..., "text_encoder": ...}; None: as they are stored.
     base: a Diffusers folder for what `source` has not: whole networks, tokenizer and scheduler of
-    a folder; what a single file does not tell (see `ldm`). Raises UserError that says what is
-    missing, unexpected or mis-shaped.
+    a folder; what a single file does not tell (see `infer`). prediction: of the UNet, epsilon or
+    v_prediction, in place of what the scheduler config says or of what a single file is marked
+    with; "": as they say, and one line tells where a file of 2.x says nothing and is taken for
+    v_prediction. Raises UserError that says what is missing, unexpected or mis-shaped.
     """
     path = tensors.find(source, FETCHED)
     if path.is_file():
-        return _load_file(path, dtype, None if base is None else tensors.find(base, FETCHED))
+        base = None if base is None else tensors.find(base, FETCHED)
+        return _load_file(path, dtype, base, prediction)
     folders = [path] if base is None else [path, tensors.find(base, FETCHED)]
     _refuse_foreign(path)
     parts = _find_parts(folders)
@@ -60,7 +75,8 @@ def load(
     params = {
         name: _read(parts[name], opened[name], name, shapes[name], dtype) for name in NETWORKS
     }
-    return sizes, params, files.read_json_object(parts[SCHEDULER]), parts["tokenizer"]
+    scheduler = _predicting(files.read_json_object(parts[SCHEDULER]), prediction)
+    return sizes, params, scheduler, parts["tokenizer"]
 
 
 # --- Diffusers folders ----------------------------------------------------------------------------
@@ -114,11 +130,8 @@ def _read(
     shapes: names.Shapes,
     dtype: str | None,
 ) -> dict[str, Any]:
-    old = names.old_names(opened.shapes) if network == "vae" else {}
-    wanted = [
-        tensors.Tensor(old.get(one.theirs, one.theirs), one.ours, one.layout)
-        for one in names.tensors(network, shapes)
-    ]
+    opened = opened.renamed(functools.partial(names.current, network))
+    wanted = names.tensors(network, shapes)
     ignored = [name for name in opened.shapes if names.CONSTANTS.fullmatch(name)]
     return read_tensors(os.fspath(folder), network, opened, wanted, shapes, dtype, ignored)
 
@@ -173,11 +186,14 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 # --- single files ---------------------------------------------------------------------------------
 
 
-def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> Loaded:
-    opened = tensors.open_files(tensors.weight_files(path, (), lacking=""))
-    kind = ldm.recognise(opened.shapes, os.fspath(path))
+def _load_file(
+    path: epath.Path, dtype: str | None, base: epath.Path | None, prediction: str
+) -> Loaded:
+    source = os.fspath(path)
+    opened = tensors.open_files(tensors.weight_files(path, (), lacking="")).renamed(ldm.current)
+    kind = ldm.recognise(opened.shapes, source)
     if base is None:
-        configs = ldm.infer(kind, opened.shapes, os.fspath(path))
+        configs = infer.infer(kind, opened.shapes, source)
     else:
         parts = _find_parts([base])
         configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
@@ -188,13 +204,23 @@ def _load_file(path: epath.Path, dtype: str | None, base: epath.Path | None) -> 
         wanted = ldm.tensors(kind, name, sizes, shapes[name])
         mine = {key: shape for key, shape in opened.shapes.items() if ldm.network(key) == name}
         ignored = ldm.unused(kind, sizes, mine)
-        part = tensors.Opened(opened.files, mine)
+        part = dataclasses.replace(opened, shapes=mine)
         params[name] = read_tensors(
-            os.fspath(path), f"{kind}, {name}", part, wanted, shapes[name], dtype, ignored
+            source, f"{kind}, {name}", part, wanted, shapes[name], dtype, ignored
         )
     scheduler, tokenizer = beside(path.parent if base is None else base)
-    described = ldm.scheduler(kind) if scheduler is None else files.read_json_object(scheduler)
+    if scheduler is not None:
+        described = _predicting(files.read_json_object(scheduler), prediction)
+    else:
+        second = infer.is_second(kind, opened.shapes)
+        if second and not prediction and not infer.marked_prediction(opened):
+            progress.say(_UNMARKED.format(source))
+        described = infer.scheduler(second, opened, prediction)
     return sizes, params, described, tokenizer
+
+
+def _predicting(scheduler: dict[str, Any], prediction: str) -> dict[str, Any]:
+    return scheduler | ({"prediction_type": prediction} if prediction else {})
 
 
 def beside(folder: epath.Path) -> tuple[epath.Path | None, epath.Path]:

@@ -5,7 +5,7 @@ list of tensors follows from our own paths, whatever the sizes.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from jaxtbpr.core.tensors import CONVOLUTION, LINEAR, SAME, Tensor
 
@@ -17,6 +17,8 @@ _LISTED = re.compile(r"^(?!linear_)(\w+)_(\d+)$")
 # The attention of the VAE: what Flax and old PyTorch files call it, and what new ones do.
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_VAE_ATTENTION = re.compile(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.\w+)")
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")  # of torch.compile and of DDP
+_TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 # Constants that files of old versions carry.
 CONSTANTS = re.compile(r"text_model\.embeddings\.position_ids")
 
@@ -37,14 +39,18 @@ def diffusers_name(network: str, path: str) -> str:
     return ".".join([*(_LISTED.sub(r"\1.\2", part) for part in parts), _LEAVES[leaf]])
 
 
-def old_names(present: Iterable[str]) -> dict[str, str]:
-    """Returns {new name: old name} of the tensors that a VAE file of an old version has."""
-    found = {}
-    for name in present:
-        match = _OLD_VAE_ATTENTION.fullmatch(name)
-        if match:
-            found[f"{match[1]}{_VAE_ATTENTION[match[2]]}{match[3]}"] = name
-    return found
+def current(network: str, name: str) -> str:
+    """Returns what `tensors` calls the tensor `name` of a file of another version.
+
+    Before diffusers 0.17 the attention of the VAE was query, key, value, proj_attn; text encoders
+    that transformers 5 writes after diffusers' `from_single_file` have no `text_model.` in front.
+    """
+    name = _WRAPPERS.sub("", name)
+    if network == "vae" and (match := _OLD_VAE_ATTENTION.fullmatch(name)):
+        return f"{match[1]}{_VAE_ATTENTION[match[2]]}{match[3]}"
+    if network == "text_encoder" and name.startswith(_TEXT_PARTS):
+        return f"text_model.{name}"
+    return name
 
 
 def _layout(path: str, shape: tuple[int, ...]):

@@ -15,6 +15,8 @@ from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
 from jaxtbpr.diffusion.weights.load import NETWORKS, SCHEDULER, TOKENIZER_FILES
 
+# The diffusers whose settings the configs have; its pipelines read from it which old ones to mend.
+_DIFFUSERS_VERSION = "0.35.2"
 # The classes that read the parts, as model_index.json names them.
 _CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -25,6 +27,7 @@ _CLASSES = {
     "feature_extractor": (None, None),
     "image_encoder": (None, None),
 }
+_SCHEDULER = "PNDMScheduler"  # where a config does not say
 
 
 def save(
@@ -52,8 +55,11 @@ def save(
         described = _described(name, configs[name], dtype or _dtype_of(arrays[name]))
         files.write_json_atomic(folder / name / "config.json", described)
     (folder / "scheduler").mkdir(exist_ok=True)
-    files.write_json_atomic(folder / SCHEDULER, dict(scheduler_config))
-    files.write_json_atomic(folder / "model_index.json", _index(sizes, scheduler_config))
+    scheduler = {"_class_name": _SCHEDULER, "_diffusers_version": _DIFFUSERS_VERSION}
+    scheduler |= scheduler_config
+    files.write_json_atomic(folder / SCHEDULER, scheduler)
+    index = _index(sizes, scheduler["_class_name"])
+    files.write_json_atomic(folder / "model_index.json", index)
 
 
 def _named(network: str, params: Mapping[str, Any], shapes: names.Shapes) -> dict[str, np.ndarray]:
@@ -82,19 +88,19 @@ def _described(network: str, config: Mapping[str, Any], dtype: str) -> dict[str,
     """config.json; what it does not say has PyTorch's default, which is what the networks do."""
     library, name = _CLASSES[network]
     if library == "diffusers":
-        return {"_class_name": name, **config}
+        return {"_class_name": name, "_diffusers_version": _DIFFUSERS_VERSION, **config}
     return {"architectures": [name], "model_type": "clip_text_model", **config, "dtype": dtype}
 
 
-def _index(sizes: Sizes, scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
+def _index(sizes: Sizes, scheduler: str) -> dict[str, Any]:
     # Eight channels are latents beside those of the picture to edit: InstructPix2Pix.
     edits = sizes.unet["in_channels"] == 2 * sizes.vae["latent_channels"]
     pipeline = "StableDiffusionInstructPix2PixPipeline" if edits else "StableDiffusionPipeline"
-    scheduler = scheduler_config.get("_class_name", "PNDMScheduler")
     parts = {name: list(found) for name, found in _CLASSES.items()}
     parts["scheduler"] = ["diffusers", scheduler]
     return {
         "_class_name": pipeline,
+        "_diffusers_version": _DIFFUSERS_VERSION,
         "requires_safety_checker": False,
         **dict(sorted(parts.items())),
     }
