@@ -280,9 +280,10 @@ class Asker:
 
     def _settings(self) -> exchange.Row:
         keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
-        keys += ("requests_per_minute", "timeout", "tries", "pause", "parameters")
+        keys += ("requests_per_minute", "timeout", "tries", "pause")
+        tables = {"parameters": dict(self._options["parameters"])}  # it may be a ConfigDict
         trust = [_located(model) for model in self._options["trust"]]
-        return {key: self._options[key] for key in keys} | {"trust": trust}
+        return {key: self._options[key] for key in keys} | tables | {"trust": trust}
 
 
 def _located(model: str) -> str:
