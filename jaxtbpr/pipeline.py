@@ -42,7 +42,8 @@ class Stage:
     module: a module or what stands for one; has `OPTIONS` (its section of the config),
       `run(config, workdir)`, which returns {"outputs": {file: digest}, "records_in",
       "records_out", "set_aside"}, and may have `outside(config)`, a fingerprint of what it reads
-      from outside the workdir, and `check(config)`, which raises UserError before anything runs.
+      from outside the workdir, with `outside_changes(before, now)`, phrases on what differs between
+      two of them, and `check(config)`, which raises UserError before anything runs.
     after: the stages whose outputs it reads; None means the manifest stage before it.
     sections: the config sections that it reads besides its own and `seed`.
     """
@@ -288,6 +289,8 @@ def _run_stage(
         if _has_content(directory):
             if not rerun:
                 raise UserError(_refusal(name, before["recipe"], recipe, directory))
+            differing = "; ".join(_differences(name, before["recipe"], recipe))
+            say(f"{name}: made anew: {differing}")
             _put_aside(directory, kept)
         commit = before = None
     if commit:
@@ -382,19 +385,24 @@ def _give_back(directory: epath.Path, kept: epath.Path) -> None:
 
 
 def _refusal(name: str, old: dict, new: dict, directory: epath.Path) -> str:
-    differing = "; ".join(_differences(old, new))
+    differing = "; ".join(_differences(name, old, new))
     return (
         f"stage {name!r} in {directory} was made with other settings ({differing}): "
         "choose another --workdir, or add --rerun to make it and what follows from it anew."
     )
 
 
-def _differences(old: dict, new: dict) -> list[str]:
+def _differences(name: str, old: dict, new: dict) -> list[str]:
     olds, news = old["config"], new["config"]
     keys = [key for key in olds | news if olds.get(key) != news.get(key)]
     lines = [f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in keys]
     inputs = old["inputs"] | new["inputs"]
     changed = [k for k in inputs if old["inputs"].get(k) != new["inputs"].get(k)]
+    told = getattr(STAGES[name].module, "outside_changes", None)
+    if "outside" in changed and told:
+        lines += told(*(recipe["inputs"].get("outside") or {} for recipe in (old, new)))
+        if lines:
+            changed.remove("outside")
     return lines + [f"its input {key!r} has changed" for key in changed]
 
 

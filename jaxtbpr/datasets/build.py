@@ -28,7 +28,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import builder, formats, published, rows
+from jaxtbpr.datasets import builder, fingerprint, formats, published, rows
 from jaxtbpr.datasets.entry import Notes
 from jaxtbpr.datasets.source import SPLITS, index_path
 
@@ -62,7 +62,8 @@ class _Input:
 
 
 def outside(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the folders from another: their annotation files.
+    """Returns what tells one state of the folders from another: their annotation files
+    and their images (see `fingerprint.py`).
 
     Raises UserError where a folder is not a data set, or would be read without a part of it.
     """
@@ -71,9 +72,11 @@ def outside(config: ConfigDict) -> dict[str, Any]:
         form = formats.detect(folder)
         found = formats.annotation_files(folder, form)
         _refuse_loss(name, folder, form)
-        stats = {file.name: file.stat() for file in found}
-        prints[name] = {file: [stat.length, stat.mtime] for file, stat in stats.items()}
+        prints[name] = fingerprint.fingerprint(found, formats.read(folder, form))
     return prints
+
+
+outside_changes = fingerprint.changes
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""What tells one state of a data set's folder from another: its annotation and its images."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.image_paths import is_image
+
+Print = Mapping[str, Any]
+
+
+def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> dict[str, Any]:
+    """Returns the state of a data set.
+
+    "annotation": {file: [bytes, seconds]}. "images": how many image files there are in the folders
+    that hold images of `entries`, with a digest of their names and one of their sizes and times,
+    too. Each folder is listed once, so that 100,000 images take about a second; no image is read.
+    """
+    stats = {file.name: file.stat() for file in annotation}
+    folders = sorted({os.path.dirname(one.path) for one in entries if one.path})
+    names, states, count = hashlib.sha256(), hashlib.sha256(), 0
+    for folder in folders:
+        for name, size, changed in _images(folder):
+            path = os.path.join(folder, name)
+            names.update(f"{path}\0".encode("utf-8", "surrogateescape"))
+            states.update(f"{path}\0{size} {changed}\0".encode("utf-8", "surrogateescape"))
+            count += 1
+    return {
+        "annotation": {file: [stat.length, stat.mtime] for file, stat in stats.items()},
+        "images": {"count": count, "names": names.hexdigest(), "files": states.hexdigest()},
+    }
+
+
+def changes(before: Mapping[str, Print], now: Mapping[str, Print]) -> list[str]:
+    """Returns a phrase for each difference between two states of the same sets."""
+    both = [name for name in now if name in before]
+    return [
+        f"config.build.folders.{name}: {text}"
+        for name in both
+        for text in [
+            *_annotation_changes(before[name].get("annotation", {}), now[name]["annotation"]),
+            *_image_changes(before[name].get("images"), now[name]["images"]),
+        ]
+    ]
+
+
+def _images(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Yields name, bytes and nanoseconds of the images in `folder`; not the last two in a cloud."""
+    if not files.is_local(folder):
+        there = epath.Path(folder)
+        found = there.iterdir() if there.is_dir() else ()
+        yield from sorted((path.name, 0, 0) for path in found if is_image(path.name))
+        return
+    try:
+        with os.scandir(folder) as listing:
+            found = [entry for entry in listing if is_image(entry.name) and entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # its images are missing, which the check of each image tells
+    for entry in sorted(found, key=lambda entry: entry.name):
+        stat = entry.stat()
+        yield entry.name, stat.st_size, stat.st_mtime_ns
+
+
+def _annotation_changes(before: Print, now: Print) -> list[str]:
+    said = {name: "has changed" for name in now if name in before and before[name] != now[name]}
+    said |= {name: "is new" for name in now if name not in before}
+    said |= {name: "is gone" for name in before if name not in now}
+    return [f"{name} {text}" for name, text in sorted(said.items())]
+
+
+def _image_changes(before: Print | None, now: Print) -> list[str]:
+    if before is None or before == now:
+        return [] if before else ["its images were not looked at then"]
+    more = now["count"] - before["count"]
+    if more:
+        word = "added" if more > 0 else "removed"
+        others = "" if more == now["count"] or not now["count"] else f", {now['count']:,} are there"
+        return [f"{abs(more):,} images {word}{others}"]
+    if before["names"] != now["names"]:
+        return [f"images renamed or replaced by others ({now['count']:,} as before)"]
+    return [f"image files replaced or changed ({now['count']:,} of the same names)"]
