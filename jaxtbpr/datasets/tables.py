@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry
+from jaxtbpr.datasets import csv_lines, entry
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import disguise, iterate_json, not_utf8, open_text
@@ -25,9 +25,13 @@ from jaxtbpr.datasets.roles import Roles, is_caption, roles
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 UNLABELLED = {"", "nan", "none", "null"}
-# A caption is no novel; the limit only keeps a broken quote from swallowing the whole file.
-_LONGEST_CELL = 1 << 24
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
+
+
+class _Row(dict):
+    """A row of a CSV; `notes` tells where its reading is doubtful."""
+
+    notes: tuple[str, ...] = ()
 
 
 def rows(file: epath.Path) -> Iterator[Any]:
@@ -44,19 +48,20 @@ def rows(file: epath.Path) -> Iterator[Any]:
     except UnicodeDecodeError as error:
         fault = disguise(file) or not_utf8(error, _line_of(file))
         raise UserError(f"{file} {fault}.") from error
-    except csv.Error as error:
-        raise UserError(f"{file} is not a readable table ({error}); check its quotes.") from error
 
 
 def _csv_rows(file: epath.Path) -> Iterator[Any]:
-    csv.field_size_limit(_LONGEST_CELL)
     with open_text(file, newline="") as text:
         header, delimiter = _header(text.readline())
-        for cells in csv.reader(text, delimiter=delimiter):
+        path = next((k for k, name in enumerate(header) if name in entry.PATH_KEYS), 0)
+        for cells, note in csv_lines.read_rows(text, delimiter, len(header), path):
             if len(cells) == len(header):
-                yield dict(zip(header, cells, strict=True))
-            elif cells:
-                yield BadRecord(f"has {len(cells)} cells under {len(header)} column names")
+                row = _Row(zip(header, cells, strict=True))
+                row.notes = (note,) if note else ()
+                yield row
+            else:
+                quotes = " and a quotation mark without its pair" if note else ""
+                yield BadRecord(f"has {len(cells)} cells under {len(header)} column names{quotes}")
 
 
 def _header(line: str) -> tuple[list[str], str]:
@@ -136,7 +141,7 @@ def file_roles(file: epath.Path) -> Roles:
 
 
 def _plain(row: Any) -> Any:
-    if not isinstance(row, Mapping):
+    if not isinstance(row, Mapping) or isinstance(row, _Row):  # a CSV's are plain
         return row
     return {str(key).strip().lower(): value for key, value in row.items()}
 
@@ -154,11 +159,11 @@ def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entr
     if isinstance(row, BadRecord):
         raise row
     name = entry.image_name(row)
-    split, notes = named or "train", ()
+    split, notes = named or "train", getattr(row, "notes", ())
     if found.split and str(row.get(found.split) or "").strip():
         split = entry.split_name(row[found.split])
     elif found.split and named is None:
-        notes = (entry.NO_SPLIT,)
+        notes = (*notes, entry.NO_SPLIT)
     identity = _identity(row, found.identity) or entry.own_identity(name)
     return Entry(paths(name), _captions(row), identity, split, {"image_id": name}, notes=notes)
 

@@ -1,0 +1,96 @@
+"""CSV and TSV files read line by line, so that a stray quotation mark costs no other row.
+
+A usual reader takes all lines up to the next quotation mark for one cell, and says nothing.
+"""
+
+import collections
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from jaxtbpr.datasets.image_paths import is_image
+
+STRAY = "rows with a quotation mark that is not one of a pair, read as they stand"
+LINE_ENDS = "rows with a cell that holds line ends (is a quotation mark missing?)"
+_LONGEST_CELL = 1 << 24
+_MOST_LINES = 200  # of one cell: what is longer is a quotation mark that does not close
+
+
+class Row(NamedTuple):
+    """The cells of a row, and how they were read where that is doubtful, or ""."""
+
+    cells: list[str]
+    note: str = ""
+
+
+def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> Iterator[Row]:
+    """Yields the rows that are not empty. lines: with their ends.
+
+    width: the number of columns; path: that of the image's name, by which rows are told that a
+    stray quotation mark would join.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    ahead: collections.deque[str] = collections.deque()
+    source = iter(lines)
+
+    def take() -> str:
+        return ahead.popleft() if ahead else next(source, "")
+
+    while line := take():
+        if not line.strip("\r\n"):
+            continue
+        if '"' not in line:
+            yield Row(_split(line, delimiter))
+            continue
+        used = [line]
+        cells = _quoted(used, take, delimiter)
+        if cells is None or _holds_rows(used, delimiter, path):
+            ahead.extendleft(reversed(used[1:]))
+            yield Row(_as_it_stands(line, delimiter, width), STRAY)
+        else:
+            yield Row(cells, LINE_ENDS if len(used) > 1 else "")
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return line.rstrip("\r\n").split(delimiter)
+
+
+def _quoted(used: list[str], take: Callable[[], str], delimiter: str) -> list[str] | None:
+    """Returns the cells that begin with used[0], or None; adds the lines it takes to `used`."""
+
+    def lines() -> Iterator[str]:
+        yield used[0]
+        while len(used) < _MOST_LINES and (line := take()):
+            used.append(line)
+            yield line
+
+    try:
+        return next(csv.reader(lines(), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+
+
+def _holds_rows(used: list[str], delimiter: str, path: int) -> bool:
+    """Whether all lines after the first of a cell that holds line ends are rows of their own."""
+    names = [_split(line, delimiter)[path : path + 1] for line in used[1:]]
+    return bool(names) and all(name and is_image(name[0].strip('"')) for name in names)
+
+
+def _as_it_stands(line: str, delimiter: str, width: int) -> list[str]:
+    """Returns the cells of one line, read in the first way that gives `width` of them."""
+    plain = [_unquoted(cell) for cell in _split(line, delimiter)]
+    ways = [_one_line(line, delimiter=delimiter, escapechar="\\", strict=True)] * ('\\"' in line)
+    ways += [plain, _one_line(line, delimiter=delimiter)]
+    return next((cells for cells in ways if len(cells) == width), plain)
+
+
+def _one_line(line: str, **options) -> list[str]:
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], **options), [])
+    except csv.Error:
+        return []
+
+
+def _unquoted(cell: str) -> str:
+    is_whole = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell[1:-1].replace('""', '"') if is_whole else cell
