@@ -36,20 +36,20 @@ def check(path) -> list[tuple[str, float, float]]:
 
 def _syntbpr(published):
     """(name, axes of the published result, loss) of every setting."""
-    for i, kind in enumerate(published["softlabel_types"]):
-        for j, alpha in enumerate(published["alphas"]):
+    for i, kind in _numbered(published, "softlabel_types"):
+        for j, alpha in _numbered(published, "alphas"):
             options = {"soft_labels": str(kind), "alpha": alpha}
             yield "nitc", (i, j), functools.partial(losses.nitc_loss, **options)
-            for k, eps in enumerate(published["ritc_eps"]):
+            for k, eps in _numbered(published, "ritc_eps"):
                 yield "ritc", (i, j, k), functools.partial(losses.ritc_loss, eps=eps, **options)
 
 
 def tbps_settings(published):
     """The same of TBPS-CLIP's losses of identities and scale."""
-    for i, alpha in enumerate(published["alphas"]):
+    for i, alpha in _numbered(published, "alphas"):
         options = {"alpha": alpha, "soft_labels": "softmax"}
         yield "nitc", (i,), functools.partial(losses.nitc_loss, **options)
-    for i, eps in enumerate(published["ritc_eps"]):
+    for i, eps in _numbered(published, "ritc_eps"):
         yield "ritc", (i,), functools.partial(losses.ritc_loss, eps=eps)
     yield "citc", (), losses.citc_loss
     for n, name in enumerate(("citc_in_modal", "citc_cross_modal")):
@@ -58,7 +58,7 @@ def tbps_settings(published):
 
 def _simclr(published, case):
     views = [published[f"{case}/{view}_features"] for view in ("aug1", "aug2")]
-    for i, temperature in enumerate(published[f"{case}/simclr_temperatures"]):
+    for i, temperature in _numbered(published, f"{case}/simclr_temperatures"):
         loss = functools.partial(losses.simclr_loss, temperature=float(temperature))
         found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*views)
         yield from _compare(published, f"{case}/simclr", (i,), found, ("aug1", "aug2"))
@@ -71,7 +71,7 @@ def _with_heads(path, published, case):
     first, second = (published[f"{case}/{view}_features"] for view in views)
     image, image1, text = (published[f"{case}/{key}_features"] for key in keys)
     ids, scale = published[f"{case}/person_ids"], published[f"{case}/logit_scale"]
-    for i, alpha in enumerate(published["alphas"]):
+    for i, alpha in _numbered(published, "alphas"):
         loss = functools.partial(MULTI_VIEW, alpha=alpha, soft_labels="softmax")
         found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 4)))(
             image, image1, text, ids, scale
@@ -81,7 +81,7 @@ def _with_heads(path, published, case):
 
     params = view_head(weights)
     head = heads.ViewHead(hidden=len(weights["simclr_mlp.0.bias"]))
-    for i, temperature in enumerate(published[f"{case}/simclr_temperatures"]):
+    for i, temperature in _numbered(published, f"{case}/simclr_temperatures"):
 
         def ss_mlp(a, b, temperature=float(temperature)):
             a, b = (head.apply({"params": params}, x) for x in (a, b))
@@ -118,15 +118,15 @@ def _of_one_process(published, case):
     arrays = [published[f"{case}/{key}"] for key in keys]
     quarter = np.arange(len(arrays[0])) * 4 // len(arrays[0]) == 1
     found = {"nitc": [], "simclr": []}
-    for alpha in published["alphas"]:
+    for alpha in _values(published, "alphas"):
         options = {"alpha": alpha, "soft_labels": "softmax", "weights": quarter.astype(np.float32)}
         found["nitc"].append(losses.nitc_loss(*arrays, **options))
     views = [published[f"{case}/{view}_features"] for view in ("aug1", "aug2")]
-    for temperature in published[f"{case}/simclr_temperatures"]:
+    for temperature in _values(published, f"{case}/simclr_temperatures"):
         rows = losses.simclr_rows(*views, temperature=float(temperature))
         found["simclr"].append(rows[quarter].mean())
     for name, values in found.items():
-        expected = published[f"{case}/rank1of4_{name}_loss"]
+        expected = _values(published, f"{case}/rank1of4_{name}_loss")
         for i, (value, wanted) in enumerate(zip(values, expected, strict=True)):
             error = abs(float(value) - wanted) / max(1, abs(wanted))
             yield f"{case}/rank1of4_{name}[{i}]", error, 1e-5
@@ -184,13 +184,36 @@ def _linear(weights, name):
     return {"kernel": weights[f"{name}.weight"].T, "bias": weights[f"{name}.bias"]}
 
 
+def _values(published, key):
+    """The values of a setting, of which there may be one that stands alone."""
+    return np.atleast_1d(published[key])
+
+
+def _numbered(published, key):
+    """((index, number of values), value) of each value of a setting."""
+    values = _values(published, key)
+    return [((i, len(values)), value) for i, value in enumerate(values)]
+
+
+def _result(array, at, axes=0):
+    """The result at a setting; at: (index, number of values) of each part of it; axes: of a result.
+
+    An axis of a part that the results do not depend on has length 1, and one of a part that has
+    one value only may be left out.
+    """
+    lead = array.shape[: array.ndim - axes]
+    if len(lead) != len(at):
+        at = [(i, count) for i, count in at if count > 1]
+    return array[tuple(0 if n == 1 else i for (i, _), n in zip(at, lead, strict=True))]
+
+
 def _compare(published, name, at, found, inputs):
     """The value relative to max(1, value), each gradient relative to its largest entry (or 1)."""
     value, gradients = found
-    expected = published[f"{name}_loss"][at]
-    label = f"{name}{list(at)}"
+    expected = _result(published[f"{name}_loss"], at)
+    label = f"{name}{[i for i, _ in at]}"
     yield label, abs(float(value - expected)) / max(1, abs(float(expected))), 1e-5
     for key, gradient in zip(inputs, gradients, strict=True):
-        wanted = published[f"{name}_grad_{key}"][at]
+        wanted = _result(published[f"{name}_grad_{key}"], at, np.ndim(gradient))
         error = np.max(np.abs(np.asarray(gradient) - wanted)) / max(1, np.max(np.abs(wanted)))
         yield f"{label}, gradient to {key}", float(error), 5e-5

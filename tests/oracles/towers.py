@@ -46,7 +46,8 @@ def open_model(path, image_size=None, text_length=None, **changes):
 def _check_variant(path, published, variant):
     head = f"{variant}/" if variant else ""
     images = published[f"{head}images"].transpose(0, 2, 3, 1)
-    tokens = published["token_ids"]
+    own = f"{head}token_ids"  # a variant may have texts, and a length of them, of its own
+    tokens = published[own if own in published.files else "token_ids"]
     config, params = open_model(path, images.shape[1:3], tokens.shape[1])
     found = _outputs(config, params, images, tokens)
     resampled, rounded = _positions_changed(path, config)

@@ -38,19 +38,40 @@ def check(path) -> list[tuple[str, float, float]]:
     recipe = make_recipe(described, config)
     state = state_of(params, jax.random.key(0), recipe)
     step = jax.jit(functools.partial(train_step, recipe=recipe))
-    first = jax.jit(functools.partial(direct_gradients, recipe=recipe))
-    _, gradients = first(state, batch_of(published, 0))
-    rows = [_gradient_row(config, gradients, path)]
+    rows = _gradient_rows(config, recipe, state, batch_of(published, 0), path)
+    recorded = _recorded(described["config"]["experiment"], published)
     for n in range(described["steps"]):
         state, scalars = step(state, batch_of(published, n))
-        for ours, theirs in (("nitc", "nitc_loss"), ("ritc", "ritc_loss"), ("loss", "loss")):
-            error = abs(float(scalars[ours]) - published[theirs][n])
+        for ours, (theirs, factor) in recorded.items():
+            error = abs(factor * float(scalars[ours]) - published[theirs][n])
             rows.append((f"{theirs}, step {n + 1}", error, HIGHEST["losses"]))
         norm = published["grad_norm"][n]
-        error = abs(float(scalars["gradient_norm"]) - norm) / norm
+        error = abs(float(scalars["gradient_norm"]) - norm) / (norm or 1)
         rows.append((f"grad_norm, step {n + 1}", error, HIGHEST["gradient_norm"]))
         rows += _parameter_rows(config, state.params, published, n + 1)
-    return [*rows, _final_row(config, state.params, path)]
+    return rows + _final_rows(config, state.params, path)
+
+
+def _recorded(experiment, published):
+    """{our loss: (its published name, the factor that it is recorded with)}.
+
+    Each part may be recorded before or after its ratio: which, says the sum of both. A part whose
+    ratio is 0 is computed by neither.
+    """
+    ratios = {part: _ratio(experiment, part) for part in ("nitc", "ritc")}
+    sums = {
+        weighted: sum((1 if weighted else r) * published[f"{p}_loss"] for p, r in ratios.items())
+        for weighted in (False, True)
+    }
+    errors = {kind: np.abs(total - published["loss"]).max() for kind, total in sums.items()}
+    weighted = errors[True] < errors[False]
+    found = {p: (f"{p}_loss", r if weighted else 1.0) for p, r in ratios.items() if r}
+    return found | {"loss": ("loss", 1.0)}
+
+
+def _ratio(experiment, part):
+    """The weight of a loss, which may be switched off beside it."""
+    return experiment[f"{part}_ratio"] if experiment.get(part, True) else 0.0
 
 
 def make_recipe(described, config) -> Recipe:
@@ -64,8 +85,8 @@ def make_recipe(described, config) -> Recipe:
     model = settings["model"]
     ratio = optimizers.soft_label_ratio(model["softlabel_ratio"], per_epoch)
     objective = Objective(
-        nitc=experiment["nitc_ratio"],
-        ritc=experiment["ritc_ratio"],
+        nitc=_ratio(experiment, "nitc"),
+        ritc=_ratio(experiment, "ritc"),
         soft_label_ratio=ratio,
         soft_labels=model["softlabel_type"],
         eps=experiment["ritc_eps"],
@@ -104,15 +125,17 @@ def _without_key_bias(name, value):
     return np.concatenate([value[:third], value[2 * third :]])
 
 
-def _gradient_row(config, gradients, path):
-    expected = load_file(path.with_suffix(".grads_step1.safetensors"))
-    found = _theirs(config, gradients)
-    errors = [
-        np.abs(found[name] - _without_key_bias(name, value)).max()
-        / np.abs(_without_key_bias(name, value)).max()
-        for name, value in expected.items()
-    ]
-    return "gradients of step 1", float(max(errors)), HIGHEST["gradients"]
+def _gradient_rows(config, recipe, state, batch, path):
+    """The row of the first gradients, where they are given; relative to each one's largest."""
+    file = path.with_suffix(".grads_step1.safetensors")
+    if not file.exists():
+        return []
+    _, gradients = jax.jit(functools.partial(direct_gradients, recipe=recipe))(state, batch)
+    found, errors = _theirs(config, gradients), []
+    for name, value in load_file(file).items():
+        value = _without_key_bias(name, value)
+        errors.append(np.abs(found[name] - value).max() / (np.abs(value).max() or 1))
+    return [("gradients of step 1", float(max(errors)), HIGHEST["gradients"])]
 
 
 def _parameter_rows(config, params, published, step):
@@ -124,13 +147,15 @@ def _parameter_rows(config, params, published, step):
             yield f"{name}, step {step}", float(error), HIGHEST["parameters"]
 
 
-def _final_row(config, params, path):
-    expected, found = load_file(path.with_suffix(".final.safetensors")), _theirs(config, params)
-    differ = set(found) ^ set(expected)
-    if differ:
-        return f"parameters that only one has: {sorted(differ)}", float("nan"), 0.0
+def _final_rows(config, params, path):
+    file = path.with_suffix(".final.safetensors")
+    if not file.exists():
+        return []
+    expected, found = load_file(file), _theirs(config, params)
+    if differ := set(found) ^ set(expected):
+        return [(f"parameters that only one has: {sorted(differ)}", float("nan"), 0.0)]
     errors = [
         np.abs(found[name] - _without_key_bias(name, value)).max()
         for name, value in expected.items()
     ]
-    return "all parameters after the last step", float(max(errors)), HIGHEST["parameters"]
+    return [("all parameters after the last step", float(max(errors)), HIGHEST["parameters"])]
