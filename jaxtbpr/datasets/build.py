@@ -310,7 +310,8 @@ def _aside_line(name: str, row: Record) -> dict[str, Any]:
 
 
 def _index_line(row: Record) -> dict[str, Any]:
-    line = {"image_id": row["id"], "identity": row["identity"], "captions": row["captions"]}
+    keys = {"image_id": "id", "identity": "identity", "identity_name": "identity_name"}
+    line = {key: row[own] for key, own in keys.items()} | {"captions": row["captions"]}
     return line | {key: row[key] for key in rows.CARRIED if key in row}
 
 

@@ -115,6 +115,14 @@ class RetrievalSet:
         """The name of each image."""
         return self._index[2]
 
+    @functools.cached_property
+    def identity_names(self) -> list[str]:
+        """What the identity of each image is called where the set comes from.
+
+        Its number in a set that was built before names were kept.
+        """
+        return [str(row.get("identity_name", row["identity"])) for row in self._rows()]
+
     @property
     def caption_weights(self) -> np.ndarray:
         """How much each caption counts: float32 [captions of all images], 1 if it was not weighed.

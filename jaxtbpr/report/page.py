@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
-from jaxtbpr.report import facts, pictures, plots, quality, results, training
+from jaxtbpr.report import facts, failures, intervals, pictures, plots, quality, results, training
 from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
 from jaxtbpr.report.table import COLUMNS
 
@@ -213,7 +213,18 @@ def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str
     images = SetImages(workdir.dir("build"))
     for result in measured:
         result["queries"] = results.queries(result, images, queries)
+        result["worst"] = results.hardest(result, images, queries)
+        result["breakdown"] = results.breakdown(result, images)
+        result["interval"] = _interval(result["asked"])
     asked = [query for result in measured[:1] for query in result["queries"]]
     worked = [query for query in asked if query["first_right_rank"] == 1]
     opening = (worked or asked or [None])[0]
     return {"results": measured, "cmc": results.cmc_plot(measured), "opening": opening}
+
+
+def _interval(asked: list[dict[str, Any]]) -> tuple[float, float] | None:
+    """The interval of R@1, drawn anew by people; None where the queries were not kept."""
+    if not asked:
+        return None
+    people = [query["identity"] for query in asked]
+    return intervals.bootstrap(failures.is_right(asked), people)

@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet
 
 
@@ -67,7 +68,7 @@ def from_set(dataset: RetrievalSet, split: str) -> Iterator[PersonImage]:
     """Yields the images of one split of a built data set."""
     for index, captions in enumerate(dataset.captions):
         yield PersonImage(
-            identity=str(dataset.identities[index]),
+            identity=dataset.identity_names[index],
             split=split,
             prompt="",
             edits=(),
@@ -136,13 +137,25 @@ class SetImages:
 
         Raises KeyError where the set has no such image, UserError where there is no such set.
         """
+        dataset, places = self._opened(set_name)
+        return dataset.image_bytes(places[str(image_id)])
+
+    def looks(self, set_name: str) -> dict[str, dict[str, str]]:
+        """Returns {image id: {slot: value}} of the images whose attributes are known."""
+        try:
+            dataset, _ = self._opened(set_name)
+        except UserError:  # the set is gone: nothing is known of its images
+            return {}
+        pairs = zip(dataset.image_ids, dataset.facts, strict=True)
+        return {name: facts["shown"] for name, facts in pairs if facts}
+
+    def _opened(self, set_name: str) -> tuple[RetrievalSet, dict[str, int]]:
         if set_name not in self._open:
             name, _, split = set_name.rpartition("/")
             dataset = RetrievalSet(self._folder / name, split)
             places = {str(image_id): n for n, image_id in enumerate(dataset.image_ids)}
             self._open[set_name] = (dataset, places)
-        dataset, places = self._open[set_name]
-        return dataset.image_bytes(places[str(image_id)])
+        return self._open[set_name]
 
 
 def _file_reader(root: epath.Path, path: str) -> Callable[[], bytes] | None:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.report import pictures, plots
+from jaxtbpr.report import failures, pictures, plots
 from jaxtbpr.report.people import SetImages
 from jaxtbpr.report.plots import Line, Plot
 from jaxtbpr.report.table import chance, chance_curve, cut_captions
@@ -17,7 +18,8 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
     """Returns what was measured on each test set; folder: that of stage evaluate.
 
     metrics: {test set: metrics} of the stage's commit. Each of the results has "name", "metrics",
-    "chance", "choices" (rows of epoch and metrics), "cut" (see `table`), "cmc" and "examples".
+    "chance", "choices" (rows of epoch and metrics), "cut" (see `table`), "cmc", "examples",
+    "hardest" and "asked" (all queries).
     """
     results = []
     for name, own in metrics.items():
@@ -37,6 +39,8 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
                 "cut": cut_captions(own),
                 "cmc": detail.get("cmc") or [],
                 "examples": detail.get("examples") or [],
+                "hardest": detail.get("hardest") or [],
+                "asked": failures.read(folder, name),
             }
         )
     return results
@@ -59,31 +63,63 @@ def cmc_plot(results: list[dict[str, Any]]) -> Plot | None:
 
 
 def queries(result: dict[str, Any], images: SetImages, limit: int) -> list[dict[str, Any]]:
-    """Returns the first `limit` example queries of a test set with their ranked pictures."""
-    return [_query(result["name"], example, images) for example in result["examples"][:limit]]
+    """Returns `limit` example queries, spread over those of a test set, with ranked pictures."""
+    examples = result["examples"]
+    places = np.unique(np.linspace(0, len(examples) - 1, min(limit, len(examples))).round())
+    return [_query(result["name"], examples[int(place)], images) for place in places]
 
 
-def _query(set_name: str, example: dict, images: SetImages) -> dict[str, Any]:
+def hardest(result: dict[str, Any], images: SetImages, limit: int) -> list[dict[str, Any]]:
+    """Returns the `limit` queries whose right image is ranked lowest, that image last."""
+    return [_query(result["name"], one, images, True) for one in result["hardest"][:limit]]
+
+
+def breakdown(result: dict[str, Any], images: SetImages) -> dict[str, list[dict[str, Any]]] | None:
+    """Returns rows of where a test set's queries fail; None where a run did not keep them."""
+    asked = result["asked"]
+    if not asked:
+        return None
+    return {
+        "ranks": failures.rank_rows(asked),
+        "lengths": failures.by_length(asked),
+        "attributes": failures.by_attribute(asked, images.looks(result["name"])),
+    }
+
+
+def _query(
+    set_name: str, example: dict, images: SetImages, is_hard: bool = False
+) -> dict[str, Any]:
     def show(image_id: Any, alt: str) -> pictures.Picture:
         return pictures.picture(lambda: images.read(set_name, image_id), alt)
 
+    hits = list(enumerate(example["ranked"], 1))
+    first, rank = example.get("first_right"), example["first_right_rank"]
+    if is_hard and first and rank > len(hits):
+        hits = [*hits[:-1], (rank, first)]
     ranked = [
         {
             "rank": rank,
             "right": bool(hit["right"]),
             "score": hit["score"],
+            "name": f"{hit['image_id']}, person {_who(hit)}",
             "picture": show(
                 hit["image_id"],
                 f"Rank {rank}, {'right' if hit['right'] else 'wrong'}: "
-                f"image {hit['image_id']} of person {hit['identity']}",
+                f"image {hit['image_id']} of person {_who(hit)}",
             ),
         }
-        for rank, hit in enumerate(example["ranked"], 1)
+        for rank, hit in hits
     ]
     described = f"The person described: image {example['query_image_id']}"
     return {
         "caption": example["caption"],
+        "image_id": example["query_image_id"],
+        "identity": example.get("query_identity_name", example["query_identity"]),
         "described": show(example["query_image_id"], described),
         "first_right_rank": example["first_right_rank"],
         "ranked": ranked,
     }
+
+
+def _who(hit: dict) -> str:
+    return hit.get("identity_name", hit["identity"])  # older runs kept the number alone

@@ -12,6 +12,7 @@ best-on-test epoch stand beside it.
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,6 +45,7 @@ OPTIONS: Options = {
 }
 
 RANKED = 10  # images shown of each example's ranking
+HARDEST = 12  # queries kept whose right image is ranked lowest
 SUMMARY = (
     "R1", "R5", "R10", "mAP", "mINP", "chance_R1", "queries", "gallery", "identities",
     "captions_cut", "text_length",
@@ -67,8 +69,8 @@ class Trained:
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Evaluates the trained model on every test set that `config.data` names.
 
-    Writes one JSON file per set and returns their metrics too. Raises UserError where training
-    is not finished or a set is not there.
+    Writes one JSON file per set, and one line per query beside it, and returns the metrics too.
+    Raises UserError where training is not finished or a set is not there.
     """
     directory = workdir.dir("evaluate")
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,9 +82,12 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         say("evaluate: no set has a test split, so nothing is measured")
     for one in tests:
         detail = evaluate_set(trained, one, examples=options.examples)
-        path = directory / f"{one.name.replace('/', '__')}.json"
-        files.write_json_atomic(path, detail)
-        outputs[path.name] = files.sha256(path.read_bytes())
+        stem = one.name.replace("/", "__")
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in detail.pop("queries"))
+        files.write_text_atomic(directory / f"{stem}.queries.jsonl", "".join(lines))
+        files.write_json_atomic(directory / f"{stem}.json", detail)
+        for name in (f"{stem}.json", f"{stem}.queries.jsonl"):
+            outputs[name] = files.sha256((directory / name).read_bytes())
         metrics[one.name] = {key: detail["selected"][key] for key in SUMMARY}
         queries += detail["selected"]["queries"]
     counts = {"records_in": queries, "records_out": queries, "set_aside": 0}
@@ -124,8 +129,8 @@ def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHI
 def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[str, Any]:
     """Returns all that the report shows of a test set; metrics as fractions.
 
-    {"set", "selected", "last", "best_on_test", "cmc", "examples"}; the last two are of the
-    selected model. examples: how many queries to show.
+    {"set", "selected", "last", "best_on_test", "cmc", "examples", "hardest", "queries"}; the last
+    four are of the selected model. examples: how many queries to show; queries: see `query_rows`.
     """
     found: dict[str, Any] = {"set": one.name}
     cut = trained.embedder.cut(text for captions in one.captions for text in captions)
@@ -140,9 +145,12 @@ def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[
         read = {"captions_cut": cut.cut, "text_length": cut.length}
         found[name] = metrics.summary() | read | {"epoch": trained.epochs[name]}
         if "cmc" not in found:  # the first is the selected one, if it is among them
-            shown = {"cmc": metrics.cmc.tolist()}
-            shown["examples"] = example_queries(one, features, metrics, examples)
-            found |= shown
+            ranks = metrics.first_match_rank
+            few = {"examples": choose_examples(ranks, examples)}
+            few["hardest"] = hardest(ranks, min(examples, HARDEST))
+            shown = {k: example_queries(one, features, metrics, qs) for k, qs in few.items()}
+            queries = query_rows(one, features, metrics)
+            found |= {"cmc": metrics.cmc.tolist(), **shown, "queries": queries}
     return found | {"best_on_test": best_on_test(trained.rows, one.name)}
 
 
@@ -152,14 +160,38 @@ def best_on_test(rows: list[dict[str, Any]], name: str) -> dict[str, Any] | None
     return max(own, key=lambda row: (row["R1"], row["mAP"]), default=None)
 
 
-def example_queries(
-    one: RetrievalSet, features: Features, metrics: Metrics, count: int
-) -> list[dict[str, Any]]:
-    """Returns `count` queries with the images ranked first, half of them right at rank 1.
+def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[dict[str, Any]]:
+    """Returns of each query {"image_id", "identity", "caption", "first_right_rank", "ap"}.
 
-    The same queries each time for the same ranks.
+    The image is that which the caption was written for; identity: its name where the set comes
+    from. first_right_rank: from 1, 0 where no image is right; ap: average precision, then None.
     """
-    queries = choose_examples(metrics.first_match_rank, count)
+    captions = [text for captions in one.captions for text in captions]
+    return [
+        {
+            "image_id": one.image_ids[image],
+            "identity": one.identity_names[image],
+            "caption": caption,
+            "first_right_rank": int(rank),
+            "ap": round(float(ap), 6) if rank else None,
+        }
+        for image, caption, rank, ap in zip(
+            features.image_of_caption,
+            captions,
+            metrics.first_match_rank,
+            metrics.average_precision,
+            strict=True,
+        )
+    ]
+
+
+def example_queries(
+    one: RetrievalSet, features: Features, metrics: Metrics, queries: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns the queries of these numbers with the images ranked first.
+
+    first_right: the best of the right images, with its score, wherever it is ranked.
+    """
     if not queries:
         return []
     k = min(RANKED, len(one))
@@ -169,9 +201,11 @@ def example_queries(
         {
             "caption": captions[query],
             "query_identity": int(one.identities[features.image_of_caption[query]]),
+            "query_identity_name": one.identity_names[features.image_of_caption[query]],
             "query_image_id": one.image_ids[features.image_of_caption[query]],
             "ranked": _ranked(one, features.image_of_caption[query], *ranking),
             "first_right_rank": int(metrics.first_match_rank[query]),
+            "first_right": _first_right(one, features, query),
         }
         for query, *ranking in zip(queries, indices, scores, strict=True)
     ]
@@ -194,21 +228,40 @@ def choose_examples(first_match_rank: np.ndarray, count: int) -> list[int]:
     return [query for _, query in sorted(turns, key=lambda turn: turn[0])]
 
 
+def hardest(first_match_rank: np.ndarray, count: int) -> list[int]:
+    """Returns the numbers of the `count` queries whose first right image is ranked lowest.
+
+    Worst first; without any right image is worse than all. Those right at rank 1 are not hard.
+    """
+    ranks = np.where(first_match_rank == 0, np.inf, first_match_rank)
+    order = np.argsort(-ranks, kind="stable")
+    return order[ranks[order] > 1][:count].tolist()
+
+
 def _spread(items: np.ndarray, count: int) -> list[int]:
     places = np.linspace(0, len(items) - 1, count) if count > 1 else np.zeros(count)
     return items[places.round().astype(int)].tolist()
 
 
 def _ranked(one: RetrievalSet, image: int, indices, scores) -> list[dict[str, Any]]:
-    return [
-        {
-            "image_id": one.image_ids[index],
-            "identity": int(one.identities[index]),
-            "score": round(float(score), 4),
-            "right": bool(one.identities[index] == one.identities[image]),
-        }
-        for index, score in zip(indices, scores, strict=True)
-    ]
+    return [_hit(one, image, *found) for found in zip(indices, scores, strict=True)]
+
+
+def _first_right(one: RetrievalSet, features: Features, query: int) -> dict[str, Any]:
+    image = features.image_of_caption[query]
+    right = np.flatnonzero(one.identities == one.identities[image])
+    scores = features.images[right] @ features.captions[query]
+    return _hit(one, image, right[scores.argmax()], scores.max())
+
+
+def _hit(one: RetrievalSet, image: int, index: int, score: float) -> dict[str, Any]:
+    return {
+        "image_id": one.image_ids[index],
+        "identity": int(one.identities[index]),
+        "identity_name": one.identity_names[index],
+        "score": round(float(score), 4),
+        "right": bool(one.identities[index] == one.identities[image]),
+    }
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -122,10 +122,13 @@ def write_evaluation(run: Workdir, people: int) -> None:
         "best_on_test": {key: value + 0.011 for key, value in METRICS.items()} | {"epoch": 3.0},
         "cmc": [1 - 0.477 * math.exp(-0.17 * k) for k in range(50)],
         "examples": examples,
+        "hardest": sorted(examples, key=lambda one: -one["first_right_rank"])[:3],
     }
+    queries = [_query(one) for one in examples]
     folder = run.dir("evaluate")
     folder.mkdir(parents=True)
     files.write_json_atomic(folder / "synthetic__test.json", detail)
+    _write_lines(folder / "synthetic__test.queries.jsonl", queries)
     counts = {"records_in": len(test), "records_out": len(test), "set_aside": 0}
     result = {"outputs": {}, **counts, "metrics": {"synthetic/test": metrics}}
     _commit(run, "evaluate", {"examples": 24}, result, seconds=4.2)
@@ -200,10 +203,20 @@ def _example(n: int, test: list[dict]) -> dict:
     return {
         "caption": HOSTILE if n == 0 else asked["captions"][n % 2],
         "query_identity": asked["identity"],
+        "query_identity_name": asked["identity"],
         "query_image_id": asked["id"],
         "ranked": hits,
         "first_right_rank": first,
+        "first_right": hits[0] | {"image_id": right[0]["id"], "right": True},
     }
+
+
+def _query(example: dict) -> dict:
+    """What evaluate keeps of every query."""
+    kept = {"image_id": "query_image_id", "identity": "query_identity_name"}
+    rank = example["first_right_rank"]
+    words = {key: example[own] for key, own in kept.items()}
+    return words | {"caption": example["caption"], "first_right_rank": rank, "ap": 1 / rank}
 
 
 def _commit_manifest(

@@ -13,8 +13,8 @@ from jaxtbpr.report import facts, page, stage
 from tests.report import fixture
 
 SECTIONS = {
-    "results", "queries", "stages", "prompts", "people", "captions", "set-aside", "training",
-    "repeat",
+    "results", "queries", "failures", "stages", "prompts", "people", "captions", "set-aside",
+    "training", "repeat",
 }  # fmt: skip
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -130,11 +130,12 @@ def test_headline_and_tables_show_the_numbers_next_to_chance(text):
     assert re.search(r"best on test 3 53\.4", words)
 
 
-def test_right_images_have_a_tick_and_wrong_ones_a_cross(finished, text):
+def test_right_images_have_a_tick_and_wrong_ones_a_cross(finished):
+    text = make(finished, queries=50)
     rows = re.findall(r'<article class="query">(.*?)</article>', text, re.S)
     examples = files.read_json(finished.dir("evaluate") / "synthetic__test.json")["examples"]
     for row, example in zip(rows, examples, strict=False):
-        hits = re.findall(r'<figure class="hit (\w+)">(.*?)</figure>', row, re.S)
+        hits = re.findall(r'<figure class="hit (\w+)"[^>]*>(.*?)</figure>', row, re.S)
         assert len(hits) == len(example["ranked"])
         for (mark, inner), hit in zip(hits, example["ranked"], strict=True):
             said = "right" if hit["right"] else "wrong"
@@ -145,9 +146,32 @@ def test_right_images_have_a_tick_and_wrong_ones_a_cross(finished, text):
             assert f'<span class="unseen">, {said}</span>' in inner
 
 
+def test_the_hardest_queries_end_with_their_right_image_and_its_rank(finished, text):
+    part = text[text.index('<section id="failures">') : text.index('<section id="stages">')]
+    hardest = files.read_json(finished.dir("evaluate") / "synthetic__test.json")["hardest"]
+    rows = re.findall(r'<article class="query">(.*?)</article>', part, re.S)
+    assert len(rows) == len(hardest) > 0
+    for row, one in zip(rows, hardest, strict=True):
+        assert f"First right at rank {one['first_right_rank']}" in row
+        marks = re.findall(r'<figure class="hit (\w+)"', row)
+        assert len(marks) == 10
+        assert "right" in marks
+        assert f"{one['query_image_id']}, person {one['query_identity_name']}" in row
+
+
+def test_a_run_of_an_older_state_has_no_section_on_failures(finished, tmp_path):
+    run = copy(finished, tmp_path, *fixture.MANIFEST_STAGES, "build", "train", "evaluate")
+    path = run.dir("evaluate") / "synthetic__test.json"
+    detail = files.read_json(path)
+    del detail["hardest"]
+    files.write_json_atomic(path, detail)
+    (run.dir("evaluate") / "synthetic__test.queries.jsonl").unlink()
+    assert sections(make(run)) == SECTIONS - {"failures"}
+
+
 def test_what_a_run_lacks_is_left_out(finished, tmp_path):
     run = copy(finished, tmp_path, "prompts", "generate", "filter", "augment", "caption", "build")
-    assert sections(make(run)) == SECTIONS - {"results", "queries", "training"}
+    assert sections(make(run)) == SECTIONS - {"results", "queries", "failures", "training"}
 
 
 def test_a_run_of_real_data_shows_the_built_sets(finished, tmp_path):

@@ -72,7 +72,8 @@ def test_captions_that_the_model_reads_in_part_are_counted(trained, test_set, re
 def test_the_file_shows_selected_last_and_best_on_test_side_by_side(trained, result):
     path = trained.dir("evaluate") / "synthetic__test.json"
     detail = files.read_json(path)
-    assert result["outputs"] == {path.name: files.sha256(path.read_bytes())}
+    written = (path, path.with_name("synthetic__test.queries.jsonl"))
+    assert result["outputs"] == {one.name: files.sha256(one.read_bytes()) for one in written}
     rows = read_metrics(trained.dir("train") / "evals.jsonl")
     own = [row for row in rows if row["set"] == "synthetic/test"]
     assert detail["last"]["epoch"] == 3
@@ -97,6 +98,37 @@ def test_examples_show_the_ranking_behind_the_metrics(trained, result, test_set)
             assert hit["right"] == (identity[hit["image_id"]] == example["query_identity"])
         first = [hit["right"] for hit in example["ranked"]].index(True) + 1
         assert first == example["first_right_rank"]
+
+
+def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, test_set):
+    rows = read_metrics(trained.dir("evaluate") / "synthetic__test.queries.jsonl")
+    detail = files.read_json(trained.dir("evaluate") / "synthetic__test.json")
+    assert [row["caption"] for row in rows] == [c for cs in test_set.captions for c in cs]
+    assert [row["image_id"] for row in rows] == np.repeat(test_set.image_ids, 2).tolist()
+    assert [row["identity"] for row in rows] == np.repeat(test_set.identity_names, 2).tolist()
+    assert not set(test_set.identity_names) & set(map(str, test_set.identities.tolist()))
+    ranks = np.array([row["first_right_rank"] for row in rows])
+    assert (ranks == 1).mean() == pytest.approx(detail["selected"]["R1"])
+    assert np.mean([row["ap"] for row in rows]) == pytest.approx(detail["selected"]["mAP"])
+
+
+def test_the_hardest_queries_are_kept_with_their_right_image(trained, result):
+    detail = files.read_json(trained.dir("evaluate") / "synthetic__test.json")
+    rows = read_metrics(trained.dir("evaluate") / "synthetic__test.queries.jsonl")
+    ranks = sorted((row["first_right_rank"] for row in rows), reverse=True)
+    hardest = [one["first_right_rank"] for one in detail["hardest"]]
+    assert hardest == [rank for rank in ranks if rank > 1][:12]
+    for one in detail["hardest"]:
+        assert one["first_right"]["identity"] == one["query_identity"]
+        assert one["first_right"]["identity_name"] == one["query_identity_name"]
+        best = one["ranked"][one["first_right_rank"] - 1]
+        assert one["first_right"]["image_id"] == best["image_id"]
+
+
+def test_a_query_without_any_right_image_is_the_hardest():
+    assert evaluate.hardest(np.array([3, 1, 0, 7, 3]), 9) == [2, 3, 0, 4]
+    assert evaluate.hardest(np.array([3, 1, 0, 7, 3]), 2) == [2, 3]
+    assert evaluate.hardest(np.array([1, 1]), 2) == []
 
 
 def test_evaluating_again_writes_the_same_bytes(trained, result):

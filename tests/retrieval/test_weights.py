@@ -284,7 +284,7 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
     other = tokens.learn(["a red coat and a blue bag"] * 9, 320)
     tokens.save(other, tmp_path / "other.json")
     if other.get_vocab_size() != config.vocab_size:
-        with pytest.raises(UserError, match="name its own in config.data.tokenizer"):
+        with pytest.raises(UserError, match="put the model.s own there"):
             opened.tokenizer(str(tmp_path / "other.json"))
 
 

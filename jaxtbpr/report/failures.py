@@ -1,0 +1,88 @@
+"""Where a model fails: ranks of the first right image, by attributes and by length of captions."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+# The ranks of the first right image that are counted together: 1, 2, 3 to 5, ...
+RANKS = (1, 2, 5, 10, 20, 50, 100, 1000)
+FEWEST = 5  # queries of an attribute's value or a length for a share that says anything
+VALUES_SHOWN = 16
+_LENGTHS = 5
+Query = Mapping[str, Any]
+
+
+def read(folder: epath.Path, set_name: str) -> list[dict[str, Any]]:
+    """Returns the queries of a test set as `evaluate.query_rows` wrote them; [] of older runs.
+
+    folder: that of stage evaluate.
+    """
+    path = folder / f"{set_name.replace('/', '__')}.queries.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def rank_rows(queries: Sequence[Query]) -> list[dict[str, Any]]:
+    """Returns how many queries have their first right image at which ranks, as rows of bars."""
+    ranks = np.array([query["first_right_rank"] for query in queries])
+    top = max(int(ranks.max(initial=1)), 10)
+    bounds = [(low + 1, high) for low, high in zip((0, *RANKS), (*RANKS, top), strict=False)]
+    rows = [
+        _row(f"{low:,}" if low == high else f"{low:,} to {min(high, top):,}", count, len(ranks))
+        for low, high in bounds
+        if low <= top
+        for count in [int(((low <= ranks) & (ranks <= high)).sum())]
+    ]
+    none = int((ranks == 0).sum())
+    return rows + ([_row("no right image", none, len(ranks))] if none else [])
+
+
+def by_length(queries: Sequence[Query]) -> list[dict[str, Any]]:
+    """Returns R@1 of the shortest captions to the longest, in parts of about equal size."""
+    words = np.array([len(query["caption"].split()) for query in queries])
+    edges = np.unique(np.quantile(words, np.linspace(0, 1, _LENGTHS + 1)).round().astype(int))
+    lows = edges[:-1] if len(edges) > 1 else edges
+    part = np.searchsorted(lows, words, side="right") - 1
+    rows = []
+    for number in range(len(lows)):
+        own = words[part == number]
+        if len(own):
+            few, many = own.min(), own.max()
+            label = f"{few} words" if few == many else f"{few} to {many} words"
+            rows.append(
+                _share(label, [q for q, p in zip(queries, part, strict=True) if p == number])
+            )
+    return rows
+
+
+def by_attribute(
+    queries: Sequence[Query], looks: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Returns R@1 of the people who show an attribute, those who are found worst first.
+
+    looks: {image id: {slot: value}} of the images that the captions describe. Values of fewer than
+    `FEWEST` queries are left out.
+    """
+    groups: dict[str, list[Query]] = defaultdict(list)
+    for query in queries:
+        for slot, value in looks.get(query["image_id"], {}).items():
+            groups[f"{slot.replace('_', ' ')}: {value}"].append(query)
+    rows = [_share(name, own) for name, own in groups.items() if len(own) >= FEWEST]
+    return sorted(rows, key=lambda row: (row["share"], -row["count"], row["label"]))[:VALUES_SHOWN]
+
+
+def is_right(queries: Iterable[Query]) -> np.ndarray:
+    """Returns which queries have a right image first, bool [Q]."""
+    return np.array([query["first_right_rank"] == 1 for query in queries], bool)
+
+
+def _share(label: str, queries: Sequence[Query]) -> dict[str, Any]:
+    return _row(label, int(is_right(queries).sum()), len(queries)) | {"count": len(queries)}
+
+
+def _row(label: str, count: int, total: int) -> dict[str, Any]:
+    return {"label": label, "count": count, "share": count / max(total, 1)}

@@ -1,0 +1,42 @@
+"""How sure a number over queries is: intervals of 95 %."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxtbpr.core import seeds
+
+_Z = 1.959964  # the standard normal distribution has 95 % of its mass within as many deviations
+_DRAWS = 2000
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """Returns the interval of a share, as fractions: Wilson's score interval (JASA, 1927)."""
+    if not total:
+        return 0.0, 1.0
+    share, z2 = hits / total, _Z**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    reach = _Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def bootstrap(values: np.ndarray, groups: Sequence[str]) -> tuple[float, float]:
+    """Returns the interval of the mean of `values` [N] by drawing whole groups anew.
+
+    groups: of each value, as the person asked for: captions of one person succeed or fail
+    together, and an interval over single captions would be too narrow. The percentile bootstrap
+    (Efron, 1979) over groups, of 2,000 draws that are the same each time.
+    """
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        return math.nan, math.nan
+    number = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, sizes = np.bincount(number, values), np.bincount(number)
+    rng = seeds.rng(0, "report", "bootstrap")
+    means = np.empty(_DRAWS)
+    for n in range(_DRAWS):  # one by one, since a set may have many people
+        drawn = rng.integers(len(sums), size=len(sums))
+        means[n] = sums[drawn].sum() / sizes[drawn].sum()
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
