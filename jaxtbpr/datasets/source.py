@@ -29,6 +29,29 @@ def list_sets(directory: epath.PathLike, split: str) -> list[str]:
     return [name for name in found if split in list_splits(directory / name)]
 
 
+def find_built(folder: epath.Path, split: str | None = None) -> epath.Path | None:
+    """Returns the folder of the built set that `folder` names; None where it names none.
+
+    folder: WORKDIR/build/NAME, the TFDS set in it, or WORKDIR or WORKDIR/build where only one set
+    has `split` (None: any). Raises UserError where several have, or none has.
+    """
+    above = folder.parent.parent if (folder / "dataset_info.json").exists() else folder
+    for one in (folder, above):
+        if list_splits(one):
+            return one
+    for place in (folder, folder / "build"):
+        sets = list(dict.fromkeys(name for each in SPLITS for name in list_sets(place, each)))
+        if sets:
+            found = list_sets(place, split) if split else sets
+            if len(found) == 1:
+                return place / found[0]
+            these = ", ".join(str(place / name) for name in found or sets)
+            what = f"split {split!r}" if split else "a split"
+            fault = "several sets have" if found else "none of its sets has"
+            raise UserError(f"{folder} is a run, and {fault} {what}: name one of {these}.")
+    return None
+
+
 def index_path(directory: epath.PathLike, split: str) -> epath.Path:
     """Returns the file with image id, identity and captions of each image, one JSON line each."""
     return epath.Path(directory) / f"{split}.jsonl"

@@ -23,13 +23,12 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
-from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_sets, list_splits
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
@@ -285,28 +284,6 @@ def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSe
         first = next(files.read_json_lines(workdir.dir("build") / "set_aside.jsonl"))
         say(f"{aside} images of {folder} are left out; the first: {first['id']} {first['reason']}")
     return RetrievalSet(workdir.dir("build") / name, split)
-
-
-def find_built(folder: epath.Path, split: str) -> epath.Path | None:
-    """Returns the folder of the built set that `folder` names; None where it names none.
-
-    folder: WORKDIR/build/NAME, the TFDS set in it, or WORKDIR or WORKDIR/build where only one set
-    has `split`. Raises UserError where several have, or none has.
-    """
-    above = folder.parent.parent if (folder / "dataset_info.json").exists() else folder
-    for one in (folder, above):
-        if list_splits(one):
-            return one
-    for place in (folder, folder / "build"):
-        sets = [name for each in SPLITS for name in list_sets(place, each)]
-        if sets:
-            found = list_sets(place, split)
-            if len(found) == 1:
-                return place / found[0]
-            these = ", ".join(str(place / name) for name in found or dict.fromkeys(sets))
-            fault = "several sets have" if found else "none of its sets has"
-            raise UserError(f"{folder} is a run, and {fault} split {split!r}: name one of {these}.")
-    return None
 
 
 def main() -> None:
