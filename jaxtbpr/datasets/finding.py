@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ NAMES = (
     "synthpedes_dataset.json",
     "g_4x_attrs.json",
 )
+
+
+_LUPERSON = re.compile(r"t[sd][-_]|.*(static|dynamic)", re.I)
 
 
 def named(*names: str) -> Find:
@@ -59,12 +63,17 @@ def keyed(keys: set[str], *, ending: str = "") -> Find:
     return lambda folder: [file for file in _json_files(folder) if fits(file)]
 
 
-def dictionaries(*places: str) -> Find:
-    """Finds JSON objects that map image names to one caption each, in the first place with any."""
+def dictionaries(*places: str, luperson: bool = False) -> Find:
+    """Finds JSON objects that map image names to captions, in the first place with any.
+
+    luperson: only those that are called as LUPerson-MLLM's files, else only others.
+    """
 
     def fits(file: epath.Path) -> bool:
         first = _first(file)
-        return isinstance(first, tuple) and is_image(first[0]) and isinstance(first[1], str)
+        if not (isinstance(first, tuple) and is_image(first[0])):
+            return False
+        return isinstance(first[1], str | list) and bool(_LUPERSON.match(file.stem)) == luperson
 
     def find(folder: epath.Path) -> list[epath.Path]:
         found = ([file for file in _json_files(folder / place) if fits(file)] for place in places)

@@ -75,8 +75,11 @@ FORMATS = (
            pretraining.read_one_identity_each, ("", "images", "imgs"), shorten=True, known="MALS"),
     Format("luperson_mllm", "LUPerson-MLLM", "Ts-qwen.json, Td-qwen.json, Ts-shikra.json, "
            "Td-shikra.json (dictionaries image name -> caption), or these in caption/",
-           finding.dictionaries("", "caption"), pretraining.read_luperson_mllm,
+           finding.dictionaries("", "caption", luperson=True), pretraining.read_luperson_mllm,
            ("LUPerson-MLLM", *_ANYWHERE), shorten=True, known="LUPerson-MLLM"),
+    Format("caption_dictionary", "dictionary of captions", "a json object image name -> "
+           "caption (or a list of captions)", finding.dictionaries(""),
+           pretraining.read_dictionaries, ("", "imgs", "images"), shorten=True, one_set=True),
     Format("sda", "SDA", "json arrays of image, caption, phrases, boxes",
            finding.keyed({"image", "caption", "phrases"}), pretraining.read_one_identity_each,
            _ANYWHERE, shorten=True, known="SDA"),
@@ -158,9 +161,9 @@ def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
 
 def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     """Returns how the columns of a user's own files are read: one sentence each."""
-    if form.name not in ("table", "syntbpr_edit_input"):
+    if form.name not in ("table", "syntbpr_edit_input", "caption_dictionary"):
         return []
-    taken = form.find(epath.Path(folder))
+    taken = form.find(epath.Path(folder))  # a dictionary has no columns
     found = {file: tables.file_roles(file) for file in taken}
     return roles.remarks(taken, found, reid_json.file_split)
 

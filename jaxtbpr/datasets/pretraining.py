@@ -3,6 +3,7 @@
 All but APTM's fine-tuning files know no identities: each image is a person of its own.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections import defaultdict
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from jaxtbpr.datasets import entry
-from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
@@ -70,9 +71,36 @@ def _person(record: Mapping[str, Any], paths: ImagePaths, split: str) -> Entry:
     return Entry(paths(name), entry.captions_of(record), identity, split, {"image_id": name})
 
 
+SAME_BASE = "images that files name in different folders, joined by their base name"
+
+
 class _Caption(NamedTuple):
     text: str
     static: bool
+
+
+def read_dictionaries(
+    folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths
+) -> Iterator[Entry]:
+    """Yields a user's dictionaries {image name: caption or captions}: each image its own identity.
+
+    The split is that of the file's name, else train. Names that differ are images that differ.
+    """
+    yield from merge_by_image(_dictionary_entries(files, paths), once=True)
+
+
+def _dictionary_entries(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
+    for file in files:
+        make = functools.partial(_named_captions, paths=paths, split=file_split(file) or "train")
+        yield from make_entries(paths.peek(iterate_json(file)), make, file)
+
+
+def _named_captions(pair: tuple[str, Any], paths: ImagePaths, split: str) -> Entry:
+    if not (isinstance(pair, tuple) and pair[0].strip()):
+        raise BadRecord("is no image name with captions")
+    name = entry.image_name({"image": pair[0]})
+    captions = entry.caption_list(pair[1])
+    return Entry(paths(name), captions, entry.own_identity(name), split, {"image_id": name})
 
 
 def read_luperson_mllm(
@@ -80,12 +108,14 @@ def read_luperson_mllm(
 ) -> Iterator[Entry]:
     """Yields LUPerson-MLLM (CVPR 2024): dictionaries image name -> caption, joined by base name.
 
-    Files of static prompts are called Ts-... (or carry "static"), of dynamic ones Td-...; a caption
-    that still holds a template slot becomes a clean static caption of that image, if there is one.
+    By the whole name where a file has two images of one base name. Files of static prompts are
+    called Ts-... (or carry "static"), of dynamic ones Td-...; a caption that still holds a template
+    slot becomes a clean static caption of that image, if there is one.
     """
     captions: dict[str, list[_Caption]] = defaultdict(list)
-    names: dict[str, str] = {}
+    is_unique = True
     for file in files:
+        bases: dict[str, str] = {}
         static = file.stem.lower().startswith("ts") or "static" in file.stem.lower()
         for number, pair in enumerate(iterate_json(file), 1):
             if not (isinstance(pair, tuple) and isinstance(pair[1], str) and pair[0].strip()):
@@ -93,12 +123,27 @@ def read_luperson_mllm(
                 yield entry.set_aside(where, "is no image name with one caption")
                 continue
             name = entry.image_name({"image": pair[0]})
-            base = name.rsplit("/", 1)[-1]
-            names.setdefault(base, name)
-            captions[base].append(_Caption(entry.clean_text(pair[1]), static))
-    paths.settle(itertools.islice(names.values(), PROBES))
-    for base, name in names.items():
-        yield _repaired(base, paths(name), captions.pop(base))
+            is_unique = is_unique and bases.setdefault(_base(name), name) == name
+            captions[name].append(_Caption(entry.clean_text(pair[1]), static))
+    paths.settle(itertools.islice(captions, PROBES))
+    yield from _joined(captions, paths, _base if is_unique else str)
+
+
+def _joined(
+    captions: dict[str, list[_Caption]], paths: ImagePaths, key: Callable[[str], str]
+) -> Iterator[Entry]:
+    """Yields an image for each `key` of a name, with the captions of all names that have it."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in captions:
+        names[key(name)].append(name)
+    for image, same in names.items():
+        texts = [text for name in same for text in captions[name]]
+        one = _repaired(image, paths(same[0]), texts)
+        yield dataclasses.replace(one, notes=(SAME_BASE,)) if len(same) > 1 else one
+
+
+def _base(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
 
 
 def _repaired(base: str, path: str, captions: list[_Caption]) -> Entry:

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from jaxtbpr.datasets import formats
+from jaxtbpr.datasets import formats, pretraining
 from jaxtbpr.datasets.pretraining import holds_slot
-from tests.datasets.folders import make_folder, write_json
+from jaxtbpr.datasets.survey import survey
+from tests.datasets.folders import make_folder, write_image, write_json
 
 
 def luperson(tmp_path, **captions):
@@ -87,3 +88,54 @@ def test_aptm_joins_the_train_records_of_an_image(tmp_path):
     train = [one for one in formats.read(folder.path) if one.split == "train"]
     assert len(records) == 3 * len(train)
     assert all(len(one.captions) == 3 for one in train)
+
+
+@pytest.mark.parametrize("name", ["captions.json", "Ts-qwen.json"])
+def test_images_of_one_base_name_in_two_folders_are_two_images(tmp_path, name):
+    names = {f"cam{k}/0001.jpg": f"a man no. {k}" for k in range(2)}
+    write_json(tmp_path / name, names)
+    for image in names:
+        write_image(tmp_path / image, 0)
+    told = {one.path: one.captions for one in formats.read(tmp_path)}
+    assert told == {str(tmp_path / image): (text,) for image, text in names.items()}
+
+
+def test_images_of_several_files_are_joined_by_base_name_where_those_are_unique(tmp_path):
+    write_json(tmp_path / "Td-qwen.json", {"a/1.jpg": "x"})
+    write_json(tmp_path / "Ts-qwen.json", {"b/1.jpg": "y"})
+    (one,) = formats.read(tmp_path)
+    assert (one.captions, one.notes) == (("x", "y"), (pretraining.SAME_BASE,))
+
+
+def test_a_dictionary_of_captions_is_a_form_of_its_own_with_the_split_of_its_name(tmp_path):
+    write_json(tmp_path / "train.json", {"c/1.jpg": "x", "c/2.jpg": ["y", "z"]})
+    write_json(tmp_path / "test.json", {"c/3.jpg": "w"})
+    told = {one.identity: (one.captions, one.split) for one in formats.read(tmp_path)}
+    assert formats.detect(tmp_path).known is None
+    assert told == {
+        "image:c/1.jpg": (("x",), "train"),
+        "image:c/2.jpg": (("y", "z"), "train"),
+        "image:c/3.jpg": (("w",), "test"),
+    }
+
+
+def test_validate_tells_that_a_dictionary_knows_no_people_and_no_split(tmp_path):
+    write_json(tmp_path / "captions.json", {"1.jpg": "x"})
+    assert survey(tmp_path, decode=False).warnings()[:2] == [
+        "captions.json: no column tells the identity: each image is a person of its own.",
+        "captions.json: no column tells the split: all train.",
+    ]
+
+
+def test_two_names_that_lead_to_one_file_are_not_joined_in_silence(tmp_path):
+    write_json(tmp_path / "captions.json", {"cam0/1.jpg": "x", "cam1/1.jpg": "y"})
+    write_image(tmp_path / "1.jpg", 0)
+    bad, good = formats.read(tmp_path)
+    assert "cam1/1.jpg is given the identity 'image:cam1/1.jpg'" in bad.problem
+    assert good.captions == ("x",)
+
+
+@pytest.mark.parametrize("value", [7, None, {"a": 1}])
+def test_a_value_of_a_dictionary_that_is_no_caption_is_set_aside(tmp_path, value):
+    write_json(tmp_path / "captions.json", {"1.jpg": "x", "2.jpg": value})
+    assert ["record 2" in one.problem for one in formats.read(tmp_path)] == [True, False]
