@@ -151,6 +151,69 @@ def test_a_model_that_cannot_see_is_refused_for_captions(tmp_path, python):
         caption(tmp_path / "w", python, models=(model,))
 
 
+COUNT = """
+import json, pathlib, sys
+from PIL import Image
+from answering.transformers import LocalModel
+settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
+make = LocalModel(pathlib.Path("."), settings, sys.argv[1])._generate
+request = {"messages": [{"role": "user", "text": "a red coat"}], "image": "x", "id": "x"}
+request |= {"seed": 0, "temperature": 1.0, "top_p": 0.9, "most_tokens": 2}
+found = []
+for size in [(64, 128), (20, 200), (768, 1536)]:
+    images = [Image.new("RGB", size)]
+    ids = make.inputs([request], images)["input_ids"]
+    make([request], images)  # the network takes as many
+    found.append(int((ids == make._network.config.image_token_id).sum()))
+print(json.dumps(found))
+"""
+
+# A tile is 4 tokens of InternVL and of LLaVA. InternVL has one of the whole image and 2 x 4,
+# 1 x 10, 2 x 4 of parts. Qwen-VL: sides in tokens of 28 (32) pixels, within the limits of `size`
+# (the tiny Qwen2-VL's are 1 and 2 tokens; the library rounds sides down, but never to 0).
+TOKENS = {
+    "qwen2_vl": [1 * 2, 1 * 4, 1 * 1],
+    "qwen3_vl": [6 * 12, 3 * 26, 24 * 48],
+    "internvl": [4 * 9, 4 * 11, 4 * 9],
+    "llava": [4, 4, 4],
+}
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_images_are_as_many_tokens_as_the_model_s_files_ask_for(tmp_path, python, kind):
+    model = make_model(python, kind, tmp_path / "model")
+    env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
+    words = [python, "-c", COUNT, model]
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == TOKENS[kind]
+    assert "note: " not in done.stderr
+
+
+FORGETFUL = """
+import transformers
+from answering import seeing
+load = seeing.load_processor
+def load_badly(name, where):
+    processor = load(name, where)
+    images = processor.image_processor
+    images.size = {"shortest_edge": 3136, "longest_edge": 16777216}
+    images.min_pixels = 3136
+    return processor
+seeing.load_processor = load_badly
+"""
+
+
+def test_a_model_that_is_shown_fewer_tokens_than_its_files_ask_for_is_told(tmp_path, python):
+    model = make_model(python, "qwen3_vl", tmp_path / "model")
+    env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
+    words = [python, "-c", FORGETFUL + COUNT, model]
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    (told,) = (line for line in done.stderr.splitlines() if line.startswith("note: "))
+    assert "is shown 8 tokens of an image of 64 x 128 pixels where" in told
+    assert "asks for 72" in told
+
+
 OUT_OF_MEMORY = """
 import json, pathlib, sys, torch
 from answering.serve import Stop

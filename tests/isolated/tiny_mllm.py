@@ -1,7 +1,7 @@
 """Makes tiny models of random weights that speak English words: PYTHON tiny_mllm.py KIND FOLDER.
 
-KIND: qwen2_vl, qwen2_5_vl, llava (image and text) or qwen2 (text). Their vocabulary is
-words of captions, so that what a random model says passes for one now and then.
+KIND: qwen2_vl, qwen2_5_vl, qwen3_vl, internvl, llava (image and text) or qwen2 (text). Their
+vocabulary is words of captions, so that what a random model says passes for one now and then.
 """
 
 import sys
@@ -19,6 +19,12 @@ WORDS = (
     *THINGS,
     *(f"{thing}." for thing in (*THINGS, "hair", "park", "street", "backpack", "dress", "scarf")),
 )  # many end a sentence: what is cut off within one is refused
+INTERNVL = {
+    "start_image_token": "<|vision_start|>",
+    "end_image_token": "<|vision_end|>",
+    "context_image_token": IMAGE,
+    "video_token": "<|video_pad|>",
+}  # that its processor asks the tokenizer for
 TEMPLATE = (
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
     "{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|> <|image_pad|> "
@@ -42,6 +48,7 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
         additional_special_tokens=list(SPECIAL[3:]),
         chat_template=TEMPLATE,
         model_input_names=["input_ids", "attention_mask"],
+        extra_special_tokens=INTERNVL,
     )
 
 
@@ -116,8 +123,59 @@ def make_llava(ids):
     return network, processor
 
 
+ROPE = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+
+
+def make_qwen3_vl(ids):
+    """Its processor's `size` is that of the published Qwen3-VL."""
+    config = transformers.Qwen3VLConfig(
+        text_config=TEXT | ids | {"head_dim": 16, "rope_scaling": ROPE},
+        vision_config=dict(
+            depth=1, num_heads=2, patch_size=16, hidden_size=32, intermediate_size=48,
+            out_hidden_size=32, num_position_embeddings=64, deepstack_visual_indexes=[0],
+        ),
+        image_token_id=SPECIAL.index(IMAGE), vision_start_token_id=4, vision_end_token_id=5,
+        video_token_id=6,
+    )  # fmt: skip
+    network = transformers.Qwen3VLForConditionalGeneration(config)
+    images = transformers.Qwen2VLImageProcessor(patch_size=16)
+    images.size = {"shortest_edge": 65536, "longest_edge": 16777216}
+    for key in ("min_pixels", "max_pixels"):  # the published file has none
+        vars(images).pop(key, None)
+    images._processor_class = "Qwen3VLProcessor"
+    return network, images
+
+
+class NoVideos(transformers.BaseVideoProcessor):
+    """What reads videos wants torchvision, and is not saved here."""
+
+    def save_pretrained(self, *_, **__):
+        pass
+
+    def to_dict(self):
+        return {}
+
+
+def make_internvl(ids):
+    config = transformers.InternVLConfig(
+        vision_config=dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+            image_size=[28, 28], patch_size=[7, 7],
+        ),
+        text_config=transformers.Qwen2Config(**TEXT, **ids),
+        image_token_id=SPECIAL.index(IMAGE), image_seq_length=4,
+    )  # fmt: skip
+    network = transformers.InternVLForConditionalGeneration(config)
+    images = transformers.GotOcr2ImageProcessor(size={"height": 28, "width": 28})
+    videos = object.__new__(NoVideos)
+    processor = transformers.InternVLProcessor(images, make_tokenizer(), videos, image_seq_length=4)
+    return network, processor
+
+
 MAKERS = {
     "llava": make_llava,
+    "internvl": make_internvl,
+    "qwen3_vl": make_qwen3_vl,
     "qwen2": make_qwen2,
     "qwen2_vl": lambda ids: make_qwen2_vl(ids, embed_dim=32, hidden_size=32, mlp_ratio=2),
     "qwen2_5_vl": lambda ids: make_qwen2_vl(

@@ -7,7 +7,6 @@ whose code comes with the weights and runs only if the model is named in `trust`
 
 import contextlib
 import copy
-import importlib.util
 import pathlib
 import random
 from collections.abc import Collection, Iterator
@@ -17,10 +16,13 @@ import torch
 import transformers
 from PIL import Image
 
+from . import seeing
 from .devices import device_name
 from .exchange import Row
 from .images import UNREADABLE, open_image
 from .serve import Stop
+
+_PROBE = {"messages": [{"role": "user", "text": "What is here?"}], "image": "probe"}
 
 
 class LocalModel:
@@ -96,11 +98,15 @@ class LocalModel:
         is_seeing = type(config) in transformers.AutoModelForImageTextToText._model_mapping
         if is_seeing:
             network = transformers.AutoModelForImageTextToText.from_pretrained(name, **how)
-            processor = _load_processor(name, where)
+            processor = seeing.load_processor(name, where)
         else:
             network = transformers.AutoModelForCausalLM.from_pretrained(name, **how)
             processor = transformers.AutoTokenizer.from_pretrained(name, **where)
-        return Generation(network.to(self._device).eval(), processor)
+        generation = Generation(network.to(self._device).eval(), processor)
+        if is_seeing:
+            inputs = generation.inputs([_PROBE], [Image.new("RGB", seeing.PROBE)])
+            seeing.check_tokens(processor, config, inputs, name, where)
+        return generation
 
 
 class Generation:
@@ -116,7 +122,7 @@ class Generation:
     @torch.inference_mode()
     def __call__(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
         """Returns the answers. images: None for requests without one."""
-        inputs = self._inputs(requests, images).to(self._network.device)
+        inputs = self.inputs(requests, images).to(self._network.device)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._network.dtype)
         most = [request["most_tokens"] for request in requests]
@@ -130,7 +136,8 @@ class Generation:
         ends = set(_as_list(config.eos_token_id))
         return [_answer(self._tokenizer, *row, ends) for row in zip(requests, made, strict=True)]
 
-    def _inputs(self, requests: list[Row], images: list[Image.Image | None]) -> Any:
+    def inputs(self, requests: list[Row], images: list[Image.Image | None]) -> Any:
+        """Returns what the network takes. Raises Stop where it takes no images."""
         shown = [[image] for image in images if image is not None]
         is_blind = self._tokenizer is self._processor
         if is_blind and shown:
@@ -232,25 +239,6 @@ def _messages(request: Row) -> list[Row]:
             message["content"] = [{"type": "text", "text": message["content"]}]
         messages[-1]["content"].insert(0, {"type": "image"})
     return messages
-
-
-class _NoVideos:
-    """Stands in for the part of a processor that reads videos, which wants torchvision."""
-
-    @staticmethod
-    def from_pretrained(*_: Any, **__: Any) -> Any:
-        # Processors check the class of their parts, but use this one for videos alone.
-        return object.__new__(_where_processors_look().BaseVideoProcessor)
-
-
-def _load_processor(name: str, where: Row) -> Any:
-    if importlib.util.find_spec("torchvision") is None:
-        _where_processors_look().AutoVideoProcessor = _NoVideos
-    return transformers.AutoProcessor.from_pretrained(name, **where)
-
-
-def _where_processors_look() -> Any:
-    return transformers.processing_utils.transformers_module
 
 
 @contextlib.contextmanager
