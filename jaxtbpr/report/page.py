@@ -63,7 +63,7 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
     return Page(render(context), context["images"], config)
 
 
-def render(context: Mapping[str, Any]) -> str:
+def render(context: Mapping[str, Any], template: str = "template.html") -> str:
     """Fills in the template; all text that is not the page's own is escaped."""
     folder = resources.files("jaxtbpr.report")
     environment = jinja2.Environment(
@@ -76,8 +76,8 @@ def render(context: Mapping[str, Any]) -> str:
         "duration": duration,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    template = environment.from_string((folder / "template.html").read_text())
-    return template.render(style=Markup((folder / "style.css").read_text()), **context)
+    filled = environment.from_string((folder / template).read_text())
+    return filled.render(style=Markup((folder / "style.css").read_text()), **context)
 
 
 def percent(fraction: float | None) -> str:

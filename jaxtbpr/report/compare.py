@@ -1,0 +1,247 @@
+"""Compares finished runs on one page of HTML that loads nothing from elsewhere.
+
+  python -m jaxtbpr.report.compare runs/one runs/other --out=comparison.html
+
+Results with intervals, their differences query by query, curves, the keys that differ, and queries
+that one run gets right and the other wrong.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.metrics_writer import read_metrics
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.report import facts, failures, intervals, page, pictures, plots, results
+from jaxtbpr.report.people import SetImages
+from jaxtbpr.report.plots import Line, Plot
+
+SHOWN = 8  # queries of each kind
+_NONE = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run: what it is called here, its folder, its config's keys and its results."""
+
+    name: str
+    workdir: Workdir
+    keys: dict[str, Any]
+    results: dict[str, dict[str, Any]]
+
+
+def open_runs(folders: Sequence[str]) -> list[Run]:
+    """Opens the runs in `folders`.
+
+    Raises UserError for fewer than two, one given twice, and one that was not evaluated.
+    """
+    roots = [epath.Path(folder).expanduser() for folder in folders]
+    if len(roots) < 2 or len({root.resolve() for root in roots}) < len(roots):
+        raise UserError("give the folders of two runs or more to compare, each once.")
+    names = [root.name for root in roots]
+    if len(set(names)) < len(names):
+        names = [str(root) for root in roots]
+    return [_open(name, root) for name, root in zip(names, roots, strict=True)]
+
+
+def compare(runs: Sequence[Run]) -> str:
+    """Returns the page. Raises UserError where no test set is in all of the runs."""
+    shared = [name for name in runs[0].results if all(name in run.results for run in runs)]
+    if not shared:
+        had = "; ".join(f"{run.name}: {', '.join(run.results)}" for run in runs)
+        raise UserError(f"the runs share no test set ({had}); evaluate them on the same one.")
+    context = {
+        "runs": [run.name for run in runs],
+        "sets": [_compared(name, runs) for name in shared],
+        "plots": _curves(runs, shared),
+        "keys": differing_keys(runs),
+    }
+    return page.render(context, template="compare.html")
+
+
+def differing_keys(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Returns {"key", "values"} of each config key that is not the same in all runs."""
+    names = dict.fromkeys(key for run in runs for key in run.keys)
+    rows = [
+        {"key": key, "values": [json.dumps(r.keys[key]) if key in r.keys else _NONE for r in runs]}
+        for key in names
+    ]
+    return [row for row in rows if len(set(row["values"])) > 1]
+
+
+def matched(one: Sequence[dict], other: Sequence[dict]) -> list[tuple[dict, dict]]:
+    """Returns the queries that both have: of the same image, with the same caption."""
+    known = {_key(query, n): query for query, n in _numbered(other)}
+    return [(q, known[_key(q, n)]) for q, n in _numbered(one) if _key(q, n) in known]
+
+
+def difference(pairs: Sequence[tuple[dict, dict]]) -> dict[str, Any] | None:
+    """Returns how much more often the second is right, with its interval over people.
+
+    None without a query that both have. only_first, only_second: queries right in one alone.
+    """
+    if not pairs:
+        return None
+    first, second = (failures.is_right(side) for side in zip(*pairs, strict=True))
+    gain = second.astype(float) - first
+    people = [query["identity"] for query, _ in pairs]
+    return {
+        "queries": len(pairs),
+        "mean": float(gain.mean()),
+        "interval": intervals.bootstrap(gain, people),
+        "only_first": int((first & ~second).sum()),
+        "only_second": int((second & ~first).sum()),
+    }
+
+
+def _open(name: str, root: epath.Path) -> Run:
+    workdir = Workdir(root, order=(), chosen=())
+    done = facts.commits(workdir)
+    if not done.get("evaluate", {}).get("metrics"):
+        raise UserError(
+            f"{root} is no run with results; give the WORKDIR of one whose stage 'evaluate' is "
+            "finished."
+        )
+    keys = {key: value for one in done.values() for key, value in one["recipe"]["config"].items()}
+    found = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
+    return Run(name, workdir, keys, {result["name"]: result for result in found})
+
+
+def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    rows = [_row(run, run.results[name]) for run in runs]
+    first, *others = runs
+    pairs = [(other, _pairs(name, first, other)) for other in others]
+    galleries = {(r["metrics"]["queries"], r["metrics"]["gallery"]) for r in rows}
+    return {
+        "name": name,
+        "rows": rows,
+        "is_same": len(galleries) == 1,
+        "against": first.name,
+        "differences": [
+            {"name": run.name, **found} for run, both in pairs if (found := difference(both))
+        ],
+        "queries": [
+            group for run, both in pairs for group in _disagreements(name, first, run, both)
+        ],
+    }
+
+
+def _row(run: Run, result: dict[str, Any]) -> dict[str, Any]:
+    metrics, asked = result["metrics"], result["asked"]
+    if asked:  # captions of one person succeed or fail together
+        people = [query["identity"] for query in asked]
+        interval = intervals.bootstrap(failures.is_right(asked), people)
+    else:  # of an older run only the share is known
+        hits = round(metrics["R1"] * metrics["queries"])
+        interval = intervals.wilson(hits, metrics["queries"])
+    return {"name": run.name, "metrics": metrics, "interval": interval}
+
+
+def _pairs(name: str, one: Run, other: Run) -> list[tuple[dict, dict]]:
+    return matched(one.results[name]["asked"], other.results[name]["asked"])
+
+
+def _disagreements(
+    name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]
+) -> list[dict[str, Any]]:
+    """Queries that one run gets right and the other wrong, the greatest distance first."""
+    images = SetImages(one.workdir.dir("build"))
+    groups = []
+    for better, worse, place in ((other, one, 1), (one, other, 0)):
+        found = [pair for pair in pairs if pair[place]["first_right_rank"] == 1]
+        found = [pair for pair in found if pair[1 - place]["first_right_rank"] != 1]
+        found.sort(key=lambda pair: -(pair[1 - place]["first_right_rank"] or np.inf))
+        shown = [_shown(name, pair, place, images) for pair in found[:SHOWN]]
+        groups.append(
+            {"right": better.name, "wrong": worse.name, "total": len(found), "queries": shown}
+        )
+    return [group for group in groups if group["total"]]
+
+
+def _shown(name: str, pair: tuple[dict, dict], place: int, images: SetImages) -> dict[str, Any]:
+    query = pair[place]
+    who = f"{query['image_id']}, person {query['identity']}"
+    picture = pictures.picture(lambda: images.read(name, query["image_id"]), f"Image {who}")
+    rank = pair[1 - place]["first_right_rank"]
+    return {"caption": query["caption"], "who": who, "rank": rank, "picture": picture}
+
+
+def _curves(runs: Sequence[Run], shared: Sequence[str]) -> list[Plot]:
+    shown = []
+    for name in shared:
+        curves = {run.name: run.results[name]["cmc"] for run in runs}
+        lines = [Line(run, range(1, len(c) + 1), c) for run, c in curves.items() if c]
+        if lines:
+            title = f"Right person within the first k, {name}"
+            shown.append(plots.lines(title, lines, x_label="k", percent=True))
+    for scalar, title in (("loss", "Loss"), ("R1", "R@1 on validation people")):
+        lines = [line for run in runs if (line := _training_line(run, scalar))]
+        if lines:
+            is_share = scalar == "R1"
+            label = "epoch" if is_share else "step"
+            smooth = not is_share
+            made = plots.lines(title, lines, x_label=label, percent=is_share, smooth=smooth)
+            shown.append(made)
+    return shown
+
+
+def _training_line(run: Run, scalar: str) -> Line | None:
+    folder = run.workdir.dir("train")
+    if scalar == "R1":
+        rows = [r for r in read_metrics(folder / "evals.jsonl") if r["set"].endswith("/val")]
+        rows = [row for row in rows if row["set"] == rows[0]["set"]]
+        x = "epoch"
+    else:
+        rows, x = [r for r in read_metrics(folder / "metrics.jsonl") if scalar in r], "step"
+    if not rows:
+        return None
+    return Line(run.name, [r[x] for r in rows], [r[scalar] for r in rows], marks=scalar == "R1")
+
+
+def _numbered(queries: Sequence[dict]) -> list[tuple[dict, int]]:
+    """Each query and how many of the same image and caption come before it."""
+    seen: dict[tuple, Any] = {}
+    counts = (
+        next(seen.setdefault((q["image_id"], q["caption"]), itertools.count())) for q in queries
+    )
+    return list(zip(queries, counts, strict=True))
+
+
+def _key(query: dict, number: int) -> tuple[str, str, int]:
+    return query["image_id"], query["caption"], number
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def main(words: list[str]) -> None:
+    """Writes the page of the runs that the command line names."""
+    logging.set_verbosity(logging.WARNING)  # TFDS tells every step of its own
+    try:
+        out = epath.Path(flags.FLAGS.out).expanduser()
+        files.check_output(out, "--out")
+        html = compare(open_runs(words[1:]))
+        files.write_text_atomic(out, html)
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(1) from error
+    print(f"comparison: {out.resolve()}")
+
+
+def define_flags() -> None:
+    """Declares the command's flags."""
+    flags.DEFINE_string("out", "comparison.html", "the page to write")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
