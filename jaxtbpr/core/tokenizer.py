@@ -296,7 +296,7 @@ def _clip_words() -> pre_tokenizers.PreTokenizer:
 def _ready(
     tokenizer: Tokenizer, path: epath.PathLike = "the tokenizer", *, learned: bool = False
 ) -> Tokenizer:
-    """Checks the special tokens, and makes those in a caption's own text ordinary text."""
+    """Checks the special tokens; those in a caption's text, padding and cuts are not obeyed."""
     size = tokenizer.get_vocab_size()
     start, end = special_ids(tokenizer)
     if start is not None and end is not None and learned:
@@ -308,4 +308,10 @@ def _ready(
             f"(ids found: {start} and {end}); use a CLIP tokenizer or one learned here."
         )
     tokenizer.encode_special_tokens = True
+    # Whatever last used the file may have left its settings in it; `encode` pads, cuts and counts
+    # by itself, and the same caption has the same tokens each time.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if isinstance(tokenizer.model, models.BPE):
+        tokenizer.model.dropout = None
     return tokenizer

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
@@ -116,6 +117,27 @@ def test_a_saved_tokenizer_gives_the_same_ids(learned, tmp_path):
             tokens.encode(loaded, CAPTIONS, 24), tokens.encode(learned, CAPTIONS, 24)
         )
         assert loaded.to_str() == learned.to_str()
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda t: t.enable_padding(length=77, pad_id=3),
+        lambda t: t.enable_truncation(4),
+        lambda t: setattr(t.model, "dropout", 0.9),
+    ],
+    ids=["padding", "truncation", "dropout"],
+)
+def test_what_another_program_left_in_tokenizer_json_is_not_obeyed(learned, tmp_path, leave):
+    other = Tokenizer.from_str(learned.to_str())
+    leave(other)
+    other.save(str(tmp_path / "tokenizer.json"))
+    found = tokens.load(tmp_path)
+    expected = tokens.encode(learned, CAPTIONS, 24)
+    np.testing.assert_array_equal(tokens.encode(found, CAPTIONS, 24), expected)
+    assert [tokens.count(found, text) for text in ("", CAPTIONS[0])] == [
+        2, tokens.count(learned, CAPTIONS[0])
+    ]  # fmt: skip
 
 
 def test_learning_gives_the_same_bytes_in_every_process_and_order(learned):

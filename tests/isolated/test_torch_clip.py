@@ -3,7 +3,9 @@
 ./tests/run.sh --isolated makes the environment with torch, which JAXTBPR_TORCH_PYTHON names.
 """
 
+import io
 import pathlib
+import shutil
 import subprocess
 
 import jax
@@ -12,7 +14,9 @@ import pytest
 from PIL import Image
 
 from jaxtbpr.core import tokenizer as tokens
+from jaxtbpr.datasets import transforms
 from jaxtbpr.retrieval import saved, weights
+from jaxtbpr.retrieval.losses.similarity import normalize
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
 from jaxtbpr.retrieval.weights import convert_pt
@@ -44,27 +48,47 @@ def make_model(activation):
     return config, jax.tree.map(lambda x: 1.5 * x, params), words
 
 
-@pytest.mark.parametrize("activation", ["quick_gelu", "gelu", "gelu_tanh"])
-def test_clip_model_of_pytorch_gives_the_same_features(tmp_path, activation):
-    config, params, words = make_model(activation)
-    folder = tmp_path / "clip"
-    weights.save_folder(folder, params, config, words)
-    images = np.random.default_rng(0).integers(0, 256, (2, 96, 40, 3), np.uint8)
-    np.savez(tmp_path / "in.npz", images=images, captions=CAPTIONS)
-    script = pathlib.Path(__file__).with_name("torch_clip.py")
-    torch_python(script, folder, tmp_path / "in.npz", tmp_path / "out.npz")
-    theirs = np.load(tmp_path / "out.npz")
+def png(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "png")
+    return out.getvalue()
 
-    again = saved.open_saved(folder)
-    assert again.config == config
-    ids = tokens.encode(words, [tokens.clean_caption(c) for c in CAPTIONS], 24)
-    small = [np.asarray(Image.fromarray(x).resize((48, 48), Image.BICUBIC)) for x in images]
-    apply = jax.jit(lambda p, x, t: Clip(config).apply({"params": p}, x, t))
-    image, text, scale = apply(again.read_params(), np.stack(small), ids)
-    np.testing.assert_allclose(theirs["image"], image, atol=2e-5)
-    np.testing.assert_allclose(theirs["logit_scale"], scale, rtol=1e-6)
-    np.testing.assert_array_equal(theirs["ids"], ids)
-    np.testing.assert_allclose(theirs["text"], text, atol=2e-5)
+
+def ours(folder, images):
+    """Features of length 1, the token ids and the logit scale, as this project finds them."""
+    one = saved.open_saved(folder)
+    small = [transforms.decode_image(png(x), one.config.image_size, one.resample) for x in images]
+    length = one.config.text_length
+    ids = tokens.encode(one.tokenizer(), list(map(tokens.clean_caption, CAPTIONS)), length)
+    apply = jax.jit(lambda p, x, t: Clip(one.config).apply({"params": p}, x, t))
+    image, text, scale = apply(one.read_params(), np.stack(small), ids)
+    return normalize(image), normalize(text), ids, scale
+
+
+@pytest.mark.parametrize("environment", ["torch", "newest"])
+def test_transformers_gives_the_same_features_by_its_ordinary_calls(tmp_path, environment):
+    given, out = tmp_path / "in", tmp_path / "out"
+    out.mkdir()
+    for activation in ("quick_gelu", "gelu", "gelu_tanh"):
+        config, params, words = make_model(activation)
+        weights.save_folder(given / activation, params, config, words)
+    shutil.copytree(weights.open_checkpoint("tiny-clip").folder, given / "tiny-clip")
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 40, 3), np.uint8)
+    np.savez(given / "given.npz", images=images, captions=CAPTIONS)
+    script = pathlib.Path(__file__).with_name("torch_clip.py")
+    environments.run(environments.find_python(environment), script, given, out)
+    for path in sorted(out.glob("*.npz")):
+        theirs = np.load(path)
+        # The folder as it was written here, and as transformers saved it after use.
+        for folder in (given / path.stem, out / path.stem):
+            image, text, ids, scale = ours(folder, images)
+            np.testing.assert_allclose(theirs["image"], image, atol=2e-5)
+            np.testing.assert_allclose(theirs["text"], text, atol=2e-5)
+            np.testing.assert_array_equal(theirs["ids"], ids[:, : theirs["ids"].shape[1]])
+            np.testing.assert_allclose(theirs["logit_scale"], scale, rtol=1e-6)
+            scores = jax.nn.softmax(np.exp(scale) * image[:1] @ text.T)[0]
+            np.testing.assert_allclose(theirs["scores"], scores, atol=1e-4)
+    assert len(list(out.glob("*.npz"))) == 4
 
 
 def test_a_pickled_checkpoint_is_converted(tmp_path):

@@ -5,11 +5,10 @@ from typing import Any
 
 import flax.traverse_util
 import numpy as np
-import safetensors.numpy
 from etils import epath
 from tokenizers import Regex, Tokenizer, normalizers, processors
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, tensors
 from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import ClipConfig, pixel_moments
@@ -39,9 +38,7 @@ def save_tensors(
         one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
         for one in wanted
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    data = safetensors.numpy.save(arrays, {"format": "pt"})
-    files.write_bytes_atomic(path, data)
+    tensors.write(path, arrays)
 
 
 def save_folder(
@@ -62,16 +59,16 @@ def save_folder(
     """
     folder = epath.Path(folder)
     if kind == "huggingface":
-        tensors, described = "model.safetensors", sizes.to_huggingface(config) | {"dtype": dtype}
+        weights_file, described = "model.safetensors", sizes.to_huggingface(config) | {"dtype": dtype}
         sizes_file = "config.json"
     else:
-        tensors, described = (
+        weights_file, described = (
             "open_clip_model.safetensors",
             {"model_cfg": sizes.to_open_clip(config)},
         )
         sizes_file = "open_clip_config.json"
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / tensors, params, config, kind, dtype)
+    save_tensors(folder / weights_file, params, config, kind, dtype)
     files.write_json_atomic(folder / sizes_file, described)
     files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
     _save_tokenizer(folder, tokenizer, config.text_length)
@@ -128,6 +125,7 @@ def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> No
         "eos_token": tokenizers.END,
         "pad_token": tokenizer.id_to_token(0),
         "model_max_length": length,
+        "model_input_names": ["input_ids", "attention_mask"],  # the model takes no other
         # Else transformers takes it out of tokenizer.json.
         "add_prefix_space": bool(described["pre_tokenizer"].get("add_prefix_space")),
     }
