@@ -12,7 +12,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from jaxtbpr.core.options import Option, Options
 
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {
+    name: Image.Resampling[name.upper()]
+    for name in ("bicubic", "bilinear", "lanczos", "hamming", "box", "nearest")
+}
 
 POLICIES = ("independent", "two_of_six")
 
@@ -68,7 +71,7 @@ def open_image(data: bytes) -> Image.Image:
 def decode_image(data: bytes, size: tuple[int, int], resample: str = "bicubic") -> np.ndarray:
     """Returns the image resized straight to `size`, aspect ratio not kept: uint8 [H, W, 3].
 
-    data: encoded image. size: (H, W). resample: "bicubic" or "bilinear", antialiased. It is what
+    data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. It is what
     TBPS-CLIP and SynTBPR do before they divide by 255 and normalise. Raises BadImage.
     """
     height, width = size

@@ -33,6 +33,8 @@ PIXELS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "none": None,  # for images that are normalised already
 }
+# A row of PIXELS, or a mean and a deviation of each colour.
+Pixels = str | tuple[tuple[float, ...], tuple[float, ...]]
 
 # What the vision tower's learned positions start as, given grid and width; CLIP's are "normal".
 # From sines a small model learns sooner where to look.
@@ -68,7 +70,7 @@ class ClipConfig:
     text_length, vocab_size: of the token ids [B, L]; embed_dim: D.
     pre_norm: LayerNorm before the first block of the vision tower (EVA02 has none).
     stem_bias, head_bias: biases of the patch stem and of the image projection (EVA02's).
-    pixels: how colours are normalised, one of PIXELS.
+    pixels: how colours are normalised, one of PIXELS or ((mean, 3 colours), (deviation, 3)).
     positions: what those of the patches start as, one of POSITIONS; they are learned either way.
     dtype: of the computation; parameters are always float32. scan, remat: see `Transformer`.
     """
@@ -84,7 +86,7 @@ class ClipConfig:
     pre_norm: bool = True
     stem_bias: bool = False
     head_bias: bool = False
-    pixels: str = "imagenet"
+    pixels: Pixels = "imagenet"
     positions: str = "normal"
     dtype: str = "float32"
     scan: bool = False
@@ -102,7 +104,9 @@ class ClipConfig:
                 f"model.stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
             )
         for name, known in (("pixels", PIXELS), ("positions", POSITIONS), ("remat", REMAT)):
-            if getattr(self, name) not in known:
+            if isinstance(self.pixels, tuple) and name == "pixels":
+                _check_moments(self.pixels)
+            elif getattr(self, name) not in known:
                 raise UserError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}."
                 )
@@ -121,7 +125,10 @@ class ClipConfig:
     def from_dict(cls, values: dict[str, Any]) -> "ClipConfig":
         """Returns the config that `to_dict` gave."""
         towers = {name: TowerConfig(**values[name]) for name in ("vision", "text")}
-        return cls(**values | towers | {"image_size": tuple(values["image_size"])})
+        values = values | towers | {"image_size": tuple(values["image_size"])}
+        if isinstance(values.get("pixels"), list):
+            values["pixels"] = tuple(map(tuple, values["pixels"]))
+        return cls(**values)
 
 
 class Clip(nn.Module):
@@ -301,15 +308,25 @@ def sine_positions(grid: tuple[int, int], width: int) -> jax.Array:
     return jnp.asarray(np.pad(table, ((1, 0), (0, width % 4))), jnp.float32)
 
 
-def normalise_pixels(images: jax.Array, pixels: str) -> jax.Array:
-    """Maps 0..255 to about mean 0 and deviation 1, by a row of PIXELS; float32 at least."""
+def normalise_pixels(images: jax.Array, pixels: Pixels) -> jax.Array:
+    """Maps 0..255 to about mean 0 and deviation 1, as `pixels` says; float32 at least."""
     images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-    if PIXELS[pixels] is None:
+    if pixels == "none":
         return images
-    mean, std = PIXELS[pixels]
+    mean, std = pixel_moments(pixels)
     return (images - 255 * jnp.array(mean)) / (255 * jnp.array(std))
 
 
-def pixel_moments(pixels: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, deviation) of colours of 0..1 that a row of PIXELS stands for."""
+def pixel_moments(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, deviation) of colours of 0..1 that `pixels` stands for."""
+    if isinstance(pixels, tuple):
+        return pixels
     return PIXELS[pixels] or ((0.0,) * 3, (1 / 255,) * 3)
+
+
+def _check_moments(moments: tuple) -> None:
+    values = [value for part in moments for value in part]
+    if len(moments) != 2 or len(values) != 6 or min(moments[1]) <= 0:
+        raise UserError(
+            f"pixels={moments!r} must be a mean and a deviation above 0 of each of three colours."
+        )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from tokenizers import Tokenizer
@@ -14,10 +13,10 @@ from tokenizers import Tokenizer
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.model import (
-    PIXELS,
     SHARDING,
     Clip,
     ClipConfig,
@@ -26,11 +25,11 @@ from jaxtbpr.retrieval.model import (
 )
 from jaxtbpr.retrieval.train_log import MODEL, TOKENIZER
 from jaxtbpr.retrieval.transformer import with_scan
+from jaxtbpr.retrieval.weights.images import SQUASH, Images, read_images
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
 
 # Files of a published checkpoint's folder by which its tokenizer is found.
 _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
-_FILTERS = {number: name for name, number in weights.RESAMPLE.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +105,44 @@ def _trained(directory: epath.Path, which: str, changes: dict[str, Any]) -> Save
 
 def _published(source: epath.PathLike, changes: dict[str, Any]) -> Saved:
     checkpoint = weights.open_checkpoint(source)
-    described = checkpoint.folder / "preprocessor_config.json"
-    images = files.read_json(described) if described.exists() else {}
-    own = dataclasses.replace(checkpoint.config(), pixels=_pixels(images))
+    own, images = checkpoint.config(), read_images(checkpoint.folder, checkpoint.kind)
+    own = dataclasses.replace(own, pixels=images.pixels if images else "clip")
     config = dataclasses.replace(own, **changes)
+    for line in _image_changes(images, own, config):
+        say(f"{os.fspath(source)}: {line}")
     return Saved(
         source=os.fspath(source),
         config=config,
-        resample=_FILTERS.get(images.get("resample"), "bicubic"),
+        resample=images.resample if images else "bicubic",
         read_params=lambda: weights.read_params(checkpoint, config),
         _tokenizer=lambda: _find_tokenizer(checkpoint.folder),
     )
+
+
+def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -> list[str]:
+    """One line for each way in which images are not prepared as the checkpoint says."""
+    lines = []
+    if images is None:
+        lines.append(
+            "nothing beside it says how images are prepared, so CLIP's mean, deviation and "
+            "bicubic filter are taken; put its preprocessor_config.json or open_clip_config.json "
+            "there if it was trained otherwise."
+        )
+    elif images.mode != SQUASH:
+        lines.append(
+            f"{images.source.name} says that its images were {images.mode}; here they are resized "
+            "straight to the model's size, so that a person is seen from head to foot."
+        )
+    if images is not None and images.size not in (None, own.image_size):
+        told, used = ("x".join(map(str, size)) for size in (images.size, own.image_size))
+        lines.append(f"{images.source.name} says images of {told}, its positions {used}.")
+    if pixel_moments(config.pixels) != pixel_moments(own.pixels):
+        mean, std = pixel_moments(own.pixels)
+        lines.append(
+            f"colours are normalised as model.pixels={config.pixels!r} says, not as it was "
+            f"trained (mean {mean}, deviation {std})."
+        )
+    return lines
 
 
 def _find_tokenizer(folder: epath.Path) -> Tokenizer:
@@ -126,13 +152,6 @@ def _find_tokenizer(folder: epath.Path) -> Tokenizer:
         f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); put "
         "that of the model there."
     )
-
-
-def _pixels(image_processor: dict[str, Any]) -> str:
-    """How the checkpoint says that colours are normalised; CLIP's way where it says nothing."""
-    mean = image_processor.get("image_mean", [])
-    known = (name for name in PIXELS if np.array_equal(pixel_moments(name)[0], mean))
-    return next(known, "clip")
 
 
 def _adapt(params: Any, own: ClipConfig, config: ClipConfig) -> Any:

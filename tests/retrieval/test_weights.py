@@ -296,6 +296,66 @@ def test_a_tokenizer_that_was_saved_is_saved_again_as_it_is(tmp_path):
     assert again.read_text() == first.read_text()
 
 
+OTHER = ((0.5, 0.25, 0.125), (0.5, 0.3, 0.7))
+
+
+def describe(folder, name, key, values):
+    """Puts settings of images into a folder, where the tool that writes `name` puts them."""
+    for old in ("preprocessor_config.json", "processor_config.json"):
+        (folder / old).unlink(missing_ok=True)
+    path = folder / name
+    whole = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(whole | {key: values} if key else values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "key"),
+    [
+        ("huggingface", "preprocessor_config.json", None),
+        ("huggingface", "processor_config.json", "image_processor"),
+        ("openai", "open_clip_config.json", "preprocess_cfg"),
+    ],
+)
+def test_any_colours_and_filter_are_carried_in_and_out(tmp_path, capsys, kind, name, key):
+    config = write(tmp_path, PLAIN, kind)
+    values = {"image_mean": OTHER[0], "image_std": OTHER[1], "resample": 2, "do_center_crop": False,
+              "size": {"height": 32, "width": 32}}  # fmt: skip
+    if kind == "openai":
+        values = {"mean": OTHER[0], "std": OTHER[1], "interpolation": "bilinear", "size": [32, 32],
+                  "resize_mode": "squash"}  # fmt: skip
+    describe(tmp_path, name, key, values)
+    found = saved.open_saved(tmp_path)
+    np.testing.assert_allclose(found.config.pixels, OTHER)
+    assert found.resample == "bilinear"
+    assert capsys.readouterr().err == ""
+    words = tokens.learn(["a red coat"] * 3, 300)
+    weights.save_folder(
+        tmp_path / "out", params_of(config), found.config, words, kind=kind, resample="bilinear"
+    )
+    again = saved.open_saved(tmp_path / "out")
+    assert (again.config.pixels, again.resample) == (found.config.pixels, "bilinear")
+    assert ClipConfig.from_dict(json.loads(json.dumps(found.config.to_dict()))) == found.config
+
+
+def test_images_that_are_prepared_otherwise_than_told_are_told(tmp_path, capsys):
+    write(tmp_path, PLAIN, "huggingface")
+    values = {"size": {"shortest_edge": 48}, "crop_size": 48, "do_center_crop": True,
+              "do_rescale": False, "image_mean": [127.5] * 3, "image_std": 255}  # fmt: skip
+    describe(tmp_path, "preprocessor_config.json", None, values)
+    np.testing.assert_allclose(saved.open_saved(tmp_path).config.pixels, [[0.5] * 3, [1.0] * 3])
+    said = capsys.readouterr().err
+    assert "were cropped to a square" in said
+    assert "says images of 48x48, its positions 32x32" in said
+    saved.open_saved(tmp_path, pixels="imagenet")
+    assert "not as it was trained (mean (0.5, 0.5, 0.5)" in capsys.readouterr().err
+    (tmp_path / "preprocessor_config.json").unlink()
+    saved.open_saved(tmp_path)
+    assert "nothing beside it says how images are prepared" in capsys.readouterr().err
+    describe(tmp_path, "preprocessor_config.json", None, {"image_mean": [1, 2]})
+    with pytest.raises(UserError, match="does not tell how images are prepared"):
+        saved.open_saved(tmp_path)
+
+
 @pytest.mark.parametrize("pixels", list(PIXELS))
 def test_a_saved_model_tells_how_its_colours_are_normalised(tmp_path, pixels):
     config = dataclasses.replace(PLAIN, pixels=pixels)

@@ -1,10 +1,9 @@
 """Weights in and out: Hugging Face, OpenAI / open_clip, EVA02-CLIP and timm names, no torch."""
 
 from jaxtbpr.retrieval.weights.load import Checkpoint, load, open_checkpoint, read_params
-from jaxtbpr.retrieval.weights.save import RESAMPLE, save_folder, save_tensors
+from jaxtbpr.retrieval.weights.save import save_folder, save_tensors
 
 __all__ = [
-    "RESAMPLE",
     "Checkpoint",
     "load",
     "open_checkpoint",

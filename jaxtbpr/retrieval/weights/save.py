@@ -11,12 +11,9 @@ from tokenizers import Regex, Tokenizer, normalizers, processors
 from jaxtbpr.core import files, tensors
 from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval.model import ClipConfig, pixel_moments
+from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import with_scan
-from jaxtbpr.retrieval.weights import names, sizes
-
-# Pillow's numbers of its filters, as Hugging Face's image processors name them.
-RESAMPLE = {"bilinear": 2, "bicubic": 3}
+from jaxtbpr.retrieval.weights import images, names, sizes
 
 
 def save_tensors(
@@ -58,39 +55,21 @@ def save_folder(
     hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be.
     """
     folder = epath.Path(folder)
+    prepared = {"preprocessor_config.json": images.to_huggingface(config, resample)}
     if kind == "huggingface":
-        weights_file, described = "model.safetensors", sizes.to_huggingface(config) | {"dtype": dtype}
-        sizes_file = "config.json"
+        weights_file, sizes_file = "model.safetensors", "config.json"
+        described = sizes.to_huggingface(config) | {"dtype": dtype}
     else:
-        weights_file, described = (
-            "open_clip_model.safetensors",
-            {"model_cfg": sizes.to_open_clip(config)},
-        )
-        sizes_file = "open_clip_config.json"
+        weights_file, sizes_file = "open_clip_model.safetensors", "open_clip_config.json"
+        described = {
+            "model_cfg": sizes.to_open_clip(config),
+            "preprocess_cfg": images.to_open_clip(config, resample),
+        }
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / weights_file, params, config, kind, dtype)
-    files.write_json_atomic(folder / sizes_file, described)
-    files.write_json_atomic(folder / "preprocessor_config.json", _image_processor(config, resample))
+    for name, value in ({sizes_file: described} | prepared).items():
+        files.write_json_atomic(folder / name, value)
     _save_tokenizer(folder, tokenizer, config.text_length)
-
-
-def _image_processor(config: ClipConfig, resample: str) -> dict[str, Any]:
-    """Resizes straight to the size of the model, as the loaders do, and never crops."""
-    height, width = config.image_size
-    mean, std = pixel_moments(config.pixels)
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": RESAMPLE[resample],
-        "do_center_crop": False,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(mean),
-        "image_std": list(std),
-    }
 
 
 def _steps(normalizer: normalizers.Normalizer | None) -> list[normalizers.Normalizer]:
