@@ -26,7 +26,7 @@ from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT, Workdir
-from jaxtbpr.datasets import build
+from jaxtbpr.datasets import build, seen
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import facts
 from jaxtbpr.report import stage as report
@@ -134,6 +134,7 @@ def find_workdir(given: str) -> epath.Path:
 def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
     """Returns what a finished run prints last: its results and where its report is."""
     words = [results_table(summary)] if summary.get("evaluate") else []
+    words += [f"not a test on unseen people: {text}" for text in summary.get("doubts", {}).values()]
     page = epath.Path(root) / "report" / "index.html"
     if page.exists() and "report" not in summary["outdated"]:
         words.append(f"report: {page.resolve()}")
@@ -424,6 +425,9 @@ def _write_summary(workdir: Workdir) -> dict[str, Any]:
     }
     if "evaluate" in current:
         summary["evaluate"] = current["evaluate"]["metrics"]
+        told = {name: seen.doubt(name, current.get("build", {}), current.get("train"))
+                for name in summary["evaluate"]}  # fmt: skip
+        summary |= {"doubts": doubts} if (doubts := {k: v for k, v in told.items() if v}) else {}
     if "measure" in current:
         summary["measure"] = current["measure"]["measures"]
     files.write_json_atomic(workdir.root / "summary.json", summary)

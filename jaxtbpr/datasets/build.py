@@ -28,7 +28,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import builder, fingerprint, formats, published, rows
+from jaxtbpr.datasets import builder, fingerprint, formats, published, rows, seen, survey
 from jaxtbpr.datasets.entry import Notes
 from jaxtbpr.datasets.source import SPLITS, index_path
 
@@ -52,13 +52,15 @@ class _Input:
     """One set to build.
 
     rows: starts reading its rows. count: returns how many there are, and says what is not read as
-    it stands. title: the published set, or "".
+    it stands. title: the published set, or "". problems: returns the problems of the checked rows,
+    as `validate` words them.
     """
 
     name: str
     rows: Callable[[], Iterator[Record]]
     count: Callable[[], int]
     title: str = ""
+    problems: Callable[[Iterable[Record]], list[str]] = lambda checked: []
 
 
 def outside(config: ConfigDict) -> dict[str, Any]:
@@ -91,7 +93,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
             f"stage 'build' has nothing to build in {workdir.root}: add an earlier stage to "
             "config.stages, or name a folder in config.build.folders."
         )
-    for text in published.overlaps(filter(None, (one.title for one in inputs))):
+    overlaps = _overlaps(inputs)
+    for text in overlaps.values():
         say(f"build: warning: {text}")
     sets = {one.name: _finish_set(one, directory / one.name, config, workdir) for one in inputs}
     aside = b"".join((directory / name / "set_aside.jsonl").read_bytes() for name in sets)
@@ -100,7 +103,18 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     keys = ("records_in", "records_out", "set_aside")
     counts = {key: sum(result[key] for result in sets.values()) for key in keys}
     splits = {name: result["splits"] for name, result in sets.items()}
-    return {"outputs": outputs, **counts, "sets": splits}
+    told = {"seen": {name: sets[name]["seen"] for name in sets}, "overlaps": overlaps}
+    return {"outputs": outputs, **counts, "sets": splits} | told
+
+
+def _overlaps(inputs: Iterable[_Input]) -> dict[str, str]:
+    """Returns {names of two sets that may share people: the sentence on them}."""
+    pairs = itertools.combinations([one for one in inputs if one.title], 2)
+    return {
+        f"{one.name} {other.name}": text
+        for one, other in pairs
+        for text in published.overlaps((one.title, other.title))
+    }
 
 
 def set_names(config: ConfigDict, workdir: Workdir) -> list[str]:
@@ -159,12 +173,17 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
             say(f"build {name}: warning: {text}")
         read = functools.partial(_read, folder, form)
         count = functools.partial(_say_notes, name, folder, form)
-        inputs.append(_Input(name, read, count, form.known or ""))
+        problems = functools.partial(_problems, folder, form)
+        inputs.append(_Input(name, read, count, form.known or "", problems))
     return inputs
 
 
 def _read(folder: epath.Path, form: formats.Format) -> Iterator[Record]:
     return (rows.from_entry(entry, form.title) for entry in formats.read(folder, form))
+
+
+def _problems(folder: epath.Path, form: formats.Format, checked: Iterable[Record]) -> list[str]:
+    return survey.survey_rows(folder, form, checked).problems()
 
 
 def _say_notes(name: str, folder: epath.Path, form: formats.Format) -> int:
@@ -184,6 +203,8 @@ def _finish_set(
     if not done.exists():
         root = str(workdir.root)
         manifest = _check(one, checked, root, config.build.processes)
+        for text in one.problems(itertools.chain(manifest, manifest.set_aside())):
+            say(f"build {one.name}: PROBLEM {text}")
         files.write_json_atomic(done, _write(one, manifest, directory, root, config))
     checked.rmtree(missing_ok=True)
     return files.read_json(done)
@@ -236,6 +257,7 @@ def _write(
         "records_out": kept,
         "set_aside": len(aside),
         "splits": splits,
+        "seen": seen.seen_people(people),
         "outputs": _digests(directory),
     }
 

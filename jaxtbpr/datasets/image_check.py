@@ -3,12 +3,14 @@
 import collections
 import concurrent.futures
 import dataclasses
+import errno
 import itertools
 import os
 import posixpath
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -37,6 +39,17 @@ def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
     except transforms.BadImage as error:
         return str(error)
     return ""
+
+
+def fault_of(row: Mapping[str, Any]) -> str:
+    """Returns the same of a row that stage build has checked, by the reason it was set aside for.
+
+    A reason that is none of the image counts as no fault of it.
+    """
+    reason = row.get("set_aside", {}).get("reason", "")
+    if reason == f"the image cannot be read ({os.strerror(errno.ENOENT)})":
+        return MISSING
+    return reason.removeprefix("the image ") if reason.startswith("the image ") else ""
 
 
 def faults(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, str]]:

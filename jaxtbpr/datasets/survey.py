@@ -1,13 +1,15 @@
 """One pass over a data set that gathers all that `validate` reports."""
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import finding, formats, image_check, published
+from jaxtbpr.datasets import finding, formats, image_check, image_paths, published
 from jaxtbpr.datasets.entry import Entry, Notes
 from jaxtbpr.datasets.formats import Format
 from jaxtbpr.datasets.image_check import ImageReport
@@ -136,7 +138,26 @@ def survey(
     return result
 
 
-def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> None:
+def survey_rows(folder: epath.Path, form: Format, rows: Iterable[Mapping[str, Any]]) -> Survey:
+    """Returns what stage build knows of a folder once it has checked its images: likewise.
+
+    rows: see `rows.py`, those that were set aside included.
+    """
+    result = Survey(folder, form, formats.annotation_files(folder, form), formats.image_paths(
+        folder, form
+    ))  # fmt: skip
+    entries = list(itertools.islice(formats.read(folder, form), image_paths.PROBES))
+    result.paths.settle(str(one.extra["image_id"]) for one in entries if not one.problem)
+    for row in rows:
+        entry = Entry(
+            row["path"], tuple(row["captions"]), row["identity"], row["split"],
+            {"image_id": row["id"]}, row["problem"],
+        )  # fmt: skip
+        _add_records(result, entry, image_check.fault_of(row))
+    return result
+
+
+def _add_records(result: Survey, entry: Entry, fault: str) -> None:
     if entry.problem:
         result.unusable += 1
         if len(result.unusable_examples) < EXAMPLES:
@@ -145,6 +166,12 @@ def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> 
     result.notes.add(entry)
     result.tally.add(entry)
     result.images.add(entry, fault)
+
+
+def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> None:
+    _add_records(result, entry, fault)
+    if entry.problem:
+        return
     result.split_rule = entry.extra.get("split_rule", "")
     if len(result.names) < NAMES:
         result.names.append(str(entry.extra.get("image_id", "")))

@@ -23,7 +23,7 @@ STAGES = {
     "measure": "tells how good the data are",
     "build": "packs the data sets",
     "train": "learns to match",
-    "evaluate": "tests on unseen people",
+    "evaluate": "tests what it learned",
 }
 EXAMPLES_OF_A_REASON = 6
 Commits = Mapping[str, dict[str, Any]]

@@ -11,6 +11,7 @@ from etils import epath
 from markupsafe import Markup
 
 from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets import seen
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from jaxtbpr.report import facts, failures, intervals, pictures, plots, quality, results, training
 from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
@@ -212,6 +213,7 @@ def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str
     measured = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
     images = SetImages(workdir.dir("build"))
     for result in measured:
+        result["doubt"] = seen.doubt(result["name"], done.get("build", {}), done.get("train"))
         result["queries"] = results.queries(result, images, queries)
         result["worst"] = results.hardest(result, images, queries)
         result["breakdown"] = results.breakdown(result, images)

@@ -247,6 +247,18 @@ def test_what_was_set_aside_is_told_by_reason_with_examples(text):
     assert len(Reader(part).all("img")) == 2
 
 
+def test_the_model_has_never_seen_the_people_is_said_only_where_it_is_true(
+    finished, tmp_path, text
+):
+    assert "people whom the model has never seen" in text
+    run = copy(finished, tmp_path, "build", "train", "evaluate")
+    commit = files.read_json(run.dir("build") / "commit.json")
+    files.write_json_atomic(run.dir("build") / "commit.json", commit | {"seen": {"synthetic": 2}})
+    doubtful = make(run)
+    assert "never seen" not in doubtful
+    assert "This is no test on unseen people: 2 of the " in doubtful
+
+
 def test_line_separators_in_the_name_of_an_image_set_aside_are_no_line_ends(finished, tmp_path):
     run = copy(finished, tmp_path, "build")
     name = "a\u2028b\u0085.jpg"
