@@ -44,6 +44,7 @@ class Entry:
 
 
 NO_SPLIT = "records that name no split, and are train"
+SAME_NAME = "images inside of a file that have the name of one before, and are kept apart"
 JOINED = "images of several records, whose captions are joined"
 REPEATED = "images of a record that is repeated word for word, and counted once"
 

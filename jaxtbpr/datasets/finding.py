@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import leftover, reid_json, tables
+from jaxtbpr.datasets import entry, leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -83,9 +83,22 @@ def dictionaries(*places: str, luperson: bool = False) -> Find:
 
 
 def tabular(folder: epath.Path) -> list[epath.Path]:
-    """Finds the tables of a user's own folder."""
-    files = _annotations(folder)
-    return [] if _is_processed_data(folder) else [f for f in files if _is_table(f)]
+    """Finds the tables of a user's own folder: in it, else in its folders of splits, or in data/.
+
+    train/metadata.csv and test/metadata.csv are the form of Hugging Face's imagefolder.
+    """
+    if _is_processed_data(folder) or not folder.is_dir():
+        return []
+    inside = [child for child in _folders(folder) if child.name.lower() in entry.SPLITS]
+    data = folder / "data"
+    nested = (
+        [one for one in _folders(data) if one.name.lower() in entry.SPLITS] if data.is_dir() else []
+    )
+    for places in ([folder], inside, [data], nested):
+        found = [file for place in places for file in _annotations(place) if _is_table(file)]
+        if found:
+            return found
+    return []
 
 
 def not_recognised(

@@ -1,5 +1,6 @@
 """What tells one state of a data set's folder from another: its annotation and its images."""
 
+import collections
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
+from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import is_image
 
@@ -21,8 +23,10 @@ def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> d
     that hold images of `entries`, with a digest of their names and one of their sizes and times,
     too. Each folder is listed once, so that 100,000 images take about a second; no image is read.
     """
-    stats = {file.name: file.stat() for file in annotation}
-    folders = sorted({os.path.dirname(one.path) for one in entries if one.path})
+    stats = {name: file.stat() for name, file in _named(list(annotation)).items()}
+    # What is inside of a shard changes with the shard, which is a file of the annotation.
+    paths = (one.path for one in entries if one.path and not packed.is_packed(one.path))
+    folders = sorted(set(map(os.path.dirname, paths)))
     names, states, count = hashlib.sha256(), hashlib.sha256(), 0
     for folder in folders:
         for name, size, changed in _images(folder):
@@ -47,6 +51,15 @@ def changes(before: Mapping[str, Print], now: Mapping[str, Print]) -> list[str]:
             *_image_changes(before[name].get("images"), now[name]["images"]),
         ]
     ]
+
+
+def _named(annotation: list[epath.Path]) -> dict[str, epath.Path]:
+    """Returns {name: file}; train/metadata.csv and test/metadata.csv keep their folders."""
+    counts = collections.Counter(file.name for file in annotation)
+    return {
+        file.name if counts[file.name] == 1 else f"{file.parent.name}/{file.name}": file
+        for file in annotation
+    }
 
 
 def _images(folder: str) -> Iterator[tuple[str, int, int]]:

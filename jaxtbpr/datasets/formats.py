@@ -107,7 +107,7 @@ FORMATS = (
            _ANYWHERE, shorten=True),
     Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with "
            "columns file_path (or image, image_path) and caption (or captions), if known identity "
-           "and split",
+           "and split, or in train/ and test/ (imagefolder); .parquet with images; WebDataset .tar",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
 )  # fmt: skip
 
@@ -165,7 +165,8 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
         return []
     taken = form.find(epath.Path(folder))  # a dictionary has no columns
     found = {file: tables.file_roles(file) for file in taken}
-    return roles.remarks(taken, found, reid_json.file_split)
+    place = epath.Path(folder)
+    return roles.remarks(taken, found, lambda file: tables.table_split(place, file))
 
 
 def image_paths(

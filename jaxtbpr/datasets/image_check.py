@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets import packed, transforms
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
@@ -30,8 +30,8 @@ def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
     """
     try:
         if not decode:
-            return "" if epath.Path(path).is_file() else MISSING
-        transforms.open_image(epath.Path(path).read_bytes())
+            return "" if packed.is_packed(path) or epath.Path(path).is_file() else MISSING
+        transforms.open_image(packed.read_bytes(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return MISSING
     except OSError as error:

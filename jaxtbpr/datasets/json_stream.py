@@ -69,6 +69,16 @@ def disguise(path: epath.PathLike) -> str:
     return ""
 
 
+def is_json_lines(path: epath.PathLike) -> bool:
+    """Whether a file called .json holds one JSON object per line."""
+    try:
+        with open_text(path) as file:
+            first, second = file.readline(CHUNK), file.readline(CHUNK).strip()
+        return second.startswith("{") and isinstance(json.loads(first), dict)
+    except ValueError:  # not UTF-8, or not JSON
+        return False
+
+
 def first_element(path: epath.PathLike) -> Any:
     """Returns the first element (or pair) of a JSON file, or None where there is none."""
     return next(iterate_json(path), None)

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry, reid_json, tables
+from jaxtbpr.datasets import entry, packed, reid_json, tables
 from jaxtbpr.datasets.json_stream import disguise, first_element
 
 # Tables in forms that no reader here opens, each with the way to one that is read.
@@ -74,8 +74,9 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
 
     like: an annotation of the same folder, to compare the names of columns with.
     """
+    is_packed = file.suffix.lower() in packed.SUFFIXES  # whose bytes are no text
     foreign = _FOREIGN.get(file.suffix.lower())
-    if fault := foreign or disguise(file):
+    if fault := foreign or ("" if is_packed else disguise(file)):
         return fault, True
     keys = tables.columns(file)
     try:
@@ -99,13 +100,23 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
 def is_annotation_like(path: epath.Path) -> bool:
     """Whether a file's name ends as that of a table or of a JSON annotation."""
     name = path.name.lower()
-    if name.startswith((".", "~$")):
+    if name.startswith((".", "~$")) or _is_of_img2dataset(path):
         return False
     inner = epath.Path(path.stem).suffix.lower()
-    packed = path.suffix.lower() in _FOREIGN and (
-        inner in tables.SUFFIXES or path.suffix.lower() in (".xlsx", ".xls", ".ods")
+    is_foreign = path.suffix.lower() in _FOREIGN and (
+        inner in set(tables.SUFFIXES) - set(packed.SUFFIXES)
+        or path.suffix.lower() in (".xlsx", ".xls", ".ods")
     )
-    return packed or path.suffix.lower() in tables.SUFFIXES
+    return is_foreign or path.suffix.lower() in tables.SUFFIXES
+
+
+def _is_of_img2dataset(path: epath.Path) -> bool:
+    """Whether a file only lists what img2dataset put into the shard or folder of its name."""
+    shard = path.parent / path.name.removesuffix("_stats.json").removesuffix(".parquet")
+    return path.suffix.lower() in (".json", ".parquet") and (
+        shard.name != path.name
+        and ((path.parent / f"{shard.name}.tar").is_file() or shard.is_dir())
+    )
 
 
 def _rows(file: epath.Path) -> Iterable[Any]:
@@ -119,7 +130,14 @@ def _beside(folder: epath.Path, taken: list[epath.Path]) -> list[epath.Path]:
         for place in places
         for path in sorted(place.iterdir())
         if is_annotation_like(path) and path not in taken and path.is_file()
+        if not _holds_images_alone(path)
     ]
+
+
+def _holds_images_alone(file: epath.Path) -> bool:
+    """Whether a .tar is what the images were shipped in, and no WebDataset shard."""
+    keys = tables.columns(file) if file.suffix.lower() == ".tar" else ()
+    return bool(keys) and not tables.is_table(keys)
 
 
 def _lacking(keys: Iterable[str], like: epath.Path | None) -> str:

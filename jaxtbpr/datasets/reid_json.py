@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.datasets import entry, published
+from jaxtbpr.datasets import entry, packed, published
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
@@ -23,6 +23,7 @@ CUHK_SPLIT_RULE = (
     f"split rebuilt from id: 1..{CUHK_LAST_TRAIN_ID} train, "
     f"{CUHK_LAST_TRAIN_ID + 1}..{CUHK_LAST_VAL_ID} val, above that test"
 )
+_SHARD = re.compile(r"(?:^|(?<=[_\-. a-z]))\d+(?:[_-]of[_-]\d+)?$", re.I)
 _SPLIT_WORD = re.compile(rf"(?:^|[_\-. ])({'|'.join(entry.SPLITS)})(?=[_\-. ]|$)", re.I)
 
 
@@ -44,8 +45,12 @@ def file_split(file: epath.Path) -> str | None:
 
 
 def set_prefix(file: epath.Path) -> str:
-    """Returns the file's name without its split: "cuhk" for "cuhk_train.json"."""
-    return _SPLIT_WORD.sub("", file.stem).strip("_-. ").lower()
+    """Returns the file's name without its split: "cuhk" for "cuhk_train.json".
+
+    The numbers of shards ("train-00000-of-00002.parquet", "00000.tar") are left out, too.
+    """
+    stem = _SHARD.sub("", file.stem) if file.suffix.lower() in packed.SUFFIXES else file.stem
+    return _SPLIT_WORD.sub("", stem).strip("_-. ").lower()
 
 
 def read_records(

@@ -22,11 +22,15 @@ _SAMPLE = 1000  # rows looked at
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """The columns of a table by what they are for. identity, split: a column's name or None."""
+    """The columns of a table by what they are for. identity, split: a column's name or None.
+
+    by_folder: whether folders in the images' names tell the split ("test/0001.jpg").
+    """
 
     identity: str | None
     split: str | None
     unused: tuple[str, ...]
+    by_folder: bool = False
 
 
 def roles(rows: Iterable[Any]) -> Roles:
@@ -38,9 +42,16 @@ def roles(rows: Iterable[Any]) -> Roles:
     sample = [row for row in _readable(rows) if isinstance(row, Mapping)]
     keys = list(dict.fromkeys(str(key) for row in sample for key in row))
     identity, split = _identity(keys, sample), _split(keys, sample)
-    used = {identity, split, *entry.PATH_KEYS}
+    used = {identity, split, *entry.PATH_KEYS, "__image__"}
     unused = (key for key in keys if key not in used and not is_caption(key))
-    return Roles(identity, split, tuple(unused))
+    names = (row[key] for row in sample for key in entry.PATH_KEYS if isinstance(row.get(key), str))
+    return Roles(identity, split, tuple(unused), any(map(folder_split, names)))
+
+
+def folder_split(name: str) -> str | None:
+    """Returns the split that the first or second folder in a relative name tells, or None."""
+    folders = [part.lower() for part in name.replace("\\", "/").split("/")[:-1] if part != "."]
+    return next((entry.SPLITS[one] for one in folders[:2] if one in entry.SPLITS), None)
 
 
 def json_roles(file: epath.PathLike) -> Roles:
@@ -109,7 +120,9 @@ def _remarks(columns: Roles, split: str | None) -> list[str]:
         said.append("no column tells the identity: each image is a person of its own")
     elif columns.identity not in ("identity", "id"):
         said.append(f"the identity is read from column {columns.identity!r}")
-    if columns.split is None and split is None:
+    if columns.split is None and split is None and columns.by_folder:
+        said.append("the split is read from the folders in the names of the images")
+    elif columns.split is None and split is None:
         said.append("no column tells the split: all train")
     elif columns.split not in ("split", None):
         said.append(f"the split is read from column {columns.split!r}")

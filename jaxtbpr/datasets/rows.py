@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.manifest import Record, set_aside
-from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets import packed, transforms
 from jaxtbpr.datasets.entry import Entry
 
 _PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
@@ -87,7 +87,7 @@ def read_image(row: Record, root: str) -> bytes:
     Raises OSError, also where the file has changed since then.
     """
     path = epath.Path(root) / row["path"]
-    data = path.read_bytes()
+    data = packed.read_bytes(path)
     if files.sha256(data) != row["sha256"]:
         raise OSError(errno.EIO, "The image was changed while its set was being built", str(path))
     return data
@@ -95,7 +95,7 @@ def read_image(row: Record, root: str) -> bytes:
 
 def _read(root: epath.PathLike, path: str) -> tuple[bytes, str]:
     try:
-        return (epath.Path(root) / path).read_bytes(), ""
+        return packed.read_bytes(epath.Path(root) / path), ""
     except OSError as error:
         if error.errno not in _MISSING:
             raise

@@ -1,11 +1,15 @@
 """Readers of a user's own folder: images and a CSV, TSV, JSON-lines or JSON table of captions.
 
+Tables may lie in folders of splits (Hugging Face imagefolder), and hold the images themselves
+(parquet, WebDataset .tar; see `packed`).
+
 Columns: file_path (or image, image_path, file_name, path), caption or captions (or caption1,
 caption2, ...), and if known identity (or person_id, pid, id, ...; see `roles`) and split (or
 subset, ...). One row per caption or per image.
 """
 
 import csv
+import dataclasses
 import itertools
 import json
 import re
@@ -15,15 +19,21 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import csv_lines, entry
+from jaxtbpr.datasets import csv_lines, entry, packed
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
-from jaxtbpr.datasets.json_stream import disguise, iterate_json, not_utf8, open_text
+from jaxtbpr.datasets.json_stream import (
+    disguise,
+    is_json_lines,
+    iterate_json,
+    not_utf8,
+    open_text,
+)
 from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
-from jaxtbpr.datasets.roles import Roles, is_caption, roles
+from jaxtbpr.datasets.roles import Roles, folder_split, is_caption, roles
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", *packed.SUFFIXES)
 UNLABELLED = {"", "nan", "none", "null"}
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
 
@@ -39,7 +49,10 @@ def rows(file: epath.Path) -> Iterator[Any]:
 
     Raises UserError where the file as a whole cannot be read.
     """
-    if file.suffix.lower() == ".json":
+    if file.suffix.lower() in packed.SUFFIXES:
+        yield from packed.rows(file)
+        return
+    if file.suffix.lower() == ".json" and not is_json_lines(file):
         yield from iterate_json(file)
         return
     read = _csv_rows if file.suffix.lower() in (".csv", ".tsv") else _json_lines
@@ -129,9 +142,10 @@ def read_tables(
     """Yields one entry per image; rows of one image are joined.
 
     An image without identity is a person of its own. The split is the row's, else that of the
-    file's name ("test.csv"), else train.
+    file's name ("test.csv") or folder ("test/metadata.csv"), else that of a folder in the image's
+    name ("test/0001.jpg"), else train.
     """
-    entries = (one for file in files for one in _file_entries(file, paths))
+    entries = (one for file in files for one in _file_entries(folder, file, paths))
     yield from merge_by_image(entries, once=True)
 
 
@@ -140,32 +154,58 @@ def file_roles(file: epath.Path) -> Roles:
     return roles(map(_plain, rows(file)))
 
 
+def table_split(folder: epath.Path, file: epath.Path) -> str | None:
+    """Returns the split that a table's name or the folders above it, below `folder`, tell."""
+    return file_split(file) or folder_split(str(file.relative_to(folder)))
+
+
 def _plain(row: Any) -> Any:
     if not isinstance(row, Mapping) or isinstance(row, _Row):  # a CSV's are plain
         return row
     return {str(key).strip().lower(): value for key, value in row.items()}
 
 
-def _file_entries(file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
-    named, found = file_split(file), file_roles(file)
-    for number, row in enumerate(paths.peek(map(_plain, rows(file))), 1):
+def _file_entries(folder: epath.Path, file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
+    named, found = table_split(folder, file), file_roles(file)
+    place = file.relative_to(folder).parent
+    prefix = "" if str(place) in ("", ".") else f"{place}/"
+    seen: set[str] = set()
+    for number, row in enumerate(paths.peek(_prefixed(map(_plain, rows(file)), prefix)), 1):
         try:
-            yield _entry(row, paths, named, found)
+            one = _entry(row, paths, named, found)
         except BadRecord as reason:
             yield entry.set_aside(f"row {number} of {file.name}", reason)
+            continue
+        name = one.extra["image_id"]
+        if packed.is_packed(one.path) and name in seen:
+            one = dataclasses.replace(one, notes=(*one.notes, entry.SAME_NAME))
+        seen.add(name)
+        yield one
+
+
+def _prefixed(read: Iterable[Any], prefix: str) -> Iterator[Any]:
+    """Yields rows whose images' names start at the data set's folder, not at the table's."""
+    for row in read:
+        key = next((k for k in entry.PATH_KEYS if isinstance(row, Mapping) and row.get(k)), None)
+        is_name = prefix and key and isinstance(row[key], str) and packed.IMAGE not in row
+        if is_name and row[key][0] not in "/\\":
+            row[key] = prefix + row[key]
+        yield row
 
 
 def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entry:
     if isinstance(row, BadRecord):
         raise row
     name = entry.image_name(row)
-    split, notes = named or "train", getattr(row, "notes", ())
+    by_folder = named or folder_split(name)
+    split, notes = by_folder or "train", getattr(row, "notes", ())
     if found.split and str(row.get(found.split) or "").strip():
         split = entry.split_name(row[found.split])
-    elif found.split and named is None:
+    elif by_folder is None and (found.split or found.by_folder):
         notes = (*notes, entry.NO_SPLIT)
     identity = _identity(row, found.identity) or entry.own_identity(name)
-    return Entry(paths(name), _captions(row), identity, split, {"image_id": name}, notes=notes)
+    path = row.get(packed.IMAGE) or paths(name)
+    return Entry(path, _captions(row), identity, split, {"image_id": name}, notes=notes)
 
 
 def _identity(row: Mapping[str, Any], key: str | None) -> str:
