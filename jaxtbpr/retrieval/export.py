@@ -3,8 +3,9 @@
   python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
 
 The folder opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
---format=openai, eva or timm writes open_clip's files with those names instead, which may also
-hold EVA02's towers and tall images.
+--format=openai or timm writes a folder for open_clip's create_model_from_pretrained("local-dir:
+FOLDER") and get_tokenizer: openai holds tall images, timm EVA02-CLIPs at their published image
+size. --format=eva has the names of EVA02-CLIP's own code.
 """
 
 from absl import flags
@@ -15,6 +16,7 @@ from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import WHICH
 from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.weights.names import FORMATS
+from jaxtbpr.retrieval.weights.open_clip import timm_name
 
 DTYPES = ("float32", "float16")
 
@@ -35,6 +37,12 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
         dtype=dtype,
     )
     say(f"export: {kind} checkpoint in {out}")
+    if kind == "eva" or (kind == "timm" and timm_name(saved.config) is None):
+        say(
+            "export: open_clip has no such network; the commands here read it, and the code of "
+            "EVA02-CLIP reads names of --format=eva. --format=timm of an EVA02-CLIP at its "
+            "published image size opens in open_clip."
+        )
 
 
 def main() -> None:

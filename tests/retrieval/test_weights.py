@@ -18,8 +18,8 @@ from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED
 from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blocks, with_scan
 from jaxtbpr.retrieval.weights import names
 from jaxtbpr.retrieval.weights.load import expected_shapes
+from jaxtbpr.retrieval.weights.open_clip import to_open_clip
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
-from jaxtbpr.retrieval.weights.sizes import to_open_clip
 
 PLAIN = ClipConfig(
     image_size=(32, 32),
@@ -57,7 +57,8 @@ def write(folder, config, kind, dtype="float32"):
         weights.save_folder(folder, params_of(config), config, words, dtype=dtype)
         return config
     weights.save_tensors(folder / "model.safetensors", params_of(config), config, kind, dtype)
-    described = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": {}, "text_cfg": {}}
+    quick = config.text.activation == "quick_gelu"
+    described = {"embed_dim": 24, "quick_gelu": quick, "vision_cfg": {}, "text_cfg": {}}
     if kind == "eva":
         described["vision_cfg"] = {"rope": True}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
@@ -154,7 +155,7 @@ def test_the_grid_that_rotary_positions_were_trained_on_is_read_and_written(tmp_
     assert weights.load(tmp_path)[0].vision.rope_grid == 16  # not told
     hints = {"vision_cfg": {"rope": True, "pt_hw_seq_len": 14}}
     assert weights.load(tmp_path, hints=hints)[0].vision.rope_grid == 14
-    assert to_open_clip(config)["vision_cfg"]["pt_hw_seq_len"] == 14
+    assert to_open_clip(config, "eva")["vision_cfg"]["pt_hw_seq_len"] == 14
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,32 @@ def test_a_damaged_tensor_is_a_sentence(tmp_path, name, change, said):
     safetensors.numpy.save_file(arrays | {name: np.array(change(arrays[name]))}, path)
     with pytest.raises(UserError, match=said):
         weights.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("vision_cfg", "pool_type", "avg"),
+        ("vision_cfg", "attentional_pool", True),
+        ("vision_cfg", "no_ln_pre", True),
+        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "pool_type", "eos"),
+        ("text_cfg", "hf_model_name", "roberta-base"),
+        ("text_cfg", "a_key_of_tomorrow", 3),
+    ],
+)
+def test_open_clips_keys_of_another_network_are_refused(tmp_path, part, key, value):
+    write(tmp_path, PLAIN, "openai")
+    with pytest.raises(UserError, match=f"its config says {part}.{key}={value!r}"):
+        weights.load(tmp_path, hints={"quick_gelu": True, part: {key: value}})
+
+
+def test_open_clips_epsilon_and_gelu_are_obeyed(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    tower = {"norm_kwargs": {"eps": 1e-3}, "act_kwargs": {"approximate": "tanh"}}
+    found = weights.load(tmp_path, hints={"vision_cfg": tower, "text_cfg": {"pool_type": "argmax"}})
+    towers = found[0].vision, found[0].text
+    assert [(t.eps, t.activation) for t in towers] == [(1e-3, "gelu_tanh"), (1e-5, "gelu")]
 
 
 def test_a_config_that_is_no_object_is_a_sentence(tmp_path):

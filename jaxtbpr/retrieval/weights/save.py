@@ -13,7 +13,7 @@ from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import with_scan
-from jaxtbpr.retrieval.weights import images, names, sizes
+from jaxtbpr.retrieval.weights import images, names, open_clip, sizes
 
 
 def save_tensors(
@@ -62,7 +62,7 @@ def save_folder(
     else:
         weights_file, sizes_file = "open_clip_model.safetensors", "open_clip_config.json"
         described = {
-            "model_cfg": sizes.to_open_clip(config),
+            "model_cfg": open_clip.to_open_clip(config, kind),
             "preprocess_cfg": images.to_open_clip(config, resample),
         }
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION
 from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.weights import open_clip
 
 Shapes = Mapping[str, tuple[int, ...]]
 Hints = Mapping[str, Any]
@@ -28,6 +29,7 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
     try:
         if kind == "huggingface":
             return _huggingface(shapes, hints)
+        open_clip.refuse_other_networks(hints, source)
         if kind == "openai":
             return _openai(shapes, text_prefix, hints, source)
         return _eva(kind, shapes, text_prefix, hints)
@@ -52,34 +54,37 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
             f"{source} does not tell its activation (OpenAI's is QuickGELU, open_clip's own GELU); "
             "put the open_clip_config.json of the model beside it."
         )
-    activation = "quick_gelu" if quick else "gelu"
+    given = hints.get("vision_cfg", {})
     width, _, _, patch = shapes["visual.conv1.weight"]
     hidden = shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"][0]
     vision = TowerConfig(
         width,
         _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\..*"),
-        _heads(width, hints.get("vision_cfg", {})),
+        _heads(width, given),
         _ratio(width, hidden),
-        activation,
+        open_clip.activation(quick, given),
+        eps=open_clip.eps(given, TowerConfig.eps),
     )
     return ClipConfig(
         image_size=_image_size(shapes["visual.positional_embedding"][0], patch, hints),
         patch=patch,
         stem="patch",
         vision=vision,
-        text=_openai_text(shapes, prefix, hints, activation),
+        text=_openai_text(shapes, prefix, hints, quick),
         **_openai_words(shapes, prefix),
     )
 
 
-def _openai_text(shapes: Shapes, prefix: str, hints: Hints, activation: str) -> TowerConfig:
+def _openai_text(shapes: Shapes, prefix: str, hints: Hints, quick: bool) -> TowerConfig:
+    given = hints.get("text_cfg", {})
     width = shapes[f"{prefix}token_embedding.weight"][1]
     return TowerConfig(
         width,
         _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*"),
-        hints.get("text_cfg", {}).get("heads") or _heads(width, {}),
+        given.get("heads") or _heads(width, {}),
         _ratio(width, shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]),
-        activation,
+        open_clip.activation(quick, given),
+        eps=open_clip.eps(given, TowerConfig.eps),
     )
 
 
@@ -123,7 +128,7 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints) -> ClipConfig:
         patch=patch,
         stem="patch",
         vision=vision,
-        text=_openai_text(shapes, prefix, hints, "gelu"),
+        text=_openai_text(shapes, prefix, hints, hints.get("quick_gelu", False)),
         **_openai_words(shapes, prefix),
         **EVA02,
     )
@@ -248,31 +253,5 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
             "bos_token_id": start,
             "eos_token_id": end,
             "pad_token_id": 0,
-        },
-    }
-
-
-def to_open_clip(config: ClipConfig) -> dict[str, Any]:
-    """Returns a model config with the keys of open_clip's, the hints of `infer`."""
-    vision, text = config.vision, config.text
-    return {
-        "embed_dim": config.embed_dim,
-        "quick_gelu": text.activation == "quick_gelu",
-        "vision_cfg": {
-            "image_size": list(config.image_size),
-            "patch_size": config.patch,
-            "width": vision.width,
-            "layers": vision.layers,
-            "head_width": vision.width // vision.heads,
-            "mlp_ratio": vision.mlp_ratio,
-            "rope": vision.rope,
-            "pt_hw_seq_len": vision.rope_grid,
-        },
-        "text_cfg": {
-            "context_length": config.text_length,
-            "vocab_size": config.vocab_size,
-            "width": text.width,
-            "heads": text.heads,
-            "layers": text.layers,
         },
     }
