@@ -46,7 +46,10 @@ def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> It
         cells = _quoted(used, take, delimiter)
         if cells is None or _holds_rows(used, delimiter, path):
             ahead.extendleft(reversed(used[1:]))
-            yield Row(_as_it_stands(line, delimiter, width), STRAY)
+            escaped = _escaped(line, delimiter)
+            is_escaped = len(escaped) == width
+            stands = escaped if is_escaped else _as_it_stands(line, delimiter, width)
+            yield Row(stands, "" if is_escaped else STRAY)
         else:
             yield Row(cells, LINE_ENDS if len(used) > 1 else "")
 
@@ -79,9 +82,15 @@ def _holds_rows(used: list[str], delimiter: str, path: int) -> bool:
 def _as_it_stands(line: str, delimiter: str, width: int) -> list[str]:
     """Returns the cells of one line, read in the first way that gives `width` of them."""
     plain = [_unquoted(cell) for cell in _split(line, delimiter)]
-    ways = [_one_line(line, delimiter=delimiter, escapechar="\\", strict=True)] * ('\\"' in line)
-    ways += [plain, _one_line(line, delimiter=delimiter)]
+    ways = [plain, _one_line(line, delimiter=delimiter)]
     return next((cells for cells in ways if len(cells) == width), plain)
+
+
+def _escaped(line: str, delimiter: str) -> list[str]:
+    """Returns the cells of a line whose quotation marks are escaped by a backslash, or []."""
+    if '\\"' not in line:
+        return []
+    return _one_line(line, delimiter=delimiter, escapechar="\\", strict=True)
 
 
 def _one_line(line: str, **options) -> list[str]:
