@@ -26,7 +26,7 @@ if [ "${1:-}" = --isolated ]; then
   # Both without all that they need: torchvision must fit torch to the letter, and ultralytics is
   # wanted for its photographs alone.
   "$venv-torch/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-    torch-fidelity==0.4.0
+    torch-fidelity==0.4.0 easydict==1.13
   make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
   "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     ultralytics==8.4.190

@@ -11,6 +11,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from jaxtbpr.core import tokenizer as tokens
@@ -107,6 +108,20 @@ def test_a_pickled_checkpoint_is_converted(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, dict(params))
 
 
+@pytest.mark.parametrize(
+    "settings", ["easydict.EasyDict(lr=1e-5, data=dict(size=[3, 4]))", "argparse.Namespace(lr=1)"]
+)
+def test_settings_beside_the_weights_are_passed_over(tmp_path, settings):
+    program = (
+        "import sys, argparse, torch, easydict;"
+        f"torch.save({{'model': {{'a.b': torch.ones(2)}}, 'config': {settings}}}, sys.argv[1])"
+    )
+    torch_python("-c", program, tmp_path / "best.pt")
+    torch_python(convert_pt.__file__, tmp_path / "best.pt", tmp_path / "out.safetensors")
+    found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    assert found["a.b"].tolist() == [1, 1]
+
+
 def test_a_pickle_that_would_run_a_program_is_refused(tmp_path):
     program = (
         "import sys, torch, os\n"
@@ -131,6 +146,4 @@ def test_a_torchscript_archive_gives_its_tensors(tmp_path):
     program = "import sys, torch\nm = torch.jit.script(torch.nn.Linear(3, 2))\nm.save(sys.argv[1])"
     torch_python("-c", program, tmp_path / "linear.pt")
     torch_python(convert_pt.__file__, tmp_path / "linear.pt", tmp_path / "out.safetensors")
-    import safetensors.numpy
-
     assert set(safetensors.numpy.load_file(tmp_path / "out.safetensors")) == {"weight", "bias"}

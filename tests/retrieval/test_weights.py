@@ -248,6 +248,55 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
         weights.load(tmp_path)
 
 
+def rename(path, change, heads=()):
+    """Renames the arrays of a file and puts further ones beside them."""
+    arrays = safetensors.numpy.load_file(path)
+    more = {name: np.zeros(3, "f") for name in heads}
+    safetensors.numpy.save_file({change(k): x for k, x in arrays.items()} | more, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "heads", "left_out"),
+    [
+        (lambda k: f"base_model.{k}", ("cross_attn.in_proj_bias", "mlm_head.fc.bias"),
+         "2 arrays of no CLIP are left out: cross_attn, mlm_head."),  # IRRA
+        (lambda k: f"base_model.{k}", ("visul_emb_layer.fc.bias",),
+         "1 arrays of no CLIP are left out: visul_emb_layer."),  # RDE, its spelling
+        (lambda k: k if k.startswith(("visual.", "logit")) else f"encode_text.{k}",
+         ("simclr_mlp.0.bias",), "left out: simclr_mlp."),  # TBPS-CLIP
+        (lambda k: f"_orig_mod.module.{k}", (), ""),
+        (lambda k: k.replace("visual.", "visual._orig_mod."), (), ""),
+    ],
+    ids=["IRRA", "RDE", "TBPS-CLIP", "compiled", "part compiled"],
+)  # fmt: skip
+def test_the_towers_in_the_fields_files_are_read(tmp_path, capsys, change, heads, left_out):
+    tall = dataclasses.replace(PLAIN, image_size=(48, 16))  # as 384x128 is
+    weights.save_tensors(tmp_path / "x.safetensors", params_of(tall), tall, "openai")
+    rename(tmp_path / "x.safetensors", change, heads)
+    hints = None if heads else {"quick_gelu": True}
+    found, params = weights.load(tmp_path / "x.safetensors", hints=hints, pixels="clip")
+    assert found == tall
+    assert_equal(params, params_of(tall))
+    assert left_out in capsys.readouterr().err
+
+
+def test_a_file_without_a_logit_scale_gets_irras_and_is_told(tmp_path, capsys):
+    write(tmp_path, PLAIN, "openai")
+    path = tmp_path / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    del arrays["logit_scale"]
+    safetensors.numpy.save_file(arrays, path)
+    assert np.exp(weights.load(tmp_path)[1]["logit_scale"]) == pytest.approx(50)
+    assert "has no logit_scale" in capsys.readouterr().err
+
+
+def test_what_is_left_over_of_a_tower_is_refused(tmp_path):
+    write(tmp_path, PLAIN, "openai")
+    rename(tmp_path / "model.safetensors", lambda k: k, ["visual.ls_1.gamma"])
+    with pytest.raises(UserError, match=r"unexpected: visual\.ls_1\.gamma"):
+        weights.load(tmp_path)
+
+
 def test_the_constants_of_published_files_are_no_parameters(tmp_path):
     write(tmp_path, PLAIN, "openai")
     path = tmp_path / "model.safetensors"

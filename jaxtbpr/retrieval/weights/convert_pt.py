@@ -7,10 +7,13 @@ nothing of jaxtbpr. A pickle is read with weights_only=True, which runs no code 
 OpenAI's own files are TorchScript archives, of which the tensors alone are taken.
 """
 
+import collections
 import pathlib
 import sys
 import zipfile
 
+# Settings that trainers save beside the weights: read as plain mappings, since they run no code.
+SETTINGS = ("easydict.EasyDict", "argparse.Namespace", "yacs.config.CfgNode", "addict.addict.Dict")
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
 
 
@@ -34,7 +37,16 @@ def _tensors(source: pathlib.Path) -> dict:
 
     if _is_torchscript(source):
         return dict(torch.jit.load(source, map_location="cpu").state_dict())
-    found = torch.load(source, map_location="cpu", weights_only=True)
+    others = set(torch.serialization.get_unsafe_globals_in_checkpoint(source)) - set(SETTINGS)
+    if others:
+        raise ValueError(
+            f"it holds objects ({', '.join(sorted(others))}) beside its arrays, which are not read "
+            "since they may run any program; where you trust it, load it yourself and save its "
+            "state dict alone: torch.save(model.state_dict(), ...)"
+        )
+    inert = [(collections.OrderedDict, name) for name in SETTINGS]
+    with torch.serialization.safe_globals(inert):
+        found = torch.load(source, map_location="cpu", weights_only=True)
     while any(isinstance(found.get(name), dict) for name in WRAPPERS):
         found = next(found[name] for name in WRAPPERS if isinstance(found.get(name), dict))
     return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}

@@ -13,6 +13,7 @@ from etils import epath
 
 from jaxtbpr.core import files, tensors
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import names, sizes
@@ -23,6 +24,20 @@ _NO_PARAMETERS = re.compile(
     r"(visual\.)?(input_resolution|context_length|vocab_size)|(.*\.)?(attn_mask|position_ids)"
     r"|.*\.?rope\.freqs_(cos|sin)"
 )
+_WRAPPED = re.compile(r"(?<![^.])(_orig_mod|module)\.")
+# A name that only one format has.
+_MARKS = {
+    "vision_model.embeddings.patch_embedding.weight": "huggingface",
+    "visual.conv1.weight": "openai",
+    "visual.trunk.patch_embed.proj.weight": "timm",
+    "visual.patch_embed.proj.weight": "eva",
+}
+# First parts of the names of the towers: what is left over of these is of another network.
+_TOWERS = {
+    "visual", "transformer", "text", "encode_text", "vision_model", "text_model", "logit_bias",
+    "token_embedding", "positional_embedding", "ln_final", "text_projection", "visual_projection",
+}  # fmt: skip
+_NO_SCALE = float(np.log(1 / 0.02))  # IRRA's and RDE's temperature, no parameter there
 _FILES = ("model.safetensors.index.json", "open_clip_model.safetensors", "model.safetensors")
 
 
@@ -80,9 +95,13 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         for name in checkpoint.arrays.shapes
         if name not in present and not _NO_PARAMETERS.fullmatch(name)
     ]
-    told = sizes.told_image_size(checkpoint.hints)
-    own = checkpoint.config().grid if told else None
+    own = checkpoint.config().grid
+    if own[0] == own[1] and not sizes.told_image_size(checkpoint.hints):
+        own = None
     found, misshaped = {}, []
+    if missing == ["logit_scale"]:
+        say(f"{checkpoint.source} has no logit_scale; that of a temperature of 0.02 is taken.")
+        missing, found["logit_scale"] = [], np.array(_NO_SCALE, np.float32)
     for one in wanted:
         if one.theirs not in present:
             continue
@@ -93,6 +112,14 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
             misshaped.append(f"{one.theirs} {list(theirs)} (for {list(shapes[0])} here)")
         else:
             found |= dict(zip(one.ours, arrays, strict=True))
+    is_head = [name.split(".")[0] not in _TOWERS for name in unexpected]
+    if unexpected and all(is_head) and not (missing or misshaped):
+        heads = ", ".join(sorted({name.split(".")[0] for name in unexpected}))
+        say(
+            f"{checkpoint.source}: both towers are read; {len(unexpected)} arrays of no CLIP are "
+            f"left out: {heads}."
+        )
+        unexpected = []
     if missing or unexpected or misshaped:
         raise UserError(
             tensors.misfit(checkpoint.source, checkpoint.kind, missing, unexpected, misshaped)
@@ -116,10 +143,13 @@ def open_checkpoint(source: epath.PathLike, hints: Mapping[str, Any] | None = No
         f"{path} holds neither a model trained here (model.json) nor a .safetensors file; "
         "give the folder of one."
     )
-    arrays = tensors.open_files(tensors.weight_files(path, _FILES, lacking))
+    arrays, wrapper = _unwrap(tensors.open_files(tensors.weight_files(path, _FILES, lacking)))
     kind, text_prefix = _recognise(arrays.shapes, path)
     folder = path if path.is_dir() else path.parent
     found = _read_hints(folder, kind) if hints is None else hints
+    if kind == "openai" and (wrapper == "base_model." or text_prefix == "encode_text."):
+        # IRRA, RDE and TBPS-CLIP start from OpenAI's CLIPs and keep their activation.
+        found = {"quick_gelu": True} | dict(found)
     return Checkpoint(os.fspath(path), arrays, kind, text_prefix, found, folder)
 
 
@@ -131,15 +161,30 @@ def find(source: epath.PathLike) -> epath.Path:
 # --- files ---------------------------------------------------------------------------------------
 
 
+def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
+    """The arrays by the names that they have in a CLIP, and the wrapper's name before them.
+
+    PyTorch's compile and parallel wrappers put _orig_mod. and module. anywhere into a name, other
+    models hold a whole CLIP under a name of theirs (base_model. in IRRA and RDE).
+    """
+    plain = {_WRAPPED.sub("", name): name for name in arrays.shapes}
+    if len(plain) < len(arrays.shapes):  # an average of the weights beside them
+        plain = {name: name for name in arrays.shapes}
+    found = [name.removesuffix(mark) for name in plain for mark in _MARKS if name.endswith(mark)]
+    found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
+    wrapper = min(found, key=len, default="")
+    stored = {name.removeprefix(wrapper): old for name, old in plain.items()}
+    if len(stored) < len(plain):  # the same name with and without the wrapper's
+        wrapper, stored = "", plain
+    files, shapes = (
+        {name: of[old] for name, old in stored.items()} for of in (arrays.files, arrays.shapes)
+    )
+    return tensors.Opened(files, shapes, stored), wrapper
+
+
 def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
     """(format, prefix of the text tower's names), from names that only one format has."""
-    marks = {
-        "vision_model.embeddings.patch_embedding.weight": "huggingface",
-        "visual.conv1.weight": "openai",
-        "visual.trunk.patch_embed.proj.weight": "timm",
-        "visual.patch_embed.proj.weight": "eva",
-    }
-    kind = next((marks[name] for name in marks if name in shapes), None)
+    kind = next((_MARKS[name] for name in _MARKS if name in shapes), None)
     if kind is None:
         some = ", ".join(sorted(shapes)[:3]) or "none"
         raise UserError(

@@ -166,12 +166,17 @@ def _huggingface(shapes: Shapes, config: Hints) -> ClipConfig:
 
 
 def _image_size(positions: int, patch: int, hints: Hints) -> tuple[int, int]:
-    """(H, W): what the hints say, if it fits, or the square of the position embedding."""
+    """(H, W): what the hints say, if it fits, or the square, 3:1 or 2:1 of the positions."""
     given, side = told_image_size(hints), math.isqrt(positions - 1)
     if given and given[0] // patch * (given[1] // patch) == positions - 1:
         return given
     if side * side == positions - 1:
         return side * patch, side * patch
+    # The field's tall images: 384x128 and 256x128.
+    for aspect in (3, 2):
+        columns = math.isqrt((positions - 1) // aspect)
+        if aspect * columns * columns == positions - 1:
+            return aspect * columns * patch, columns * patch
     raise UserError(
         f"the checkpoint has positions of {positions - 1} patches, which are no square, and "
         "does not tell its image size."
