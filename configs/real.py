@@ -23,6 +23,8 @@ def get_config(arg="cuhk_pedes"):
     config = default_config()
     config.stages = ("build", "train", "evaluate", "report")
     config.build.folders = {name: "" for name in SETS}  # "" = not there
+    config.build.images = {name: "" for name in SETS}  # "" = in its usual place
+    config.build.formats = {name: "" for name in SETS}  # "" = as detected
     config.data.train_sets = (arg,)
     config.data.test_sets = ()  # all that have a test split
     config.data.image_size = (128, 64)

@@ -26,6 +26,8 @@ def get_config(arg="cuhk_pedes"):
     config = default_config()
     config.stages = ("build", "train", "evaluate", "report")
     config.build.folders = {name: "" for name in REAL + SYNTHETIC}  # "" = not there
+    config.build.images = {name: "" for name in REAL + SYNTHETIC}  # "" = in its usual place
+    config.build.formats = {name: "" for name in REAL + SYNTHETIC}  # "" = as detected
     config.data.train_sets = (arg,)
     config.data.test_sets = ()  # all that have a test split
     config.data.update(image_size=(224, 224), text_length=77)

@@ -22,7 +22,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import files, seeds
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
@@ -37,6 +37,8 @@ _CHUNK = 4096  # rows per shard of the check pass
 
 OPTIONS: Options = {
     "folders": Option({}, 'folders of real data: set name -> folder, "" for none'),
+    "images": Option({}, "set name -> folder of its images, where that is not the usual one"),
+    "formats": Option({}, "set name -> its form (see validate), where the detected one is wrong"),
     "val_share": Option(
         0.1,
         "share of the train identities that a set without a val split lends it",
@@ -71,10 +73,10 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     """
     prints = {}
     for name, folder in _folders(config).items():
-        form = formats.detect(folder)
+        form, images = _form(config, name, folder), _images(config, name)
         found = formats.annotation_files(folder, form)
         _refuse_loss(name, folder, form)
-        prints[name] = fingerprint.fingerprint(found, formats.read(folder, form))
+        prints[name] = fingerprint.fingerprint(found, formats.read(folder, form, images=images))
     return prints
 
 
@@ -129,7 +131,7 @@ def most_train_pairs(config: ConfigDict, name: str, enough: int) -> int:
     Read from its annotation, before any image is looked at: those of bad images still count.
     """
     folder = _folders(config)[name]
-    entries = formats.read(folder, formats.detect(folder))
+    entries = formats.read(folder, _form(config, name, folder), images=_images(config, name))
     usable = (entry for entry in entries if entry.split == "train" and not entry.problem)
     captions = (caption for entry in usable for caption in entry.captions if caption.strip())
     return sum(1 for _ in itertools.islice(captions, enough))
@@ -145,7 +147,33 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
                 f"config.build.folders has the set name {name!r}; use letters, digits, _ . and -, "
                 f"and not {SYNTHETIC!r}, which is the set of the manifest."
             )
+    for key in ("images", "formats"):
+        for name, value in config.build[key].items():
+            if value and not (isinstance(value, str) and name in folders):
+                raise UserError(
+                    f"config.build.{key}.{name}={value!r} must be a text, of a set that "
+                    f"config.build.folders names: {', '.join(folders) or 'it names none'}."
+                )
     return {name: epath.Path(f).expanduser().absolute() for name, f in folders.items()}
+
+
+def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
+    given = config.build.formats.get(name)
+    if not given:
+        return formats.detect(folder)
+    with of_key(f"build.formats.{name}"):
+        return formats.get(folder, given)
+
+
+def _images(config: ConfigDict, name: str) -> epath.Path | None:
+    """Returns the folder that the config names for the images of a set, if any."""
+    given = config.build.images.get(name)
+    if not given:
+        return None
+    found = epath.Path(given).expanduser().absolute()
+    if not found.is_dir():
+        raise UserError(f"config.build.images.{name}={given} is no folder; check the path.")
+    return found
 
 
 def _refuse_loss(name: str, folder: epath.Path, form: formats.Format) -> None:
@@ -166,30 +194,36 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
             )
         )
     for name, folder in _folders(config).items():
-        form = formats.detect(folder)
+        form, images = _form(config, name, folder), _images(config, name)
         _refuse_loss(name, folder, form)
         told = [one.reason for one in formats.leftovers(folder, form)]
         for text in [*told, *formats.remarks(folder, form)]:
             say(f"build {name}: warning: {text}")
-        read = functools.partial(_read, folder, form)
-        count = functools.partial(_say_notes, name, folder, form)
-        problems = functools.partial(_problems, folder, form)
+        read = functools.partial(_read, folder, form, images)
+        count = functools.partial(_say_notes, name, folder, form, images)
+        problems = functools.partial(_problems, folder, form, images)
         inputs.append(_Input(name, read, count, form.known or "", problems))
     return inputs
 
 
-def _read(folder: epath.Path, form: formats.Format) -> Iterator[Record]:
-    return (rows.from_entry(entry, form.title) for entry in formats.read(folder, form))
+def _read(folder: epath.Path, form: formats.Format, images: epath.Path | None) -> Iterator[Record]:
+    return (
+        rows.from_entry(entry, form.title) for entry in formats.read(folder, form, images=images)
+    )
 
 
-def _problems(folder: epath.Path, form: formats.Format, checked: Iterable[Record]) -> list[str]:
-    return survey.survey_rows(folder, form, checked).problems()
+def _problems(
+    folder: epath.Path, form: formats.Format, images: epath.Path | None, checked: Iterable[Record]
+) -> list[str]:
+    return survey.survey_rows(folder, form, images, checked).problems()
 
 
-def _say_notes(name: str, folder: epath.Path, form: formats.Format) -> int:
+def _say_notes(
+    name: str, folder: epath.Path, form: formats.Format, images: epath.Path | None
+) -> int:
     """Says what of a folder is not read as it stands; returns the number of its entries."""
     notes, count = Notes(), 0
-    for count, one in enumerate(formats.read(folder, form), 1):  # noqa: B007
+    for count, one in enumerate(formats.read(folder, form, images=images), 1):  # noqa: B007
         notes.add(one)
     for text in notes.lines():
         say(f"build {name}: warning: {text}")

@@ -116,22 +116,21 @@ def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
 
 def _move(paths: ImagePaths, found: epath.Path) -> str:
     expected = paths.root
+    key = f"or give --images={found}, in a run --config.build.images.NAME={found}."
     if expected.exists():
-        return f"they lie in {found}, not in {expected}: move them, or give --images={found}."
+        return f"they lie in {found}, not in {expected}: move them, {key}"
     return (
-        f"{expected.name}/ is not there, but images lie in {found}: "
-        f"rename it to {expected}, or give --images={found}."
+        f"{expected.name}/ is not there, but images lie in {found}: rename it to {expected}, {key}"
     )
 
 
 def _places(folder: epath.Path) -> Iterator[epath.Path]:
-    """Yields the folder, the folders in it and in those, and those beside it."""
+    """Yields the folder, the folders in it and in those; what lies beside it is another's."""
     inside = _folders(folder)
     yield folder
     yield from inside
     for one in inside:
         yield from _folders(one)
-    yield from _folders(folder.absolute().parent)
 
 
 def _folders(folder: epath.Path) -> list[epath.Path]:

@@ -2,6 +2,7 @@
 
 import itertools
 import posixpath
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -34,14 +35,15 @@ class ImagePaths:
 
     def __call__(self, name: str) -> str:
         """Returns the path of the image that the annotation calls `name`."""
-        return _join(self._root, name, min(self._dropped, name.strip("/").count("/")))
+        dropped = min(self._dropped, name.strip("/").count("/"))
+        return next(_spellings(self._root, name, dropped), _join(self._root, name, dropped))
 
     def settle(self, names: Iterable[str]) -> None:
         """Chooses the root, and how many leading folders to drop, by the first image found."""
         for name in names:
             drops = name.strip("/").count("/") + 1 if self._shorten else 1
             for dropped, root in itertools.product(range(drops), self.roots):
-                if epath.Path(_join(root, name, dropped)).is_file():
+                if any(epath.Path(p).is_file() for p in _spellings(root, name, dropped)):
                     self._root, self._dropped = root, dropped
                     return
 
@@ -59,6 +61,25 @@ def _join(root: epath.Path, name: str, dropped: int) -> str:
     if name.startswith("/") and not dropped:
         return name
     return posixpath.join(str(root), *parts)
+
+
+def _spellings(root: epath.Path, name: str, dropped: int) -> Iterator[str]:
+    """Yields the path of an image, if it is not plain ASCII only as a file that is there.
+
+    "é" is one code point in most annotations and two on the disks of some systems: each part of
+    the name is tried as it stands, composed and decomposed.
+    """
+    if name.isascii():
+        yield _join(root, name, dropped)
+        return
+    parts = [
+        dict.fromkeys([part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))])
+        for part in name.split("/")
+    ]
+    for spelling in itertools.product(*parts):
+        path = _join(root, "/".join(spelling), dropped)
+        if epath.Path(path).is_file():
+            yield path
 
 
 def _name_or_nothing(record: Any) -> str:

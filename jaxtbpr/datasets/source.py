@@ -64,17 +64,35 @@ class ImageSource(Sequence):
         self.directory, self.split = epath.Path(directory), split
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return self._builder.info.splits[self.split].num_examples
 
     def __getitem__(self, i: int) -> bytes:
         # Only the image is taken out, at ten times the speed of decoding all features.
-        example = tf_example_pb2.Example.FromString(self._raw[i])
+        example = tf_example_pb2.Example.FromString(self._example(i))
         return example.features.feature["image"].bytes_list.value[0]
+
+    def _example(self, i: int) -> bytes:
+        count = self._builder.info.splits[self.split].num_examples
+        if not -count <= i < count:
+            raise IndexError(f"image {i} of {count}")
+        try:
+            found, reason = self._raw[i], "a record is empty"
+        except (RuntimeError, ValueError, IndexError) as error:  # so array_record tells of damage
+            found, reason = b"", str(error)
+        if not found:
+            raise UserError(
+                f"the images of {self.directory}, split {self.split!r}, cannot be read ({reason}): "
+                f"a file there was cut short or changed; delete {self.directory.parent} and run "
+                "stage 'build' again."
+            )
+        return found
 
     def record(self, i: int) -> dict[str, Any]:
         """Returns all features of image i, the image encoded."""
         decoders = {"image": tfds.decode.SkipDecoding()}
-        return self._builder.info.features.deserialize_example_np(self._raw[i], decoders=decoders)
+        return self._builder.info.features.deserialize_example_np(
+            self._example(i), decoders=decoders
+        )
 
     @functools.cached_property
     def _builder(self) -> tfds.core.DatasetBuilder:

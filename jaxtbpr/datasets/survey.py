@@ -138,15 +138,17 @@ def survey(
     return result
 
 
-def survey_rows(folder: epath.Path, form: Format, rows: Iterable[Mapping[str, Any]]) -> Survey:
+def survey_rows(
+    folder: epath.Path, form: Format, images: epath.Path | None, rows: Iterable[Mapping[str, Any]]
+) -> Survey:
     """Returns what stage build knows of a folder once it has checked its images: likewise.
 
     rows: see `rows.py`, those that were set aside included.
     """
     result = Survey(folder, form, formats.annotation_files(folder, form), formats.image_paths(
-        folder, form
+        folder, form, images
     ))  # fmt: skip
-    entries = list(itertools.islice(formats.read(folder, form), image_paths.PROBES))
+    entries = list(itertools.islice(formats.read(folder, form, images=images), image_paths.PROBES))
     result.paths.settle(str(one.extra["image_id"]) for one in entries if not one.problem)
     for row in rows:
         entry = Entry(

@@ -69,9 +69,16 @@ def _parser() -> argparse.ArgumentParser:
         help="do not decode images, only look whether they are there",
     )
     parser.add_argument(
-        "--images", metavar="DIR", help="where the images lie, if not in the folder's usual place"
+        "--images",
+        metavar="DIR",
+        help="where the images lie, if not in the folder's usual place; in a run: "
+        "--config.build.images.NAME=DIR",
     )
-    parser.add_argument("--format", metavar="NAME", help="the form, if the detected one is wrong")
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="the form, if the detected one is wrong; in a run: --config.build.formats.NAME=FORM",
+    )
     parser.add_argument(
         "--flags", metavar="FILE", help="write every flagged caption to this JSON-lines file"
     )

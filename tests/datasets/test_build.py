@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import tensorflow_datasets as tfds
@@ -329,3 +331,60 @@ def test_a_run_s_folder_with_brackets_is_read_and_no_other(tmp_path):
     assert all(one.image_bytes(i) for one, i in found.values())
     written = all_files(tmp_path / "x[1]" / "run" / "build")
     assert set(written) == {*result["outputs"], "set_aside.jsonl", "real/done.json"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_file_of_images_that_was_cut_short_is_one_sentence(tmp_path, share):
+    build_folder(tmp_path)
+    directory = tmp_path / "run" / "build" / "real"
+    (path,) = directory.rglob("*-test.array_record*")
+    os.truncate(path, int(share * path.stat().st_size))
+    source = RetrievalSet(directory, "test").images
+    with pytest.raises(UserError, match=r"real, split 'test', cannot be read .*; delete .*/build "):
+        source[0]
+
+
+def test_the_end_of_the_images_is_still_the_end_of_a_loop(tmp_path):
+    folder, _ = build_folder(tmp_path)
+    images = RetrievalSet(tmp_path / "run" / "build" / "real", "test").images
+    assert len(list(images)) == len(images) == len(folder.split("test"))
+
+
+def test_images_and_form_can_be_named_in_the_config(tmp_path):
+    folder = make_folder(tmp_path, "cuhk_pedes")
+    away = folder.images.rename(tmp_path / "away")
+    named = {"folders": {"real": str(folder.path)}, "images": {"real": str(away), "no": ""}}
+    config = make_config(**named, formats={"real": "cuhk_pedes"})
+    before = build.outside(config)
+    result = build.run(config, make_workdir(tmp_path / "run"))
+    assert (result["records_out"], result["set_aside"]) == (len(folder.photos), 0)
+    (away / folder.photos[0].name).unlink()
+    assert build.outside(config) != before
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"images": {"rael": "/x"}}, "build.images.rael='/x' must be .* names: real"),
+        ({"images": {"real": 3}}, "build.images.real=3 must be a text"),
+        ({"images": {"real": "/nowhere"}}, "build.images.real=/nowhere is no folder"),
+        ({"formats": {"real": "cuhk"}}, "build.formats.real: format='cuhk' is not known"),
+    ],
+)
+def test_a_wrong_place_of_images_or_a_wrong_form_is_an_error(tmp_path, named, said):
+    folder = make_folder(tmp_path, "cuhk_pedes")
+    with pytest.raises(UserError, match=f"config.{said}"):
+        build.outside(make_config(folders={"real": str(folder.path)}, **named))
+
+
+@pytest.mark.parametrize(("told", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_composed_in_the_file_and_decomposed_on_disk_are_found(tmp_path, told, there):
+    name = "Zoë/José é.png"
+    path = tmp_path / "set" / unicodedata.normalize(there, name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(photo_bytes(1))
+    row = f"file_path,caption,split\n{unicodedata.normalize(told, name)},a man,test\n"
+    (tmp_path / "set" / "captions.csv").write_text(row)
+    config = make_config(folders={"real": str(tmp_path / "set")})
+    result = build.run(config, make_workdir(tmp_path / "run"))
+    assert (result["records_out"], result["set_aside"]) == (1, 0)

@@ -80,3 +80,11 @@ def test_an_image_folder_that_is_nowhere_is_told(tmp_path):
 def test_no_hint_is_given_without_a_trace(tmp_path):
     (tmp_path / "imgs").mkdir()
     assert hint(tmp_path, ["1.jpg"]) == ""
+
+
+def test_no_hint_points_into_the_folder_of_another_set(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").touch()
+    paths = ImagePaths(tmp_path / "mine", ["imgs"])
+    assert "other" not in image_check.where_missing_images_are(paths, ["a.jpg"])
