@@ -21,6 +21,7 @@ from jaxtbpr import __version__
 from jaxtbpr.captioning import fid, pose_filter
 from jaxtbpr.captioning import stage as caption
 from jaxtbpr.core import compilation, files, options
+from jaxtbpr.core.circumstances import circumstances
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.options import Option, Options
@@ -306,6 +307,8 @@ def _run_stage(
         result = STAGES[name].module.run(_config_of(name, config), workdir)
         seconds = round(spent + time.monotonic() - began, 3)
         told = {"recipe": recipe, "seconds": seconds, "versions": _versions()}
+        told["changed"] = _changed(recipe["config"])
+        told["ran"] = circumstances(devices=name in ("train", "evaluate"))
         files.write_json_atomic(directory / COMMIT, told | result)
     finally:
         _give_back(directory, kept)  # where the new settings were refused
@@ -441,6 +444,12 @@ def _is_current(commit: dict[str, Any], done: dict[str, dict[str, Any]]) -> bool
         _digest(done.get(name)) == given and (given is None or _is_current(done[name], done))
         for name, given in inputs.items()
     )
+
+
+def _changed(values: dict[str, Any]) -> list[str]:
+    """Returns the keys of a recipe whose values are not the defaults."""
+    defaults = _leaves(json.loads(default_config().to_json()))
+    return [key for key, value in values.items() if key not in defaults or defaults[key] != value]
 
 
 def _versions() -> dict[str, str]:

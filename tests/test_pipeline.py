@@ -95,6 +95,16 @@ def test_stages_run_in_order_and_the_summary_counts_records(stages, tmp_path):
     assert summary["evaluate"] == {"a/test": {"R1": 0.5, "chance_R1": 0.1}}
 
 
+def test_a_stage_keeps_what_was_changed_and_how_it_ran(stages, tmp_path):
+    pipeline.run(config(**{"source.count": 4}), tmp_path)
+    kept = json.loads((tmp_path / "source" / "commit.json").read_text())
+    assert kept["changed"] == ["source.count"]
+    assert sorted(kept["ran"]) == ["command", "date", "machine", "source"]
+    assert kept["ran"]["command"].startswith("python ")
+    pipeline.run(config(**{"source.count": 4}), tmp_path)
+    assert json.loads((tmp_path / "source" / "commit.json").read_text()) == kept
+
+
 def test_a_finished_run_is_skipped(stages, tmp_path):
     first = pipeline.run(config(), tmp_path)
     stages.ran.clear()

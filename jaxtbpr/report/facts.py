@@ -92,6 +92,28 @@ def config(done: Commits, own: Mapping[str, Any]) -> dict[str, Any]:
     return merged | json.loads(json.dumps(own)) | {"stages": [*done, "report"]}
 
 
+def changed(done: Commits) -> set[str]:
+    """Returns the keys of the finished stages whose values were not the defaults."""
+    return {key for commit in done.values() for key in commit.get("changed", ())}
+
+
+def runs(done: Commits) -> list[dict[str, Any]]:
+    """Returns under what circumstances the stages ran: those of one command and machine together.
+
+    Each has "stages" and what `core.circumstances` tells, the date of the last stage. As it was
+    noted then, so that the page is the same whenever it is made.
+    """
+    found: dict[tuple, dict[str, Any]] = {}
+    for name, commit in done.items():
+        if ran := commit.get("ran"):
+            key = (ran["command"], ran["machine"].split(",")[0], ran["source"])
+            row = found.setdefault(key, {"stages": []})
+            row["stages"].append(name)
+            machine = max(row.get("machine", ""), ran["machine"], key=len)  # with its devices
+            row |= ran | {"machine": machine}
+    return list(found.values())
+
+
 def versions(done: Commits) -> dict[str, str]:
     """Returns {package: version}; stages run with different ones show all of them."""
     found: dict[str, list[str]] = collections.defaultdict(list)

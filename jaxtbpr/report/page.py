@@ -57,8 +57,10 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
         "mention": _mention(config.get("caption", {})),
         "answers": done.get("caption", {}).get("answers"),
         "config": config,
+        "changed": facts.changed(done),
+        "runs": facts.runs(done),
         "versions": facts.versions(done),
-        **_training(workdir, done),
+        **_training(workdir, done, config.get("model", {}).get("weights", "")),
         **_evaluation(workdir, done, options["queries"]),
     }
     return Page(render(context), context["images"], config)
@@ -75,6 +77,7 @@ def render(context: Mapping[str, Any], template: str = "template.html") -> str:
         "share": lambda fraction: f"{100 * fraction:.3g}",
         "count": lambda number: f"{number:,}",
         "duration": duration,
+        "section": lambda key: key.partition(".")[0],
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
     filled = environment.from_string((folder / template).read_text())
@@ -200,11 +203,15 @@ def _noise(found: Survey) -> dict[str, float] | None:
     return {"wrong": found.wrong["train"] / captions, "lacking": found.lacking["train"] / captions}
 
 
-def _training(workdir: Workdir, done: facts.Commits) -> dict[str, Any]:
+def _training(workdir: Workdir, done: facts.Commits, weights: str) -> dict[str, Any]:
     if "train" not in done:
-        return {"scalars": [], "recall": None}
+        return {"scalars": [], "recall": None, "model": []}
     folder = workdir.dir("train")
-    return {"scalars": training.scalar_plots(folder), "recall": training.recall_plot(folder)}
+    return {
+        "scalars": training.scalar_plots(folder),
+        "recall": training.recall_plot(folder),
+        "model": training.model_rows(folder, weights),
+    }
 
 
 def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str, Any]:

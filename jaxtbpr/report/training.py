@@ -2,9 +2,12 @@
 
 from etils import epath
 
+from jaxtbpr.core import files
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.report import plots
 from jaxtbpr.report.plots import Line, Plot
+
+MODEL = "model.json"  # of stage train
 
 # The scalars of train/metrics.jsonl that have a place and a name; others follow under their own.
 SCALARS = {
@@ -41,6 +44,31 @@ def recall_plot(folder: epath.Path) -> Plot | None:
         own = [row for row in rows if row["set"] == name]
         lines.append(Line(name, [r["epoch"] for r in own], [r["R1"] for r in own], marks=True))
     return plots.lines("R@1 by epoch", lines, x_label="epoch", percent=True, from_zero=True)
+
+
+def model_rows(folder: epath.Path, weights: str) -> list[tuple[str, str]]:
+    """Returns (part, its sizes) of the model as it is, from `folder`/model.json; [] without it.
+
+    weights: what it started from, which then decides the sizes, whatever config.model says.
+    """
+    path = folder / MODEL
+    if not path.exists():
+        return []
+    model = files.read_json(path)["model"]
+    height, width = model["image_size"]
+    started = [("started from", weights)] if weights else []
+    return [
+        *started,
+        ("images", f"{height} x {width} pixels, in patches of {model['patch']}"),
+        ("image tower", _tower(model["vision"])),
+        ("text", f"{model['text_length']} tokens of {model['vocab_size']:,}"),
+        ("text tower", _tower(model["text"])),
+        ("common space", f"{model['embed_dim']} channels"),
+    ]
+
+
+def _tower(sizes: dict) -> str:
+    return f"{sizes['layers']} blocks of {sizes['width']} channels, {sizes['heads']} heads"
 
 
 def _scalar_plot(name: str, rows: list[dict]) -> Plot:

@@ -25,6 +25,14 @@ SURVEY = {
 }
 MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
 VERSIONS = {"jaxtbpr": "0.1.0", "jax": "0.10.2", "flax": "0.12.8"}
+RAN = {
+    "date": "2026-11-29 07:00:00+00:00",
+    "command": "python -m jaxtbpr.main --config=configs/syn.py '--workdir=runs/<b>coat</b>'",
+    "machine": "laptop: Linux x86_64, 8 cores",
+    "source": "0123abc+",
+}
+TOWER = {"width": 128, "layers": 5, "heads": 4}
+MODEL = {"image_size": [128, 64], "patch": 16, "vision": TOWER, "text": TOWER | {"layers": 3}}
 COLOURS = ("red", "orange", "green", "blue", "purple", "pink", "brown", "beige", "white", "black")
 GROUNDS = ("lightgrey", "darkseagreen", "wheat", "lightsteelblue")
 PLACES = ("street", "park", "beach", "lake")
@@ -104,6 +112,8 @@ def write_training(run: Workdir, steps: int, epochs: int) -> None:
     folder = run.dir("train")
     _write_lines(folder / "metrics.jsonl", rows)
     _write_lines(folder / "evals.jsonl", evals)
+    sizes = {"text_length": 48, "vocab_size": 2048, "embed_dim": 256}
+    files.write_json_atomic(folder / "model.json", {"model": MODEL | sizes})
     counts = {"records_in": 4000, "records_out": 4000, "set_aside": 0}
     options = {"batch_size": 128, "epochs": epochs, "learning_rate": 1e-3}
     _commit(run, "train", options, {"outputs": {}, **counts}, seconds=312.4)
@@ -232,7 +242,9 @@ def _commit_manifest(
 
 def _commit(run: Workdir, name: str, options: dict, result: dict, seconds: float) -> None:
     recipe = {"config": {"seed": 0} | {f"{name}.{k}": v for k, v in options.items()}, "inputs": {}}
-    whole = {"recipe": recipe, "seconds": seconds, "versions": VERSIONS} | result
+    changed = [f"{name}.{key}" for key in options if key == "learning_rate"]
+    told = {"recipe": recipe, "seconds": seconds, "versions": VERSIONS, "changed": changed}
+    whole = told | {"ran": RAN} | result
     files.write_json_atomic(run.dir(name) / "commit.json", whole)
 
 

@@ -239,6 +239,38 @@ def test_a_damaged_manifest_is_named(finished, tmp_path):
         make(run)
 
 
+def test_changed_keys_are_marked_and_others_are_not(text):
+    marked = re.findall(r'<dt class="changed"><b>(.*?)</b>', text)
+    assert marked == ["learning_rate"]
+    assert "train <small>1 changed</small>" in text
+    assert "<dt>batch_size</dt>" in text
+
+
+def test_the_page_tells_when_where_and_how_the_run_was_made(text):
+    words = re.sub(r"\s+", " ", " ".join(Reader(text).words))
+    for value in fixture.RAN.values():
+        assert value in words
+
+
+def test_the_model_has_its_real_sizes(text):
+    words = re.sub(r"\s+", " ", " ".join(Reader(text).words))
+    assert "image tower 5 blocks of 128 channels, 4 heads" in words
+    assert "text tower 3 blocks of 128 channels" in words
+    assert "48 tokens of 2,048" in words
+
+
+def test_stages_of_one_command_are_told_together_with_the_devices():
+    ran = fixture.RAN
+    with_devices = ran | {"machine": ran["machine"] + ", 1 x H200", "date": "later"}
+    other = ran | {"command": "another"}
+    told = {"build": ran, "train": with_devices, "evaluate": other}
+    rows = facts.runs({name: {"ran": one} for name, one in told.items()} | {"old": {}})
+    assert rows == [
+        with_devices | {"stages": ["build", "train"]},
+        other | {"stages": ["evaluate"]},
+    ]
+
+
 def test_what_was_set_aside_is_told_by_reason_with_examples(text):
     part = text[text.index('id="set-aside"') : text.index('id="training"')]
     assert "2 by filter" in part

@@ -1,0 +1,50 @@
+"""Under what circumstances a stage ran, to be kept beside what it made."""
+
+import datetime
+import functools
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+
+
+def circumstances(*, devices: bool = False) -> dict[str, str]:
+    """Returns {"date", "command", "machine", "source"} of now, as text.
+
+    date: in UTC; command: as it was typed; source: the git commit of this program, "" where it
+    was installed without one. devices: the machine's accelerators, too, which JAX must have found.
+    """
+    machine = f"{platform.node()}: {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds"),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "machine": machine + (f", {_devices()}" if devices else ""),
+        "source": git_commit(pathlib.Path(__file__).parents[2]),
+    }
+
+
+@functools.cache
+def git_commit(folder: pathlib.Path) -> str:
+    """Returns the commit that `folder` is at, with a "+" where files differ; "" without git."""
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+" if _git(folder, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: pathlib.Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
+
+
+def _devices() -> str:
+    import jax  # here, since stages that have no use for it do without
+
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
