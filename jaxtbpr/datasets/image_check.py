@@ -14,7 +14,8 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.datasets import packed, transforms
+from jaxtbpr.core import pictures
+from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
@@ -31,12 +32,12 @@ def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
     try:
         if not decode:
             return "" if packed.is_packed(path) or epath.Path(path).is_file() else MISSING
-        transforms.open_image(packed.read_bytes(path))
+        pictures.open_image(packed.read_bytes(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return MISSING
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    except transforms.BadImage as error:
+    except pictures.BadImage as error:
         return str(error)
     return ""
 

@@ -10,9 +10,9 @@ import json
 
 from etils import epath
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, pictures
 from jaxtbpr.core.manifest import Record, set_aside
-from jaxtbpr.datasets import packed, transforms
+from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry
 
 _PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
@@ -106,7 +106,7 @@ def _image_problem(data: bytes, digest: str | None) -> str:
     if digest is not None and files.sha256(data) != digest:
         return "the image is not the file that the manifest names (another SHA-256)"
     try:
-        transforms.open_image(data)
-    except transforms.BadImage as error:
+        pictures.open_image(data)
+    except pictures.BadImage as error:
         return f"the image {error}"
     return ""

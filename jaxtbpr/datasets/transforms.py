@@ -4,12 +4,12 @@ Images are changed before they become arrays, by Pillow, whose resampling the fi
 share; all randomness comes from the generator that the caller passes.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from jaxtbpr.core import pictures
 from jaxtbpr.core.options import Option, Options
 
 FILTERS = {
@@ -42,40 +42,14 @@ NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
 _LEVELS = np.arange(256)
 
 
-class BadImage(ValueError):
-    """Bytes that are not a whole image; the message ends the sentence "the image ..."."""
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Decodes `data` to an RGB image: alpha is dropped, EXIF orientation is not applied.
-
-    data: an encoded image in any format that Pillow knows. Raises BadImage where it is none or is
-    cut off.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except Image.UnidentifiedImageError as error:
-        raise BadImage(f"is in no known image format ({len(data)} bytes)") from error
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"is too large ({error})") from error
-    # What Pillow's decoders raise for bytes that make no sense to them.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise BadImage(f"cannot be decoded ({error})") from error
-    if image.mode == "RGB":
-        return image
-    image.info.pop("transparency", None)  # Pillow warns of it, though the alpha is dropped
-    return image.convert("RGB")
-
-
 def decode_image(data: bytes, size: tuple[int, int], resample: str = "bicubic") -> np.ndarray:
     """Returns the image resized straight to `size`, aspect ratio not kept: uint8 [H, W, 3].
 
     data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. It is what
-    TBPS-CLIP and SynTBPR do before they divide by 255 and normalise. Raises BadImage.
+    TBPS-CLIP and SynTBPR do before they divide by 255 and normalise. Raises pictures.BadImage.
     """
     height, width = size
-    return np.asarray(open_image(data).resize((width, height), FILTERS[resample]))
+    return np.asarray(pictures.open_image(data).resize((width, height), FILTERS[resample]))
 
 
 def augment_image(

@@ -6,7 +6,8 @@ import io
 from collections.abc import Callable
 
 from etils import epath
-from PIL import Image
+
+from jaxtbpr.core.pictures import open_image
 
 MAX_HEIGHT = 192  # pixels; shown at 128, so that it is sharp on a dense screen
 QUALITY = 88
@@ -31,16 +32,16 @@ def picture(read: Callable[[], bytes], alt: str) -> Picture:
     """
     try:
         return Picture(thumbnail(read()), alt)
-    except (OSError, ValueError, SyntaxError, LookupError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, LookupError):
         return Picture("", f"{alt} (the image could not be read)")
 
 
 def thumbnail(data: bytes) -> str:
     """Returns a JPEG of at most `MAX_HEIGHT` pixels in height as a data URI.
 
-    data: an encoded image. Raises what Pillow raises where it is not one.
+    data: an encoded image. Raises core.pictures.BadImage where it is none.
     """
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = open_image(data)
     image.thumbnail((2 * MAX_HEIGHT, MAX_HEIGHT))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY, subsampling=0, optimize=True)

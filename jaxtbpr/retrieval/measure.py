@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxtbpr.core import duplicates, files
+from jaxtbpr.core import duplicates, files, pictures
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, Shard, split_shards
@@ -25,7 +25,6 @@ from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.source import SPLITS
 from jaxtbpr.retrieval import reference, scoring
 from jaxtbpr.retrieval.denoise_stage import histogram
@@ -262,7 +261,7 @@ def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
     for row, (data, problem) in enumerate(read):
         if not problem:
-            hashes[row] = duplicates.perceptual_hash(np.asarray(transforms.open_image(data)))
+            hashes[row] = duplicates.perceptual_hash(np.asarray(pictures.open_image(data)))
     return {
         "features": scoring.usable_features(scorer, read),
         "hash": hashes,

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxtbpr.core import files
+from jaxtbpr.core import files, pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.synthesis.render import png, render
@@ -104,5 +104,7 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     data = (epath.Path(root) / record["image"]["path"]).read_bytes()
     if files.sha256(data) != record["image"]["sha256"]:
         raise OSError("it is not the file that its stage wrote (another SHA-256)")
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        return np.asarray(pictures.open_image(data))
+    except pictures.BadImage as error:
+        raise OSError(f"the image {error}") from error

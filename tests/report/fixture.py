@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from jaxtbpr.core import files, manifest
+from jaxtbpr.core.options import default_config
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.report import stage
@@ -82,7 +83,8 @@ def write_manifests(run: Workdir, people: int) -> None:
 
 def write_build(run: Workdir) -> None:
     """Packs the last manifest, and a record with a missing image, with the real stage."""
-    options = ConfigDict({"folders": {}, "val_share": 0.1, "processes": 1})
+    options = default_config(build.OPTIONS)
+    options.processes = 1
     result = build.run(ConfigDict({"seed": 0, "build": options}), run)
     _commit(run, "build", {"val_share": 0.1}, result, seconds=6.4)
 

@@ -1,0 +1,151 @@
+"""Encoded images to RGB: the one place where the files that people have are opened.
+
+Depth, palettes, ink and transparency become 8-bit RGB, and a photograph is turned upright as its
+EXIF orientation says, as every viewer shows it.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+TURNED, DEEP, BLANK = "turned", "deep", "blank"  # what `look` tells of an image
+
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+# Modes that Pillow turns into RGB by way of another one only.
+_BETWEEN = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+
+
+class BadImage(ValueError):
+    """Bytes that are not a whole image; the message ends the sentence "the image ..."."""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decodes `data` to an upright RGB image: alpha is dropped, of several frames one is read.
+
+    data: an encoded image in any format that Pillow knows. Grey of 16 bits is divided by 257. Of
+    floating-point numbers those from 0 to 1 are taken for shares of white, those from 0 to 255 for
+    levels; other floats, and whole numbers of 32 bits, have no known white and are refused. Raises
+    BadImage where it is none, is cut off, or is refused.
+    """
+    return _read(data)[0]
+
+
+def look(data: bytes) -> frozenset[str]:
+    """Returns what is special about an encoded image; it is decoded in full. Raises BadImage.
+
+    TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits of grey; BLANK: all its
+    pixels have one colour.
+    """
+    image, found = _read(data)
+    is_blank = all(low == high for low, high in image.getextrema())
+    return frozenset(found | ({BLANK} if is_blank else set()))
+
+
+def plain(data: bytes, *, turn: bool = True) -> bytes:
+    """Returns the image as any program shows it: PNG of 8 bits if it was turned or deep.
+
+    Other images are returned as they are. turn: False leaves the pixels as they are stored, without
+    the EXIF that would turn them. Raises BadImage.
+    """
+    image, found = _read(data, turn=turn)
+    if not found:
+        return data
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def _read(data: bytes, *, turn: bool = True) -> tuple[Image.Image, set[str]]:
+    image, upright, is_upright = _decode(data)
+    found = set()
+    if image.mode[0] in "IF":
+        found.add(DEEP)
+        rgb = _grey(image).convert("RGB")
+    else:
+        rgb = _convert(image)
+    if upright is not None:
+        found.add(TURNED)
+        if turn != is_upright:
+            rgb = rgb.transpose(upright if turn else _BACK.get(upright, upright))
+    return rgb, found
+
+
+def _decode(data: bytes) -> tuple[Image.Image, Image.Transpose | None, bool]:
+    """Returns (image, the turn that EXIF asks for, whether it is turned: Pillow turns TIFF)."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        upright = _turn(image)
+        image.load()
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(f"is in no known image format ({len(data)} bytes)") from error
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"is too large ({error})") from error
+    # What Pillow's decoders raise for bytes that make no sense to them.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise BadImage(f"cannot be decoded ({error})") from error
+    return image, upright, upright is not None and _turn(image) is None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How EXIF says that the image must be turned; None for upright, or EXIF that is broken."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # whatever a broken block makes the parser raise; the pixels are sound
+        return None
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    image.info.pop("transparency", None)  # Pillow warns of it, though the alpha is dropped
+    try:
+        if image.mode in _BETWEEN:
+            image = image.convert(_BETWEEN[image.mode])
+        return image.convert("RGB")
+    except ValueError as error:
+        raise BadImage(
+            f"has colours of the kind {image.mode}, which cannot be read; save it as RGB"
+        ) from error
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits or of floating-point numbers as 8 bits."""
+    values = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})
+    values = values * (255 / _white(image, values, tags))
+    if tags.get(_PHOTOMETRIC) == 0:  # of such depth Pillow leaves white at 0
+        values = 255 - values
+    return Image.fromarray(np.floor(values + 0.5).astype(np.uint8))
+
+
+def _white(image: Image.Image, values: np.ndarray, tags) -> float:
+    if image.mode.startswith("I;16"):
+        return 2.0 ** tags.get(_BITS, (16,))[0] - 1
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow scales these to 16 bits
+        return 65535.0
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "I":
+        raise BadImage(
+            f"has whole numbers from {low:g} to {high:g}, whose white is not known; save it with "
+            "8 bits or unsigned 16 bits"
+        )
+    if not (low >= 0 and high <= 255):  # False for what is not a number, too
+        raise BadImage(
+            f"has floating-point numbers from {low:g} to {high:g}, whose white is not known; save "
+            "them from 0 to 1 or from 0 to 255"
+        )
+    return 1.0 if high <= 1 else 255.0

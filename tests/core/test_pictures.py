@@ -1,0 +1,119 @@
+"""Images in the forms that people have, as 8-bit RGB, upright."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from jaxtbpr.core import pictures
+
+RNG = np.random.default_rng(0)
+DEEP = RNG.integers(0, 65536, (6, 5)).astype(np.uint16)
+COLOURS = RNG.integers(0, 256, (6, 4, 3), np.uint8)
+ORIENTATION = 0x0112
+# The same photograph, kept with any orientation; JPEG would not give the pixels back.
+LOSSLESS = [
+    ("PNG", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+]
+
+
+def encode(pixels, kind, **options) -> bytes:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def opened(data) -> np.ndarray:
+    image = pictures.open_image(data)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_grey_of_16_bits_keeps_its_levels(kind):
+    data = encode(DEEP, kind)
+    assert (opened(data) == np.round(DEEP / 257)[..., None]).all()
+    assert pictures.look(data) == {pictures.DEEP}
+
+
+def test_grey_of_16_bits_in_the_other_byte_order_and_with_white_at_0_is_read():
+    image = Image.frombytes("I;16B", (5, 6), DEEP.astype(">u2").tobytes())
+    assert (opened(encode(image, "TIFF")) == np.round(DEEP / 257)[..., None]).all()
+    data = encode(DEEP, "TIFF", tiffinfo={262: 0})
+    assert Image.open(io.BytesIO(data)).tag_v2[262] == 0
+    assert (opened(data) == np.round((65535 - DEEP.astype(int)) / 257)[..., None]).all()
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_floating_point_grey_is_of_shares_or_of_levels(white):
+    values = (DEEP / 65535).astype(np.float32)
+    found = opened(encode(values * white, "TIFF"))
+    assert (found == np.floor(values * 255 + 0.5)[..., None]).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 0), (0, 1000), (0, np.nan), (0, np.inf)])
+def test_floating_point_grey_without_a_known_white_is_refused(low, high):
+    values = np.array([[low, high], [0, 1]], np.float32)
+    with pytest.raises(pictures.BadImage, match=r"white is not known; save them from 0 to 1 or"):
+        pictures.open_image(encode(values, "TIFF"))
+
+
+def test_whole_numbers_of_32_bits_are_refused():
+    with pytest.raises(pictures.BadImage, match=r"from \d+ to \d+, whose white is not known"):
+        pictures.open_image(encode(DEEP.astype(np.int32), "TIFF"))
+
+
+ANY = [(mode, kind) for mode in ("1", "L", "LA", "P", "RGBA") for kind in ("PNG", "TIFF")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [*ANY, ("PA", "TIFF"), ("CMYK", "TIFF"), ("LAB", "TIFF")]
+)
+def test_other_colours_become_what_they_show(mode, kind):
+    image = Image.fromarray(COLOURS).convert(mode)
+    between = image.convert("RGBA") if mode == "PA" else image
+    expected = COLOURS if mode == "LAB" else np.asarray(between.convert("RGB"))
+    found = opened(encode(image, kind)).astype(int)
+    assert np.abs(found - expected).max() <= (16 if mode == "LAB" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), *LOSSLESS])
+def test_a_photograph_is_turned_as_viewers_turn_it(kind, options, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encode(COLOURS, kind, exif=exif, **options)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(opened(data), np.asarray(expected))
+    assert pictures.look(data) == ({pictures.TURNED} if orientation > 1 else set())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "options"), LOSSLESS)
+def test_a_plain_image_is_the_same_to_every_program(kind, options, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encode(COLOURS, kind, exif=exif, **options)
+    np.testing.assert_array_equal(opened(pictures.plain(data)), opened(data))
+    stored = pictures.plain(data, turn=False)
+    np.testing.assert_array_equal(opened(stored), COLOURS)
+    assert Image.open(io.BytesIO(stored)).getexif().get(ORIENTATION, 1) == 1
+    assert (pictures.plain(data) == data) == (orientation == 1)
+
+
+def test_broken_exif_leaves_the_image_as_it_is():
+    data = encode(COLOURS, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(opened(data), COLOURS)
+
+
+def test_an_image_of_one_colour_is_told():
+    assert pictures.look(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {pictures.BLANK}
+    assert pictures.look(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
+        pictures.BLANK,
+        pictures.DEEP,
+    }
