@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry, leftover, reid_json, tables
+from jaxtbpr.datasets import coco, entry, leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -29,6 +29,9 @@ NAMES = (
 
 
 _LUPERSON = re.compile(r"t[sd][-_]|.*(static|dynamic)", re.I)
+
+# What tells Market-1501, DukeMTMC and MSMT17.
+_IDENTITY_LISTS = ("bounding_box_train", "bounding_box_test", "list_train.txt", "list_query.txt")
 
 
 def named(*names: str) -> Find:
@@ -80,6 +83,14 @@ def dictionaries(*places: str, luperson: bool = False) -> Find:
         return next(filter(None, found), [])
 
     return find
+
+
+def coco_captions(folder: epath.Path) -> list[epath.Path]:
+    """Finds COCO captions and Karpathy's splits, in the folder or in annotations/."""
+    for place in (folder, folder / "annotations"):
+        if found := [file for file in _json_files(place) if _is_coco(file)]:
+            return found
+    return []
 
 
 def tabular(folder: epath.Path) -> list[epath.Path]:
@@ -142,6 +153,12 @@ def _near_names(folder: epath.Path) -> list[str]:
 
 
 def _only_images(folder: epath.Path) -> list[str]:
+    marks = [name for name in _IDENTITY_LISTS if (folder / name).exists()]
+    if marks:
+        return [
+            f"{marks[0]} is of Market-1501 or MSMT17, which have identities but no captions; "
+            "write a captions.csv with the columns file_path, caption, identity, split"
+        ]
     if any(is_image(path) for path in folder.iterdir()):
         return ["it holds images but no annotation; add a captions.csv"]
     return []
@@ -151,6 +168,8 @@ def near_name(file: epath.Path) -> str | None:
     """Returns the well-known annotation name that a JSON file's name is nearest to, if any."""
     if file.suffix.lower() != ".json" or not reid_json.set_prefix(file):
         return None  # "train.json" is a fine name of its own
+    if isinstance(_first(file), tuple):
+        return None  # the well-known ones are arrays
     plain = {name.lower(): name for name in NAMES}
     near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
     return plain[near[0]] if near and plain[near[0]] != file.name else None
@@ -173,6 +192,16 @@ def _json_files(folder: epath.Path) -> list[epath.Path]:
 def _is_processed_data(folder: epath.Path) -> bool:
     # RaSa's folder of annotations: its images lie beside it, so the folder above is the data set.
     return folder.name == "processed_data"
+
+
+def _is_coco(file: epath.Path) -> bool:
+    status = file.stat()
+    return _is_coco_cached(str(file), status.length, status.mtime)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_coco_cached(file: str, length: int, changed: float) -> bool:
+    return coco.is_coco(epath.Path(file))
 
 
 def _is_table(file: epath.Path) -> bool:

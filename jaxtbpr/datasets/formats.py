@@ -11,6 +11,7 @@ from etils import epath
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import (
+    coco,
     finding,
     leftover,
     pretraining,
@@ -105,6 +106,9 @@ FORMATS = (
     Format("syntbpr_edit_input", "SynTBPR editing input", "a json array of id, file_path, captions",
            finding.keyed({"id", "file_path", "captions"}), syntbpr.read_edit_input,
            _ANYWHERE, shorten=True),
+    Format("coco", "COCO captions or Karpathy's split", "a json object of images and annotations "
+           "(captions_train2017.json), or of images with sentences; also in annotations/",
+           finding.coco_captions, coco.read, _ANYWHERE, shorten=True),
     Format("table", "plain folder with a table", "a .csv, .tsv, .jsonl or .json table with "
            "columns file_path (or image, image_path) and caption (or captions), if known identity "
            "and split, or in train/ and test/ (imagefolder); .parquet with images; WebDataset .tar",

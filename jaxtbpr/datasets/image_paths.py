@@ -38,14 +38,18 @@ class ImagePaths:
         dropped = min(self._dropped, name.strip("/").count("/"))
         return next(_spellings(self._root, name, dropped), _join(self._root, name, dropped))
 
-    def settle(self, names: Iterable[str]) -> None:
-        """Chooses the root, and how many leading folders to drop, by the first image found."""
+    def settle(self, names: Iterable[str]) -> bool:
+        """Chooses the root, and how many leading folders to drop, by the first image found.
+
+        Returns whether one was found.
+        """
         for name in names:
             drops = name.strip("/").count("/") + 1 if self._shorten else 1
             for dropped, root in itertools.product(range(drops), self.roots):
                 if any(epath.Path(p).is_file() for p in _spellings(root, name, dropped)):
                     self._root, self._dropped = root, dropped
-                    return
+                    return True
+        return False
 
     def peek(self, records: Iterable[Any]) -> Iterator[Any]:
         """Yields `records` unchanged after settling on where the first of them have images."""

@@ -90,6 +90,9 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
         return ("has column names but no row" if keys else "holds no record"), True
     if isinstance(first, entry.BadRecord):
         return f"is no table: its first row {first}", True
+    if isinstance(first, tuple) and first[0] in ("samples", "frames"):
+        way = "export it there as CSV (dataset_type=fo.types.CSVDataset) with filepath and captions"
+        return f"is of FiftyOne, which is not read; {way}", False
     if isinstance(first, tuple):
         return f"is an object whose first key is {first[0]!r}, not an array of records", False
     if not isinstance(first, Mapping):

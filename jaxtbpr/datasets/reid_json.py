@@ -24,7 +24,9 @@ CUHK_SPLIT_RULE = (
     f"{CUHK_LAST_TRAIN_ID + 1}..{CUHK_LAST_VAL_ID} val, above that test"
 )
 _SHARD = re.compile(r"(?:^|(?<=[_\-. a-z]))\d+(?:[_-]of[_-]\d+)?$", re.I)
-_SPLIT_WORD = re.compile(rf"(?:^|[_\-. ])({'|'.join(entry.SPLITS)})(?=[_\-. ]|$)", re.I)
+_SPLIT_WORD = re.compile(
+    rf"(?:^|[_\-. ])({'|'.join(entry.SPLITS)})(?=(?:20\d\d)?(?:[_\-. ]|$))", re.I
+)
 
 
 def make_entries(
