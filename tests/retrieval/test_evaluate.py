@@ -100,7 +100,7 @@ def test_examples_show_the_ranking_behind_the_metrics(trained, result, test_set)
         assert first == example["first_right_rank"]
 
 
-def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, test_set):
+def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, result, test_set):
     rows = read_metrics(trained.dir("evaluate") / "synthetic__test.queries.jsonl")
     detail = files.read_json(trained.dir("evaluate") / "synthetic__test.json")
     assert [row["caption"] for row in rows] == [c for cs in test_set.captions for c in cs]
