@@ -25,12 +25,18 @@ _ASSETS = epath.Path(__file__).parents[1] / "assets"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
 _SHOWN = 6
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 # Of arrays that are read. Quantised ones mean something only with scales that stand elsewhere.
 _READ = ("F64", "F32", "F16", "BF16", "I64", "I32")
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 
 
 # --- what an array of a file is to us -------------------------------------------------------------
+
+
+def unwrapped(name: str) -> str:
+    """Returns a tensor's name without what torch.compile and DDP put anywhere into it."""
+    return _WRAPPERS.sub("", name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.datasets import builder, fingerprint, formats, published, rows, seen, survey
 from jaxtbpr.datasets.entry import Notes
+from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.source import SPLITS, index_path
 
 SYNTHETIC = "synthetic"
@@ -75,7 +76,7 @@ def outside(config: ConfigDict) -> dict[str, Any]:
     for name, folder in _folders(config).items():
         form, images = _form(config, name, folder), _images(config, name)
         found = formats.annotation_files(folder, form)
-        _refuse_loss(name, folder, form)
+        _refuse_loss(name, folder, formats.leftovers(folder, form))
         prints[name] = fingerprint.fingerprint(found, formats.read(folder, form, images=images))
     return prints
 
@@ -176,9 +177,9 @@ def _images(config: ConfigDict, name: str) -> epath.Path | None:
     return found
 
 
-def _refuse_loss(name: str, folder: epath.Path, form: formats.Format) -> None:
+def _refuse_loss(name: str, folder: epath.Path, unread: Iterable[Leftover]) -> None:
     """Raises UserError where a damaged annotation, or that of a split, would not be read."""
-    if lost := [one.reason for one in formats.leftovers(folder, form) if one.loses]:
+    if lost := [one.reason for one in unread if one.loses]:
         raise UserError(
             f"config.build.folders.{name}={folder} would be read in part: " + " ".join(lost)
         )
@@ -195,9 +196,9 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
         )
     for name, folder in _folders(config).items():
         form, images = _form(config, name, folder), _images(config, name)
-        _refuse_loss(name, folder, form)
-        told = [one.reason for one in formats.leftovers(folder, form)]
-        for text in [*told, *formats.remarks(folder, form)]:
+        unread = formats.leftovers(folder, form)
+        _refuse_loss(name, folder, unread)
+        for text in [*(one.reason for one in unread), *formats.remarks(folder, form)]:
             say(f"build {name}: warning: {text}")
         read = functools.partial(_read, folder, form, images)
         count = functools.partial(_say_notes, name, folder, form, images)

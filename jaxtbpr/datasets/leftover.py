@@ -6,7 +6,6 @@ A test.csv whose header is mistyped would else take the test set with it.
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from etils import epath
 
@@ -80,7 +79,9 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
         return fault, True
     keys = tables.columns(file)
     try:
-        first = first_element(file) if file.suffix.lower() == ".json" else next(_rows(file), None)
+        first = (
+            first_element(file) if file.suffix.lower() == ".json" else next(tables.rows(file), None)
+        )
     except UserError as error:
         return str(error).removeprefix(f"{file} ").rstrip("."), True
     if keys and not tables.is_table(keys):
@@ -120,10 +121,6 @@ def _is_of_img2dataset(path: epath.Path) -> bool:
         shard.name != path.name
         and ((path.parent / f"{shard.name}.tar").is_file() or shard.is_dir())
     )
-
-
-def _rows(file: epath.Path) -> Iterable[Any]:
-    return iter(tables.rows(file))
 
 
 def _beside(folder: epath.Path, taken: list[epath.Path]) -> list[epath.Path]:

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry
+from jaxtbpr.datasets import entry, packed
 from jaxtbpr.datasets.json_stream import iterate_json
 
 # In the order in which they are preferred, without spaces, case and underscores.
@@ -42,7 +42,7 @@ def roles(rows: Iterable[Any]) -> Roles:
     sample = [row for row in _readable(rows) if isinstance(row, Mapping)]
     keys = list(dict.fromkeys(str(key) for row in sample for key in row))
     identity, split = _identity(keys, sample), _split(keys, sample)
-    used = {identity, split, *entry.PATH_KEYS, "__image__"}
+    used = {identity, split, *entry.PATH_KEYS, packed.IMAGE}
     unused = (key for key in keys if key not in used and not is_caption(key))
     names = (row[key] for row in sample for key in entry.PATH_KEYS if isinstance(row.get(key), str))
     return Roles(identity, split, tuple(unused), any(map(folder_split, names)))

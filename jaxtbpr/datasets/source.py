@@ -57,6 +57,11 @@ def index_path(directory: epath.PathLike, split: str) -> epath.Path:
     return epath.Path(directory) / f"{split}.jsonl"
 
 
+def file_stem(set_name: str) -> str:
+    """Returns what files about a split are called: "synthetic__test" for "synthetic/test"."""
+    return set_name.replace("/", "__")
+
+
 class ImageSource(Sequence):
     """The encoded images of one split, by number; cheap to send to another process."""
 

@@ -16,10 +16,9 @@ import numpy as np
 from absl import app, flags, logging
 from etils import epath
 
-from jaxtbpr.core import files
+from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
-from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import facts, failures, intervals, page, pictures, plots, results
 from jaxtbpr.report.people import SetImages
@@ -136,11 +135,9 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _row(run: Run, result: dict[str, Any]) -> dict[str, Any]:
-    metrics, asked = result["metrics"], result["asked"]
-    if asked:  # captions of one person succeed or fail together
-        people = [query["identity"] for query in asked]
-        interval = intervals.bootstrap(failures.is_right(asked), people)
-    else:  # of an older run only the share is known
+    metrics = result["metrics"]
+    interval = failures.interval(result["asked"])
+    if interval is None:  # of an older run only the share is known
         hits = round(metrics["R1"] * metrics["queries"])
         interval = intervals.wilson(hits, metrics["queries"])
     return {"name": run.name, "metrics": metrics, "interval": interval}
@@ -226,14 +223,11 @@ def _key(query: dict, number: int) -> tuple[str, str, int]:
 def main(words: list[str]) -> None:
     """Writes the page of the runs that the command line names."""
     logging.set_verbosity(logging.WARNING)  # TFDS tells every step of its own
-    try:
+    with command.faults_told():
         out = epath.Path(flags.FLAGS.out).expanduser()
         files.check_output(out, "--out")
         html = compare(open_runs(words[1:]))
         files.write_text_atomic(out, html)
-    except UserError as error:
-        say(str(error))
-        raise SystemExit(1) from error
     print(f"comparison: {out.resolve()}")
 
 

@@ -1,12 +1,15 @@
 """Where a model fails: ranks of the first right image, by attributes and by length of captions."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.datasets.source import file_stem
+from jaxtbpr.report import intervals
 
 # The ranks of the first right image that are counted together: 1, 2, 3 to 5, ...
 RANKS = (1, 2, 5, 10, 20, 50, 100, 1000)
@@ -21,9 +24,8 @@ def read(folder: epath.Path, set_name: str) -> list[dict[str, Any]]:
 
     folder: that of stage evaluate.
     """
-    path = folder / f"{set_name.replace('/', '__')}.queries.jsonl"
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    return [json.loads(line) for line in lines if line]
+    path = folder / f"{file_stem(set_name)}.queries.jsonl"
+    return list(files.read_json_lines(path)) if path.exists() else []
 
 
 def rank_rows(queries: Sequence[Query]) -> list[dict[str, Any]]:
@@ -78,6 +80,16 @@ def by_attribute(
 def is_right(queries: Iterable[Query]) -> np.ndarray:
     """Returns which queries have a right image first, bool [Q]."""
     return np.array([query["first_right_rank"] == 1 for query in queries], bool)
+
+
+def interval(queries: Sequence[Query]) -> tuple[float, float] | None:
+    """Returns the interval of R@1, by people, since the captions of one fail together; None: none.
+
+    See `intervals.bootstrap`.
+    """
+    if not queries:
+        return None
+    return intervals.bootstrap(is_right(queries), [query["identity"] for query in queries])
 
 
 def _share(label: str, queries: Sequence[Query]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import seen
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
-from jaxtbpr.report import facts, failures, intervals, pictures, plots, quality, results, training
+from jaxtbpr.report import facts, failures, pictures, plots, quality, results, training
 from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
 from jaxtbpr.report.table import COLUMNS
 
@@ -68,9 +68,12 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
 
 def render(context: Mapping[str, Any], template: str = "template.html") -> str:
     """Fills in the template; all text that is not the page's own is escaped."""
-    folder = resources.files("jaxtbpr.report")
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
         "percent": percent,
@@ -80,8 +83,11 @@ def render(context: Mapping[str, Any], template: str = "template.html") -> str:
         "section": lambda key: key.partition(".")[0],
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    filled = environment.from_string((folder / template).read_text())
-    return filled.render(style=Markup((folder / "style.css").read_text()), **context)
+    return environment.get_template(template).render(style=Markup(_source("style.css")), **context)
+
+
+def _source(name: str) -> str:
+    return (resources.files("jaxtbpr.report") / name).read_text()
 
 
 def percent(fraction: float | None) -> str:
@@ -224,16 +230,8 @@ def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str
         result["queries"] = results.queries(result, images, queries)
         result["worst"] = results.hardest(result, images, queries)
         result["breakdown"] = results.breakdown(result, images)
-        result["interval"] = _interval(result["asked"])
+        result["interval"] = failures.interval(result["asked"])
     asked = [query for result in measured[:1] for query in result["queries"]]
     worked = [query for query in asked if query["first_right_rank"] == 1]
     opening = (worked or asked or [None])[0]
     return {"results": measured, "cmc": results.cmc_plot(measured), "opening": opening}
-
-
-def _interval(asked: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """The interval of R@1, drawn anew by people; None where the queries were not kept."""
-    if not asked:
-        return None
-    people = [query["identity"] for query in asked]
-    return intervals.bootstrap(failures.is_right(asked), people)

@@ -6,6 +6,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files
+from jaxtbpr.datasets.source import file_stem
 from jaxtbpr.report import failures, pictures, plots
 from jaxtbpr.report.people import SetImages
 from jaxtbpr.report.plots import Line, Plot
@@ -23,7 +24,7 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
     """
     results = []
     for name, own in metrics.items():
-        path = folder / f"{name.replace('/', '__')}.json"
+        path = folder / f"{file_stem(name)}.json"
         detail = files.read_json(path) if path.exists() else {}
         choices = [
             {"label": label, "epoch": detail[key].get("epoch"), "metrics": detail[key]}

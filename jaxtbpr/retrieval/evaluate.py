@@ -28,7 +28,7 @@ from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
-from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet, file_stem, find_built
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         say("evaluate: no set has a test split, so nothing is measured")
     for one in tests:
         detail = evaluate_set(trained, one, examples=options.examples)
-        stem = one.name.replace("/", "__")
+        stem = file_stem(one.name)
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in detail.pop("queries"))
         files.write_text_atomic(directory / f"{stem}.queries.jsonl", "".join(lines))
         files.write_json_atomic(directory / f"{stem}.json", detail)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.tensors import FUSED, FUSED_BIAS, Tensor
+from jaxtbpr.core.tensors import FUSED, FUSED_BIAS, Tensor, unwrapped
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
 
@@ -61,10 +61,9 @@ _TEXT_UNUSED = re.compile(
     r"cond_stage_model\.((model\.|transformer\.)?(text_projection(\.weight)?|logit_scale)"
     r"|model\.attn_mask|transformer\.text_model\.embeddings\.position_ids)"
 )
-# What other tools call the same: torch.compile, sgm (2.x Turbo), text encoders without their
+# What other tools call the same: sgm (2.x Turbo), text encoders without their
 # `text_model.`, diffusers' own names of the VAE's attention that converters left as they were.
 _OTHER_NAMES = (
-    (re.compile(r"(?<![^.])(_orig_mod|module)\."), ""),
     (re.compile(r"^conditioner\.embedders\.0\."), _TEXT),
     (
         re.compile(
@@ -83,6 +82,7 @@ _TRAINING = re.compile(r"first_stage_model\.(loss|model_ema)\..*")
 
 def current(name: str) -> str:
     """Returns the original name of a tensor that another tool has named anew."""
+    name = unwrapped(name)
     for pattern, original in _OTHER_NAMES:
         name = pattern.sub(original, name)
     return name

@@ -7,7 +7,7 @@ list of tensors follows from our own paths, whatever the sizes.
 import re
 from collections.abc import Mapping
 
-from jaxtbpr.core.tensors import CONVOLUTION, LINEAR, SAME, Tensor
+from jaxtbpr.core.tensors import CONVOLUTION, LINEAR, SAME, Tensor, unwrapped
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -17,7 +17,6 @@ _LISTED = re.compile(r"^(?!linear_)(\w+)_(\d+)$")
 # The attention of the VAE: what Flax and old PyTorch files call it, and what new ones do.
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_VAE_ATTENTION = re.compile(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.\w+)")
-_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")  # of torch.compile and of DDP
 _TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 # Constants that files of old versions carry.
 CONSTANTS = re.compile(r"text_model\.embeddings\.position_ids")
@@ -45,7 +44,7 @@ def current(network: str, name: str) -> str:
     Before diffusers 0.17 the attention of the VAE was query, key, value, proj_attn; text encoders
     that transformers 5 writes after diffusers' `from_single_file` have no `text_model.` in front.
     """
-    name = _WRAPPERS.sub("", name)
+    name = unwrapped(name)
     if network == "vae" and (match := _OLD_VAE_ATTENTION.fullmatch(name)):
         return f"{match[1]}{_VAE_ATTENTION[match[2]]}{match[3]}"
     if network == "text_encoder" and name.startswith(_TEXT_PARTS):

@@ -24,7 +24,6 @@ _NO_PARAMETERS = re.compile(
     r"(visual\.)?(input_resolution|context_length|vocab_size)|(.*\.)?(attn_mask|position_ids)"
     r"|.*\.?rope\.freqs_(cos|sin)"
 )
-_WRAPPED = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 # A name that only one format has.
 _MARKS = {
     "vision_model.embeddings.patch_embedding.weight": "huggingface",
@@ -167,7 +166,7 @@ def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
     PyTorch's compile and parallel wrappers put _orig_mod. and module. anywhere into a name, other
     models hold a whole CLIP under a name of theirs (base_model. in IRRA and RDE).
     """
-    plain = {_WRAPPED.sub("", name): name for name in arrays.shapes}
+    plain = {tensors.unwrapped(name): name for name in arrays.shapes}
     if len(plain) < len(arrays.shapes):  # an average of the weights beside them
         plain = {name: name for name in arrays.shapes}
     found = [name.removesuffix(mark) for name in plain for mark in _MARKS if name.endswith(mark)]
@@ -176,10 +175,8 @@ def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
     stored = {name.removeprefix(wrapper): old for name, old in plain.items()}
     if len(stored) < len(plain):  # the same name with and without the wrapper's
         wrapper, stored = "", plain
-    files, shapes = (
-        {name: of[old] for name, old in stored.items()} for of in (arrays.files, arrays.shapes)
-    )
-    return tensors.Opened(files, shapes, stored), wrapper
+    names = {old: name for name, old in stored.items()}
+    return arrays.renamed(names.__getitem__), wrapper
 
 
 def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
