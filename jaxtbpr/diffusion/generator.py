@@ -159,7 +159,7 @@ class Generator:
         return table.sigma * draw(keys, _START, (*(n // factor for n in self.size), channels))
 
     def _noised_image(self, params, table, keys, images):
-        mean, logvar = self.networks.encode_image(params, from_pixels(images))
+        mean, logvar = from_images(self.networks, params, from_pixels(images))
         latents = mean + jnp.exp(logvar / 2) * draw(keys, _LATENTS, mean.shape[1:])
         noise = draw(keys, _START, mean.shape[1:])
         return table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise
@@ -200,6 +200,21 @@ def unit_of(size: tuple[int, int], factor: int) -> int:
     Enough to keep a device busy, few enough for its memory: a function of the size alone.
     """
     return _FEW if math.prod(size) > 512 * factor**2 else _MANY
+
+
+def from_images(
+    networks: Networks, params: Mapping[str, Any], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Encodes images [B, H, W, 3] in [-1, 1]: (mean, log variance) of latents, [B, h, w, C] each.
+
+    One image at a time: a unit of them has so many rows that, on some processors, the last bits of
+    an image depend on its place among the others, which changes where a killed run goes on.
+    """
+
+    def encode(one):
+        return tuple(part[0] for part in networks.encode_image(params, one[None]))
+
+    return jax.lax.map(encode, images)
 
 
 def to_pixels(
