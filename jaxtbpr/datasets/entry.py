@@ -103,7 +103,7 @@ def image_name(record: Mapping[str, Any], keys: tuple[str, ...] = PATH_KEYS) -> 
 
 
 def caption_list(value: Any) -> tuple[str, ...]:
-    """Returns the captions of a string, of a list, or of nothing; null becomes an empty caption.
+    """Returns the captions of a string, or of a list, in which null and NaN are empty captions.
 
     Raises BadRecord for any other kind of value.
     """
@@ -111,7 +111,9 @@ def caption_list(value: Any) -> tuple[str, ...]:
         return (clean_text(value),)
     if not isinstance(value, list | tuple):
         raise BadRecord(f"has a {type(value).__name__} where captions belong")
-    return tuple("" if one is None else clean_text(str(one)) for one in value)
+    if any(isinstance(one, Mapping) for one in value):
+        raise BadRecord("has an object where a caption belongs")
+    return tuple("" if one is None or one != one else clean_text(str(one)) for one in value)
 
 
 def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ All are JSON arrays with one record per image: `id`, `captions`, `file_path` (RS
 and mostly `split`. CVPR 2017 (CUHK-PEDES), SSAN 2021 (ICFG-PEDES), DSSL 2021 (RSTPReid).
 """
 
+import dataclasses
 import functools
 import logging
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.datasets import entry, packed, published
+from jaxtbpr.datasets import entry, listed, packed, published
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
@@ -34,8 +35,10 @@ def make_entries(
 ) -> Iterator[Entry]:
     """Yields `make(record)`, and for a bad record an entry that names its number in `file`."""
     for number, record in enumerate(records, first):
+        record, notes = listed.split_lists(record)
         try:
-            yield make(record)
+            one = make(record)
+            yield dataclasses.replace(one, notes=one.notes + notes) if notes else one
         except BadRecord as reason:
             yield entry.set_aside(f"record {number} of {epath.Path(file).name}", reason)
 

@@ -16,7 +16,7 @@ from jaxtbpr.datasets.json_stream import iterate_json
 _IDENTITY = ("identity", "identityid", "personid", "pid", "person", "personname", "subjectid")
 _IDENTITY += ("subject", "id", "label")
 _SPLIT = ("split", "subset", "partition", "set", "fold", "phase")
-_CAPTION = re.compile(r"captions?|text|caption_?\d+")
+_CAPTION = re.compile(r"captions?|texts?|sentences?|caption_?\d+")
 _SAMPLE = 1000  # rows looked at
 
 

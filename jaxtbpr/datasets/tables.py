@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import csv_lines, entry, packed
+from jaxtbpr.datasets import csv_lines, entry, listed, packed
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import (
@@ -172,13 +172,15 @@ def _file_entries(folder: epath.Path, file: epath.Path, paths: ImagePaths) -> It
     seen: set[str] = set()
     for number, row in enumerate(paths.peek(_prefixed(map(_plain, rows(file)), prefix)), 1):
         try:
+            row, notes = listed.split_lists(row)
             one = _entry(row, paths, named, found)
         except BadRecord as reason:
             yield entry.set_aside(f"row {number} of {file.name}", reason)
             continue
         name = one.extra["image_id"]
         if packed.is_packed(one.path) and name in seen:
-            one = dataclasses.replace(one, notes=(*one.notes, entry.SAME_NAME))
+            notes += (entry.SAME_NAME,)
+        one = dataclasses.replace(one, notes=one.notes + notes)
         seen.add(name)
         yield one
 
@@ -217,13 +219,4 @@ def _identity(row: Mapping[str, Any], key: str | None) -> str:
 
 def _captions(row: Mapping[str, Any]) -> tuple[str, ...]:
     keys = [key for key in row if is_caption(str(key)) and row[key] is not None]
-    return tuple(text for key in keys for text in _cell_captions(key, row[key]) if text)
-
-
-def _cell_captions(key: str, cell: Any) -> tuple[str, ...]:
-    if key == "captions" and isinstance(cell, str) and cell.startswith("["):
-        try:  # a list within a CSV cell
-            return entry.caption_list(json.loads(cell))
-        except ValueError:
-            return (cell,)
-    return entry.caption_list(cell)
+    return tuple(text for key in keys for text in entry.caption_list(row[key]) if text)

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core import files
+from jaxtbpr.core import caption_lists, files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.prompts.clauses import Clause, Ruler
 from jaxtbpr.prompts.drawing import Prompt
@@ -122,8 +122,9 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 def _caption(row: Mapping[str, Any], where: str) -> str:
     """The first caption of a row with its blanks squeezed, "" for none."""
     given = row.get("captions", row.get("caption"))
-    if isinstance(given, list):
-        given = given[0] if given else ""
+    listed = caption_lists.items(given)  # of text that is a list, too
+    if listed is not None:
+        given = (listed or [""])[0]
     if not isinstance(given, str):
         raise UserError(f"{where} has no 'captions' or 'caption' that is text; mend or remove it.")
     return " ".join(given.split())

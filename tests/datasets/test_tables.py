@@ -50,20 +50,6 @@ def test_any_captions_survive_json(tmp_path, texts, ascii_only):
     assert captions(tmp_path) == [tuple(texts)]
 
 
-@SAME_FOLDER
-@given(texts=st.lists(TEXT, min_size=1, max_size=3))
-def test_a_csv_cell_may_hold_a_list_of_captions(tmp_path, texts):
-    rows = [["a.jpg", json.dumps(texts, ensure_ascii=False)], ["b.jpg", "a man"]]
-    write_csv(tmp_path / "captions.csv", ["image", "captions"], rows)
-    assert captions(tmp_path) == [tuple(texts), ("a man",)]
-
-
-def test_a_caption_that_only_looks_like_a_list_stays_as_it_is(tmp_path):
-    rows = [["a.jpg", "[hair] and a hat"], ["b.jpg", "[1"]]
-    write_csv(tmp_path / "captions.csv", ["image", "captions"], rows)
-    assert captions(tmp_path) == [("[hair] and a hat",), ("[1",)]
-
-
 def test_rows_of_one_image_are_joined_in_their_order(tmp_path):
     rows = [["a.jpg", "first", 7], ["b.jpg", "other", 8], ["a.jpg", "second", 7]]
     write_csv(tmp_path / "captions.csv", ["path", "text", "identity"], rows)

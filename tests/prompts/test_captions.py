@@ -16,6 +16,11 @@ def wrapped(path, count, split="train", prefix="in the style of <s0><s1>"):
     return list(captions.wrap(given, RULER, prefix, str(path), split, count))
 
 
+def test_the_first_caption_of_a_list_in_text_counts(tmp_path):
+    (tmp_path / "c.jsonl").write_text(json.dumps({"caption": "['a man', 'a woman']"}) + "\n")
+    assert captions.read(str(tmp_path / "c.jsonl")) == {"train": [{"caption": "a man"}]}
+
+
 def test_a_text_file_has_a_caption_a_line(tmp_path):
     path = tmp_path / "captions.txt"
     path.write_text("A man  in red.\n\na woman in blue\nA MAN in red.\nécru coat\n")

@@ -1,0 +1,51 @@
+"""Records whose captions are lists: written as text in a cell, or lists in a list."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtbpr.core import caption_lists
+from jaxtbpr.datasets.roles import is_caption
+
+_LIST = "images whose {} is a list written as text, each item of which is one caption"
+_NESTED = "images whose {} has lists in a list, each item of which is one caption"
+_NEARLY = "images whose {} looks like a list but cannot be read as one, and stays one caption"
+_EMPTY = "images whose {} has an empty item, which is not used"
+
+
+def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
+    """Returns a record, or (image, captions) pair, with such captions as one list; and notes.
+
+    The record that is given stays as it is. Notes: see `entry.Notes`.
+    """
+    if isinstance(record, tuple) and len(record) == 2:
+        value, notes = _split(record[1], "value")
+        return (record[0], value), notes
+    if not isinstance(record, Mapping):
+        return record, ()
+    result, notes = record, ()
+    for key, value in record.items():
+        if isinstance(value, str | list) and is_caption(str(key).lower()):
+            found, said = _split(value, repr(key))
+            if said:
+                result = copy.copy(record) if result is record else result
+                result[key] = found
+                notes += said
+    return result, notes
+
+
+def _split(value: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+    if isinstance(value, str) and value[:1].isalnum():
+        return value, ()  # as nearly all are
+    found = caption_lists.items(value)
+    if found is None:
+        is_nearly = isinstance(value, str) and caption_lists.is_nearly_list(value)
+        return value, (_NEARLY.format(name),) if is_nearly else ()
+    notes = ()
+    if isinstance(value, str):
+        notes = (_LIST.format(name),)
+    elif len(found) != len(value) or any(caption_lists.items(one) is not None for one in value):
+        notes = (_NESTED.format(name),)
+    if any(one is None or not str(one).strip() for one in found):
+        notes += (_EMPTY.format(name),)
+    return found, notes
