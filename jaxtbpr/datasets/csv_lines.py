@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> Iterator[Row]:
-    """Yields the rows that are not empty. lines: with their ends.
+    """Yields the rows with a cell that is not empty. lines: with their ends.
 
     width: the number of columns; path: that of the image's name, by which rows are told that a
     stray quotation mark would join.
@@ -37,7 +37,7 @@ def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> It
         return ahead.popleft() if ahead else next(source, "")
 
     while line := take():
-        if not line.strip("\r\n"):
+        if not line.strip(f"{delimiter}\r\n"):
             continue
         if '"' not in line:
             yield Row(_split(line, delimiter))

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import coco, entry, leftover, reid_json, tables
+from jaxtbpr.datasets import annotation_names, coco, entry, leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -100,13 +100,11 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
     """
     if _is_processed_data(folder) or not folder.is_dir():
         return []
-    inside = [child for child in _folders(folder) if child.name.lower() in entry.SPLITS]
     data = folder / "data"
-    nested = (
-        [one for one in _folders(data) if one.name.lower() in entry.SPLITS] if data.is_dir() else []
-    )
-    for places in ([folder], inside, [data], nested):
-        found = [file for place in places for file in _annotations(place) if _is_table(file)]
+    for places in ([folder], _split_folders(folder), [data], _split_folders(data)):
+        found = [
+            file for place in places for file in _annotations(place) if tables.is_readable(file)
+        ]
         if found:
             return found
     return []
@@ -179,7 +177,7 @@ def _annotations(folder: epath.Path) -> list[epath.Path]:
     if not folder.is_dir():
         return []
     # An imgs/ folder may hold a million files: only names are looked at, nothing is opened.
-    named = [path for path in folder.iterdir() if leftover.is_annotation_like(path)]
+    named = [path for path in folder.iterdir() if annotation_names.is_annotation_like(path)]
     return sorted(path for path in named if path.is_file())
 
 
@@ -204,9 +202,11 @@ def _is_coco_cached(file: str, length: int, changed: float) -> bool:
     return coco.is_coco(epath.Path(file))
 
 
-def _is_table(file: epath.Path) -> bool:
-    is_read = file.suffix.lower() in tables.SUFFIXES and tables.is_table(tables.columns(file))
-    return is_read and tables.has_rows(file)
+def _split_folders(folder: epath.Path) -> list[epath.Path]:
+    if not folder.is_dir():
+        return []
+    named = (path for path in folder.iterdir() if path.name.lower() in entry.SPLITS)
+    return sorted(path for path in named if path.is_dir())
 
 
 def _folders(folder: epath.Path) -> list[epath.Path]:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 
@@ -22,9 +22,21 @@ _DISGUISES = {
 def open_text(
     path: epath.PathLike, newline: str | None = None, errors: str = "strict"
 ) -> io.TextIOWrapper:
-    """Opens a UTF-8 text file, with or without a byte order mark. errors: as of `open`."""
-    file = epath.Path(path).open("rb")
+    """Opens a UTF-8 text file, with or without a byte order mark. errors: as of `open`.
+
+    Raises UserError where it cannot be opened.
+    """
+    file = _open(path)
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline=newline)
+
+
+def _open(path: epath.PathLike) -> IO[bytes]:
+    try:
+        return epath.Path(path).open("rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is a link to a file that is not there.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror or error}).") from error
 
 
 def iterate_json(path: epath.PathLike) -> Iterator[Any]:
@@ -57,7 +69,7 @@ def not_utf8(error: UnicodeDecodeError, line: int) -> str:
 
 def disguise(path: epath.PathLike) -> str:
     """Returns what a file is that cannot be UTF-8 text of its own ("is empty", ...), or ""."""
-    with epath.Path(path).open("rb") as file:
+    with _open(path) as file:
         head = file.read(4096)
     if not head.strip():
         return "is empty"

@@ -10,33 +10,24 @@ from collections.abc import Iterable, Mapping
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry, packed, reid_json, tables
+from jaxtbpr.datasets import annotation_names, entry, packed, reid_json, tables
+from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import disguise, first_element
-
-# Tables in forms that no reader here opens, each with the way to one that is read.
-_FOREIGN = {
-    ".xlsx": "is a spreadsheet; save it as CSV UTF-8",
-    ".xls": "is a spreadsheet; save it as CSV UTF-8",
-    ".ods": "is a spreadsheet; save it as CSV UTF-8",
-    ".gz": "is compressed; unpack it",
-    ".bz2": "is compressed; unpack it",
-    ".xz": "is compressed; unpack it",
-    ".zst": "is compressed; unpack it",
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Leftover:
     """A file that is not read. reason: a sentence with its name and what to do.
 
-    loses: whether what it holds is needed for certain: it is damaged, or its name tells a split
-    that no other file has. other_form: whether another form of data set reads it.
+    loses: whether what it holds is needed for certain: it is damaged, or it tells a split that no
+    other file has. may_stay: whether it need not be mended: another form of data set reads it, or
+    it may be something else than annotation.
     """
 
     file: epath.Path
     reason: str
     loses: bool
-    other_form: bool
+    may_stay: bool
 
 
 def leftovers(
@@ -46,26 +37,42 @@ def leftovers(
 
     forms: {file: title and name of another form that reads it}.
     """
-    splits = {reid_json.file_split(file) for file in taken}
-    found = []
-    for file in _beside(folder, taken):
-        split = reid_json.file_split(file)
-        if file in forms:
-            missed = split is not None and splits != {None} and split not in splits
-            names = ", ".join(one.name for one in taken[:3])
-            reason = (
-                f"{file.name} is not read beside {names}; it is {forms[file]}: "
-                "name that format, or move the file elsewhere"
-            )
-            found.append(Leftover(file, reason + ".", missed, True))
-        else:
-            fault, is_damaged = why_not(file, taken[0])
-            reason = f"{file.name} is not read: it {fault}. Mend it, or move it elsewhere."
-            found.append(Leftover(file, reason, is_damaged or split is not None, False))
+    beside = annotation_names.beside(folder, taken)
+    found = [
+        one
+        for file in beside
+        if not _holds_images_alone(file) and (one := _leftover(folder, file, taken, forms))
+    ]
     if len(taken) > 1:
         empty = [file for file in taken if _is_empty(file)]
         found += [Leftover(one, f"{one.name} holds no record.", True, False) for one in empty]
     return found
+
+
+def _leftover(
+    folder: epath.Path, file: epath.Path, taken: list[epath.Path], forms: Mapping[epath.Path, str]
+) -> Leftover | None:
+    splits = {tables.table_split(folder, one) for one in taken}
+    split = annotation_names.told_split(folder, file)
+    is_missed = split is not None and split not in splits
+    loses = is_missed and splits != {None}
+    name, names = file.relative_to(folder), ", ".join(str(f.relative_to(folder)) for f in taken[:3])
+    if file in forms:
+        way = "name that format, or move the file elsewhere"
+        reason = f"{name} is not read beside {names}; it is {forms[file]}: {way}."
+        return Leftover(file, reason, loses, may_stay=True)
+    if tables.is_readable(file):
+        way = "put all tables of a set into one folder, or into train/, val/ and test/"
+        reason = f"{name} is not read beside {names}: {way}, or move it elsewhere."
+        return Leftover(file, reason, loses, may_stay=False)
+    is_elsewhere = file.parent not in {folder, *(one.parent for one in taken)}
+    may_stay = is_elsewhere or annotation_names.is_perhaps(file)
+    if may_stay and not is_missed:
+        return None
+    fault, is_damaged = why_not(file, taken[0])
+    reason = f"{name} is not read: it {fault}. Mend it, or move it elsewhere."
+    loses |= not may_stay and (is_damaged or reid_json.file_split(file) is not None)
+    return Leftover(file, reason, loses, may_stay)
 
 
 def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool]:
@@ -74,16 +81,18 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
     like: an annotation of the same folder, to compare the names of columns with.
     """
     is_packed = file.suffix.lower() in packed.SUFFIXES  # whose bytes are no text
-    foreign = _FOREIGN.get(file.suffix.lower())
-    if fault := foreign or ("" if is_packed else disguise(file)):
-        return fault, True
-    keys = tables.columns(file)
+    foreign = annotation_names.FOREIGN.get(file.suffix.lower())
     try:
+        if fault := foreign or ("" if is_packed else disguise(file)):
+            return fault, True
+        keys = tables.columns(file)
         first = (
             first_element(file) if file.suffix.lower() == ".json" else next(tables.rows(file), None)
         )
     except UserError as error:
         return str(error).removeprefix(f"{file} ").rstrip("."), True
+    if any(map(is_image, keys)) and tables.is_text(file):
+        return f"has no line of column names: its first line is {', '.join(keys)}", True
     if keys and not tables.is_table(keys):
         what = "no table of images and captions"
         return f"is {what}: its columns are {', '.join(keys)}{_lacking(keys, like)}", False
@@ -99,39 +108,6 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
     if not isinstance(first, Mapping):
         return f"holds a {type(first).__name__} where a record belongs", False
     return "has records of another kind", False
-
-
-def is_annotation_like(path: epath.Path) -> bool:
-    """Whether a file's name ends as that of a table or of a JSON annotation."""
-    name = path.name.lower()
-    if name.startswith((".", "~$")) or _is_of_img2dataset(path):
-        return False
-    inner = epath.Path(path.stem).suffix.lower()
-    is_foreign = path.suffix.lower() in _FOREIGN and (
-        inner in set(tables.SUFFIXES) - set(packed.SUFFIXES)
-        or path.suffix.lower() in (".xlsx", ".xls", ".ods")
-    )
-    return is_foreign or path.suffix.lower() in tables.SUFFIXES
-
-
-def _is_of_img2dataset(path: epath.Path) -> bool:
-    """Whether a file only lists what img2dataset put into the shard or folder of its name."""
-    shard = path.parent / path.name.removesuffix("_stats.json").removesuffix(".parquet")
-    return path.suffix.lower() in (".json", ".parquet") and (
-        shard.name != path.name
-        and ((path.parent / f"{shard.name}.tar").is_file() or shard.is_dir())
-    )
-
-
-def _beside(folder: epath.Path, taken: list[epath.Path]) -> list[epath.Path]:
-    places = dict.fromkeys([folder, *(file.parent for file in taken)])
-    return [
-        path
-        for place in places
-        for path in sorted(place.iterdir())
-        if is_annotation_like(path) and path not in taken and path.is_file()
-        if not _holds_images_alone(path)
-    ]
 
 
 def _holds_images_alone(file: epath.Path) -> bool:

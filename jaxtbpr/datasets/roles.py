@@ -16,7 +16,7 @@ from jaxtbpr.datasets.json_stream import iterate_json
 _IDENTITY = ("identity", "identityid", "personid", "pid", "person", "personname", "subjectid")
 _IDENTITY += ("subject", "id", "label")
 _SPLIT = ("split", "subset", "partition", "set", "fold", "phase")
-_CAPTION = re.compile(r"captions?|texts?|sentences?|caption_?\d+")
+_CAPTION = re.compile(r"(?:captions?|texts?|sentences?)(?:\.\d+)?|caption[ _-]?\d+")
 _SAMPLE = 1000  # rows looked at
 
 
@@ -42,8 +42,9 @@ def roles(rows: Iterable[Any]) -> Roles:
     sample = [row for row in _readable(rows) if isinstance(row, Mapping)]
     keys = list(dict.fromkeys(str(key) for row in sample for key in row))
     identity, split = _identity(keys, sample), _split(keys, sample)
-    used = {identity, split, *entry.PATH_KEYS, packed.IMAGE}
-    unused = (key for key in keys if key not in used and not is_caption(key))
+    path = next((key for key in entry.PATH_KEYS if key in keys), None)
+    used = {identity, split, path, packed.IMAGE}
+    unused = (key or "(without a name)" for key in keys if key not in used and not is_caption(key))
     names = (row[key] for row in sample for key in entry.PATH_KEYS if isinstance(row.get(key), str))
     return Roles(identity, split, tuple(unused), any(map(folder_split, names)))
 

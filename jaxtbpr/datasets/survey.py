@@ -54,7 +54,7 @@ class Survey:
     def problems(self) -> list[str]:
         """Returns what must be mended, each with the way to mend it."""
         found = [self.broken] if self.broken else []
-        found += [one.reason for one in self.leftovers if one.loses or not one.other_form]
+        found += [one.reason for one in self.leftovers if one.loses or not one.may_stay]
         if not self.images.checked and not self.broken:
             found.append("there is no usable record in it.")
         if self.unusable:
@@ -84,7 +84,7 @@ class Survey:
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
         found, known = [], self.known
-        found += [one.reason for one in self.leftovers if one.other_form and not one.loses]
+        found += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
         found += [*self.remarks, *self.notes.lines()]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:

@@ -33,8 +33,10 @@ from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
 from jaxtbpr.datasets.roles import Roles, folder_split, is_caption, roles
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", *packed.SUFFIXES)
+_TEXTS = (".csv", ".tsv", ".tab", ".txt")
+SUFFIXES = (*_TEXTS, ".jsonl", ".ndjson", ".json", *packed.SUFFIXES)
 UNLABELLED = {"", "nan", "none", "null"}
+_EXCEL = re.compile(r"sep=.\s*$", re.I)
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
 
 
@@ -55,7 +57,7 @@ def rows(file: epath.Path) -> Iterator[Any]:
     if file.suffix.lower() == ".json" and not is_json_lines(file):
         yield from iterate_json(file)
         return
-    read = _csv_rows if file.suffix.lower() in (".csv", ".tsv") else _json_lines
+    read = _csv_rows if is_text(file) else _json_lines
     try:
         yield from read(file)
     except UnicodeDecodeError as error:
@@ -65,7 +67,7 @@ def rows(file: epath.Path) -> Iterator[Any]:
 
 def _csv_rows(file: epath.Path) -> Iterator[Any]:
     with open_text(file, newline="") as text:
-        header, delimiter = _header(text.readline())
+        header, delimiter = _header(text)
         path = next((k for k, name in enumerate(header) if name in entry.PATH_KEYS), 0)
         for cells, note in csv_lines.read_rows(text, delimiter, len(header), path):
             if len(cells) == len(header):
@@ -77,11 +79,20 @@ def _csv_rows(file: epath.Path) -> Iterator[Any]:
                 yield BadRecord(f"has {len(cells)} cells under {len(header)} column names{quotes}")
 
 
-def _header(line: str) -> tuple[list[str], str]:
-    """Returns the column names that a CSV's first line holds, and what stands between them."""
+def _header(text: Iterable[str]) -> tuple[list[str], str]:
+    """Reads a CSV's column names, and what stands between them: its first line that has any.
+
+    A line "sep=;" before them is for Excel. A name that comes again gets a number.
+    """
+    lines = (line for line in text if line.strip() and not _EXCEL.match(line))
+    line = next(lines, "")
     delimiter = max(",;\t|", key=line.count)
-    names = next(csv.reader([line], delimiter=delimiter), [])
-    return [name.strip().lower().lstrip("\ufeff") for name in names], delimiter
+    names: list[str] = []
+    for cell in next(csv.reader([line], delimiter=delimiter), []):
+        name = cell.strip().lower().lstrip("\ufeff")
+        same = sum(name == one.partition(".")[0] for one in names)
+        names.append(f"{name}.{same}" if same and name else name)
+    return names, delimiter
 
 
 def _json_lines(file: epath.Path) -> Iterator[Any]:
@@ -98,6 +109,20 @@ def _json_line(line: str) -> Any:
         return BadRecord(f"is not JSON ({error})")
 
 
+def is_text(file: epath.Path) -> bool:
+    """Whether a file is a CSV, a TSV or the like, by its name."""
+    return file.suffix.lower() in _TEXTS
+
+
+def is_readable(file: epath.Path) -> bool:
+    """Whether a file is a table of images and captions with a row at least."""
+    try:
+        is_read = file.suffix.lower() in SUFFIXES and is_table(columns(file))
+        return is_read and has_rows(file)
+    except UserError:
+        return False
+
+
 def is_table(keys: Iterable[str]) -> bool:
     """Whether column names tell where an image is and what it shows."""
     keys = {str(key).lower() for key in keys}
@@ -110,9 +135,9 @@ def columns(file: epath.Path) -> tuple[str, ...]:
     Those of a CSV are its first line's, whatever is wrong with the rows; those of JSON records are
     the keys of the first one that can be read.
     """
-    if file.suffix.lower() in (".csv", ".tsv"):
+    if is_text(file):
         with open_text(file, errors="replace") as text:
-            return tuple(_header(text.readline())[0])
+            return tuple(_header(text)[0])
     try:
         first = next((one for one in rows(file) if isinstance(one, Mapping)), {})
     except UserError:
@@ -122,11 +147,11 @@ def columns(file: epath.Path) -> tuple[str, ...]:
 
 def has_rows(file: epath.Path) -> bool:
     """Whether there is anything after a CSV's header; of other tables, `columns` tells."""
-    if file.suffix.lower() not in (".csv", ".tsv"):
+    if not is_text(file):
         return True
     with open_text(file, errors="replace") as text:
-        text.readline()
-        return any(line.strip() for line in text)
+        delimiter = _header(text)[1]
+        return any(line.strip(f"{delimiter}\r\n") for line in text)
 
 
 def _line_of(file: epath.Path) -> int:

@@ -112,6 +112,73 @@ def test_a_split_in_another_form_is_a_problem_and_a_second_copy_of_a_set_a_warni
     assert "train_reid.json is not read beside reid_raw.json" in found.warnings()[0]
 
 
+def test_a_table_in_a_text_file_is_read(tmp_path):
+    text = (HEADER + ROW.format(7)).replace(",", "\t")
+    path = own_folder(tmp_path, {"test.txt": text.encode(), "README.txt": b"image and caption"})
+    found = survey(path)
+    assert (found.problems(), found.tally.counts()["test"].images) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("annotations/test.csv", "put all tables of a set into one folder"),
+        ("test/metadata.csv", "put all tables of a set into one folder"),
+        ("gallery/captions.csv", "put all tables of a set into one folder"),
+        ("test.csv.zip", "it is an archive; unpack it"),
+        ("test.zip", "it is an archive; unpack it"),
+        ("test.pkl", "save it as CSV UTF-8 or parquet"),
+        ("test.yaml", "save it as CSV UTF-8 or parquet"),
+        ("query.txt", "its first line is 7.jpg"),
+    ],
+)
+def test_a_test_set_in_another_place_or_form_is_not_lost_in_silence(tmp_path, name, reason):
+    path = own_folder(tmp_path, {})
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_text(ROW.format(7) if name == "query.txt" else HEADER + ROW.format(7))
+    (problem,) = survey(path).problems()
+    assert problem.startswith(f"{name} is not read")
+    assert reason in problem
+    with pytest.raises(UserError) as error:
+        built(path, tmp_path / "run")
+    assert problem in str(error.value)
+
+
+def test_folders_of_splits_are_found_among_many_and_query_is_not_passed_over(tmp_path):
+    for k in range(70):
+        (tmp_path / f"person{k}").mkdir()
+    for k, split in enumerate(("train", "test")):
+        write_image(tmp_path / split / f"{k}.jpg", k)
+        (tmp_path / split / "metadata.csv").write_text(HEADER + ROW.format(k))
+    assert survey(tmp_path).problems() == []
+    (tmp_path / "test").rename(tmp_path / "query")
+    (problem,) = survey(tmp_path).problems()
+    assert problem.startswith("query/metadata.csv is not read beside train/metadata.csv")
+
+
+def test_a_link_to_a_file_that_is_gone_is_told(tmp_path):
+    path = own_folder(tmp_path, {})
+    (path / "test.csv").symlink_to(tmp_path / "gone" / "test.csv")
+    (problem,) = survey(path).problems()
+    assert "test.csv is not read: it is a link to a file that is not there" in problem
+
+
+def test_archives_of_images_and_lists_of_splits_that_are_read_are_no_matter(tmp_path):
+    path = own_folder(tmp_path, dict.fromkeys(("train.zip", "images.zip", "val.txt"), b"PK"))
+    assert survey(path).problems() == []
+
+
+def test_a_list_of_names_beside_a_table_that_tells_no_split_is_told(tmp_path):
+    (tmp_path / "captions.csv").write_text(HEADER + ROW.format(7))
+    (tmp_path / "test.txt").write_text("7.jpg\n")
+    write_image(tmp_path / "7.jpg", 7)
+    found = survey(tmp_path)
+    assert found.problems() == []
+    assert any(
+        "test.txt is not read: it has no line of column names" in t for t in found.warnings()
+    )
+
+
 def test_a_file_of_something_else_is_told_and_does_not_stop_the_build(tmp_path, capsys):
     path = own_folder(tmp_path, {"cameras.json": json.dumps([{"camera": 1}]).encode()})
     (problem,) = survey(path).problems()

@@ -220,3 +220,27 @@ def test_the_records_of_other_forms_prefer_a_key_that_names_the_person(tmp_path,
     record = {"id": 3, "file_path": "a.jpg", "captions": ["x"], "split": "test", key: 17}
     (tmp_path / "own.json").write_text(json.dumps([record]))
     assert [one.identity for one in formats.read(tmp_path)] == ["17"]
+
+
+@pytest.mark.parametrize("start", ["sep=;\n", "\n\n", "\ufeff", "\ufeffsep=;\r\n"])
+def test_lines_before_the_column_names_are_passed_over(tmp_path, start):
+    (tmp_path / "captions.csv").write_text(start + "image;caption\na.jpg;a man\n;\n", newline="")
+    assert captions(tmp_path) == [("a man",)]
+
+
+@pytest.mark.parametrize("second", ["caption", "caption.1", "Caption 2", "text"])
+def test_every_column_of_captions_is_read(tmp_path, second):
+    write_csv(tmp_path / "captions.csv", ["image", "caption", second], [["a.jpg", "one", "two"]])
+    assert captions(tmp_path) == [("one", "two")]
+
+
+def test_a_second_column_of_names_is_told_to_be_unused(tmp_path):
+    write_csv(tmp_path / "own.csv", ["image", "path", "caption", ""], [["a.jpg", "cam0", "x", "1"]])
+    told = "own.csv: columns that are not used: path, (without a name)."
+    assert told in survey(tmp_path, decode=False).warnings()
+
+
+def test_a_table_without_column_names_is_refused_as_such(tmp_path):
+    (tmp_path / "captions.csv").write_text("a.jpg,a man,1\n")
+    with pytest.raises(UserError, match=r"captions\.csv has no line of column names"):
+        formats.detect(tmp_path)

@@ -1,0 +1,89 @@
+"""Which files of a data set's folder may be annotation, by their names and places alone."""
+
+import re
+from collections.abc import Iterable
+
+from etils import epath
+
+from jaxtbpr.datasets import entry, packed, tables
+
+# Forms that no reader here opens, each with the way to one that is read.
+_SPREADSHEETS = dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet; save it as CSV UTF-8")
+_COMPRESSED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), "is compressed; unpack it")
+_ARCHIVES = dict.fromkeys((".zip", ".7z", ".rar"), "is an archive; unpack it")
+_BINARY = (".pkl", ".pickle", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".npy", ".npz", ".mat")
+_OTHERS = (*_BINARY, ".yaml", ".yml", ".xml", ".dat", ".lst")
+FOREIGN = {**_SPREADSHEETS, **_COMPRESSED, **_ARCHIVES}
+FOREIGN |= dict.fromkeys(_OTHERS, "is in a form that is not read; save it as CSV UTF-8 or parquet")
+
+_WORDS = r"(?:^|[_\-. ])({})(?:s?[_\-. ]|s?$)"
+_TEST = re.compile(_WORDS.format("query|gallery|probe|eval|evaluation|holdout"), re.I)
+_ANNOTATION = re.compile(_WORDS.format("caption|annotation|anno|metadata|label"), re.I)
+_PLACES = {"annotations", "annotation", "anno", "captions", "caption", "labels", "metadata", "data"}
+_PLACES |= {"query", "gallery", "probe", *entry.SPLITS}
+_MANY = 20  # files of one folder, beyond which each is of a single image
+
+
+def is_annotation_like(path: epath.Path) -> bool:
+    """Whether a file's name ends as that of a table or of a JSON annotation."""
+    suffix = path.suffix.lower()
+    if path.name.startswith((".", "~$")) or _is_of_img2dataset(path):
+        return False
+    if suffix == ".txt":
+        return bool(_ANNOTATION.search(path.stem) or tables.file_split(path))
+    return suffix in (*_SPREADSHEETS, *tables.SUFFIXES) or _is_packed_table(path)
+
+
+def is_perhaps(path: epath.Path) -> bool:
+    """Whether a file may be annotation, or anything else: archives, arrays, lists of names."""
+    is_one = path.suffix.lower() in (*_ARCHIVES, *_OTHERS, ".txt")
+    return is_one and not path.name.startswith(".") and not _is_packed_table(path)
+
+
+def _is_packed_table(path: epath.Path) -> bool:
+    is_packed = path.suffix.lower() in (*_COMPRESSED, *_ARCHIVES)
+    return is_packed and _is_text(epath.Path(path.stem).suffix.lower())
+
+
+def _is_text(suffix: str) -> bool:
+    return suffix in set(tables.SUFFIXES) - set(packed.SUFFIXES)
+
+
+def told_split(folder: epath.Path, file: epath.Path) -> str | None:
+    """Returns the split that a file's name or folder tells; queries and a gallery are of a test."""
+    told = (file.stem, *file.relative_to(folder).parts[:-1])
+    return tables.table_split(folder, file) or ("test" if any(map(_TEST.search, told)) else None)
+
+
+def beside(folder: epath.Path, taken: Iterable[epath.Path]) -> list[epath.Path]:
+    """Returns the other files that may be annotation: in the folder, in the folders of `taken`, and
+    in those that are called as splits or annotations are.
+    """
+    own = dict.fromkeys([folder, *(file.parent for file in taken)])
+    others = (place for one in (folder, folder / "data") for place in _named_places(one))
+    found = [file for place in own for file in _files(place)]
+    for place in others:
+        inside = _files(place) if place not in own else []
+        found += inside if len(inside) <= _MANY else []
+    return [file for file in dict.fromkeys(found) if file not in taken]
+
+
+def _named_places(folder: epath.Path) -> list[epath.Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.name.lower() in _PLACES and p.is_dir())
+
+
+def _files(place: epath.Path) -> list[epath.Path]:
+    """Links to nothing are files, too."""
+    named = (path for path in place.iterdir() if is_annotation_like(path) or is_perhaps(path))
+    return sorted(path for path in named if not path.is_dir())
+
+
+def _is_of_img2dataset(path: epath.Path) -> bool:
+    """Whether a file only lists what img2dataset put into the shard or folder of its name."""
+    shard = path.parent / path.name.removesuffix("_stats.json").removesuffix(".parquet")
+    return path.suffix.lower() in (".json", ".parquet") and (
+        shard.name != path.name
+        and ((path.parent / f"{shard.name}.tar").is_file() or shard.is_dir())
+    )
