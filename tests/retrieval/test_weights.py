@@ -175,24 +175,6 @@ def test_a_damaged_tensor_is_a_sentence(tmp_path, name, change, said):
         weights.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "key", "value"),
-    [
-        ("vision_cfg", "pool_type", "avg"),
-        ("vision_cfg", "attentional_pool", True),
-        ("vision_cfg", "no_ln_pre", True),
-        ("text_cfg", "no_causal_mask", True),
-        ("text_cfg", "pool_type", "eos"),
-        ("text_cfg", "hf_model_name", "roberta-base"),
-        ("text_cfg", "a_key_of_tomorrow", 3),
-    ],
-)
-def test_open_clips_keys_of_another_network_are_refused(tmp_path, part, key, value):
-    write(tmp_path, PLAIN, "openai")
-    with pytest.raises(UserError, match=f"its config says {part}.{key}={value!r}"):
-        weights.load(tmp_path, hints={"quick_gelu": True, part: {key: value}})
-
-
 def test_open_clips_epsilon_and_gelu_are_obeyed(tmp_path):
     write(tmp_path, PLAIN, "openai")
     tower = {"norm_kwargs": {"eps": 1e-3}, "act_kwargs": {"approximate": "tanh"}}

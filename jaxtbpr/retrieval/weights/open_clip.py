@@ -1,7 +1,6 @@
 """open_clip's model config: what of it is obeyed, what is refused, and how it is written.
 
-Keys and defaults are those of CLIPVisionCfg and CLIPTextCfg in open_clip 3.3.0 and of EVA02-CLIP's
-released configs.
+`keys` has the verdict on each key.
 """
 
 from collections.abc import Mapping
@@ -10,37 +9,8 @@ from typing import Any
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.weights import keys
 
-# Sizes, which the tensors tell; what only a training or another key gives a meaning; and how the
-# same network is computed or its tensors are named.
-_NEUTRAL = {
-    "": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "custom_text", "init_logit_scale"},
-    "vision_cfg": {
-        "image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio", "patch_dropout",
-        "attn_pooler_queries", "attn_pooler_heads", "act_kwargs", "norm_kwargs", "output_tokens",
-        "timm_model_name", "timm_model_pretrained", "timm_drop", "timm_drop_path",
-        "timm_proj_bias", "eva_model_name", "drop_path_rate", "xattn", "fusedLN", "rope",
-        "pt_hw_seq_len", "intp_freq", "naiveswiglu", "subln", "qkv_bias",
-    },
-    "text_cfg": {
-        "context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "act_kwargs",
-        "norm_kwargs", "output_tokens", "hf_tokenizer_name", "tokenizer_kwargs", "pad_id",
-        "eos_id", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "xattn", "fusedLN",
-    },
-}  # fmt: skip
-# Values that mean the networks that are here; any other key must be false or empty.
-_MEANT = {
-    "vision_cfg": {
-        "pool_type": ("tok",),
-        "pos_embed_type": ("learnable",),
-        "block_type": ("default",),
-        "timm_pool": ("token",),
-        "timm_proj": ("none",),
-    },
-    "text_cfg": {
-        "pool_type": ("argmax",), "proj_type": ("linear",), "block_type": ("default",),
-    },
-}  # fmt: skip
 # timm's EVA02-CLIPs, which take one size of image each: (width, layers, patch, side).
 _TIMM = {
     (768, 12, 16, 224): "eva02_base_patch16_clip_224",
@@ -49,20 +19,35 @@ _TIMM = {
 }
 
 
-def refuse_other_networks(hints: Mapping[str, Any], source: str) -> None:
+def refuse_other_networks(kind: str, hints: Mapping[str, Any], source: str) -> None:
     """Raises UserError for a key that makes another network than those that are here."""
-    for part, neutral in _NEUTRAL.items():
+    for part, verdicts in keys.OPEN_CLIP[kind].items():
         given = hints.get(part, {}) if part else hints
         if not isinstance(given, Mapping):
             raise UserError(f"{part} of {source} is no JSON object; fetch its config again.")
-        for key, value in given.items():
-            meant = _MEANT.get(part, {}).get(key, ())
-            if key not in neutral and value not in (None, False, "", *meant):
-                where = f"{part}.{key}" if part else key
-                raise UserError(
-                    f"{source} is of a network that is not here: its config says "
-                    f"{where}={value!r}; give another checkpoint."
-                )
+        if given.get("timm_model_name"):
+            _check_timm(given["timm_model_name"], source)
+            given = {"timm_pool": "avg", "timm_proj": "linear"} | dict(given)  # open_clip's own
+        keys.refuse(given, verdicts, part, source, keys.OFF)
+    # Captions are cleaned here the field's way, whatever the tokenizer's own is.
+    words = hints.get("text_cfg", {}).get("tokenizer_kwargs") or {}
+    if set(words) - {"clean"}:
+        raise keys.other_network("text_cfg.tokenizer_kwargs", words, source)
+
+
+def _check_timm(name: str, source: str) -> None:
+    """name: with or without where it is from and which weights: hf-hub:timm/NAME.WEIGHTS."""
+    if str(name).rpartition("/")[2].partition(".")[0] not in _TIMM.values():
+        raise keys.other_network("vision_cfg.timm_model_name", name, source)
+
+
+def refuse_layers(given: Mapping[str, Any], layers: int, part: str, source: str) -> None:
+    """Raises UserError where a tower's config has another number of blocks than its tensors."""
+    if given.get("layers", layers) != layers:
+        raise UserError(
+            f"{source} has {layers} blocks in a tower of which its config says "
+            f"{part}.layers={given['layers']!r}; fetch the checkpoint and its config again."
+        )
 
 
 def eps(given: Mapping[str, Any], default: float) -> float:
@@ -123,8 +108,7 @@ def to_open_clip(config: ClipConfig, kind: str) -> dict[str, Any]:
             "head_width": vision.width // vision.heads,
             "mlp_ratio": vision.mlp_ratio,
         }
-        own = {"rope": vision.rope, "pt_hw_seq_len": vision.rope_grid}
-        sizes |= _extras(vision) if kind == "openai" else own
+        sizes |= _extras(vision) if kind == "openai" else _eva_keys(vision)
     return {
         "embed_dim": config.embed_dim,
         "quick_gelu": quick,
@@ -140,6 +124,11 @@ def to_open_clip(config: ClipConfig, kind: str) -> dict[str, Any]:
         }
         | _extras(text),
     }
+
+
+def _eva_keys(vision: TowerConfig) -> dict[str, Any]:
+    rope = {"rope": vision.rope, "pt_hw_seq_len": vision.rope_grid, "intp_freq": True}
+    return rope | {"naiveswiglu": vision.gated, "subln": vision.sub_norm}
 
 
 def _extras(tower: TowerConfig) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION
 from jaxtbpr.retrieval.transformer import TowerConfig
-from jaxtbpr.retrieval.weights import open_clip
+from jaxtbpr.retrieval.weights import keys, open_clip
 
 Shapes = Mapping[str, tuple[int, ...]]
 Hints = Mapping[str, Any]
 
 _HEAD_WIDTH = 64  # of every model that OpenAI and EVA's authors published
+_HF_HEADS = {"vision": 12, "text": 8}  # where the config does not tell
 _HF_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
@@ -28,11 +29,11 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
         raise UserError(f"the config beside {source} is no JSON object; fetch it again.")
     try:
         if kind == "huggingface":
-            return _huggingface(shapes, hints)
-        open_clip.refuse_other_networks(hints, source)
+            return _huggingface(shapes, hints, source)
+        open_clip.refuse_other_networks(kind, hints, source)
         if kind == "openai":
             return _openai(shapes, text_prefix, hints, source)
-        return _eva(kind, shapes, text_prefix, hints)
+        return _eva(kind, shapes, text_prefix, hints, source)
     except KeyError as error:
         raise UserError(
             f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
@@ -65,22 +66,27 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
         open_clip.activation(quick, given),
         eps=open_clip.eps(given, TowerConfig.eps),
     )
+    open_clip.refuse_layers(given, vision.layers, "vision_cfg", source)
     return ClipConfig(
-        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, hints),
+        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, given),
         patch=patch,
         stem="patch",
         vision=vision,
-        text=_openai_text(shapes, prefix, hints, quick),
+        text=_openai_text(shapes, prefix, hints, quick, source),
         **_openai_words(shapes, prefix),
     )
 
 
-def _openai_text(shapes: Shapes, prefix: str, hints: Hints, quick: bool) -> TowerConfig:
+def _openai_text(
+    shapes: Shapes, prefix: str, hints: Hints, quick: bool, source: str
+) -> TowerConfig:
     given = hints.get("text_cfg", {})
     width = shapes[f"{prefix}token_embedding.weight"][1]
+    layers = _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*")
+    open_clip.refuse_layers(given, layers, "text_cfg", source)
     return TowerConfig(
         width,
-        _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*"),
+        layers,
         given.get("heads") or _heads(width, {}),
         _ratio(width, shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]),
         open_clip.activation(quick, given),
@@ -96,7 +102,7 @@ def _openai_words(shapes: Shapes, prefix: str) -> dict[str, int]:
     }
 
 
-def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints) -> ClipConfig:
+def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfig:
     trunk = "visual.trunk." if kind == "timm" else "visual."
     given = hints.get("vision_cfg", {})
     width, _, _, patch = shapes[f"{trunk}patch_embed.proj.weight"]
@@ -123,38 +129,38 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints) -> ClipConfig:
         rope=given.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
         **options,
     )
-    return ClipConfig(
-        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, hints),
+    config = ClipConfig(
+        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, given),
         patch=patch,
         stem="patch",
         vision=vision,
-        text=_openai_text(shapes, prefix, hints, hints.get("quick_gelu", False)),
+        text=_openai_text(shapes, prefix, hints, hints.get("quick_gelu", False), source),
         **_openai_words(shapes, prefix),
         **EVA02,
     )
+    if vision.rope and not given.get("intp_freq", True) and {*config.grid} != {vision.rope_grid}:
+        # EVA02-CLIP then has the angles of pt_hw_seq_len places, not stretched to the grid.
+        raise keys.other_network("vision_cfg.intp_freq", given["intp_freq"], source)
+    return config
 
 
-def _huggingface(shapes: Shapes, config: Hints) -> ClipConfig:
+def _huggingface(shapes: Shapes, config: Hints, source: str) -> ClipConfig:
     width, _, _, patch = shapes["vision_model.embeddings.patch_embedding.weight"]
     vocabulary, text_width = shapes["text_model.embeddings.token_embedding.weight"]
     positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
+    keys.refuse(config, keys.HUGGINGFACE[""], "", source, keys.NEUTRAL)
+    given = {name: _huggingface_part(config, f"{name}_config", source) for name in _HF_HEADS}
+    end = given["text"].get("eos_token_id", 49407)
+    # Text is pooled at the first end token. Of old configs, which say 2, at the greatest id, and so
+    # it is here: the same where the end token is the last of the vocabulary.
+    if end not in (2, vocabulary - 1):
+        raise keys.other_network("text_config.eos_token_id", end, source)
 
     def tower(name: str, size: int) -> TowerConfig:
-        given, prefix = config[f"{name}_config"], f"{name}_model.encoder.layers"
-        activation = given.get("hidden_act", "quick_gelu")
-        if activation not in _HF_ACTIVATIONS:
-            raise UserError(f"hidden_act {activation!r} of config.json is no activation of a CLIP.")
-        return TowerConfig(
-            size,
-            _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*"),
-            given.get("num_attention_heads", {"vision": 12, "text": 8}[name]),
-            _ratio(size, shapes[f"{prefix}.0.mlp.fc1.weight"][0]),
-            _HF_ACTIVATIONS[activation],
-            eps=given.get("layer_norm_eps", 1e-5),
-        )
+        return _huggingface_tower(shapes, name, size, given[name], source)
 
     return ClipConfig(
-        image_size=_image_size(positions, patch, config),
+        image_size=_image_size(positions, patch, given["vision"]),
         patch=patch,
         stem="patch",
         vision=tower("vision", width),
@@ -165,9 +171,42 @@ def _huggingface(shapes: Shapes, config: Hints) -> ClipConfig:
     )
 
 
-def _image_size(positions: int, patch: int, hints: Hints) -> tuple[int, int]:
-    """(H, W): what the hints say, if it fits, or the square, 3:1 or 2:1 of the positions."""
-    given, side = told_image_size(hints), math.isqrt(positions - 1)
+def _huggingface_part(config: Hints, name: str, source: str) -> Hints:
+    """A tower's config; of an old file, which has it twice, that which transformers obeys."""
+    given = config.get(f"{name}_dict")
+    given = config[name] if given is None else given
+    if not isinstance(given, Mapping):
+        raise UserError(f"{name} of {source} is no JSON object; fetch its config again.")
+    keys.refuse(given, keys.HUGGINGFACE[name], name, source, keys.NEUTRAL)
+    return given
+
+
+def _huggingface_tower(
+    shapes: Shapes, name: str, width: int, given: Hints, source: str
+) -> TowerConfig:
+    prefix = f"{name}_model.encoder.layers"
+    activation = given.get("hidden_act", "quick_gelu")
+    if activation not in _HF_ACTIVATIONS:
+        raise UserError(f"hidden_act {activation!r} of config.json is no activation of a CLIP.")
+    layers = _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*")
+    if given.get("num_hidden_layers", layers) != layers:
+        raise UserError(
+            f"{source} has {layers} blocks in a tower of which config.json says "
+            f"{name}_config.num_hidden_layers={given['num_hidden_layers']!r}; fetch both again."
+        )
+    return TowerConfig(
+        width,
+        layers,
+        given.get("num_attention_heads", _HF_HEADS[name]),
+        _ratio(width, shapes[f"{prefix}.0.mlp.fc1.weight"][0]),
+        _HF_ACTIVATIONS[activation],
+        eps=given.get("layer_norm_eps", 1e-5),
+    )
+
+
+def _image_size(positions: int, patch: int, vision: Hints) -> tuple[int, int]:
+    """(H, W): what the tower's config says, if it fits, or the square, 3:1 or 2:1 of positions."""
+    given, side = _both_sides(vision), math.isqrt(positions - 1)
     if given and given[0] // patch * (given[1] // patch) == positions - 1:
         return given
     if side * side == positions - 1:
@@ -185,7 +224,12 @@ def _image_size(positions: int, patch: int, hints: Hints) -> tuple[int, int]:
 
 def told_image_size(hints: Hints) -> tuple[int, int] | None:
     """Returns (H, W) if the hints have both; one number says no more than the positions do."""
-    given = hints.get("vision_cfg", hints.get("vision_config", {})).get("image_size")
+    names = ("vision_cfg", "vision_config_dict", "vision_config")
+    return _both_sides(next((hints[name] for name in names if hints.get(name)), {}))
+
+
+def _both_sides(vision: Hints) -> tuple[int, int] | None:
+    given = vision.get("image_size")
     return tuple(given) if isinstance(given, (list, tuple)) and len(given) == 2 else None
 
 
