@@ -55,8 +55,8 @@ class _Input:
     """One set to build.
 
     rows: starts reading its rows. count: returns how many there are, and says what is not read as
-    it stands. title: the published set, or "". problems: returns the problems of the checked rows,
-    as `validate` words them.
+    it stands. title: the published set, or "". problems: returns what is wrong or odd about the
+    checked rows, as `validate` words it.
     """
 
     name: str
@@ -216,7 +216,9 @@ def _read(folder: epath.Path, form: formats.Format, images: epath.Path | None) -
 def _problems(
     folder: epath.Path, form: formats.Format, images: epath.Path | None, checked: Iterable[Record]
 ) -> list[str]:
-    return survey.survey_rows(folder, form, images, checked).problems()
+    found = survey.survey_rows(folder, form, images, checked)
+    doubts = [f"warning: {text}" for text in found.doubts()]
+    return [*(f"PROBLEM {text}" for text in found.problems()), *doubts]
 
 
 def _say_notes(
@@ -239,7 +241,7 @@ def _finish_set(
         root = str(workdir.root)
         manifest = _check(one, checked, root, config.build.processes)
         for text in one.problems(itertools.chain(manifest, manifest.set_aside())):
-            say(f"build {one.name}: PROBLEM {text}")
+            say(f"build {one.name}: {text}")
         files.write_json_atomic(done, _write(one, manifest, directory, root, config))
     checked.rmtree(missing_ok=True)
     return files.read_json(done)

@@ -84,16 +84,15 @@ def _entry(
     split, word = named or "train", image.get("split")
     if word is not None:
         split = "train" if str(word).lower() == _REST else entry.split_name(word)
-    told = {
-        entry.identity_text(one[key])
-        for one in (image, *said)
-        for key in entry.PERSON_KEYS
-        if one.get(key) not in (None, "")
-    }
+    values = [one.get(key) for one in (image, *said) for key in entry.PERSON_KEYS]
+    found = [entry.identity_or_own(value, name) for value in values if value not in (None, "")]
+    told = {identity for identity, _ in found}
     if len(told) > 1:
         raise BadRecord(f"({name}) shows several people: {', '.join(sorted(told))}")
     identity = next(iter(told), entry.own_identity(name))
-    return Entry(path(name), entry.caption_list(captions), identity, split, {"image_id": name})
+    notes = next((notes for _, notes in found), ())
+    texts = entry.caption_list(captions)
+    return Entry(path(name), texts, identity, split, {"image_id": name}, notes=notes)
 
 
 def _named(image: Any) -> Any:

@@ -19,6 +19,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+UNKNOWN = {"", "nan", "none", "null", "<na>", "n/a", "#n/a", "unknown", "-1", "-1.0"}
+_WHOLE = re.compile(r"-?\d+\.0+")  # as a table writes numbers beside an empty cell
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,6 +48,8 @@ class Entry:
 NO_SPLIT = "records that name no split, and are train"
 SAME_NAME = "images inside of a file that have the name of one before, and are kept apart"
 JOINED = "images of several records, whose captions are joined"
+NOBODY = "images whose identity is empty, -1 or unknown, and that are a person of their own each"
+OTHER_SPLIT = "records with another split than their file's name or folder, which is followed"
 REPEATED = "images of a record that is repeated word for word, and counted once"
 
 
@@ -125,12 +129,14 @@ def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def identity_text(value: Any) -> str:
-    """Returns an identity of any type as text: 17, 17.0 and "17" are the same person.
+    """Returns an identity of any type as text: 17, 17.0, "17" and "17.0" are the same person.
 
     Raises BadRecord for a value that names nobody.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = value.strip().partition(".")[0]
     if isinstance(value, int | str) and str(value).strip():
         return unicodedata.normalize("NFC", clean_text(str(value).strip()))
     raise BadRecord(f"has the identity {value!r}")
@@ -141,12 +147,29 @@ def identity_key(record: Mapping[str, Any], key: str = "id") -> str:
     return next((one for one in PERSON_KEYS if record.get(one) not in (None, "")), key)
 
 
-def identity_of(record: Mapping[str, Any], key: str = "id") -> str:
-    """Returns the identity (see `identity_key`). Raises BadRecord where it lacks."""
-    key = identity_key(record, key)
+def identity_of(
+    record: Mapping[str, Any], name: str, key: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Returns (the identity of the image `name`, notes), see `identity_key`.
+
+    Raises BadRecord where it lacks.
+    """
+    key = identity_key(record, key or "id")
     if key not in record:
         raise BadRecord(f"has no {key!r}")
-    return identity_text(record[key])
+    if record[key] in (None, ""):
+        raise BadRecord(f"has the identity {record[key]!r}")
+    return identity_or_own(record[key], name)
+
+
+def identity_or_own(value: Any, name: str) -> tuple[str, tuple[str, ...]]:
+    """Returns (identity, notes); a value of `UNKNOWN` makes the image `name` a person of its own.
+
+    Raises BadRecord for a value that is no identity.
+    """
+    if value is None or str(value).strip().lower() in UNKNOWN:
+        return own_identity(name), (NOBODY,)
+    return identity_text(value), ()
 
 
 def own_identity(name: str) -> str:

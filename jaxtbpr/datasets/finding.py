@@ -54,14 +54,18 @@ def globbed(*patterns: str) -> Find:
     return find
 
 
-def keyed(keys: set[str], *, ending: str = "") -> Find:
-    """Finds the JSON arrays whose first record has all `keys`, and one ending with `ending`."""
+def keyed(keys: set[str], *, ending: str = "", listed: str = "") -> Find:
+    """Finds the JSON arrays whose first record has all `keys`, and one ending with `ending`.
+
+    listed: a key that must hold a list.
+    """
 
     def fits(file: epath.Path) -> bool:
         first = _first(file)
         if not isinstance(first, Mapping) or not keys <= set(first):
             return False
-        return any(str(key).endswith(ending) for key in first)
+        is_listed = not listed or isinstance(first[listed], list)
+        return is_listed and any(str(key).endswith(ending) for key in first)
 
     return lambda folder: [file for file in _json_files(folder) if fits(file)]
 
@@ -141,6 +145,11 @@ def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
 
 
 def _near_names(folder: epath.Path) -> list[str]:
+    if marks := [name for name in _IDENTITY_LISTS if (folder / name).exists()]:
+        return [
+            f"{marks[0]} is of Market-1501 or MSMT17, which have identities but no captions; "
+            "write a captions.csv with the columns file_path, caption, identity, split"
+        ]
     hints = []
     for file in _annotations(folder):
         if near := near_name(file):
@@ -151,12 +160,6 @@ def _near_names(folder: epath.Path) -> list[str]:
 
 
 def _only_images(folder: epath.Path) -> list[str]:
-    marks = [name for name in _IDENTITY_LISTS if (folder / name).exists()]
-    if marks:
-        return [
-            f"{marks[0]} is of Market-1501 or MSMT17, which have identities but no captions; "
-            "write a captions.csv with the columns file_path, caption, identity, split"
-        ]
     if any(is_image(path) for path in folder.iterdir()):
         return ["it holds images but no annotation; add a captions.csv"]
     return []

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from etils import epath
@@ -85,7 +86,7 @@ FORMATS = (
            finding.keyed({"image", "caption", "phrases"}), pretraining.read_one_identity_each,
            _ANYWHERE, shorten=True, known="SDA"),
     Format("mals", "MALS", "json arrays of image, caption, image_id, label",
-           finding.keyed({"image", "caption", "image_id", "label"}),
+           finding.keyed({"image", "caption", "image_id", "label"}, listed="label"),
            pretraining.read_one_identity_each, ("", "images", "imgs"), shorten=True, known="MALS"),
     Format("aptm", "APTM fine-tuning files", "<set>_train.json, <set>_val.json, <set>_test.json "
            "of image, caption, image_id",
@@ -165,12 +166,19 @@ def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
 
 def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     """Returns how the columns of a user's own files are read: one sentence each."""
-    if form.name not in ("table", "syntbpr_edit_input", "caption_dictionary"):
+    is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
+    if not is_known and form.name not in ("table", "syntbpr_edit_input", "caption_dictionary"):
         return []
-    taken = form.find(epath.Path(folder))  # a dictionary has no columns
-    found = {file: tables.file_roles(file) for file in taken}
     place = epath.Path(folder)
-    return roles.remarks(taken, found, lambda file: tables.table_split(place, file))
+    taken = form.find(place)  # a dictionary has no columns
+    if form.name == "aptm":
+        found = roles.json_roles(taken, pretraining.APTM_PERSON)
+    else:
+        found = tables.table_roles(taken)
+    if is_known:
+        found = {file: dataclasses.replace(one, unused=()) for file, one in found.items()}
+    split_of = functools.partial(tables.table_split, place)
+    return roles.remarks(taken, found, split_of) + roles.same_split(taken, split_of)
 
 
 def image_paths(

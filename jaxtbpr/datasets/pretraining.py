@@ -18,6 +18,9 @@ from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
 from jaxtbpr.datasets.reid_json import file_split, make_entries
+from jaxtbpr.datasets.roles import Roles, json_roles
+
+APTM_PERSON = "image_id"
 
 
 def read_one_identity_each(
@@ -51,24 +54,29 @@ def read_aptm_finetune(
 ) -> Iterator[Entry]:
     """Yields APTM's fine-tuning files, `<set>_{train,val,test}.json`.
 
-    `image_id` is the person. Train has one record per caption, joined here by image; val and test
-    have one per image with a list of captions.
+    `image_id` is the person, unless it counts the records and `label` names people. Train has one
+    record per caption, joined here by image; val and test have one per image with a list of
+    captions. A split that a record tells goes before that of the file's name.
     """
     yield from merge_by_image(_people(files, paths))
 
 
 def _people(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
+    files = list(files)
+    found = json_roles(files, APTM_PERSON)
     for file in files:
         split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_person, paths=paths, split=split)
+        make = functools.partial(_person, paths=paths, split=split, found=found[file])
         yield from make_entries(records, make, file)
 
 
-def _person(record: Mapping[str, Any], paths: ImagePaths, split: str) -> Entry:
+def _person(record: Mapping[str, Any], paths: ImagePaths, split: str, found: Roles) -> Entry:
     name = entry.image_name(record, ("image", *entry.PATH_KEYS))
-    identity = entry.identity_of(record, "image_id")
-    return Entry(paths(name), entry.captions_of(record), identity, split, {"image_id": name})
+    identity, notes = entry.identity_of(record, name, found.identity)
+    split = entry.split_name(record[found.split]) if found.split in record else split
+    captions = entry.captions_of(record)
+    return Entry(paths(name), captions, identity, split, {"image_id": name}, notes=notes)
 
 
 SAME_BASE = "images that files name in different folders, joined by their base name"
@@ -173,7 +181,6 @@ def _synth(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
     name = entry.image_name(record)
     extra = {key: record[key] for key in ("attributes", "prompt_caption") if key in record}
     split = entry.split_name(record.get("split", "train"))
-    identity = entry.identity_of(record)
-    return Entry(
-        paths(name), entry.captions_of(record), identity, split, {"image_id": name} | extra
-    )
+    identity, notes = entry.identity_of(record, name)
+    captions = entry.captions_of(record)
+    return Entry(paths(name), captions, identity, split, {"image_id": name} | extra, notes=notes)

@@ -127,10 +127,27 @@ class Tally:
             if self._images[split]
         }
 
+    def alike(self) -> list[str]:
+        """Returns the identities that differ by case or by zeros before a number alone."""
+        people = set().union(*self.people.values())
+        written: dict[str, list[str]] = collections.defaultdict(list)
+        for who in people:
+            plain = _plain_identity(who)
+            if plain != who:
+                written[plain].append(who)
+        groups = (sorted({*some, plain} & people) for plain, some in written.items())
+        return sorted(" and ".join(group) for group in groups if len(group) > 1)
+
     def in_several_splits(self) -> list[str]:
         """Returns the identities that occur in more than one split."""
         splits = collections.Counter(who for people in self.people.values() for who in people)
         return sorted(who for who, number in splits.items() if number > 1)
+
+
+def _plain_identity(who: str) -> str:
+    if who.startswith("image:"):  # one that no record tells
+        return who
+    return who.lstrip("0") or "0" if who.isdecimal() else who.casefold()
 
 
 def count(entries: Iterable[Entry]) -> dict[str, Counts]:

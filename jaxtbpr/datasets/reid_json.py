@@ -18,6 +18,7 @@ from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image
+from jaxtbpr.datasets.roles import json_roles
 
 CUHK_LAST_TRAIN_ID, CUHK_LAST_VAL_ID = 11003, 12003
 CUHK_SPLIT_RULE = (
@@ -69,19 +70,22 @@ def read_records(
 
 
 def _records(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
+    files = list(files)
+    found = json_roles(files)
     for file in files:
         split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_entry, paths=paths, split=split)
+        make = functools.partial(_entry, paths=paths, split=split, key=found[file].identity)
         yield from make_entries(records, make, file)
 
 
-def _entry(record: Mapping[str, Any], paths: ImagePaths, split: str) -> Entry:
+def _entry(record: Mapping[str, Any], paths: ImagePaths, split: str, key: str | None) -> Entry:
     name = entry.image_name(record)
     captions = entry.captions_of(record)
     if "split" in record:
         split = entry.split_name(record["split"])
-    return Entry(paths(name), captions, entry.identity_of(record), split, _extra(record, name))
+    identity, notes = entry.identity_of(record, name, key)
+    return Entry(paths(name), captions, identity, split, _extra(record, name), notes=notes)
 
 
 def _extra(record: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -122,10 +126,10 @@ def _without_split(records: list[Any], file: epath.Path, paths: ImagePaths) -> I
 
 def _entry_split_by_id(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
     name = entry.image_name(record)
-    identity = entry.identity_of(record)
+    identity, notes = entry.identity_of(record, name)
     extra = _extra(record, name) | {"split_rule": CUHK_SPLIT_RULE}
     split = cuhk_split(identity)
-    return Entry(paths(name), entry.captions_of(record), identity, split, extra)
+    return Entry(paths(name), entry.captions_of(record), identity, split, extra, notes=notes)
 
 
 def cuhk_split(identity: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -13,8 +13,9 @@ from jaxtbpr.datasets import entry, packed
 from jaxtbpr.datasets.json_stream import iterate_json
 
 # In the order in which they are preferred, without spaces, case and underscores.
-_IDENTITY = ("identity", "identityid", "personid", "pid", "person", "personname", "subjectid")
-_IDENTITY += ("subject", "id", "label")
+_PERSON = ("identity", "identityid", "personid", "pid", "person", "personname", "subjectid")
+_PERSON += ("subject",)
+_LABEL = "label"  # after the one that may count the records
 _SPLIT = ("split", "subset", "partition", "set", "fold", "phase")
 _CAPTION = re.compile(r"(?:captions?|texts?|sentences?)(?:\.\d+)?|caption[ _-]?\d+")
 _SAMPLE = 1000  # rows looked at
@@ -33,15 +34,32 @@ class Roles:
     by_folder: bool = False
 
 
-def roles(rows: Iterable[Any]) -> Roles:
-    """Returns the roles of the columns by their names and by the first rows.
+def file_roles(
+    files: Iterable[epath.Path], read: Callable[[epath.Path], Iterable[Any]], counter: str = "id"
+) -> dict[epath.Path, Roles]:
+    """Returns the roles of the columns of each file; files of the same columns have the same.
 
-    A column `id` that counts the rows is no identity where another column may be one. A synonym of
-    `split` is one where it holds a word for a split.
+    read: yields a file's rows. See `roles`.
     """
-    sample = [row for row in _readable(rows) if isinstance(row, Mapping)]
-    keys = list(dict.fromkeys(str(key) for row in sample for key in row))
-    identity, split = _identity(keys, sample), _split(keys, sample)
+    files = list(files)
+    size = max(50, _SAMPLE // max(1, len(files)))
+    samples = {file: _sample(read(file), size) for file in files}
+    keys = {file: frozenset(_keys([sample])) for file, sample in samples.items()}
+    alike = {
+        same: [samples[file] for file in files if keys[file] == same] for same in keys.values()
+    }
+    found = {same: roles(together, counter) for same, together in alike.items()}
+    return {file: found[keys[file]] for file in files}
+
+
+def roles(samples: list[list[Mapping[str, Any]]], counter: str = "id") -> Roles:
+    """Returns the roles of the columns by their names and by the first rows of each file.
+
+    A column `counter` that counts the rows of each file is no identity where another column may be
+    one. A synonym of `split` is one where it holds a word for a split.
+    """
+    sample, keys = [row for rows in samples for row in rows], _keys(samples)
+    identity, split = _identity(keys, samples, counter), _split(keys, sample)
     path = next((key for key in entry.PATH_KEYS if key in keys), None)
     used = {identity, split, path, packed.IMAGE}
     unused = (key or "(without a name)" for key in keys if key not in used and not is_caption(key))
@@ -55,9 +73,9 @@ def folder_split(name: str) -> str | None:
     return next((entry.SPLITS[one] for one in folders[:2] if one in entry.SPLITS), None)
 
 
-def json_roles(file: epath.PathLike) -> Roles:
-    """Returns the roles of the keys of a JSON array's records."""
-    return roles(iterate_json(file))
+def json_roles(files: Iterable[epath.Path], counter: str = "id") -> dict[epath.Path, Roles]:
+    """Returns the roles of the keys of the records of JSON arrays."""
+    return file_roles(files, iterate_json, counter)
 
 
 def is_caption(key: str) -> bool:
@@ -65,14 +83,18 @@ def is_caption(key: str) -> bool:
     return bool(_CAPTION.fullmatch(key))
 
 
-def _readable(rows: Iterable[Any]) -> list[Any]:
+def _sample(rows: Iterable[Any], size: int) -> list[Mapping[str, Any]]:
     read = []  # keeps what comes before a broken row
     try:
-        for row in itertools.islice(rows, _SAMPLE):
+        for row in itertools.islice(rows, size):
             read.append(row)
     except UserError:
         pass  # told where the file is read to its end
-    return read
+    return [row for row in read if isinstance(row, Mapping)]
+
+
+def _keys(samples: Iterable[Iterable[Mapping[str, Any]]]) -> list[str]:
+    return list(dict.fromkeys(str(key) for rows in samples for row in rows for key in row))
 
 
 def _named(keys: Iterable[str], names: tuple[str, ...]) -> list[str]:
@@ -80,16 +102,22 @@ def _named(keys: Iterable[str], names: tuple[str, ...]) -> list[str]:
     return sorted((k for k in plain if plain[k] in names), key=lambda k: names.index(plain[k]))
 
 
-def _identity(keys: list[str], sample: list[Mapping[str, Any]]) -> str | None:
-    first, *others = [*_named(keys, _IDENTITY), None]
-    scalar = [key for key in others if key and not isinstance(sample[0].get(key), list | dict)]
-    is_count = first == "id" and scalar and _differs(first, sample)
-    return scalar[0] if is_count and not _differs(scalar[0], sample) else first
+def _identity(keys: list[str], samples: list[list[Mapping[str, Any]]], counter: str) -> str | None:
+    names = (*_PERSON, re.sub(r"[\W_]", "", counter), _LABEL)
+    scalar = [key for key in _named(keys, names) if _is_scalar(key, samples)]
+    first, second = [*scalar, None, None][:2]
+    is_count = first == counter and second and not _repeats(first, samples)
+    return second if is_count and _repeats(second, samples) else first
 
 
-def _differs(key: str, sample: list[Mapping[str, Any]]) -> bool:
-    values = [str(row.get(key)) for row in sample]
-    return len(values) > 1 and len(set(values)) == len(values)
+def _is_scalar(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:
+    return not any(isinstance(row.get(key), list | dict) for rows in samples for row in rows)
+
+
+def _repeats(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:
+    """Whether a value comes twice in one file."""
+    files = ([str(row.get(key)) for row in rows] for rows in samples)
+    return any(len(set(values)) < len(values) for values in files)
 
 
 def _split(keys: list[str], sample: list[Mapping[str, Any]]) -> str | None:
@@ -108,18 +136,35 @@ def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], spli
     found: {file: its roles}. split_of: returns the split that a file's name tells, or None.
     """
     said: dict[str, list[str]] = {}
+    is_one = len({columns.identity for columns in found.values()}) == 1
+    usual = ("identity", "id", "image_id") if is_one else ()
     for file in files:
         columns = found[file]
-        for text in _remarks(columns, split_of(file)):
+        for text in _remarks(columns, split_of(file), usual=usual):
             said.setdefault(text, []).append(file.name)
     return [f"{', '.join(names)}: {text}." for text, names in said.items()]
 
 
-def _remarks(columns: Roles, split: str | None) -> list[str]:
+def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
+    """Returns a sentence for each split that several files tell which are no shards."""
+    groups: dict[str | None, list[epath.Path]] = {}
+    for file in files:
+        if file.suffix.lower() not in packed.SUFFIXES:
+            groups.setdefault(split_of(file), []).append(file)
+    return [
+        f"{' and '.join(file.name for file in some)} are read as one"
+        f"{f' {split} set' if split else ' set'}: captions of one image are joined; if one file "
+        "replaces another, move that elsewhere."
+        for split, some in groups.items()
+        if len(some) > 1
+    ]
+
+
+def _remarks(columns: Roles, split: str | None, usual: tuple[str, ...]) -> list[str]:
     said = []
     if columns.identity is None:
         said.append("no column tells the identity: each image is a person of its own")
-    elif columns.identity not in ("identity", "id"):
+    elif columns.identity not in usual:
         said.append(f"the identity is read from column {columns.identity!r}")
     if columns.split is None and split is None and columns.by_folder:
         said.append("the split is read from the folders in the names of the images")

@@ -81,11 +81,18 @@ class Survey:
         text = f"identities in several splits: {such}; the test would not be on unseen people."
         return [text] if shared else []
 
+    def doubts(self) -> list[str]:
+        """Returns what is odd about the whole set, which none of its records shows."""
+        alike = self.tally.alike()
+        such = _such(alike, len(alike))
+        text = f"identities that differ by case or leading zeros alone, read as different: {such}; "
+        return [text + "write a person in one way."] if alike else []
+
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
         found, known = [], self.known
         found += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
-        found += [*self.remarks, *self.notes.lines()]
+        found += [*self.remarks, *self.notes.lines(), *self.doubts()]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:
             trust = "its counts are not the published ones, so check it" if differ else (

@@ -4,6 +4,7 @@ Base images are called images_<number>_<seed>_base.png, their edits images_<numb
 or <name of the base>_<k>.jpg; edits of one base image are the same person.
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
 from jaxtbpr.datasets.reid_json import file_split, make_entries
-from jaxtbpr.datasets.roles import json_roles
+from jaxtbpr.datasets.roles import Roles, json_roles
 
 _GENERATED = re.compile(r"images_(?P<number>\d+)_(?P<seed>\d+)_?(?P<edit>base|\d+)?$")
 _EDIT = re.compile(r"(?P<base>.+)_(?P<edit>\d+)$")
@@ -82,17 +83,21 @@ def read_edit_input(
 
 
 def _edit_inputs(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
+    files = list(files)
+    found = json_roles(files)
     for file in files:
-        named, key = file_split(file) or "train", json_roles(file).split
-        make = functools.partial(_edit_input, paths=paths, named=named, key=key)
+        named = file_split(file) or "train"
+        make = functools.partial(_edit_input, paths=paths, named=named, found=found[file])
         yield from make_entries(paths.peek(iterate_json(file)), make, file)
 
 
-def _edit_input(record: Mapping[str, Any], paths: ImagePaths, named: str, key: str | None) -> Entry:
+def _edit_input(record: Mapping[str, Any], paths: ImagePaths, named: str, found: Roles) -> Entry:
     name = entry.image_name(record)
-    parsed = parse_image_name(name)._replace(identity=entry.identity_of(record))
-    split = entry.split_name(record[key]) if key in record else named
-    return _entry(name, parsed, entry.captions_of(record), paths, {}, split)
+    identity, notes = entry.identity_of(record, name, found.identity)
+    parsed = parse_image_name(name)._replace(identity=identity)
+    split = entry.split_name(record[found.split]) if found.split in record else named
+    one = _entry(name, parsed, entry.captions_of(record), paths, {}, split)
+    return dataclasses.replace(one, notes=notes)
 
 
 def read_captions(
@@ -108,12 +113,14 @@ def read_captions(
 
     def make(record: Mapping[str, Any]) -> Entry:
         name = entry.image_name(record)
-        parsed = parse_image_name(name, stems)
+        parsed, notes = parse_image_name(name, stems), ()
         if "id" in record:
-            parsed = parsed._replace(identity=entry.identity_of(record))
+            identity, notes = entry.identity_of(record, name)
+            parsed = parsed._replace(identity=identity)
         questions = {key: record[key] for key in record if key.endswith("_question")}
         split = entry.split_name(record.get("split", "train"))
-        return _entry(name, parsed, entry.captions_of(record), paths, questions, split)
+        one = _entry(name, parsed, entry.captions_of(record), paths, questions, split)
+        return dataclasses.replace(one, notes=notes)
 
     made = (one for file, some in records for one in make_entries(paths.peek(some), make, file))
     yield from merge_by_image(made)

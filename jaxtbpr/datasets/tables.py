@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import csv_lines, entry, listed, packed
+from jaxtbpr.datasets import csv_lines, entry, listed, packed, roles
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import (
@@ -31,11 +31,10 @@ from jaxtbpr.datasets.json_stream import (
 )
 from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
-from jaxtbpr.datasets.roles import Roles, folder_split, is_caption, roles
+from jaxtbpr.datasets.roles import Roles, folder_split, is_caption
 
 _TEXTS = (".csv", ".tsv", ".tab", ".txt")
 SUFFIXES = (*_TEXTS, ".jsonl", ".ndjson", ".json", *packed.SUFFIXES)
-UNLABELLED = {"", "nan", "none", "null"}
 _EXCEL = re.compile(r"sep=.\s*$", re.I)
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
 
@@ -170,13 +169,15 @@ def read_tables(
     file's name ("test.csv") or folder ("test/metadata.csv"), else that of a folder in the image's
     name ("test/0001.jpg"), else train.
     """
-    entries = (one for file in files for one in _file_entries(folder, file, paths))
+    files = list(files)
+    found = table_roles(files)
+    entries = (one for file in files for one in _file_entries(folder, file, paths, found[file]))
     yield from merge_by_image(entries, once=True)
 
 
-def file_roles(file: epath.Path) -> Roles:
-    """Returns the roles of a table's columns, whose names are in lower case."""
-    return roles(map(_plain, rows(file)))
+def table_roles(files: Iterable[epath.Path]) -> dict[epath.Path, Roles]:
+    """Returns the roles of the columns of tables, whose names are in lower case."""
+    return roles.file_roles(files, lambda file: map(_plain, rows(file)))
 
 
 def table_split(folder: epath.Path, file: epath.Path) -> str | None:
@@ -190,8 +191,10 @@ def _plain(row: Any) -> Any:
     return {str(key).strip().lower(): value for key, value in row.items()}
 
 
-def _file_entries(folder: epath.Path, file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
-    named, found = table_split(folder, file), file_roles(file)
+def _file_entries(
+    folder: epath.Path, file: epath.Path, paths: ImagePaths, found: Roles
+) -> Iterator[Entry]:
+    named = table_split(folder, file)
     place = file.relative_to(folder).parent
     prefix = "" if str(place) in ("", ".") else f"{place}/"
     seen: set[str] = set()
@@ -228,18 +231,15 @@ def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entr
     split, notes = by_folder or "train", getattr(row, "notes", ())
     if found.split and str(row.get(found.split) or "").strip():
         split = entry.split_name(row[found.split])
+        notes += (entry.OTHER_SPLIT,) if named not in (None, split) else ()
     elif by_folder is None and (found.split or found.by_folder):
         notes = (*notes, entry.NO_SPLIT)
-    identity = _identity(row, found.identity) or entry.own_identity(name)
+    identity = entry.own_identity(name)
+    if found.identity:
+        identity, unknown = entry.identity_or_own(row.get(found.identity), name)
+        notes += unknown
     path = row.get(packed.IMAGE) or paths(name)
     return Entry(path, _captions(row), identity, split, {"image_id": name}, notes=notes)
-
-
-def _identity(row: Mapping[str, Any], key: str | None) -> str:
-    value = row.get(key)
-    if value is None or str(value).strip().lower() in UNLABELLED:
-        return ""
-    return entry.identity_text(value)
 
 
 def _captions(row: Mapping[str, Any]) -> tuple[str, ...]:
