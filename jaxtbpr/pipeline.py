@@ -27,7 +27,7 @@ from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT, Workdir
-from jaxtbpr.datasets import build, seen
+from jaxtbpr.datasets import build, photos, seen
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import facts
 from jaxtbpr.report import stage as report
@@ -68,7 +68,9 @@ STAGES: dict[str, Stage] = {
 }
 STAGES["report"] = Stage(report, after=tuple(STAGES))  # it shows all of these
 STAGES["finetune"] = Stage(finetune.Finetune(perception))
-USUAL_STAGES = tuple(name for name in STAGES if name not in ("denoise", "measure", "finetune"))
+STAGES = {"photos": Stage(photos, after=())} | STAGES
+_UNUSUAL = ("photos", "denoise", "measure", "finetune")
+USUAL_STAGES = tuple(name for name in STAGES if name not in _UNUSUAL)
 
 OPTIONS: Options = {
     "seed": Option(0, "seed of everything random", low=0, high=2**32 - 1),
@@ -222,6 +224,11 @@ def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
 
 def _check_together(config: ConfigDict, names: list[str]) -> None:
     """Raises UserError, before anything is made, for stages that do not go together."""
+    if "photos" in names and (others := [one for one in ("prompts", "generate") if one in names]):
+        raise UserError(
+            f"config.stages names 'photos' and {others[0]!r}, which both give the people; "
+            "leave one of them out."
+        )
     if "prompts" in names and config.prompts.engine != "template":
         drawing = {"generate": "render", "augment": "render", "caption": "template"}
         for name, engine in drawing.items():

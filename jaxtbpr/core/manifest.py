@@ -15,8 +15,8 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress
 
-# The stages that make manifests, in the order of the pipeline.
-MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption", "denoise")
+# The stages that make manifests, in order; photos stands in the place of prompts and generate.
+MANIFEST_STAGES = ("photos", "prompts", "generate", "filter", "augment", "caption", "denoise")
 
 Record = dict
 Shard = list[Record]

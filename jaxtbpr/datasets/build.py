@@ -28,7 +28,16 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import builder, fingerprint, formats, published, rows, seen, survey
+from jaxtbpr.datasets import (
+    builder,
+    fingerprint,
+    formats,
+    published,
+    reid_sets,
+    rows,
+    seen,
+    survey,
+)
 from jaxtbpr.datasets.entry import Notes
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.source import SPLITS, index_path
@@ -160,10 +169,11 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
 
 def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
     given = config.build.formats.get(name)
-    if not given:
-        return formats.detect(folder)
-    with of_key(f"build.formats.{name}"):
-        return formats.get(folder, given)
+    with of_key(f"build.formats.{name}" if given else f"build.folders.{name}"):
+        form = formats.get(folder, given)
+        if not form.captioned:
+            raise UserError(f"{folder}: {reid_sets.how_to_caption(folder)}")
+        return form
 
 
 def _images(config: ConfigDict, name: str) -> epath.Path | None:

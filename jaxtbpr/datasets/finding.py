@@ -30,9 +30,6 @@ NAMES = (
 
 _LUPERSON = re.compile(r"t[sd][-_]|.*(static|dynamic)", re.I)
 
-# What tells Market-1501, DukeMTMC and MSMT17.
-_IDENTITY_LISTS = ("bounding_box_train", "bounding_box_test", "list_train.txt", "list_query.txt")
-
 
 def named(*names: str) -> Find:
     """Finds the first of `names`."""
@@ -145,11 +142,6 @@ def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
 
 
 def _near_names(folder: epath.Path) -> list[str]:
-    if marks := [name for name in _IDENTITY_LISTS if (folder / name).exists()]:
-        return [
-            f"{marks[0]} is of Market-1501 or MSMT17, which have identities but no captions; "
-            "write a captions.csv with the columns file_path, caption, identity, split"
-        ]
     hints = []
     for file in _annotations(folder):
         if near := near_name(file):

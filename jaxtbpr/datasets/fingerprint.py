@@ -40,11 +40,16 @@ def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> d
     }
 
 
-def changes(before: Mapping[str, Print], now: Mapping[str, Print]) -> list[str]:
-    """Returns a phrase for each difference between two states of the same sets."""
+def changes(
+    before: Mapping[str, Print], now: Mapping[str, Print], section: str = "build.folders"
+) -> list[str]:
+    """Returns a phrase for each difference between two states of the same sets.
+
+    section: of the config, whose keys name the sets.
+    """
     both = [name for name in now if name in before]
     return [
-        f"config.build.folders.{name}: {text}"
+        f"config.{section}.{name}: {text}"
         for name in both
         for text in [
             *_annotation_changes(before[name].get("annotation", {}), now[name]["annotation"]),

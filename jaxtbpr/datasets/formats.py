@@ -18,6 +18,7 @@ from jaxtbpr.datasets import (
     pretraining,
     published,
     reid_json,
+    reid_sets,
     roles,
     syntbpr,
     tables,
@@ -36,7 +37,8 @@ class Format:
 
     looks_for: the files that tell it. find: returns its annotation files in a folder, or [].
     roots: where its images lie, relative to the folder. known: the published set, if only one has
-    this form. one_set: several annotation files must differ by their split only.
+    this form. one_set: several annotation files must differ by their split only. captioned:
+    whether it has captions, without which nothing can be built of it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Format:
     shorten: bool = False
     known: str | None = None
     one_set: bool = False
+    captioned: bool = True
 
 
 # Forms into which loaders bring any of the published sets.
@@ -114,6 +117,9 @@ FORMATS = (
            "columns file_path (or image, image_path) and caption (or captions), if known identity "
            "and split, or in train/ and test/ (imagefolder); .parquet with images; WebDataset .tar",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
+    Format("identities", "Market-1501 or MSMT17 (people without captions)", "bounding_box_train/, "
+           "query/, bounding_box_test/; or list_train.txt, list_query.txt, ...",
+           reid_sets.find, reid_sets.read, ("",), captioned=False),
 )  # fmt: skip
 
 
@@ -165,7 +171,9 @@ def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
 
 
 def remarks(folder: epath.PathLike, form: Format) -> list[str]:
-    """Returns how the columns of a user's own files are read: one sentence each."""
+    """Returns how a user's own files, or a set of people, are read: one sentence each."""
+    if not form.captioned:
+        return reid_sets.remarks(form.find(epath.Path(folder)))
     is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
     if not is_known and form.name not in ("table", "syntbpr_edit_input", "caption_dictionary"):
         return []

@@ -9,7 +9,14 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import finding, formats, image_check, image_paths, published
+from jaxtbpr.datasets import (
+    finding,
+    formats,
+    image_check,
+    image_paths,
+    published,
+    reid_sets,
+)
 from jaxtbpr.datasets.entry import Entry, Notes
 from jaxtbpr.datasets.formats import Format
 from jaxtbpr.datasets.image_check import ImageReport
@@ -55,6 +62,8 @@ class Survey:
         """Returns what must be mended, each with the way to mend it."""
         found = [self.broken] if self.broken else []
         found += [one.reason for one in self.leftovers if one.loses or not one.may_stay]
+        if not self.form.captioned:
+            found.append(reid_sets.how_to_caption(self.folder))
         if not self.images.checked and not self.broken:
             found.append("there is no usable record in it.")
         if self.unusable:

@@ -177,6 +177,17 @@ def _ask(known: str | None) -> str:
 
 
 def _wrap(text: str, hanging: int, indent: str = "") -> str:
+    """Returns the lines of `text` in the width of the page; a command stays on its own line."""
+    lines = [
+        (" " * hanging if number else indent, one) for number, one in enumerate(text.split("\n"))
+    ]
+    return "\n".join(
+        before + one if one.startswith("python ") else _fill(one, before, hanging)
+        for before, one in lines
+    )
+
+
+def _fill(text: str, indent: str, hanging: int) -> str:
     return textwrap.fill(
         text, _WIDTH, initial_indent=indent, subsequent_indent=" " * hanging,
         break_long_words=False, break_on_hyphens=False,

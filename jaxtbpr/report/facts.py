@@ -14,6 +14,7 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import pictures
 
 STAGES = {
+    "photos": "takes real people",
     "prompts": "describes people",
     "generate": "makes their images",
     "filter": "drops poor ones",

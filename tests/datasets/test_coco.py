@@ -70,13 +70,6 @@ def test_fiftyone_is_refused_with_the_way_to_convert_it(tmp_path):
         formats.detect(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["bounding_box_train", "list_train.txt"])
-def test_sets_of_identities_without_captions_are_told_what_they_lack(tmp_path, name):
-    (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("0001/a.jpg 0\n")
-    with pytest.raises(UserError, match=f"{name} is of Market-1501 or MSMT17.*captions.csv"):
-        formats.detect(tmp_path)
-
-
 def test_an_object_that_is_no_annotation_gets_no_well_known_name(tmp_path):
     write_json(tmp_path / "captions.json", {"images": [{"id": 1}], "annotations": [{"bbox": []}]})
     with pytest.raises(UserError) as caught:

@@ -1,0 +1,117 @@
+"""Stage photos: the people of a data set, with their splits and without its captions.
+
+It stands in the place of prompts and generate: what follows captions real photographs, filters
+them, or learns to make such (finetune). Sets that have people and no captions, as Market-1501 and
+MSMT17, come to text-based retrieval by it. Images stay where they are; no copy is made.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import files, pictures
+from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.manifest import (
+    Manifest,
+    Record,
+    count_records,
+    map_records,
+    set_aside,
+    shard_digests,
+    split_shards,
+)
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.core.workers import process_map
+from jaxtbpr.datasets import fingerprint, formats, packed, rows
+from jaxtbpr.datasets.entry import Entry, Notes
+
+_SHARD = 1024
+
+OPTIONS: Options = {
+    "folder": Option("", "data set whose people are taken, in any form that validate knows"),
+    "prompt": Option("a photo of a person", "what each of them is to stages that need a prompt"),
+    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+}
+
+outside_changes = functools.partial(fingerprint.changes, section="photos")
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError where the folder is no data set."""
+    _folder(config)
+
+
+def outside(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the folder from another, see `fingerprint.py`."""
+    folder, form = _folder(config)
+    found = formats.annotation_files(folder, form)
+    return {"folder": fingerprint.fingerprint(found, formats.read(folder, form))}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Makes a record of each image; one that cannot be used is set aside with the reason.
+
+    A record has "id" (the image's name in the set), "identity", "split", "source", "prompt",
+    "edits" and "image", whose path is absolute.
+    """
+    folder, form = _folder(config)
+    for text in formats.remarks(folder, form):
+        say(f"photos: warning: {text}")
+    notes, records = Notes(), []
+    for one in formats.read(folder, form):
+        notes.add(one)
+        records.append(_record(one, form.title, config.photos.prompt))
+    for text in notes.lines():
+        say(f"photos: warning: {text}")
+    directory, shards = workdir.dir("photos"), split_shards(records, _SHARD)
+    with process_map(config.photos.processes) as mapped:
+
+        def work(some: Iterator[Record]) -> Iterator[list[Record]]:
+            return ([record] for record in mapped(_looked_at, some))
+
+        map_records(shards, directory, work, label="photos", shard_count=len(shards))
+    outputs = shard_digests(directory)
+    counts = count_records(Manifest(directory, outputs))
+    return {"outputs": outputs, "records_in": len(records)} | counts
+
+
+def _folder(config: ConfigDict) -> tuple[epath.Path, formats.Format]:
+    given = config.photos.folder
+    if not given:
+        raise UserError("config.photos.folder is empty; give the folder of a data set.")
+    folder = epath.Path(given).expanduser().absolute()
+    with of_key("photos.folder"):
+        return folder, formats.detect(folder)
+
+
+def _record(one: Entry, title: str, prompt: str) -> Record:
+    record = {
+        "id": str(one.extra["image_id"]),
+        "identity": one.identity,
+        "split": one.split,
+        "source": title,
+        "prompt": prompt,
+        "edits": [],
+        "image": {"path": one.path},
+    }
+    problem = one.problem
+    if packed.is_packed(one.path):
+        problem = "its image is inside of another file; unpack it, or export the set (see README)"
+    return set_aside(record, "photos", problem) if problem else record
+
+
+def _looked_at(record: Record) -> Record:
+    """Returns a record with its image's digest and size, or set aside."""
+    if "set_aside" in record:
+        return record
+    data, problem = rows.usable_image("", record["image"]["path"], None)
+    if problem:
+        return set_aside(record, "photos", problem)
+    width, height = pictures.open_image(data).size
+    told = {"sha256": files.sha256(data), "height": height, "width": width}
+    return record | {"image": record["image"] | told}

@@ -1,0 +1,88 @@
+"""Stage photos: a folder's people as records, which the stages after it take as they are."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from jaxtbpr import pipeline
+from jaxtbpr.core.errors import UserError
+from tests.captioning import fault_server
+from tests.datasets.sets import make_workdir
+from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
+from tests.datasets.test_packed import write_tar
+
+
+def run(root, folder, *stages, **changes):
+    config = pipeline.default_config()
+    config.stages = stages or ("photos",)
+    config.photos.update(folder=str(folder), processes=1)
+    config.build.processes = 1
+    config.update_from_flattened_dict(changes)
+    return pipeline.run(config, root)
+
+
+def records(root, stage="photos"):
+    shards = sorted((root / stage).glob("records-*.jsonl"))
+    return [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
+
+
+def test_people_come_with_identity_split_and_image(tmp_path, capsys):
+    folder = write_market(tmp_path / "market")
+    run(tmp_path / "run", folder)
+    told = {one["id"]: (one["split"], one["identity"]) for one in records(tmp_path / "run")}
+    assert sorted(told) == sorted(MARKET)
+    assert told[MARKET[0]] == ("train", "0002")
+    assert told[MARKET[-1]] == ("test", "0003")
+    for one in records(tmp_path / "run"):
+        with Image.open(folder / one["id"]) as image:
+            assert (one["image"]["width"], one["image"]["height"]) == image.size
+    assert "photos: warning: images of junk (-1), which show no known" in capsys.readouterr().err
+
+
+def test_real_people_are_captioned_and_built(tmp_path):
+    folder = write_market(tmp_path / "market")
+
+    def answer(body):
+        return f"The person wears a red coat and carries bag number {body['seed'] % 10_000} today."
+
+    with fault_server.serving(answer) as server:
+        asks = {"caption.engine": "openai", "caption.url": server.url}
+        run(tmp_path / "run", folder, "photos", "caption", "build", **asks)
+    made = json.loads((tmp_path / "run/build/commit.json").read_text())["sets"]["synthetic"]
+    assert (made["train"]["images"] + made["val"]["images"], made["test"]["images"]) == (3, 2)
+    assert made["test"]["identities"] == 1
+
+
+def test_an_image_that_cannot_be_used_is_set_aside(tmp_path):
+    folder = write_market(tmp_path / "market")
+    (folder / MARKET[1]).write_bytes(b"no image")
+    summary = run(tmp_path / "run", folder)
+    assert summary["stages"]["photos"]["records_out"] == 4
+    (aside,) = [one for one in records(tmp_path / "run") if "set_aside" in one]
+    assert aside["id"] == MARKET[1]
+    assert aside["set_aside"]["reason"].startswith("the image ")
+
+
+def test_images_inside_of_other_files_are_refused_with_what_to_do(tmp_path):
+    write_tar(tmp_path / "tars" / "a.tar", [("a.jpg", b"x"), ("a.txt", b"someone")])
+    with pytest.raises(UserError, match="set aside all .*inside of another file; unpack it"):
+        run(tmp_path / "run", tmp_path / "tars")
+
+
+def test_an_image_that_was_added_makes_the_stage_out_of_date(tmp_path):
+    folder = write_market(tmp_path / "market")
+    run(tmp_path / "run", folder)
+    (folder / NOBODY[0]).rename(folder / "query" / "0009_c1s1_000401_03.jpg")
+    with pytest.raises(UserError, match=r"config\.photos\.folder: images renamed or replaced"):
+        run(tmp_path / "run", folder)
+
+
+def test_what_cannot_be_is_told_before_anything_is_made(tmp_path):
+    with pytest.raises(UserError, match=r"config\.photos\.folder is empty"):
+        run(tmp_path / "run", "")
+    with pytest.raises(UserError, match=r"config\.photos\.folder: .* is not recognised"):
+        run(tmp_path / "run", tmp_path)
+    with pytest.raises(UserError, match="'photos' and 'prompts', which both give the people"):
+        run(tmp_path / "run", write_market(tmp_path / "market"), "photos", "prompts")
+    assert not make_workdir(tmp_path / "run").dir("photos").exists()
