@@ -35,8 +35,8 @@ def find(folder: epath.Path) -> list[epath.Path]:
     if not folder.is_dir():
         return []
     lists = [folder / name for name in _LISTS if (folder / name).is_file()]
-    if lists := [file for file in lists if _is_list(file)]:
-        return lists
+    if any(map(_is_list, lists)):
+        return lists  # the lines of a damaged one are told
     folders = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
     return folders if any(one.name != "query" for one in folders) else []
 

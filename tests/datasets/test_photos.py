@@ -9,8 +9,8 @@ from jaxtbpr import pipeline
 from jaxtbpr.core.errors import UserError
 from tests.captioning import fault_server
 from tests.datasets.sets import make_workdir
-from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
 from tests.datasets.test_packed import write_tar
+from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
 
 
 def run(root, folder, *stages, **changes):

@@ -102,6 +102,12 @@ def test_what_is_not_of_the_form_is_set_aside(tmp_path):
     ]
 
 
+def test_a_list_that_is_damaged_is_told(tmp_path):
+    (write_msmt(tmp_path) / "list_query.txt").write_bytes(b"\xff\xfe0\x00\n")
+    problems = survey(tmp_path).problems()
+    assert any("line 1 of list_query.txt is no path and number" in text for text in problems)
+
+
 def test_a_text_file_of_another_kind_is_no_list(tmp_path):
     (tmp_path / "list_train.txt").write_text("see the paper\n")
     with pytest.raises(UserError, match="not recognised"):
