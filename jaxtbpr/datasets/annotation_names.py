@@ -34,6 +34,11 @@ def is_annotation_like(path: epath.Path) -> bool:
     return suffix in (*_SPREADSHEETS, *tables.SUFFIXES) or _is_packed_table(path)
 
 
+def is_archive(path: epath.Path) -> bool:
+    """Whether a file's name ends as that of packed files."""
+    return path.suffix.lower() in (*_ARCHIVES, *_COMPRESSED, ".tar", ".tgz")
+
+
 def is_perhaps(path: epath.Path) -> bool:
     """Whether a file may be annotation, or anything else: archives, arrays, lists of names."""
     is_one = path.suffix.lower() in (*_ARCHIVES, *_OTHERS, ".txt")

@@ -50,6 +50,7 @@ SAME_NAME = "images inside of a file that have the name of one before, and are k
 JOINED = "images of several records, whose captions are joined"
 NOBODY = "images whose identity is empty, -1 or unknown, and that are a person of their own each"
 OTHER_SPLIT = "records with another split than their file's name or folder, which is followed"
+SAME_FILE = "images to which several names lead, whose captions are joined"
 REPEATED = "images of a record that is repeated word for word, and counted once"
 
 

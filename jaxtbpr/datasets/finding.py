@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import annotation_names, coco, entry, leftover, reid_json, tables
+from jaxtbpr.datasets import annotation_names, coco, leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
 
@@ -102,7 +102,7 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
     if _is_processed_data(folder) or not folder.is_dir():
         return []
     data = folder / "data"
-    for places in ([folder], _split_folders(folder), [data], _split_folders(data)):
+    for places in ([folder], tables.split_folders(folder), [data], tables.split_folders(data)):
         found = [
             file for place in places for file in _annotations(place) if tables.is_readable(file)
         ]
@@ -119,6 +119,8 @@ def not_recognised(
     match: returns the form of a folder, with a title, or None. known: what is looked for -> title.
     """
     if folder.is_file():
+        if annotation_names.is_archive(folder):
+            return f"{folder} is an archive; unpack it, and give the folder that comes out."
         return f"{folder} is a file; give the folder that holds it, {folder.parent}."
     if not folder.is_dir():
         return f"{folder} does not exist; check the path."
@@ -195,13 +197,6 @@ def _is_coco(file: epath.Path) -> bool:
 @functools.lru_cache(maxsize=256)
 def _is_coco_cached(file: str, length: int, changed: float) -> bool:
     return coco.is_coco(epath.Path(file))
-
-
-def _split_folders(folder: epath.Path) -> list[epath.Path]:
-    if not folder.is_dir():
-        return []
-    named = (path for path in folder.iterdir() if path.name.lower() in entry.SPLITS)
-    return sorted(path for path in named if path.is_dir())
 
 
 def _folders(folder: epath.Path) -> list[epath.Path]:

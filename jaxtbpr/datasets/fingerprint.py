@@ -11,7 +11,7 @@ from etils import epath
 from jaxtbpr.core import files
 from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry
-from jaxtbpr.datasets.image_paths import is_image
+from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES
 
 Print = Mapping[str, Any]
 
@@ -25,11 +25,14 @@ def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> d
     """
     stats = {name: file.stat() for name, file in _named(list(annotation)).items()}
     # What is inside of a shard changes with the shard, which is a file of the annotation.
-    paths = (one.path for one in entries if one.path and not packed.is_packed(one.path))
-    folders = sorted(set(map(os.path.dirname, paths)))
+    folders, endings = set(), set(IMAGE_SUFFIXES)
+    for one in entries:
+        if one.path and not packed.is_packed(one.path):
+            folders.add(os.path.dirname(one.path))
+            endings.add(os.path.splitext(one.path)[1].lower())
     names, states, count = hashlib.sha256(), hashlib.sha256(), 0
-    for folder in folders:
-        for name, size, changed in _images(folder):
+    for folder in sorted(folders):
+        for name, size, changed in _images(folder, tuple(endings)):
             path = os.path.join(folder, name)
             names.update(f"{path}\0".encode("utf-8", "surrogateescape"))
             states.update(f"{path}\0{size} {changed}\0".encode("utf-8", "surrogateescape"))
@@ -67,21 +70,25 @@ def _named(annotation: list[epath.Path]) -> dict[str, epath.Path]:
     }
 
 
-def _images(folder: str) -> Iterator[tuple[str, int, int]]:
+def _images(folder: str, endings: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
     """Yields name, bytes and nanoseconds of the images in `folder`; not the last two in a cloud."""
     if not files.is_local(folder):
         there = epath.Path(folder)
         found = there.iterdir() if there.is_dir() else ()
-        yield from sorted((path.name, 0, 0) for path in found if is_image(path.name))
+        yield from sorted((path.name, 0, 0) for path in found if _is_one(path.name, endings))
         return
     try:
         with os.scandir(folder) as listing:
-            found = [entry for entry in listing if is_image(entry.name) and entry.is_file()]
+            found = [one for one in listing if _is_one(one.name, endings) and one.is_file()]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return  # its images are missing, which the check of each image tells
     for entry in sorted(found, key=lambda entry: entry.name):
         stat = entry.stat()
         yield entry.name, stat.st_size, stat.st_mtime_ns
+
+
+def _is_one(name: str, endings: tuple[str, ...]) -> bool:
+    return os.path.splitext(name)[1].lower() in endings
 
 
 def _annotation_changes(before: Print, now: Print) -> list[str]:

@@ -8,6 +8,7 @@ import itertools
 import os
 import posixpath
 import unicodedata
+import urllib.parse
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from etils import epath
 
 from jaxtbpr.core import pictures
 from jaxtbpr.datasets import packed
-from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.entry import SPLITS, Entry
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
 MISSING = "missing"
@@ -105,24 +106,34 @@ def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
     names = list(names)
     expected = paths.root
     for folder in _places(paths.folder):
-        if folder != expected and any((folder / name).is_file() for name in names):
-            return _move(paths, folder)
+        there = [name for name in names if folder != expected and (folder / name).is_file()]
+        if there:
+            return _move(paths, folder, there[0])
     for name in names:
         if other := _other_spelling(expected / name):
             return f"{other} is there, {posixpath.basename(name)} is not: names must agree exactly."
+    if archives := [one.name for one in _archives(paths.folder)]:
+        return f"{archives[0]} is there: unpack it beside the annotation."
     if not expected.is_dir():
         return f"the folder {expected} is not there: unpack the images into it."
     return ""
 
 
-def _move(paths: ImagePaths, found: epath.Path) -> str:
+def _move(paths: ImagePaths, found: epath.Path, name: str) -> str:
     expected = paths.root
+    if found.name.lower() in SPLITS:
+        return f"they lie in {found} and the like: write {found.name}/{name} into the annotation."
     key = f"or give --images={found}, in a run --config.build.images.NAME={found}."
     if expected.exists():
         return f"they lie in {found}, not in {expected}: move them, {key}"
     return (
         f"{expected.name}/ is not there, but images lie in {found}: rename it to {expected}, {key}"
     )
+
+
+def _archives(folder: epath.Path) -> list[epath.Path]:
+    ends = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(ends))
 
 
 def _places(folder: epath.Path) -> Iterator[epath.Path]:
@@ -143,6 +154,7 @@ def _other_spelling(path: epath.Path) -> str:
     stem, suffix = posixpath.splitext(path.name)
     endings = (suffix, *IMAGE_SUFFIXES, *(end.upper() for end in IMAGE_SUFFIXES))
     stems = (unicodedata.normalize(form, stem) for form in ("NFC", "NFD"))
+    stems = (*stems, urllib.parse.unquote(stem))
     stems = dict.fromkeys((*stems, stem.lower(), stem.upper()))
     for one in (head + ending for head in stems for ending in endings):
         if one != path.name and (path.parent / one).is_file():

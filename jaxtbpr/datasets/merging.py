@@ -1,6 +1,7 @@
 """Several records of one image made into one entry."""
 
 import dataclasses
+import posixpath
 from collections.abc import Iterable, Iterator
 
 from jaxtbpr.datasets import entry
@@ -26,6 +27,8 @@ def merge_by_image(
             merged[one.path] = one
         elif (first.identity, first.split) != (one.identity, one.split):
             yield _conflict(first, one)
+        elif not _same_name(first, one):
+            merged[one.path] = _noted(_joined(first, one), entry.SAME_FILE)
         elif once and set(one.captions) <= set(first.captions):
             merged[one.path] = _noted(first, entry.REPEATED)
         else:
@@ -59,13 +62,20 @@ def _joined(first: Entry, second: Entry) -> Entry:
     return dataclasses.replace(first, captions=captions, extra=extra, notes=notes)
 
 
+def _same_name(first: Entry, second: Entry) -> bool:
+    names = (posixpath.normpath(str(one.extra["image_id"])) for one in (first, second))
+    return len(set(names)) == 1
+
+
 def _noted(one: Entry, note: str) -> Entry:
     return one if note in one.notes else dataclasses.replace(one, notes=(*one.notes, note))
 
 
 def _conflict(first: Entry, second: Entry) -> Entry:
+    is_one_name = _same_name(first, second)
+    also = "" if is_one_name else f"leads to the file of {first.extra['image_id']} and "
     reason = (
-        f"is given the identity {second.identity!r} in {second.split} after "
+        f"{also}is given the identity {second.identity!r} in {second.split} after "
         f"{first.identity!r} in {first.split}"
     )
     return entry.set_aside(str(second.extra["image_id"]), reason, second.split)

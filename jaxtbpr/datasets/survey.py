@@ -23,6 +23,7 @@ from jaxtbpr.datasets.image_check import ImageReport
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Tally
+from jaxtbpr.datasets.unlisted import Unlisted
 
 EXAMPLES = 3
 # Forms told by the keys of their records: a file with a well-known name misspelled may be one.
@@ -44,6 +45,7 @@ class Survey:
     paths: formats.ImagePaths
     tally: Tally = dataclasses.field(default_factory=Tally)
     images: ImageReport = dataclasses.field(default_factory=ImageReport)
+    unlisted: Unlisted = dataclasses.field(default_factory=Unlisted)
     linter: Linter = dataclasses.field(default_factory=Linter)
     unusable: int = 0
     unusable_examples: list[str] = dataclasses.field(default_factory=list)
@@ -92,10 +94,16 @@ class Survey:
 
     def doubts(self) -> list[str]:
         """Returns what is odd about the whole set, which none of its records shows."""
-        alike = self.tally.alike()
-        such = _such(alike, len(alike))
-        text = f"identities that differ by case or leading zeros alone, read as different: {such}; "
-        return [text + "write a person in one way."] if alike else []
+        said, alike = [], self.tally.alike()
+        if alike:
+            said.append(
+                "identities that differ by case or leading zeros alone, read as different: "
+                f"{_such(alike, len(alike))}; write a person in one way."
+            )
+        count, names = self.unlisted.find(str(self.paths.root))
+        if count:
+            said.append(f"image files that no record names, not used: {_such(names, count)}.")
+        return said
 
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
@@ -184,6 +192,7 @@ def _add_records(result: Survey, entry: Entry, fault: str) -> None:
     result.notes.add(entry)
     result.tally.add(entry)
     result.images.add(entry, fault)
+    result.unlisted.add(entry)
 
 
 def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> None:

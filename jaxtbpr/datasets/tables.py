@@ -10,6 +10,7 @@ subset, ...). One row per caption or per image.
 
 import csv
 import dataclasses
+import functools
 import itertools
 import json
 import re
@@ -197,8 +198,10 @@ def _file_entries(
     named = table_split(folder, file)
     place = file.relative_to(folder).parent
     prefix = "" if str(place) in ("", ".") else f"{place}/"
+    places = functools.partial(_split_places, folder, file, named)
+    named_rows = _prefixed(map(_plain, rows(file)), prefix)
     seen: set[str] = set()
-    for number, row in enumerate(paths.peek(_prefixed(map(_plain, rows(file)), prefix)), 1):
+    for number, row in enumerate(paths.peek(named_rows, places), 1):
         try:
             row, notes = listed.split_lists(row)
             one = _entry(row, paths, named, found)
@@ -211,6 +214,23 @@ def _file_entries(
         one = dataclasses.replace(one, notes=one.notes + notes)
         seen.add(name)
         yield one
+
+
+def _split_places(folder: epath.Path, file: epath.Path, split: str | None) -> list[epath.Path]:
+    """Returns where a split's images lie, too: in test/ of test.csv, in images/ of test/."""
+    own = [file.parent / name for name in ("", "images", "imgs")] if file.parent != folder else []
+    roots = (folder, folder / "imgs", folder / "images")
+    inside = (place for root in roots for place in split_folders(root))
+    own += [place for place in inside if entry.SPLITS[place.name.lower()] == split]
+    return [place for place in own if place.is_dir()]
+
+
+def split_folders(folder: epath.Path) -> list[epath.Path]:
+    """Returns the folders in `folder` that are called as splits are."""
+    if not folder.is_dir():
+        return []
+    named = (path for path in folder.iterdir() if path.name.lower() in entry.SPLITS)
+    return sorted(path for path in named if path.is_dir())
 
 
 def _prefixed(read: Iterable[Any], prefix: str) -> Iterator[Any]:
