@@ -4,21 +4,21 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 
 
-def run(work: Callable[[], None], flags: str) -> None:
+def run(work: Callable[[], None], usage: str) -> None:
     """Parses the command line and calls `work`; what the user can mend ends it with status 1.
 
-    flags: which to give, for the words "--model and --workdir" of the usage.
+    usage: which flags to give, such as "--model and --workdir".
     """
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
-            raise app.UsageError(f"{argv[1]!r} is not a flag; give {flags}.")
+            raise app.UsageError(f"{argv[1]!r} is not a flag; give {usage}.")
         logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
         from jaxtbpr.core import compilation  # brings JAX, which commands that only read do without
 
@@ -28,6 +28,14 @@ def run(work: Callable[[], None], flags: str) -> None:
                 work()
 
     app.run(main)
+
+
+def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Marks flags that must be given, and not empty: "" would be the folder where one stands."""
+    flags.mark_flags_as_required(names, flag_values)
+    for name in names:
+        fault = "it is empty; give a value."
+        flags.register_validator(name, lambda value: value != "", fault, flag_values)
 
 
 @contextlib.contextmanager

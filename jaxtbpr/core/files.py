@@ -81,18 +81,29 @@ def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> No
     """Raises UserError where `path` cannot be written, which is found out before hours of work.
 
     name: of the flag that holds the path. folder: `path` is a folder, which may have to be made
-    with those above it; else a file, whose folder must be there. Nothing is left behind.
+    with those above it; else a file, whose folder must be there. Nothing is left behind. What is
+    written takes the place of what has its name, so that devices (/dev/null) are refused.
     """
+    kind = "folder" if folder else "file"
+    if not os.fspath(path):
+        raise UserError(f"{name} is empty; give the {kind} to write.")
     path = epath.Path(path).expanduser()
     if not is_local(path):
         return
     place = path if folder else path.parent
     while folder and not place.exists() and place != place.parent:
         place = place.parent
-    fault = "a folder has that name" if path.is_dir() and not folder else _fault_of(place)
+    fault = _fault_of(place)
+    if not folder and path.is_dir():
+        fault = "a folder has that name"
+    elif os.path.realpath(place) == "/dev" or (not folder and _is_special(path)):
+        fault = "it is no ordinary file"
     if fault:
-        kind = "folder" if folder else "file"
         raise UserError(f"{name}={path} cannot be written ({fault}); choose another {kind}.")
+
+
+def _is_special(path: epath.Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _fault_of(place: epath.Path) -> str:

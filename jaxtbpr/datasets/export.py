@@ -144,7 +144,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data", None, "WORKDIR/build/NAME of a run")
     flags.DEFINE_string("out", None, "folder to write, which must not be there yet")
     flags.DEFINE_enum("format", "reid_json", tuple(WRITERS), "form of the files")
-    flags.mark_flags_as_required(["data", "out"])
+    command.require("data", "out")
 
 
 if __name__ == "__main__":

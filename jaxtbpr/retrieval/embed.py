@@ -40,7 +40,8 @@ class Features:
 class Embedder:
     """Embeds images and captions with one compiled program for each tower.
 
-    batch_size: rows of a batch over all devices of `mesh`, rounded up to a multiple of them.
+    batch_size: rows of a batch over all devices of `mesh`, rounded up to a multiple of them, at
+    most; a smaller set has smaller batches.
     resample: the filter that resizes images, as in training.
     """
 
@@ -64,7 +65,7 @@ class Embedder:
         batches = loader.image_batches(
             one,
             image_size=self._config.image_size,
-            batch_size=self._batch_size,
+            batch_size=self._rows_of(len(one)),
             resample=self._resample,
         )
         return self._run(self._image, params, batches, "image")[0]
@@ -75,7 +76,7 @@ class Embedder:
             one,
             self._tokenizer,
             text_length=self._config.text_length,
-            batch_size=self._batch_size,
+            batch_size=self._rows_of(sum(map(len, one.captions))),
         )
         return self._run(self._text, params, batches, "tokens")
 
@@ -100,6 +101,10 @@ class Embedder:
     def cut(self, texts: Iterable[str], what: str = "captions") -> tokens.Cut:
         """Counts the texts that the model does not read to their end."""
         return tokens.count_cut(self._tokenizer, texts, self._config.text_length, what)
+
+    def _rows_of(self, count: int) -> int:
+        """Rows of a batch of `count` items: no more than there are, over all devices."""
+        return min(self._batch_size, -(-count // self._mesh.size) * self._mesh.size)
 
     def _rows(self, encode, params: Any, items: Sequence, make) -> np.ndarray:
         """Features of `items`; make: some of them -> rows of the tower's input."""

@@ -307,9 +307,12 @@ def define_flags() -> None:
     flags.DEFINE_string("data", None, "WORKDIR, WORKDIR/build/NAME, or folder of a data set")
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
-    flags.DEFINE_integer("batch_size", 100, "images or captions embedded at once", lower_bound=1)
+    size = OPTIONS["batch_size"]
+    flags.DEFINE_integer(
+        "batch_size", size.default, size.help, lower_bound=size.low, upper_bound=size.high
+    )
     flags.DEFINE_string("output", "", "file for the metrics, CMC and example queries as JSON")
-    flags.mark_flags_as_required(["checkpoint", "data"])
+    command.require("checkpoint", "data")
 
 
 if __name__ == "__main__":

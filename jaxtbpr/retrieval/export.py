@@ -59,7 +59,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
     flags.DEFINE_enum("format", "huggingface", tuple(FORMATS), "names and layout of the tensors")
     flags.DEFINE_enum("dtype", "float32", DTYPES, "of the tensors")
-    flags.mark_flags_as_required(["checkpoint", "out"])
+    command.require("checkpoint", "out")
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def define_flags() -> None:
     flags.DEFINE_string("stage", "augment", "the stage whose images are asked about")
     flags.DEFINE_string("split", "test", "split of the images")
     flags.DEFINE_string("output", "", "file for the table as JSON")
-    flags.mark_flags_as_required(["model", "workdir"])
+    command.require("model", "workdir")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+from absl import flags
 
 from jaxtbpr.core import command, compilation
 from jaxtbpr.core.errors import UserError
@@ -59,3 +60,12 @@ def test_what_a_user_can_mend_ends_a_command_with_one_sentence(error, said, monk
         command.run(work, "--name")
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_flag_that_must_be_given_may_not_be_empty():
+    own = flags.FlagValues()
+    flags.DEFINE_string("checkpoint", None, "a model", flag_values=own)
+    command.require("checkpoint", flag_values=own)
+    own(["evaluate", "--checkpoint=model"])
+    with pytest.raises(flags.Error, match="--checkpoint=: it is empty; give a value"):
+        own(["evaluate", "--checkpoint="])

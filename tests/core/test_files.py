@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pathlib
 import re
 
@@ -68,11 +69,15 @@ def test_an_output_that_can_be_written_passes_and_nothing_is_left_or_lost(tmp_pa
         ("nope/x.json", r"^--output=.*nope/x.json cannot be written \(.*nope does not exist\)"),
         ("file/x.json", r"file is not a folder\); choose another file"),
         ("folder", r"a folder has that name\); choose another file"),
+        ("pipe", r"it is no ordinary file\); choose another file"),
+        ("/dev/null", r"it is no ordinary file\)"),  # a file written would take its place
+        ("/dev/stdout", r"it is no ordinary file\)"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_told(tmp_path, below, said):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=said):
         files.check_output(tmp_path / below, "--output")
 
@@ -84,6 +89,12 @@ def test_a_folder_to_write_may_have_to_be_made(tmp_path):
     assert not (tmp_path / "a").exists()
     with pytest.raises(UserError, match=r"--out=.*file/a cannot be written \(.*is not a folder"):
         files.check_output(tmp_path / "file" / "a", "--out", folder=True)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_empty_output_is_not_the_folder_where_one_stands(folder):
+    with pytest.raises(UserError, match="--out is empty; give the"):
+        files.check_output("", "--out", folder=folder)
 
 
 @pytest.mark.parametrize("name", ["run[1]", "run*", "run?", "run[!a]"])
