@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from jaxtbpr.datasets import entry, packed, tables
+from jaxtbpr.datasets import entry, packed, sidecar, tables
 
 # Forms that no reader here opens, each with the way to one that is read.
 _SPREADSHEETS = dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet; save it as CSV UTF-8")
@@ -64,13 +64,21 @@ def beside(folder: epath.Path, taken: Iterable[epath.Path]) -> list[epath.Path]:
     """Returns the other files that may be annotation: in the folder, in the folders of `taken`, and
     in those that are called as splits or annotations are.
     """
-    own = dict.fromkeys([folder, *(file.parent for file in taken)])
+    taken = list(taken)
+    own = dict.fromkeys([folder, *(file.parent for file in taken if not file.is_dir())])
     others = (place for one in (folder, folder / "data") for place in _named_places(one))
     found = [file for place in own for file in _files(place)]
     for place in others:
         inside = _files(place) if place not in own else []
         found += inside if len(inside) <= _MANY else []
-    return [file for file in dict.fromkeys(found) if file not in taken]
+    return [
+        file for file in dict.fromkeys(found) if file not in taken and not _is_beside(file, taken)
+    ]
+
+
+def _is_beside(file: epath.Path, taken: list[epath.Path]) -> bool:
+    """Whether a file is a text beside an image, in a folder that is read as a whole."""
+    return file.suffix.lower() in sidecar.SUFFIXES and file.parent in taken
 
 
 def _named_places(folder: epath.Path) -> list[epath.Path]:

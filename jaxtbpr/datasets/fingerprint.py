@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.datasets import packed
+from jaxtbpr.datasets import packed, sidecar
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES
 
@@ -23,7 +23,7 @@ def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> d
     that hold images of `entries`, with a digest of their names and one of their sizes and times,
     too. Each folder is listed once, so that 100,000 images take about a second; no image is read.
     """
-    stats = {name: file.stat() for name, file in _named(list(annotation)).items()}
+    stats = {name: _state(file) for name, file in _named(list(annotation)).items()}
     # What is inside of a shard changes with the shard, which is a file of the annotation.
     folders, endings = set(), set(IMAGE_SUFFIXES)
     for one in entries:
@@ -38,9 +38,16 @@ def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> d
             states.update(f"{path}\0{size} {changed}\0".encode("utf-8", "surrogateescape"))
             count += 1
     return {
-        "annotation": {file: [stat.length, stat.mtime] for file, stat in stats.items()},
+        "annotation": stats,
         "images": {"count": count, "names": names.hexdigest(), "files": states.hexdigest()},
     }
+
+
+def _state(file: epath.Path) -> list[Any]:
+    if file.is_dir():
+        return list(sidecar.state(file))
+    stat = file.stat()
+    return [stat.length, stat.mtime]
 
 
 def changes(

@@ -20,6 +20,7 @@ from jaxtbpr.datasets import (
     reid_json,
     reid_sets,
     roles,
+    sidecar,
     syntbpr,
     tables,
 )
@@ -117,6 +118,9 @@ FORMATS = (
            "columns file_path (or image, image_path) and caption (or captions), if known identity "
            "and split, or in train/ and test/ (imagefolder); .parquet with images; WebDataset .tar",
            finding.tabular, tables.read_tables, ("", "imgs", "images"), shorten=True, one_set=True),
+    Format("sidecar", "images with a text beside each", "0001.jpg with 0001.txt (or .json), also "
+           "in train/ and test/, and img2dataset's 00000/",
+           sidecar.find, tables.read_tables, ("",)),
     Format("identities", "Market-1501 or MSMT17 (people without captions)", "bounding_box_train/, "
            "query/, bounding_box_test/; or list_train.txt, list_query.txt, ...",
            reid_sets.find, reid_sets.read, ("",), captioned=False),
@@ -175,7 +179,8 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     if not form.captioned:
         return reid_sets.remarks(form.find(epath.Path(folder)))
     is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
-    if not is_known and form.name not in ("table", "syntbpr_edit_input", "caption_dictionary"):
+    own = ("table", "sidecar", "syntbpr_edit_input", "caption_dictionary")
+    if not is_known and form.name not in own:
         return []
     place = epath.Path(folder)
     taken = form.find(place)  # a dictionary has no columns
@@ -186,7 +191,8 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     if is_known:
         found = {file: dataclasses.replace(one, unused=()) for file, one in found.items()}
     split_of = functools.partial(tables.table_split, place)
-    return roles.remarks(taken, found, split_of) + roles.same_split(taken, split_of)
+    said = roles.remarks(taken, found, split_of) + sidecar.remarks(place)
+    return said if form.name == "sidecar" else said + roles.same_split(taken, split_of)
 
 
 def image_paths(

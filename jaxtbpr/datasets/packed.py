@@ -25,7 +25,8 @@ from jaxtbpr.datasets.image_paths import is_image
 SUFFIXES = (".tar", ".parquet")
 IMAGE = "__image__"  # the key of a row that holds the path of its packed image
 _PATH = re.compile(r"(.+\.(tar|parquet))::(\d+)\+(\d+)::(.+)", re.I | re.S)
-_TEXTS = ("txt", "text", "caption")
+_TEXTS = ("txt", "text", "caption")  # endings of files
+_CAPTIONS = ("caption", "captions", "text", "texts", "sentence", "sentences")  # keys of their JSON
 _LABELS = {"cls": "label", "id": "identity"}
 _LOCK = threading.Lock()
 
@@ -82,7 +83,7 @@ def rows(file: epath.Path) -> Iterator[Any]:
 
 def _samples(file: epath.Path) -> Iterator[Any]:
     """Groups the members of a shard as WebDataset does: by their names up to the first dot."""
-    key, sample = None, {}
+    key, parts = None, {}
     with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as shard:
         for member in shard:
             if not member.isfile():
@@ -90,22 +91,26 @@ def _samples(file: epath.Path) -> Iterator[Any]:
             folder, _, base = member.name.rpartition("/")
             stem, _, ending = base.partition(".")
             this = f"{folder}/{stem}" if folder else stem
-            if sample and this != key:
-                yield _sample(sample)
-                sample = {}
+            if parts and this != key:
+                yield sample(parts)
+                parts = {}
             key = this
             if is_image(member.name):
                 where = f"{file}::{member.offset_data}+{member.size}::{member.name}"
-                sample.setdefault("images", []).append((member.name, where))
+                parts.setdefault("images", []).append((member.name, where))
             elif ending.lower() in (*_TEXTS, *_LABELS, "json"):
-                sample[ending.lower()] = shard.extractfile(member).read()
-            sample.setdefault("name", member.name)
-    if sample:
-        yield _sample(sample)
+                parts[ending.lower()] = shard.extractfile(member).read()
+            parts.setdefault("name", member.name)
+    if parts:
+        yield sample(parts)
 
 
-def _sample(parts: dict[str, Any]) -> Any:
-    """Returns a sample as a row: its JSON's keys, its texts as captions, its image's path."""
+def sample(parts: dict[str, Any]) -> Any:
+    """Returns a sample as a row: its JSON's keys, its texts as captions, its image's path.
+
+    parts: "images" ((name, path) pairs), "name" (of one of its files), and {ending: bytes} of what
+    else it has. A sample that has not one image, or cannot be read, is a BadRecord.
+    """
     images = parts.get("images", ())
     if len(images) != 1:
         return BadRecord(f"({parts['name']}) has {len(images)} images where one belongs")
@@ -118,9 +123,8 @@ def _sample(parts: dict[str, Any]) -> Any:
     if not isinstance(told, dict):
         return BadRecord(f"({parts['name']}) has a JSON that is no object")
     name, where = images[0]
-    said = [text for key in ("caption", "captions") for text in _listed(told.get(key))]
-    told = {key: value for key, value in told.items() if key not in PATH_KEYS}
-    told = {key: value for key, value in told.items() if key not in ("caption", "captions", "text")}
+    said = [text for key in _CAPTIONS for text in _listed(told.get(key))]
+    told = {key: value for key, value in told.items() if key not in (*PATH_KEYS, *_CAPTIONS)}
     captions = list(dict.fromkeys([*said, *texts]))
     row = labels | told | {"file_path": name, IMAGE: where}
     return row | {"captions": captions} if captions else row

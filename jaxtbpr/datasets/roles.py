@@ -19,6 +19,7 @@ _LABEL = "label"  # after the one that may count the records
 _SPLIT = ("split", "subset", "partition", "set", "fold", "phase")
 _CAPTION = re.compile(r"(?:captions?|texts?|sentences?)(?:\.\d+)?|caption[ _-]?\d+")
 _SAMPLE = 1000  # rows looked at
+_SHOWN = 4  # files named in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,12 @@ def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], spli
         columns = found[file]
         for text in _remarks(columns, split_of(file), usual=usual):
             said.setdefault(text, []).append(file.name)
-    return [f"{', '.join(names)}: {text}." for text, names in said.items()]
+    return [f"{_some(names)}: {text}." for text, names in said.items()]
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def same_split(files: Iterable[epath.Path], split_of) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import csv_lines, entry, listed, packed, roles
+from jaxtbpr.datasets import csv_lines, entry, listed, packed, roles, sidecar
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import (
@@ -49,10 +49,11 @@ class _Row(dict):
 def rows(file: epath.Path) -> Iterator[Any]:
     """Yields the rows of a table as mappings; a row that cannot be read as BadRecord, not raised.
 
-    Raises UserError where the file as a whole cannot be read.
+    file: may be a folder, too, see `sidecar`. Raises UserError where the file as a whole cannot be
+    read.
     """
-    if file.suffix.lower() in packed.SUFFIXES:
-        yield from packed.rows(file)
+    if file.suffix.lower() in packed.SUFFIXES or file.is_dir():
+        yield from sidecar.rows(file) if file.is_dir() else packed.rows(file)
         return
     if file.suffix.lower() == ".json" and not is_json_lines(file):
         yield from iterate_json(file)
@@ -196,7 +197,8 @@ def _file_entries(
     folder: epath.Path, file: epath.Path, paths: ImagePaths, found: Roles
 ) -> Iterator[Entry]:
     named = table_split(folder, file)
-    place = file.relative_to(folder).parent
+    place = file.relative_to(folder)
+    place = place if file.is_dir() else place.parent
     prefix = "" if str(place) in ("", ".") else f"{place}/"
     places = functools.partial(_split_places, folder, file, named)
     named_rows = _prefixed(map(_plain, rows(file)), prefix)
