@@ -4,12 +4,15 @@ Depth, palettes, ink and transparency become 8-bit RGB, and a photograph is turn
 EXIF orientation says, as every viewer shows it.
 """
 
+import dataclasses
 import io
+import re
 
 import numpy as np
 from PIL import Image
 
-TURNED, DEEP, BLANK = "turned", "deep", "blank"  # what `look` tells of an image
+# What `look` tells of an image.
+TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
 
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _TURNS = {
@@ -27,6 +30,7 @@ _BACK = {
 }
 # Modes that Pillow turns into RGB by way of another one only.
 _BETWEEN = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+_DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the decoder's name for the pixels of a file
 
 
 class BadImage(ValueError):
@@ -41,18 +45,20 @@ def open_image(data: bytes) -> Image.Image:
     levels; other floats, and whole numbers of 32 bits, have no known white and are refused. Raises
     BadImage where it is none, is cut off, or is refused.
     """
-    return _read(data)[0]
+    return _rgb(_decode(data))
 
 
 def look(data: bytes) -> frozenset[str]:
     """Returns what is special about an encoded image; it is decoded in full. Raises BadImage.
 
-    TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits of grey; BLANK: all its
-    pixels have one colour.
+    TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits a colour; BLANK: all its
+    pixels have one colour; TRANSPARENT: some of them are not opaque.
     """
-    image, found = _read(data)
-    is_blank = all(low == high for low, high in image.getextrema())
-    return frozenset(found | ({BLANK} if is_blank else set()))
+    one = _decode(data)
+    is_transparent = _is_transparent(one.image)
+    is_blank = all(low == high for low, high in _rgb(one).getextrema())
+    told = {TRANSPARENT: is_transparent, BLANK: is_blank}
+    return one.found | {name for name, is_so in told.items() if is_so}
 
 
 def plain(data: bytes, *, turn: bool = True) -> bytes:
@@ -61,34 +67,47 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     Other images are returned as they are. turn: False leaves the pixels as they are stored, without
     the EXIF that would turn them. Raises BadImage.
     """
-    image, found = _read(data, turn=turn)
-    if not found:
+    one = _decode(data)
+    rgb = _rgb(one, turn=turn)
+    if not one.found:
         return data
     out = io.BytesIO()
-    image.save(out, "PNG")
+    rgb.save(out, "PNG")
     return out.getvalue()
 
 
-def _read(data: bytes, *, turn: bool = True) -> tuple[Image.Image, set[str]]:
-    image, upright, is_upright = _decode(data)
-    found = set()
-    if image.mode[0] in "IF":
-        found.add(DEEP)
-        rgb = _grey(image).convert("RGB")
-    else:
-        rgb = _convert(image)
-    if upright is not None:
-        found.add(TURNED)
-        if turn != is_upright:
-            rgb = rgb.transpose(upright if turn else _BACK.get(upright, upright))
-    return rgb, found
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+    """An image as Pillow decodes it.
+
+    upright: the turn that EXIF asks for; is_upright: whether Pillow has turned it, as it does TIFF.
+    """
+
+    image: Image.Image
+    upright: Image.Transpose | None
+    is_upright: bool
+    is_deep: bool
+
+    @property
+    def found(self) -> frozenset[str]:
+        told = {TURNED: self.upright is not None, DEEP: self.is_deep}
+        return frozenset(name for name, is_so in told.items() if is_so)
 
 
-def _decode(data: bytes) -> tuple[Image.Image, Image.Transpose | None, bool]:
-    """Returns (image, the turn that EXIF asks for, whether it is turned: Pillow turns TIFF)."""
+def _rgb(one: _Decoded, *, turn: bool = True) -> Image.Image:
+    is_grey = one.image.mode[0] in "IF"
+    rgb = _grey(one.image).convert("RGB") if is_grey else _convert(one.image)
+    if one.upright is None or turn == one.is_upright:
+        return rgb
+    return rgb.transpose(one.upright if turn else _BACK.get(one.upright, one.upright))
+
+
+def _decode(data: bytes) -> _Decoded:
     try:
         image = Image.open(io.BytesIO(data))
-        upright = _turn(image)
+        # Colours of 16 bits become 8 while they are decoded; the name of their layout tells.
+        is_deep = image.mode[0] in "IF" or any(_DEEP_COLOUR.search(str(t)) for t in image.tile)
+        upright = _turn(image)  # decodes a PNG, whose EXIF may be at its end
         image.load()
     except Image.UnidentifiedImageError as error:
         raise BadImage(f"is in no known image format ({len(data)} bytes)") from error
@@ -97,7 +116,7 @@ def _decode(data: bytes) -> tuple[Image.Image, Image.Transpose | None, bool]:
     # What Pillow's decoders raise for bytes that make no sense to them.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         raise BadImage(f"cannot be decoded ({error})") from error
-    return image, upright, upright is not None and _turn(image) is None
+    return _Decoded(image, upright, upright is not None and _turn(image) is None, is_deep)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -120,6 +139,14 @@ def _convert(image: Image.Image) -> Image.Image:
         raise BadImage(
             f"has colours of the kind {image.mode}, which cannot be read; save it as RGB"
         ) from error
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
+        image = image.convert("RGBA")
+    if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return False
+    return image.getchannel(image.getbands()[-1]).getextrema()[0] < 255
 
 
 def _grey(image: Image.Image) -> Image.Image:

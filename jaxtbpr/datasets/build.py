@@ -38,7 +38,6 @@ from jaxtbpr.datasets import (
     seen,
     survey,
 )
-from jaxtbpr.datasets.entry import Notes
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.source import SPLITS, index_path
 
@@ -55,6 +54,10 @@ OPTIONS: Options = {
         low=0,
         high=0.5,
     ),
+    "exif": Option(
+        True,
+        "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored",
+    ),
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 
@@ -63,16 +66,15 @@ OPTIONS: Options = {
 class _Input:
     """One set to build.
 
-    rows: starts reading its rows. count: returns how many there are, and says what is not read as
-    it stands. title: the published set, or "". problems: returns what is wrong or odd about the
-    checked rows, as `validate` words it.
+    rows: starts reading its rows. title: the published set, or "". remarks: what of the annotation
+    is not read as it stands. survey_rows: what `validate` finds, of rows that were checked.
     """
 
     name: str
     rows: Callable[[], Iterator[Record]]
-    count: Callable[[], int]
     title: str = ""
-    problems: Callable[[Iterable[Record]], list[str]] = lambda checked: []
+    remarks: tuple[str, ...] = ()
+    survey_rows: Callable[[Iterable[Record]], survey.Survey] | None = None
 
 
 def outside(config: ConfigDict) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     keys = ("records_in", "records_out", "set_aside")
     counts = {key: sum(result[key] for result in sets.values()) for key in keys}
     splits = {name: result["splits"] for name, result in sets.items()}
-    told = {"seen": {name: sets[name]["seen"] for name in sets}, "overlaps": overlaps}
+    told = {key: {name: sets[name][key] for name in sets} for key in ("seen", "said")}
+    told["overlaps"] = overlaps
     return {"outputs": outputs, **counts, "sets": splits} | told
 
 
@@ -199,21 +202,17 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
     inputs = []
     if workdir.name_before("build"):
         manifest = workdir.before("build")
-        inputs.append(
-            _Input(
-                SYNTHETIC, lambda: map(rows.from_record, manifest), lambda: sum(1 for _ in manifest)
-            )
-        )
+        inputs.append(_Input(SYNTHETIC, lambda: map(rows.from_record, manifest)))
     for name, folder in _folders(config).items():
         form, images = _form(config, name, folder), _images(config, name)
         unread = formats.leftovers(folder, form)
         _refuse_loss(name, folder, unread)
-        for text in [*(one.reason for one in unread), *formats.remarks(folder, form)]:
+        remarks = (*(one.reason for one in unread), *formats.remarks(folder, form))
+        for text in remarks:
             say(f"build {name}: warning: {text}")
         read = functools.partial(_read, folder, form, images)
-        count = functools.partial(_say_notes, name, folder, form, images)
-        problems = functools.partial(_problems, folder, form, images)
-        inputs.append(_Input(name, read, count, form.known or "", problems))
+        found = functools.partial(survey.survey_rows, folder, form, images)
+        inputs.append(_Input(name, read, form.known or "", remarks, found))
     return inputs
 
 
@@ -223,48 +222,39 @@ def _read(folder: epath.Path, form: formats.Format, images: epath.Path | None) -
     )
 
 
-def _problems(
-    folder: epath.Path, form: formats.Format, images: epath.Path | None, checked: Iterable[Record]
-) -> list[str]:
-    found = survey.survey_rows(folder, form, images, checked)
-    doubts = [f"warning: {text}" for text in found.doubts()]
-    return [*(f"PROBLEM {text}" for text in found.problems()), *doubts]
-
-
-def _say_notes(
-    name: str, folder: epath.Path, form: formats.Format, images: epath.Path | None
-) -> int:
-    """Says what of a folder is not read as it stands; returns the number of its entries."""
-    notes, count = Notes(), 0
-    for count, one in enumerate(formats.read(folder, form, images=images), 1):  # noqa: B007
-        notes.add(one)
-    for text in notes.lines():
-        say(f"build {name}: warning: {text}")
-    return count
-
-
 def _finish_set(
     one: _Input, directory: epath.Path, config: ConfigDict, workdir: Workdir
 ) -> dict[str, Any]:
     done, checked = directory / "done.json", directory / "checked"
     if not done.exists():
         root = str(workdir.root)
-        manifest = _check(one, checked, root, config.build.processes)
-        for text in one.problems(itertools.chain(manifest, manifest.set_aside())):
-            say(f"build {one.name}: {text}")
-        files.write_json_atomic(done, _write(one, manifest, directory, root, config))
+        manifest = _check(one, checked, root, config.build)
+        said = _say_what_is_wrong(one, manifest)
+        made = _write(one, manifest, directory, root, config)
+        files.write_json_atomic(done, made | {"said": said})
     checked.rmtree(missing_ok=True)
     return files.read_json(done)
 
 
-def _check(one: _Input, directory: epath.Path, root: str, processes: int) -> Manifest:
+def _say_what_is_wrong(one: _Input, checked: Manifest) -> list[str]:
+    """Says what `validate` says of a folder; returns that with the remarks said before."""
+    if one.survey_rows is None:
+        return []
+    found = one.survey_rows(itertools.chain(checked, checked.set_aside()))
+    problems, notices = found.problems(), found.notices()
+    for text in [*(f"PROBLEM {text}" for text in problems), *(f"warning: {t}" for t in notices)]:
+        say(f"build {one.name}: {text}")
+    return [*problems, *one.remarks, *notices]
+
+
+def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -> Manifest:
     """Decodes every image; returns the rows with the bad ones set aside."""
-    count = one.count()
+    count = sum(1 for _ in one.rows())
     stream = one.rows()
     shards = -(-count // _CHUNK) or 1
     chunks = (list(itertools.islice(stream, _CHUNK)) for _ in range(shards))
-    with process_map(processes) as mapped:
-        check = functools.partial(rows.check, root=root)
+    with process_map(options.processes) as mapped:
+        check = functools.partial(rows.check, root=root, exif=options.exif)
         map_records(
             chunks,
             directory,

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 PATH_KEYS = ("file_path", "img_path", "image_path", "file_name", "image", "path")
@@ -21,6 +21,7 @@ SPLITS = {
 }
 UNKNOWN = {"", "nan", "none", "null", "<na>", "n/a", "#n/a", "unknown", "-1", "-1.0"}
 _WHOLE = re.compile(r"-?\d+\.0+")  # as a table writes numbers beside an empty cell
+EXAMPLES = 3
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -44,6 +45,11 @@ class Entry:
     problem: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What the annotation calls the image."""
+        return str(self.extra.get("image_id", self.path))
+
 
 NO_SPLIT = "records that name no split, and are train"
 SAME_NAME = "images inside of a file that have the name of one before, and are kept apart"
@@ -54,25 +60,33 @@ SAME_FILE = "images to which several names lead, whose captions are joined"
 REPEATED = "images of a record that is repeated word for word, and counted once"
 
 
+NO_CAPTION = "images without a caption, which will be set aside unless they get one"
+ONLY_EMPTY = "images whose captions are all empty, which will be set aside unless they get one"
+EMPTY = "empty captions beside good ones, which are left out"
+
+
 class Notes:
-    """Counts the entries of each note, with the first few names."""
+    """Counts the images of each note, with the first few names."""
 
     def __init__(self):
-        self._names: dict[str, list[str]] = {}
+        self._names: dict[str, dict[str, None]] = {}
         self._counts: collections.Counter[str] = collections.Counter()
 
-    def add(self, entry: Entry) -> None:
-        for note in entry.notes:
+    def add(self, name: str, notes: Iterable[str]) -> None:
+        """Counts the notes on the image `name`; one that comes twice counts twice."""
+        for note in notes:
             self._counts[note] += 1
-            if self._counts[note] <= 3:
-                self._names.setdefault(note, []).append(str(entry.extra["image_id"]))
+            names = self._names.setdefault(note, {})
+            if len(names) <= EXAMPLES:
+                names[name] = None
 
     def lines(self) -> list[str]:
         """Returns one sentence per kind of note."""
-        return [
-            f"{note}: {count:,} ({', '.join(self._names[note])}{', ...' if count > 3 else ''})."
-            for note, count in self._counts.items()
-        ]
+        return [f"{note}: {count:,} ({self._such(note)})." for note, count in self._counts.items()]
+
+    def _such(self, note: str) -> str:
+        names = list(self._names[note])
+        return ", ".join(names[:EXAMPLES] + ["..."] * (len(names) > EXAMPLES))
 
 
 class BadRecord(ValueError):
@@ -119,6 +133,14 @@ def caption_list(value: Any) -> tuple[str, ...]:
     if any(isinstance(one, Mapping) for one in value):
         raise BadRecord("has an object where a caption belongs")
     return tuple("" if one is None or one != one else clean_text(str(one)) for one in value)
+
+
+def caption_problem(captions: Iterable[str]) -> str:
+    """Returns why captions leave their image without one, as stage build says it, or ""."""
+    captions = list(captions)
+    if any(text.strip() for text in captions):
+        return ""
+    return "has only empty captions" if captions else "has no caption"
 
 
 def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,51 +17,73 @@ from etils import epath
 
 from jaxtbpr.core import pictures
 from jaxtbpr.datasets import packed
-from jaxtbpr.datasets.entry import SPLITS, Entry
+from jaxtbpr.datasets.entry import SPLITS, Entry, Notes, caption_problem
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
 MISSING = "missing"
+NOTES = {
+    pictures.BLANK: "images of one colour, which show nobody",
+    pictures.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
+    "unless build.exif=False",
+    pictures.DEEP: "images of more than 8 bits a colour, which are read with 8",
+    pictures.TRANSPARENT: "images with transparent parts, which are read as if these were opaque",
+}
 BATCH = 1024
 EXAMPLES = 3
 
 
-def image_fault(path: epath.PathLike, *, decode: bool = True) -> str:
-    """Returns "" for a good image, "missing", or why it cannot be decoded.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was found of an image.
+
+    fault: "" for a good image, "missing", or why it cannot be decoded. looks: what is special about
+    a good one that was decoded; see `pictures.look`.
+    """
+
+    fault: str = ""
+    looks: frozenset[str] = frozenset()
+
+
+def examine(path: epath.PathLike, *, decode: bool = True) -> Found:
+    """Returns what is found of the image at `path`.
 
     decode: all pixels are decoded, since a truncated file has a sound beginning.
     """
     try:
         if not decode:
-            return "" if packed.is_packed(path) or epath.Path(path).is_file() else MISSING
-        pictures.open_image(packed.read_bytes(path))
+            is_there = packed.is_packed(path) or epath.Path(path).is_file()
+            return Found() if is_there else Found(MISSING)
+        return Found(looks=pictures.look(packed.read_bytes(path)))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return MISSING
+        return Found(MISSING)
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
+        return Found(f"cannot be read ({error.strerror or error})")
     except pictures.BadImage as error:
-        return str(error)
-    return ""
+        return Found(str(error))
 
 
-def fault_of(row: Mapping[str, Any]) -> str:
+def found_of(row: Mapping[str, Any]) -> Found:
     """Returns the same of a row that stage build has checked, by the reason it was set aside for.
 
     A reason that is none of the image counts as no fault of it.
     """
     reason = row.get("set_aside", {}).get("reason", "")
     if reason == f"the image cannot be read ({os.strerror(errno.ENOENT)})":
-        return MISSING
-    return reason.removeprefix("the image ") if reason.startswith("the image ") else ""
+        return Found(MISSING)
+    fault = reason.removeprefix("the image ") if reason.startswith("the image ") else ""
+    return Found(fault, frozenset(row.get("looks", ())))
 
 
-def faults(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, str]]:
-    """Yields every entry with its image's fault, in order; files are read by several threads.
+def examine_all(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, Found]]:
+    """Yields every entry with what is found of its image; files are read by several threads.
 
-    Entries with a problem of their own come back with no fault.
+    In the order of the entries. The image of one that is set aside for its record or its captions
+    is not looked at.
     """
 
-    def fault(entry: Entry) -> str:
-        return "" if entry.problem else image_fault(entry.path, decode=decode)
+    def find(entry: Entry) -> Found:
+        is_aside = entry.problem or caption_problem(entry.captions)
+        return Found() if is_aside else examine(entry.path, decode=decode)
 
     entries = iter(entries)
     with (
@@ -71,24 +93,26 @@ def faults(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[E
         # `open_image` silences warnings too, but threads would restore each other's filters.
         warnings.simplefilter("ignore")
         while batch := list(itertools.islice(entries, BATCH)):
-            yield from zip(batch, threads.map(fault, batch), strict=True)
+            yield from zip(batch, threads.map(find, batch), strict=True)
 
 
 @dataclasses.dataclass
 class ImageReport:
-    """What is wrong with the images: counts, and the first few of each kind."""
+    """What is wrong with the images, or special: counts, and the first few of each kind."""
 
     checked: int = 0
     missing: int = 0
     broken: int = 0
+    notes: Notes = dataclasses.field(default_factory=Notes)
     examples: dict[str, list[tuple[str, str]]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(list)
     )
 
-    def add(self, entry: Entry, fault: str) -> None:
-        """Counts the image of a usable entry. fault: see `image_fault`."""
+    def add(self, name: str, found: Found) -> None:
+        """Counts the image of a usable entry."""
         self.checked += 1
-        name = str(entry.extra.get("image_id", entry.path))
+        self.notes.add(name, (text for look, text in NOTES.items() if look in found.looks))
+        fault = found.fault
         if fault == MISSING:
             self.missing += 1
             self._keep("missing", name, fault)

@@ -121,7 +121,7 @@ class Linter:
 
     def add(self, entry: Entry) -> Iterator[Flag]:
         """Yields the flags of an entry's captions; must be run to its end."""
-        image = str(entry.extra.get("image_id", entry.path))
+        image = entry.name
         for text in entry.captions:
             for rule, find in RULES.items():
                 if detail := find(text):

@@ -10,7 +10,6 @@ from jaxtbpr.datasets.roles import is_caption
 _LIST = "images whose {} is a list written as text, each item of which is one caption"
 _NESTED = "images whose {} has lists in a list, each item of which is one caption"
 _NEARLY = "images whose {} looks like a list but cannot be read as one, and stays one caption"
-_EMPTY = "images whose {} has an empty item, which is not used"
 
 
 def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
@@ -46,6 +45,4 @@ def _split(value: Any, name: str) -> tuple[Any, tuple[str, ...]]:
         notes = (_LIST.format(name),)
     elif len(found) != len(value) or any(caption_lists.items(one) is not None for one in value):
         notes = (_NESTED.format(name),)
-    if any(one is None or not str(one).strip() for one in found):
-        notes += (_EMPTY.format(name),)
     return found, notes

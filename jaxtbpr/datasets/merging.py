@@ -29,7 +29,7 @@ def merge_by_image(
             yield _conflict(first, one)
         elif not _same_name(first, one):
             merged[one.path] = _noted(_joined(first, one), entry.SAME_FILE)
-        elif once and set(one.captions) <= set(first.captions):
+        elif once and set(_said(one)) <= set(_said(first)):
             merged[one.path] = _noted(first, entry.REPEATED)
         else:
             joined = _joined(first, one)
@@ -57,7 +57,7 @@ def _joined(first: Entry, second: Entry) -> Entry:
     extra = dict(first.extra)
     if "captions_bt" in second.extra:  # one more list of captions
         extra["captions_bt"] = [*extra.get("captions_bt", ()), *second.extra["captions_bt"]]
-    captions = first.captions + second.captions
+    captions = _said(first) + _said(second)
     notes = tuple(dict.fromkeys(first.notes + second.notes))
     return dataclasses.replace(first, captions=captions, extra=extra, notes=notes)
 
@@ -65,6 +65,11 @@ def _joined(first: Entry, second: Entry) -> Entry:
 def _same_name(first: Entry, second: Entry) -> bool:
     names = (posixpath.normpath(str(one.extra["image_id"])) for one in (first, second))
     return len(set(names)) == 1
+
+
+def _said(one: Entry) -> tuple[str, ...]:
+    """The captions of a record; one without any has an empty one beside the others."""
+    return one.captions or ("",)
 
 
 def _noted(one: Entry, note: str) -> Entry:

@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         say(f"photos: warning: {text}")
     notes, records = Notes(), []
     for one in formats.read(folder, form):
-        notes.add(one)
+        notes.add(one.name, one.notes)
         records.append(_record(one, form.title, config.photos.prompt))
     for text in notes.lines():
         say(f"photos: warning: {text}")

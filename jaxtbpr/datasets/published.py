@@ -117,7 +117,7 @@ class Tally:
         if not entry.problem:
             self.people[entry.split].add(entry.identity)
             self._images[entry.split] += 1
-            self._captions[entry.split] += len(entry.captions)
+            self._captions[entry.split] += sum(bool(text.strip()) for text in entry.captions)
 
     def counts(self) -> dict[str, Counts]:
         """Returns the counts of the splits that have images, in the order train, val, test."""

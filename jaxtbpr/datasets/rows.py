@@ -2,7 +2,8 @@
 
 A row is a record with the keys id, split, identity, captions, path (absolute, or below the
 workdir), sha256 (or None), source, provenance (JSON text), problem (or "") and, if the manifest
-has them, facts (see stage caption) and caption_weights (see stage denoise).
+has them, facts (see stage caption) and caption_weights (see stage denoise). One of a folder has
+the notes of its entry.
 """
 
 import errno
@@ -13,7 +14,7 @@ from etils import epath
 from jaxtbpr.core import files, pictures
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.datasets import packed
-from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.entry import Entry, caption_problem
 
 _PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
 CARRIED = ("facts", "caption_weights")  # keys of a manifest's record that the set has, too
@@ -50,25 +51,33 @@ def from_entry(entry: Entry, source: str) -> Record:
         "source": str(extra.pop("source", source)),
         "provenance": json.dumps(extra, ensure_ascii=False),
         "problem": entry.problem,
+        "notes": list(entry.notes),
     }
 
 
-def check(row: Record, root: str) -> Record:
+def check(row: Record, root: str, *, exif: bool = True) -> Record:
     """Returns `row` with its image's digest and without empty captions, or set aside.
 
-    The image is decoded in full. root: the workdir. Raises OSError where the disk fails.
+    The image is decoded in full; what is special about it is under "looks" (see `pictures.look`).
+    root: the workdir. exif: whether its EXIF orientation counts. Raises OSError where the disk
+    fails.
     """
-    said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
-    captions = [row["captions"][k] for k in said]
-    problem = row["problem"] or ("" if captions else "has no caption")
-    data = b""
+    problem = row["problem"] or caption_problem(row["captions"])
+    data, looks = b"", frozenset()
     if not problem:
-        data, problem = usable_image(root, row["path"], row["sha256"])
+        data, problem, looks = _look(root, row["path"], row["sha256"])
     if problem:
         return set_aside(row, "build", problem)
+    said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
+    more = {
+        "empty_captions": len(row["captions"]) - len(said),
+        "looks": sorted(looks),
+        "as_stored": pictures.TURNED in looks and not exif,
+    }
     if "caption_weights" in row:
-        row = row | {"caption_weights": [row["caption_weights"][k] for k in said]}
-    return row | {"captions": captions, "sha256": files.sha256(data)}
+        more["caption_weights"] = [row["caption_weights"][k] for k in said]
+    captions = [row["captions"][k] for k in said]
+    return row | {"captions": captions, "sha256": files.sha256(data)} | more
 
 
 def usable_image(root: epath.PathLike, path: str, sha256: str | None) -> tuple[bytes, str]:
@@ -77,20 +86,33 @@ def usable_image(root: epath.PathLike, path: str, sha256: str | None) -> tuple[b
     path: absolute or below `root`; sha256: what it should have. Raises OSError where the disk
     fails.
     """
-    data, problem = _read(root, path)
-    return data, problem or _image_problem(data, sha256)
+    return _look(root, path, sha256)[:2]
 
 
 def read_image(row: Record, root: str) -> bytes:
     """Returns the encoded image of a row that was checked.
 
-    Raises OSError, also where the file has changed since then.
+    One that is not to be turned has its pixels as they are stored, and no EXIF. Raises OSError,
+    also where the file has changed since then.
     """
     path = epath.Path(root) / row["path"]
     data = packed.read_bytes(path)
     if files.sha256(data) != row["sha256"]:
         raise OSError(errno.EIO, "The image was changed while its set was being built", str(path))
-    return data
+    return pictures.plain(data, turn=False) if row.get("as_stored") else data
+
+
+def _look(root: epath.PathLike, path: str, digest: str | None) -> tuple[bytes, str, frozenset[str]]:
+    """Returns (the encoded image, why it cannot be used or "", what is special about it)."""
+    data, problem = _read(root, path)
+    if not problem and digest is not None and files.sha256(data) != digest:
+        problem = "the image is not the file that the manifest names (another SHA-256)"
+    if problem:
+        return data, problem, frozenset()
+    try:
+        return data, "", pictures.look(data)
+    except pictures.BadImage as error:
+        return data, f"the image {error}", frozenset()
 
 
 def _read(root: epath.PathLike, path: str) -> tuple[bytes, str]:
@@ -100,13 +122,3 @@ def _read(root: epath.PathLike, path: str) -> tuple[bytes, str]:
         if error.errno not in _MISSING:
             raise
         return b"", f"the image cannot be read ({error.strerror})"
-
-
-def _image_problem(data: bytes, digest: str | None) -> str:
-    if digest is not None and files.sha256(data) != digest:
-        return "the image is not the file that the manifest names (another SHA-256)"
-    try:
-        pictures.open_image(data)
-    except pictures.BadImage as error:
-        return f"the image {error}"
-    return ""

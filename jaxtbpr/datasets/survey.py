@@ -17,9 +17,9 @@ from jaxtbpr.datasets import (
     published,
     reid_sets,
 )
-from jaxtbpr.datasets.entry import Entry, Notes
+from jaxtbpr.datasets.entry import EMPTY, NO_CAPTION, ONLY_EMPTY, Entry, Notes, caption_problem
 from jaxtbpr.datasets.formats import Format
-from jaxtbpr.datasets.image_check import ImageReport
+from jaxtbpr.datasets.image_check import Found, ImageReport
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Tally
@@ -55,6 +55,7 @@ class Survey:
     leftovers: list[Leftover] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
     notes: Notes = dataclasses.field(default_factory=Notes)
+    uncaptioned: Notes = dataclasses.field(default_factory=Notes)
 
     @property
     def known(self) -> str | None:
@@ -71,7 +72,7 @@ class Survey:
         if self.unusable:
             such = _such(self.unusable_examples, self.unusable)
             found.append(f"records that cannot be used and will be set aside: {such}.")
-        return found + self._image_problems() + self._leaks()
+        return found + self.uncaptioned.lines() + self._image_problems() + self._leaks()
 
     def _image_problems(self) -> list[str]:
         images, found = self.images, []
@@ -92,7 +93,7 @@ class Survey:
         text = f"identities in several splits: {such}; the test would not be on unseen people."
         return [text] if shared else []
 
-    def doubts(self) -> list[str]:
+    def _doubts(self) -> list[str]:
         """Returns what is odd about the whole set, which none of its records shows."""
         said, alike = [], self.tally.alike()
         if alike:
@@ -105,11 +106,15 @@ class Survey:
             said.append(f"image files that no record names, not used: {_such(names, count)}.")
         return said
 
+    def notices(self) -> list[str]:
+        """Returns what records and images hold that is not read as it stands, or is special."""
+        return self.notes.lines() + self.images.notes.lines() + self._doubts()
+
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
         found, known = [], self.known
         found += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
-        found += [*self.remarks, *self.notes.lines(), *self.doubts()]
+        found += [*self.remarks, *self.notices()]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:
             trust = "its counts are not the published ones, so check it" if differ else (
@@ -155,8 +160,8 @@ def survey(
     result.remarks = formats.remarks(folder, found)
     try:
         entries = found.reader(folder, files, result.paths)
-        for entry, fault in image_check.faults(entries, decode=decode):
-            _add(result, entry, fault, flags)
+        for entry, image in image_check.examine_all(entries, decode=decode):
+            _add(result, entry, image, flags)
     except UserError as error:
         result.broken = str(error)
     return result
@@ -175,28 +180,33 @@ def survey_rows(
     entries = list(itertools.islice(formats.read(folder, form, images=images), image_paths.PROBES))
     result.paths.settle(str(one.extra["image_id"]) for one in entries if not one.problem)
     for row in rows:
+        captions = (*row["captions"], *[""] * row.get("empty_captions", 0))
         entry = Entry(
-            row["path"], tuple(row["captions"]), row["identity"], row["split"],
-            {"image_id": row["id"]}, row["problem"],
+            row["path"], captions, row["identity"], row["split"], {"image_id": row["id"]},
+            row["problem"], tuple(row["notes"]),
         )  # fmt: skip
-        _add_records(result, entry, image_check.fault_of(row))
+        _add_records(result, entry, image_check.found_of(row))
     return result
 
 
-def _add_records(result: Survey, entry: Entry, fault: str) -> None:
+def _add_records(result: Survey, entry: Entry, image: Found) -> None:
     if entry.problem:
         result.unusable += 1
         if len(result.unusable_examples) < EXAMPLES:
             result.unusable_examples.append(entry.problem)
         return
-    result.notes.add(entry)
+    result.notes.add(entry.name, entry.notes)
     result.tally.add(entry)
-    result.images.add(entry, fault)
     result.unlisted.add(entry)
+    if caption_problem(entry.captions):
+        result.uncaptioned.add(entry.name, [ONLY_EMPTY if entry.captions else NO_CAPTION])
+        return
+    result.notes.add(entry.name, [EMPTY for text in entry.captions if not text.strip()])
+    result.images.add(entry.name, image)
 
 
-def _add(result: Survey, entry: Entry, fault: str, flags: list[Flag] | None) -> None:
-    _add_records(result, entry, fault)
+def _add(result: Survey, entry: Entry, image: Found, flags: list[Flag] | None) -> None:
+    _add_records(result, entry, image)
     if entry.problem:
         return
     result.split_rule = entry.extra.get("split_rule", "")

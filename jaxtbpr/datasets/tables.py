@@ -37,6 +37,7 @@ from jaxtbpr.datasets.roles import Roles, folder_split, is_caption
 _TEXTS = (".csv", ".tsv", ".tab", ".txt")
 SUFFIXES = (*_TEXTS, ".jsonl", ".ndjson", ".json", *packed.SUFFIXES)
 _EXCEL = re.compile(r"sep=.\s*$", re.I)
+_FIRST = 32  # rows whose keys are taken for columns
 _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape has it
 
 
@@ -134,16 +135,18 @@ def columns(file: epath.Path) -> tuple[str, ...]:
     """Returns the column names of a table, or () where they cannot be told.
 
     Those of a CSV are its first line's, whatever is wrong with the rows; those of JSON records are
-    the keys of the first one that can be read.
+    the keys of the first ones that can be read: one of them may have no caption.
     """
     if is_text(file):
         with open_text(file, errors="replace") as text:
             return tuple(_header(text)[0])
+    keys: dict[str, None] = {}
     try:
-        first = next((one for one in rows(file) if isinstance(one, Mapping)), {})
+        for one in itertools.islice(rows(file), _FIRST):
+            keys |= dict.fromkeys(map(str, one)) if isinstance(one, Mapping) else {}
     except UserError:
-        return ()
-    return tuple(map(str, first))
+        pass  # told where the file is read to its end
+    return tuple(keys)
 
 
 def has_rows(file: epath.Path) -> bool:
@@ -265,5 +268,6 @@ def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entr
 
 
 def _captions(row: Mapping[str, Any]) -> tuple[str, ...]:
-    keys = [key for key in row if is_caption(str(key)) and row[key] is not None]
-    return tuple(text for key in keys for text in entry.caption_list(row[key]) if text)
+    keys = [key for key in row if is_caption(str(key))]
+    cells = ("" if row[key] is None or row[key] != row[key] else row[key] for key in keys)
+    return tuple(text for cell in cells for text in entry.caption_list(cell))

@@ -44,6 +44,7 @@ def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
         "columns": COLUMNS,
         "stages": facts.pipeline_strip(done),
         "set_aside": facts.set_aside(workdir, done),
+        "said": done.get("build", {}).get("said", {}),
         "prompts": _prompts(done),
         "refused": done.get("filter", {}).get("refused", {}),
         "quality": quality.measured(workdir, done),

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
@@ -266,19 +267,27 @@ def _hit(one: RetrievalSet, image: int, index: int, score: float) -> dict[str, A
 # --- the command ---------------------------------------------------------------------------------
 
 
-def open_set(folder: epath.Path, split: str, scratch: epath.Path) -> RetrievalSet:
+def open_set(
+    folder: epath.Path, split: str, scratch: epath.Path, *, exif: bool = True
+) -> RetrievalSet:
     """Opens a built set, or a folder in any format of `datasets`, which is built in `scratch`.
 
-    Raises UserError where `folder` is neither or has no such split.
+    exif: see `build.exif`. Raises UserError where `folder` is neither or has no such split, or
+    where it was built, so that it is too late to leave images as they are stored.
     """
     if built := find_built(folder, split):
+        if not exif:
+            raise UserError(
+                f"--noexif is for folders of data; {built} was built, with or without "
+                "--config.build.exif=False: leave --noexif out."
+            )
         return RetrievalSet(built, split)
     name = "".join(c if c.isalnum() else "_" for c in folder.name.lower()).strip("_") or "data"
     if name == build.SYNTHETIC:  # which stage build keeps for itself
         name += "_folder"
     config = ConfigDict({"seed": 0, "build": default_config(build.OPTIONS)})
     config.build.folders = {name: str(folder)}
-    config.build.val_share = 0.0
+    config.build.val_share, config.build.exif = 0.0, exif
     workdir = Workdir(scratch, order=(), chosen=())
     if aside := build.run(config, workdir)["set_aside"]:
         first = next(files.read_json_lines(workdir.dir("build") / "set_aside.jsonl"))
@@ -292,7 +301,8 @@ def main() -> None:
     if args.output:
         files.check_output(args.output, "--output")
     with tempfile.TemporaryDirectory() as scratch:
-        one = open_set(epath.Path(args.data).expanduser(), args.split, epath.Path(scratch))
+        data, scratch = epath.Path(args.data).expanduser(), epath.Path(scratch)
+        one = open_set(data, args.split, scratch, exif=args.exif)
         trained = load(epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,))
         detail = evaluate_set(trained, one, examples=24)
     metrics = {key: detail[args.which][key] for key in SUMMARY}
@@ -306,6 +316,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "WORKDIR, or a published checkpoint")
     flags.DEFINE_string("data", None, "WORKDIR, WORKDIR/build/NAME, or folder of a data set")
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
+    flags.DEFINE_bool("exif", True, "turn a folder's images by their EXIF orientation")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
     size = OPTIONS["batch_size"]
     flags.DEFINE_integer(

@@ -112,7 +112,7 @@ def _of_folder(folder: epath.Path, split: str) -> Iterator[Image]:
         if entry.split != split:
             continue
         path, problem = str(folder.absolute() / entry.path), entry.problem
-        name = str(entry.extra.get("image_id", entry.path))
+        name = entry.name
         yield Image(name, lambda path=path, problem=problem: _read(path, problem))
 
 

@@ -1,6 +1,8 @@
 """Images in the forms that people have, as 8-bit RGB, upright."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -109,6 +111,42 @@ def test_a_plain_image_is_the_same_to_every_program(kind, options, orientation):
 def test_broken_exif_leaves_the_image_as_it_is():
     data = encode(COLOURS, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     np.testing.assert_array_equal(opened(data), COLOURS)
+
+
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """Returns uint16 [H, W, 3] as a PNG, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    sums = (struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts)
+    chunks = (struct.pack(">I", len(d)) + k + d + s for (k, d), s in zip(parts, sums, strict=True))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_colours_of_16_bits_keep_their_upper_8_and_are_told():
+    pixels = RNG.integers(0, 65536, (6, 5, 3)).astype(np.uint16)
+    data = png_of_16_bits(pixels)
+    np.testing.assert_array_equal(opened(data), pixels >> 8)
+    assert pictures.look(data) == {pictures.DEEP}
+    assert Image.open(io.BytesIO(pictures.plain(data))).tile[0].args == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "PA"])
+@pytest.mark.parametrize("lowest", [0, 254, 255])
+def test_an_image_with_transparent_parts_is_told(mode, lowest):
+    alpha = Image.new("L", (4, 6), 255)
+    alpha.putpixel((1, 2), lowest)
+    image = Image.fromarray(COLOURS)
+    if mode == "P":  # a palette has the alpha of its colours
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE)
+        options = {"transparency": bytes([lowest] * 256)}
+    else:
+        image = image.convert(mode)
+        image.putalpha(alpha)
+        options = {}
+    found = pictures.look(encode(image, "TIFF" if mode == "PA" else "PNG", **options))
+    assert found == ({pictures.TRANSPARENT} if lowest < 255 else set())
 
 
 def test_an_image_of_one_colour_is_told():

@@ -65,6 +65,38 @@ def encoded_image(seed: int, suffix: str = ".jpg", height: int = 24, width: int 
     return out.getvalue()
 
 
+def _saved(pixels: np.ndarray, kind: str, **options) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+def turned_bytes(seed: int) -> bytes:
+    """Returns a JPEG that is stored lying (24 high, 12 wide) and whose EXIF says how to turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(io.BytesIO(encoded_image(seed))) as image:
+        return _saved(np.asarray(image), "JPEG", exif=exif)
+
+
+def deep_bytes(seed: int) -> bytes:
+    """Returns a grey PNG of 16 bits."""
+    levels = np.random.default_rng(seed).integers(0, 65536, (24, 12))
+    return _saved(levels.astype(np.uint16), "PNG")
+
+
+def blank_bytes() -> bytes:
+    """Returns a JPEG of one grey."""
+    return _saved(np.full((24, 12, 3), 128, np.uint8), "JPEG")
+
+
+def transparent_bytes(seed: int) -> bytes:
+    """Returns a PNG whose upper half is transparent."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 12, 4), np.uint8)
+    pixels[:, :, 3] = np.where(np.arange(24) < 12, 0, 255)[:, None]
+    return _saved(pixels, "PNG")
+
+
 def write_image(path: pathlib.Path, seed: int, fault: str = "") -> None:
     """Writes an image file, or one with a fault."""
     data = encoded_image(seed, path.suffix.lower())

@@ -1,6 +1,7 @@
 """Stage build: sets out of manifests and folders, what is set aside, and kills."""
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -8,13 +9,16 @@ import subprocess
 import sys
 import unicodedata
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
+from jaxtbpr.core import pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build, builder, rows
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
-from tests.datasets.folders import FORMS, caption, make_folder
+from tests.datasets.folders import FORMS, caption, deep_bytes, make_folder, turned_bytes
 from tests.datasets.sets import (
     all_files,
     build_folder,
@@ -154,7 +158,7 @@ def test_records_without_captions_or_with_a_problem_are_set_aside(tmp_path):
     result = build.run(make_config(), make_workdir(tmp_path))
     assert aside_reasons(tmp_path) == {
         records[0]["id"]: "has no caption",
-        records[1]["id"]: "has no caption",
+        records[1]["id"]: "has only empty captions",
         records[3]["id"]: ("the image is not the file that the manifest names (another SHA-256)"),
         records[4]["id"]: "has no image yet: add stage 'generate'",
     }
@@ -375,6 +379,27 @@ def test_a_wrong_place_of_images_or_a_wrong_form_is_an_error(tmp_path, named, sa
     folder = make_folder(tmp_path, "cuhk_pedes")
     with pytest.raises(UserError, match=f"config.{said}"):
         build.outside(make_config(folders={"real": str(folder.path)}, **named))
+
+
+@pytest.mark.parametrize("exif", [True, False])
+def test_photographs_are_turned_or_left_as_stored_wherever_the_set_is_read(tmp_path, exif):
+    folder = make_folder(tmp_path, "icfg_pedes")
+    turned, other, deep = folder.split("test")[:3]
+    folder.image(turned).write_bytes(turned_bytes(1))
+    folder.image(deep).write_bytes(deep_bytes(1))
+    config = make_config(folders={"real": str(folder.path)}, exif=exif)
+    build.run(config, make_workdir(tmp_path / "run"))
+    found = by_id(tmp_path / "run" / "build" / "real")
+    one, i = found[turned.name]
+    height, width = (12, 24) if exif else (24, 12)
+    assert pictures.open_image(one.image_bytes(i)).size == (width, height)
+    if not exif:  # whoever reads the set, knowing of EXIF or not, sees the same
+        stored = Image.open(folder.image(turned))
+        np.testing.assert_array_equal(Image.open(io.BytesIO(one.image_bytes(i))), stored)
+        assert not pictures.look(one.image_bytes(i))
+    for photo in (other, deep):
+        one, i = found[photo.name]
+        assert one.image_bytes(i) == folder.image(photo).read_bytes()
 
 
 @pytest.mark.parametrize(("told", "there"), [("NFC", "NFD"), ("NFD", "NFC")])

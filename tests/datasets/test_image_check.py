@@ -1,9 +1,19 @@
 import pytest
 
+from jaxtbpr.core import pictures
 from jaxtbpr.datasets import image_check
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
-from tests.datasets.folders import CORRUPT, MISSING, TRUNCATED, write_image
+from tests.datasets.folders import (
+    CORRUPT,
+    MISSING,
+    TRUNCATED,
+    blank_bytes,
+    deep_bytes,
+    transparent_bytes,
+    turned_bytes,
+    write_image,
+)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -14,7 +24,7 @@ from tests.datasets.folders import CORRUPT, MISSING, TRUNCATED, write_image
 def test_faults_of_images_are_told(tmp_path, suffix, fault, reason):
     path = tmp_path / f"a{suffix}"
     write_image(path, 0, fault)
-    found = image_check.image_fault(path)
+    found = image_check.examine(path).fault
     assert reason in found
     assert bool(reason) == bool(found)
     assert "0x" not in found  # the same words on every run
@@ -22,12 +32,12 @@ def test_faults_of_images_are_told(tmp_path, suffix, fault, reason):
 
 def test_without_decoding_only_missing_images_are_told(tmp_path):
     write_image(tmp_path / "a.jpg", 0, TRUNCATED)
-    assert image_check.image_fault(tmp_path / "a.jpg", decode=False) == ""
-    assert image_check.image_fault(tmp_path / "b.jpg", decode=False) == "missing"
+    assert image_check.examine(tmp_path / "a.jpg", decode=False).fault == ""
+    assert image_check.examine(tmp_path / "b.jpg", decode=False).fault == "missing"
 
 
 def test_a_folder_is_no_image(tmp_path):
-    assert image_check.image_fault(tmp_path) == "missing"
+    assert image_check.examine(tmp_path).fault == "missing"
 
 
 def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
@@ -35,10 +45,28 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
     entries = []
     for k in range(11):
         write_image(tmp_path / f"{k}.jpg", k, MISSING if k % 3 == 0 else "")
-        entries.append(Entry(str(tmp_path / f"{k}.jpg"), (), str(k), "train"))
-    found = list(image_check.faults(entries))
+        entries.append(Entry(str(tmp_path / f"{k}.jpg"), ("x",), str(k), "train"))
+    found = list(image_check.examine_all(entries))
     assert [entry for entry, _ in found] == entries
-    assert [fault for _, fault in found] == ["missing" if k % 3 == 0 else "" for k in range(11)]
+    assert [image.fault for _, image in found] == [
+        "missing" if k % 3 == 0 else "" for k in range(11)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "look"),
+    [
+        (turned_bytes(0), pictures.TURNED),
+        (deep_bytes(0), pictures.DEEP),
+        (blank_bytes(), pictures.BLANK),
+        (transparent_bytes(0), pictures.TRANSPARENT),
+    ],
+)
+def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, look):
+    (tmp_path / "a.png").write_bytes(data)
+    assert image_check.examine(tmp_path / "a.png") == image_check.Found("", frozenset({look}))
+    assert look in image_check.NOTES
+    assert not image_check.examine(tmp_path / "a.png", decode=False).looks
 
 
 def hint(folder, names, *roots):

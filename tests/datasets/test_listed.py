@@ -70,7 +70,7 @@ def test_lists_in_shards_and_parquet_columns_are_read_alike(tmp_path):
     table = pyarrow.table({"image": ["a.jpg", "b.jpg"], "text": [[list(READ)], [["one", None]]]})
     pyarrow.parquet.write_table(table, tmp_path / "parquet" / "a.parquet")
     assert captions(tmp_path / "tar") == [READ]
-    assert captions(tmp_path / "parquet") == [READ, ("one",)]
+    assert captions(tmp_path / "parquet") == [READ, ("one", "")]
     nested = "images whose 'text' has lists in a list, each item of which is one caption: 2"
     assert notes(tmp_path / "parquet")[0].startswith(nested)
 
@@ -79,17 +79,15 @@ def test_empty_items_and_lists_that_cannot_be_read_are_counted(tmp_path):
     cells = ["['a man', None]", "['the man's hat']", "[]"]
     rows = [[f"{k}.jpg", cell] for k, cell in enumerate(cells)]
     write_csv(tmp_path / "captions.csv", ["image", "caption"], rows)
-    assert captions(tmp_path) == [("a man",), ("['the man's hat']",), ()]
+    assert captions(tmp_path) == [("a man", ""), ("['the man's hat']",), ()]
     told = "\n".join(notes(tmp_path))
-    assert "'caption' has an empty item, which is not used: 1 (0.jpg)." in told
+    assert "empty captions beside good ones, which are left out: 1 (0.jpg)." in told
     assert "looks like a list but cannot be read as one, and stays one caption: 1 (1.jpg)." in told
 
 
 def test_an_empty_caption_beside_a_good_one_is_counted(tmp_path):
     write_json(tmp_path / "reid_raw.json", [RECORD | {"captions": ["a man", ""]}])
-    assert notes(tmp_path) == [
-        "images whose 'captions' has an empty item, which is not used: 1 (a.jpg)."
-    ]
+    assert notes(tmp_path) == ["empty captions beside good ones, which are left out: 1 (a.jpg)."]
 
 
 def test_an_object_in_a_list_of_captions_is_no_caption(tmp_path):

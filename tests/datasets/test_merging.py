@@ -91,6 +91,25 @@ def test_rows_that_are_repeated_word_for_word_count_once(tmp_path):
     assert (one.captions, one.notes) == (("x", "y"), (entry.REPEATED,))
 
 
+def test_an_empty_caption_in_a_row_of_its_own_is_kept_to_be_counted(tmp_path):
+    rows = "image,caption,id\na.png,x,1\na.png,,1\nb.png,,2\nb.png,y,2\n"
+    (tmp_path / "captions.csv").write_text(rows)
+    found = [(one.captions, one.notes) for one in formats.read(tmp_path)]
+    assert found == [(("x", ""), ()), (("", "y"), ())]
+
+
+@pytest.mark.parametrize("none", [{}, {"captions": []}, {"captions": None}])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_record_without_caption_beside_another_is_kept_to_be_counted(tmp_path, none, place):
+    records = [{"image": "a.png", "captions": ["x"]}]
+    records.insert(place, {"image": "a.png", **none})
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "captions.jsonl").write_text(lines)
+    (one,) = formats.read(tmp_path)
+    assert sorted(one.captions) == ["", "x"]
+    assert one.notes == ()
+
+
 @pytest.mark.parametrize(
     ("form", "file"),
     [

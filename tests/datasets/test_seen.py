@@ -7,7 +7,14 @@ import pytest
 from jaxtbpr import pipeline
 from jaxtbpr.datasets import build, seen
 from jaxtbpr.datasets.survey import survey
-from tests.datasets.folders import make_folder
+from tests.datasets.folders import (
+    blank_bytes,
+    deep_bytes,
+    encoded_image,
+    make_folder,
+    transparent_bytes,
+    turned_bytes,
+)
 from tests.datasets.sets import make_config, make_workdir
 
 
@@ -44,6 +51,67 @@ def test_a_sound_folder_is_built_without_a_word_of_problems(tmp_path, capsys):
     result = built(make_folder(tmp_path, "cuhk_pedes"), tmp_path / "run")
     assert "PROBLEM" not in capsys.readouterr().err
     assert result["seen"] == {"real": 0}
+
+
+CAPTIONS = {
+    "blank.jpg": ["a man"],
+    "turned.jpg": ["a man"],
+    "deep.png": ["a man", "", "someone", " "],
+    "transparent.png": ["a man", ""],
+    "none.jpg": [],
+    "empty.jpg": ["", " "],
+}
+SAID = [
+    "images without a caption, which will be set aside unless they get one: 1 (none.jpg).",
+    "images whose captions are all empty, which will be set aside unless they get one: 1 "
+    "(empty.jpg).",
+    "empty captions beside good ones, which are left out: 3 (deep.png, transparent.png).",
+    "images of one colour, which show nobody: 1 (blank.jpg).",
+    "images with an EXIF orientation, by which a run turns them as viewers do unless "
+    "build.exif=False: 1 (turned.jpg).",
+    "images of more than 8 bits a colour, which are read with 8: 1 (deep.png).",
+    "images with transparent parts, which are read as if these were opaque: 1 (transparent.png).",
+]
+
+
+def write_unusual(folder, form):
+    """Writes `CAPTIONS` as a table of one row per image or per caption, or as CUHK-like JSON."""
+    folder.mkdir()
+    shapes = [blank_bytes(), turned_bytes(1), deep_bytes(2), transparent_bytes(3)]
+    for name, data in zip(CAPTIONS, [*shapes, *map(encoded_image, (4, 5))], strict=True):
+        (folder / name).write_bytes(data)
+    rows = [{"id": k, "split": "test", "file_path": n, "captions": c}
+            for k, (n, c) in enumerate(CAPTIONS.items())]  # fmt: skip
+    if form == "rows.jsonl":
+        rows = [row | {"captions": c} for row in rows for c in row["captions"] or [[]]]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    is_table = form.endswith("jsonl")
+    (folder / form).write_text(lines if is_table else json.dumps(rows))
+
+
+@pytest.mark.parametrize("form", ["images.jsonl", "rows.jsonl", "own.json"])
+def test_unusual_images_and_lost_captions_are_told_alike_by_validate_build_and_report(
+    tmp_path, capsys, form
+):
+    write_unusual(tmp_path / "set", form)
+    found = survey(tmp_path / "set")
+    config = make_config(folders={"real": str(tmp_path / "set")})
+    result = build.run(config, make_workdir(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert found.problems() + found.notices() == SAID
+    assert all(f"build real: PROBLEM {text}" in said for text in found.problems())
+    assert all(f"build real: warning: {text}" in said for text in found.notices())
+    assert set(SAID) <= set(result["said"]["real"])
+    counts = found.tally.counts()["test"]
+    assert (counts.images, counts.captions) == (6, 5)
+    assert (result["records_out"], result["set_aside"]) == (4, 2)
+    assert result["sets"]["real"]["test"]["captions"] == counts.captions
+
+
+def test_without_decoding_only_captions_are_told(tmp_path):
+    write_unusual(tmp_path / "set", "images.jsonl")
+    found = survey(tmp_path / "set", decode=False)
+    assert found.problems() + found.notices() == SAID[:3]
 
 
 def commits(trained_on=("real",), **told):

@@ -122,7 +122,7 @@ def test_a_table_that_is_not_utf8_is_an_error(tmp_path):
 
 def test_an_image_without_caption_is_kept(tmp_path):
     write_csv(tmp_path / "captions.csv", ["image", "caption"], [["a.jpg", ""]])
-    assert captions(tmp_path) == [()]
+    assert captions(tmp_path) == [("",)]
 
 
 IDENTITY_NAMES = ("identity", "Person ID", "person_id", "personId", "pid", "person", "id", "label")

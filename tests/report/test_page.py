@@ -1,15 +1,21 @@
+import base64
 import html.parser
+import io
 import json
 import re
 import runpy
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxtbpr import pipeline
 from jaxtbpr.core import files, options
+from jaxtbpr.core import pictures as opened
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.report import facts, page, stage
+from jaxtbpr.report import facts, page, pictures, stage
+from tests.datasets.folders import deep_bytes, turned_bytes
 from tests.report import fixture
 
 SECTIONS = {
@@ -289,6 +295,24 @@ def test_the_model_has_never_seen_the_people_is_said_only_where_it_is_true(
     doubtful = make(run)
     assert "never seen" not in doubtful
     assert "This is no test on unseen people: 2 of the " in doubtful
+
+
+def test_what_build_says_of_folders_is_shown(finished, tmp_path, text):
+    run = copy(finished, tmp_path, "build")
+    commit = files.read_json(run.dir("build") / "commit.json")
+    said = {"real": ["images of one colour, which show nobody: 1 (a.jpg)."], "synthetic": []}
+    files.write_json_atomic(run.dir("build") / "commit.json", commit | {"said": said})
+    assert "<li>real: images of one colour, which show nobody: 1 (a.jpg).</li>" in make(run)
+    assert "What stage build says" not in text
+
+
+@pytest.mark.parametrize("data", [turned_bytes(1), deep_bytes(1)])
+def test_thumbnails_show_what_the_model_sees(data):
+    shown = base64.b64decode(pictures.thumbnail(data).partition(",")[2])
+    seen = opened.open_image(data)
+    small = Image.open(io.BytesIO(shown))
+    assert small.size == seen.size
+    assert np.abs(np.mean(small) - np.mean(seen)) < 3
 
 
 def test_line_separators_in_the_name_of_an_image_set_aside_are_no_line_ends(finished, tmp_path):

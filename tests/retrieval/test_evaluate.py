@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxtbpr.core import files, tokenizer
+from jaxtbpr.core import files, pictures, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
@@ -22,7 +22,7 @@ from jaxtbpr.retrieval import evaluate, saved, scoring, train
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import Clip, init_params
-from tests.datasets.folders import make_folder
+from tests.datasets.folders import make_folder, turned_bytes
 from tests.retrieval.runs import build_set, make_config
 from tests.retrieval.test_train import REPOSITORY
 
@@ -229,6 +229,20 @@ def test_a_folder_of_a_known_format_is_built_and_evaluated(trained, tmp_path):
     assert detail["last"]["gallery"] == len(one) > 0
     assert detail["best_on_test"] is None
     assert len(detail["examples"]) == 3
+
+
+def test_images_of_a_folder_may_be_left_as_they_are_stored(tmp_path, test_set):
+    folder = make_folder(tmp_path, "cuhk_pedes", people=9)
+    photo = folder.image(folder.split("test")[0])
+    photo.write_bytes(turned_bytes(1))
+    sizes = []
+    for exif in (True, False):
+        place = tmp_path / f"scratch {exif}"
+        one = evaluate.open_set(folder.path, "test", place, exif=exif)
+        sizes.append(pictures.open_image(one.image_bytes(0)).size)
+    assert sizes == [(24, 12), (12, 24)]
+    with pytest.raises(UserError, match="--noexif is for folders of data; .* was built"):
+        evaluate.open_set(test_set.directory, "test", tmp_path, exif=False)
 
 
 def test_images_of_a_folder_that_cannot_be_read_are_told(tmp_path, capsys):
