@@ -173,7 +173,7 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
 def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
     given = config.build.formats.get(name)
     with of_key(f"build.formats.{name}" if given else f"build.folders.{name}"):
-        form = formats.get(folder, given)
+        form = formats.get(folder, given or None)
         if not form.captioned:
             raise UserError(f"{folder}: {reid_sets.how_to_caption(folder)}")
         return form

@@ -413,3 +413,14 @@ def test_names_composed_in_the_file_and_decomposed_on_disk_are_found(tmp_path, t
     config = make_config(folders={"real": str(tmp_path / "set")})
     result = build.run(config, make_workdir(tmp_path / "run"))
     assert (result["records_out"], result["set_aside"]) == (1, 0)
+
+
+def test_empty_places_and_forms_are_the_usual_ones(tmp_path):
+    # As configs/real.py has them for every set.
+    folder = make_folder(tmp_path, "csv")
+    empty = {"own": "", "rstpreid": ""}
+    config = make_config(
+        folders={"own": str(folder.path), "rstpreid": ""}, images=empty, formats=empty
+    )
+    assert build.outside(config)["own"]
+    assert build.run(config, make_workdir(tmp_path / "run"))["records_out"] == len(folder.photos)
