@@ -24,7 +24,7 @@ MISSING = "missing"
 NOTES = {
     pictures.BLANK: "images of one colour, which show nobody",
     pictures.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
-    "unless build.exif=False",
+    "unless build.exif=False (of stage photos: photos.exif)",
     pictures.DEEP: "images of more than 8 bits a colour, which are read with 8",
     pictures.TRANSPARENT: "images with transparent parts, which are read as if these were opaque",
 }

@@ -2,7 +2,8 @@
 
 It stands in the place of prompts and generate: what follows captions real photographs, filters
 them, or learns to make such (finetune). Sets that have people and no captions, as Market-1501 and
-MSMT17, come to text-based retrieval by it. Images stay where they are; no copy is made.
+MSMT17, come to text-based retrieval by it. Images stay where they are. Only of those that programs
+show differently (more than 8 bits, an EXIF orientation) a plain copy is made in photos/images/.
 """
 
 import functools
@@ -29,12 +30,17 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.datasets import fingerprint, formats, packed, rows
 from jaxtbpr.datasets.entry import Entry, Notes
+from jaxtbpr.datasets.image_check import NOTES
 
 _SHARD = 1024
 
 OPTIONS: Options = {
     "folder": Option("", "data set whose people are taken, in any form that validate knows"),
     "prompt": Option("a photo of a person", "what each of them is to stages that need a prompt"),
+    "exif": Option(
+        True,
+        "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored",
+    ),
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 
@@ -66,17 +72,21 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     for one in formats.read(folder, form):
         notes.add(one.name, one.notes)
         records.append(_record(one, form.title, config.photos.prompt))
-    for text in notes.lines():
-        say(f"photos: warning: {text}")
     directory, shards = workdir.dir("photos"), split_shards(records, _SHARD)
+    look_at = functools.partial(_looked_at, root=str(workdir.root), exif=config.photos.exif)
     with process_map(config.photos.processes) as mapped:
 
         def work(some: Iterator[Record]) -> Iterator[list[Record]]:
-            return ([record] for record in mapped(_looked_at, some))
+            return ([record] for record in mapped(look_at, some))
 
         map_records(shards, directory, work, label="photos", shard_count=len(shards))
     outputs = shard_digests(directory)
-    counts = count_records(Manifest(directory, outputs))
+    made = Manifest(directory, outputs)
+    for record in made:
+        notes.add(record["id"], map(NOTES.get, record["image"]["looks"]))
+    for text in notes.lines():
+        say(f"photos: warning: {text}")
+    counts = count_records(made)
     return {"outputs": outputs, "records_in": len(records)} | counts
 
 
@@ -105,13 +115,20 @@ def _record(one: Entry, title: str, prompt: str) -> Record:
     return set_aside(record, "photos", problem) if problem else record
 
 
-def _looked_at(record: Record) -> Record:
-    """Returns a record with its image's digest and size, or set aside."""
+def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
+    """Returns a record with its image's digest, size and looks (see `pictures`), or set aside."""
     if "set_aside" in record:
         return record
-    data, problem = rows.usable_image("", record["image"]["path"], None)
+    path = record["image"]["path"]
+    data, problem, looks = rows.look_at("", path, None)
     if problem:
         return set_aside(record, "photos", problem)
+    if looks & {pictures.DEEP, pictures.TURNED}:
+        path = f"photos/images/{files.sha256(data)}.png"
+        data = pictures.plain(data, turn=exif)
+        target = epath.Path(root) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes_atomic(target, data)
     width, height = pictures.open_image(data).size
-    told = {"sha256": files.sha256(data), "height": height, "width": width}
-    return record | {"image": record["image"] | told}
+    told = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
+    return record | {"image": told | {"looks": sorted(looks)}}

@@ -65,7 +65,7 @@ def check(row: Record, root: str, *, exif: bool = True) -> Record:
     problem = row["problem"] or caption_problem(row["captions"])
     data, looks = b"", frozenset()
     if not problem:
-        data, problem, looks = _look(root, row["path"], row["sha256"])
+        data, problem, looks = look_at(root, row["path"], row["sha256"])
     if problem:
         return set_aside(row, "build", problem)
     said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
@@ -86,7 +86,7 @@ def usable_image(root: epath.PathLike, path: str, sha256: str | None) -> tuple[b
     path: absolute or below `root`; sha256: what it should have. Raises OSError where the disk
     fails.
     """
-    return _look(root, path, sha256)[:2]
+    return look_at(root, path, sha256)[:2]
 
 
 def read_image(row: Record, root: str) -> bytes:
@@ -102,7 +102,9 @@ def read_image(row: Record, root: str) -> bytes:
     return pictures.plain(data, turn=False) if row.get("as_stored") else data
 
 
-def _look(root: epath.PathLike, path: str, digest: str | None) -> tuple[bytes, str, frozenset[str]]:
+def look_at(
+    root: epath.PathLike, path: str, digest: str | None
+) -> tuple[bytes, str, frozenset[str]]:
     """Returns (the encoded image, why it cannot be used or "", what is special about it)."""
     data, problem = _read(root, path)
     if not problem and digest is not None and files.sha256(data) != digest:

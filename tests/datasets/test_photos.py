@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from jaxtbpr import pipeline
+from jaxtbpr.core import pictures
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets.image_check import NOTES
 from tests.captioning import fault_server
+from tests.datasets.folders import deep_bytes, turned_bytes
 from tests.datasets.sets import make_workdir
 from tests.datasets.test_packed import write_tar
 from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
@@ -62,6 +65,24 @@ def test_an_image_that_cannot_be_used_is_set_aside(tmp_path):
     (aside,) = [one for one in records(tmp_path / "run") if "set_aside" in one]
     assert aside["id"] == MARKET[1]
     assert aside["set_aside"]["reason"].startswith("the image ")
+
+
+@pytest.mark.parametrize("exif", [True, False])
+def test_images_that_programs_show_differently_are_copied_as_what_they_show(tmp_path, capsys, exif):
+    folder = write_market(tmp_path / "market")
+    (folder / MARKET[0]).write_bytes(turned_bytes(1))
+    (folder / MARKET[1]).write_bytes(deep_bytes(1))
+    run(tmp_path / "run", folder, **{"photos.exif": exif})
+    made = {one["id"]: one["image"] for one in records(tmp_path / "run")}
+    assert (made[MARKET[0]]["width"], made[MARKET[0]]["height"]) == ((24, 12) if exif else (12, 24))
+    for name, data in ((MARKET[0], turned_bytes(1)), (MARKET[1], deep_bytes(1))):
+        copy = (tmp_path / "run" / made[name]["path"]).read_bytes()
+        assert not pictures.look(copy)
+        assert copy == pictures.plain(data, turn=exif)
+    assert made[MARKET[2]]["path"] == str(folder / MARKET[2])
+    said = capsys.readouterr().err
+    assert f"photos: warning: {NOTES[pictures.TURNED]}: 1 ({MARKET[0]})." in said
+    assert f"photos: warning: {NOTES[pictures.DEEP]}: 1 ({MARKET[1]})." in said
 
 
 def test_images_inside_of_other_files_are_refused_with_what_to_do(tmp_path):

@@ -68,7 +68,7 @@ SAID = [
     "empty captions beside good ones, which are left out: 3 (deep.png, transparent.png).",
     "images of one colour, which show nobody: 1 (blank.jpg).",
     "images with an EXIF orientation, by which a run turns them as viewers do unless "
-    "build.exif=False: 1 (turned.jpg).",
+    "build.exif=False (of stage photos: photos.exif): 1 (turned.jpg).",
     "images of more than 8 bits a colour, which are read with 8: 1 (deep.png).",
     "images with transparent parts, which are read as if these were opaque: 1 (transparent.png).",
 ]
