@@ -30,7 +30,9 @@ def find(folder: epath.Path) -> list[epath.Path]:
     if not folder.is_dir():
         return []
     found = []
-    for place in (folder, *_inside(folder, lambda name: name.lower() in _PLACES)):
+    inside = _inside(folder, _is_place)
+    nested = [one for place in inside for one in _inside(place, _is_place)]
+    for place in (folder, *inside, *nested):
         found += [place] if _has_pairs(place) else []
         shards = _inside(place, _SHARD.fullmatch)
         found += shards if any(map(_has_pairs, shards)) else []  # there may be thousands
@@ -77,6 +79,10 @@ def remarks(folder: epath.Path) -> list[str]:
                 continue  # of something else
     lost = asked - got
     return [f"img2dataset did not get {lost:,} of {asked:,} images (*_stats.json)."] if lost else []
+
+
+def _is_place(name: str) -> bool:
+    return name.lower() in _PLACES
 
 
 def _inside(folder: epath.Path, is_meant: Callable[[str], Any]) -> list[epath.Path]:

@@ -65,7 +65,7 @@ def test_its_shards_tell_the_same(tmp_path):
     assert "img2dataset did not get 4 of 5 images (*_stats.json)." in survey(tmp_path).warnings()
 
 
-@pytest.mark.parametrize("place", ["{}", "{}/0001"])
+@pytest.mark.parametrize("place", ["{}", "images/{}", "{}/00001"])
 def test_texts_in_folders_of_splits_are_read_with_their_split(tmp_path, place):
     for split in ("train", "test"):
         write(tmp_path / place.format(split), "0001", txt=f"someone in {split}")
