@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import entry
+from jaxtbpr.datasets import entry, listed
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
@@ -91,8 +91,9 @@ def _entry(
         raise BadRecord(f"({name}) shows several people: {', '.join(sorted(told))}")
     identity = next(iter(told), entry.own_identity(name))
     notes = next((notes for _, notes in found), ())
+    captions, lists = listed.split_value(captions, "'caption'")
     texts = entry.caption_list(captions)
-    return Entry(path(name), texts, identity, split, {"image_id": name}, notes=notes)
+    return Entry(path(name), texts, identity, split, {"image_id": name}, notes=notes + lists)
 
 
 def _named(image: Any) -> Any:

@@ -18,14 +18,14 @@ def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
     The record that is given stays as it is. Notes: see `entry.Notes`.
     """
     if isinstance(record, tuple) and len(record) == 2:
-        value, notes = _split(record[1], "value")
+        value, notes = split_value(record[1], "value")
         return (record[0], value), notes
     if not isinstance(record, Mapping):
         return record, ()
     result, notes = record, ()
     for key, value in record.items():
         if isinstance(value, str | list) and is_caption(str(key).lower()):
-            found, said = _split(value, repr(key))
+            found, said = split_value(value, repr(key))
             if said:
                 result = copy.copy(record) if result is record else result
                 result[key] = found
@@ -33,7 +33,8 @@ def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
     return result, notes
 
 
-def _split(value: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+def split_value(value: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+    """Returns captions as one list, and notes. name: what the notes call the value."""
     if isinstance(value, str) and value[:1].isalnum():
         return value, ()  # as nearly all are
     found = caption_lists.items(value)

@@ -3,15 +3,18 @@
 It stands in the place of prompts and generate: what follows captions real photographs, filters
 them, or learns to make such (finetune). Sets that have people and no captions, as Market-1501 and
 MSMT17, come to text-based retrieval by it. Images stay where they are. Only of those that programs
-show differently (more than 8 bits, an EXIF orientation) a plain copy is made in photos/images/.
+show differently (more than 8 bits, an EXIF orientation) a plain copy is made in photos/images/, and
+those inside of other files (.tar, .parquet) are copied out of them.
 """
 
 import functools
+import io
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jaxtbpr.core import files, pictures
 from jaxtbpr.core.errors import UserError, of_key
@@ -109,10 +112,7 @@ def _record(one: Entry, title: str, prompt: str) -> Record:
         "edits": [],
         "image": {"path": one.path},
     }
-    problem = one.problem
-    if packed.is_packed(one.path):
-        problem = "its image is inside of another file; unpack it, or export the set (see README)"
-    return set_aside(record, "photos", problem) if problem else record
+    return set_aside(record, "photos", one.problem) if one.problem else record
 
 
 def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
@@ -123,9 +123,9 @@ def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
     data, problem, looks = rows.look_at("", path, None)
     if problem:
         return set_aside(record, "photos", problem)
-    if looks & {pictures.DEEP, pictures.TURNED}:
-        path = f"photos/images/{files.sha256(data)}.png"
-        data = pictures.plain(data, turn=exif)
+    if packed.is_packed(path) or looks & {pictures.DEEP, pictures.TURNED}:
+        digest, data = files.sha256(data), pictures.plain(data, turn=exif)
+        path = f"photos/images/{digest}.{Image.open(io.BytesIO(data)).format.lower()}"
         target = epath.Path(root) / path
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes_atomic(target, data)

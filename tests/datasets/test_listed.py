@@ -45,6 +45,10 @@ def test_validate_and_build_tell_of_such_lists(tmp_path, capsys):
     assert f"build own: warning: {told}" in capsys.readouterr().err
 
 
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg"}],
+    "annotations": [{"image_id": 1, "caption": list(READ)}],
+}
 RECORD = {"id": 1, "file_path": "a.jpg", "split": "train", "captions": LIST}
 
 
@@ -55,6 +59,7 @@ RECORD = {"id": 1, "file_path": "a.jpg", "split": "train", "captions": LIST}
         ("all.json", [RECORD]),
         ("train.json", [{"image": "a.jpg", "caption": LIST, "image_id": 1}]),
         ("all.json", {"a.jpg": LIST}),
+        ("coco.json", COCO),
     ],
 )
 def test_the_other_forms_read_them_alike(tmp_path, name, held):

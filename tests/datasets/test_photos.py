@@ -10,7 +10,7 @@ from jaxtbpr.core import pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.image_check import NOTES
 from tests.captioning import fault_server
-from tests.datasets.folders import deep_bytes, turned_bytes
+from tests.datasets.folders import deep_bytes, encoded_image, turned_bytes
 from tests.datasets.sets import make_workdir
 from tests.datasets.test_packed import write_tar
 from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
@@ -85,10 +85,12 @@ def test_images_that_programs_show_differently_are_copied_as_what_they_show(tmp_
     assert f"photos: warning: {NOTES[pictures.DEEP]}: 1 ({MARKET[1]})." in said
 
 
-def test_images_inside_of_other_files_are_refused_with_what_to_do(tmp_path):
-    write_tar(tmp_path / "tars" / "a.tar", [("a.jpg", b"x"), ("a.txt", b"someone")])
-    with pytest.raises(UserError, match="set aside all .*inside of another file; unpack it"):
-        run(tmp_path / "run", tmp_path / "tars")
+def test_images_inside_of_other_files_are_copied_out_of_them(tmp_path):
+    write_tar(tmp_path / "tars" / "a.tar", [("a.jpg", encoded_image(0)), ("a.txt", b"someone")])
+    run(tmp_path / "run", tmp_path / "tars")
+    (one,) = records(tmp_path / "run")
+    assert one["image"]["path"].endswith(".jpeg")
+    assert (tmp_path / "run" / one["image"]["path"]).read_bytes() == encoded_image(0)
 
 
 def test_an_image_that_was_added_makes_the_stage_out_of_date(tmp_path):
