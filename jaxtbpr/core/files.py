@@ -148,10 +148,17 @@ def read_json_lines(path: epath.PathLike) -> Iterator[Any]:
     """Yields the values of a file of JSON lines that this project wrote.
 
     Lines end at the newline byte alone: str.splitlines would also cut a value at U+2028 or U+0085,
-    which JSON keeps as they are.
+    which JSON keeps as they are. Raises UserError at a line that is damaged.
     """
     with epath.Path(path).open("rb") as file:
-        yield from map(json.loads, file)
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path} line {number} is not valid JSON ({error}); run the stage that writes "
+                    "it anew (--rerun)."
+                ) from error
 
 
 @epath.register_path_cls

@@ -61,6 +61,7 @@ def compare(runs: Sequence[Run]) -> str:
     context = {
         "runs": [run.name for run in runs],
         "sets": [_compared(name, runs) for name in shared],
+        "alone": _alone(runs, shared),
         "plots": _curves(runs, shared),
         "keys": differing_keys(runs),
     }
@@ -119,11 +120,11 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     rows = [_row(run, run.results[name]) for run in runs]
     first, *others = runs
     pairs = [(other, _pairs(name, first, other)) for other in others]
-    galleries = {(r["metrics"]["queries"], r["metrics"]["gallery"]) for r in rows}
     return {
         "name": name,
         "rows": rows,
-        "is_same": len(galleries) == 1,
+        "others": [run.name for run, both in pairs if _is_another(name, first, run, both)],
+        "unmatched": [run.name for run, both in pairs if not both],
         "against": first.name,
         "differences": [
             {"name": run.name, **found} for run, both in pairs if (found := difference(both))
@@ -132,6 +133,28 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
             group for run, both in pairs for group in _disagreements(name, first, run, both)
         ],
     }
+
+
+def _is_another(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
+    """Whether two runs had other queries or another gallery under the same name.
+
+    Where a run kept no queries, or its built set is gone, that of it is not looked at.
+    """
+    results = one.results[name], other.results[name]
+    sizes = {(found["metrics"]["queries"], found["metrics"]["gallery"]) for found in results}
+    kept = [len(found["asked"]) for found in results]
+    if len(sizes) > 1 or (all(kept) and kept != [len(pairs)] * 2):
+        return True
+    first, second = (SetImages(run.workdir.dir("build")).digest(name) for run in (one, other))
+    return None not in (first, second) and first != second
+
+
+def _alone(runs: Sequence[Run], shared: Sequence[str]) -> list[dict[str, Any]]:
+    """The test sets that not all runs have, of which nothing is compared."""
+    names = dict.fromkeys(name for run in runs for name in run.results if name not in shared)
+    return [
+        {"name": name, "runs": [run.name for run in runs if name in run.results]} for name in names
+    ]
 
 
 def _row(run: Run, result: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet
 
@@ -148,6 +149,17 @@ class SetImages:
             return {}
         pairs = zip(dataset.image_ids, dataset.facts, strict=True)
         return {name: facts["shown"] for name, facts in pairs if facts}
+
+    def digest(self, set_name: str) -> str | None:
+        """Returns a digest of the images of a set, their names and bytes; None where it is gone."""
+        try:
+            dataset, _ = self._opened(set_name)
+            total = hashlib.sha256()
+            for name, image in zip(dataset.image_ids, dataset.images, strict=True):
+                total.update(f"{name} {files.sha256(image)}\n".encode())
+        except Exception:  # TFDS and its files fail in many ways where they are damaged
+            return None
+        return total.hexdigest()
 
     def _opened(self, set_name: str) -> tuple[RetrievalSet, dict[str, int]]:
         if set_name not in self._open:

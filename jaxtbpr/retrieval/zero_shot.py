@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxtbpr.core import attributes, command, files
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.scoring import Scorer
@@ -71,6 +72,8 @@ WORDS = {
         "right": "seen from the side",
     },
 }  # fmt: skip
+
+STAGES = ("generate", "filter", "augment", "caption", "denoise")  # whose records have images
 
 
 def sentences(slot: str, value: str) -> list[str]:
@@ -149,6 +152,30 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
     return found
 
 
+def read_records(workdir: Workdir, stage: str, split: str) -> list[dict]:
+    """Returns the records of a split that `accuracy` can ask about.
+
+    Raises UserError where there are none, or what they show is not known.
+    """
+    records = [r for r in workdir.manifest(stage) if r["split"] == split]
+    if not records:
+        raise UserError(
+            f"{workdir.root} has no images of split {split!r} to ask about; the splits are "
+            "train, val and test."
+        )
+    known = [r for r in records if r.get("attributes")]
+    if not known:
+        raise UserError(
+            f"what the images of {workdir.root} show is not known, since their prompts do not tell "
+            "it slot by slot; give a run with prompts.engine=template."
+        )
+    if lacking := len(records) - len(known):
+        say(
+            f"zero-shot: {lacking} of {len(records)} images, whose attributes are unknown, are left out"
+        )
+    return known
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -163,12 +190,7 @@ def main() -> None:
             f"{args.workdir} has no finished stage {args.stage!r}; give a run that made people, "
             "or --stage=generate (real photographs have no known attributes to ask about)."
         )
-    records = [r for r in workdir.manifest(args.stage) if r["split"] == args.split]
-    if not records:
-        raise UserError(
-            f"{args.workdir} has no images of split {args.split!r} to ask about; the splits are "
-            "train, val and test."
-        )
+    records = read_records(workdir, args.stage, args.split)
     found = accuracy(Judge(Scorer(open_saved(args.model))), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in found.items():
@@ -183,7 +205,7 @@ def define_flags() -> None:
     """Declares the command's flags."""
     flags.DEFINE_string("model", None, "WORKDIR, a published checkpoint, or tiny-clip")
     flags.DEFINE_string("workdir", None, "a run whose images have attributes")
-    flags.DEFINE_string("stage", "augment", "the stage whose images are asked about")
+    flags.DEFINE_enum("stage", "augment", STAGES, "the stage whose images are asked about")
     flags.DEFINE_string("split", "test", "split of the images")
     flags.DEFINE_string("output", "", "file for the table as JSON")
     command.require("model", "workdir")

@@ -130,3 +130,9 @@ def test_json_lines_end_at_newlines_alone(tmp_path):
     lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     (tmp_path / "x.jsonl").write_bytes(lines.encode())
     assert list(files.read_json_lines(tmp_path / "x.jsonl")) == values
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"id": 1}\n{"id"')
+    with pytest.raises(UserError, match="x.jsonl line 2 is not valid JSON"):
+        list(files.read_json_lines(tmp_path / "x.jsonl"))

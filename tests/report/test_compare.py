@@ -1,6 +1,7 @@
 """Comparing runs: one page, results with intervals, and queries that one run alone gets right."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -109,3 +110,48 @@ def test_the_command_writes_the_page_or_says_what_is_wrong(roots, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "runs compared" in (tmp_path / "page.html").read_text()
+
+
+@pytest.fixture
+def changed(roots, tmp_path):
+    """A copy of the second run, to be changed, and what the page says of both."""
+    copy = tmp_path / "changed"
+    shutil.copytree(roots[1], copy)
+    return fixture.workdir(copy), lambda: compare.compare(compare.open_runs([roots[0], str(copy)]))
+
+
+OTHER_TASK = "Not the same task: changed had other queries or other images"
+
+
+def test_the_same_task_is_not_doubted(text):
+    assert "Not the same task" not in text
+
+
+def test_other_images_under_the_same_names_and_captions_are_told(changed):
+    run, page = changed
+    index = run.dir("build") / "synthetic" / "test.jsonl"
+    rows = list(files.read_json_lines(index))
+    rows[0]["image_id"], rows[1]["image_id"] = rows[1]["image_id"], rows[0]["image_id"]
+    assert OTHER_TASK not in page()
+    fixture._write_lines(index, rows)
+    assert OTHER_TASK in page()
+
+
+def test_other_queries_under_the_same_name_are_told(changed):
+    run, page = changed
+    rows = failures.read(run.dir("evaluate"), "synthetic/test")
+    rows[0]["caption"] = "somebody else"
+    fixture._write_lines(run.dir("evaluate") / "synthetic__test.queries.jsonl", rows)
+    assert OTHER_TASK in page()
+
+
+def test_a_run_whose_queries_are_not_kept_and_a_set_of_one_run_alone_are_named(changed):
+    run, page = changed
+    (run.dir("evaluate") / "synthetic__test.queries.jsonl").unlink()
+    commit = run.commit("evaluate")
+    commit["metrics"]["market/test"] = commit["metrics"]["synthetic/test"]
+    files.write_json_atomic(run.dir("evaluate") / "commit.json", commit)
+    text = page()
+    assert "No query of changed can be matched with one of one" in text
+    assert "market/test is not compared: of these runs only changed was evaluated on it" in text
+    assert "Not the same task" not in text

@@ -1,12 +1,14 @@
 """Asking for attributes: one answer per sentence, only of what a picture shows."""
 
 import re
+import types
 
 import numpy as np
 import pytest
 from etils import epath
 
 from jaxtbpr.core import attributes, seeds
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import train, zero_shot
 from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.scoring import Scorer
@@ -92,3 +94,19 @@ def test_a_trained_model_gives_probabilities(judge):
     assert values == list(attributes.COLOURS)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     assert (found > 0).all()
+
+
+def test_images_whose_attributes_are_unknown_are_told(tmp_path, capsys):
+    (drawn,) = (record | {"split": "test"} for record in make_records(tmp_path, 1))
+    plain = {"split": "test", "prompt": "a person", "image": drawn["image"]}
+
+    def read(*records):
+        run = types.SimpleNamespace(root=tmp_path, manifest=lambda stage: records)
+        return zero_shot.read_records(run, "generate", "test")
+
+    assert read(drawn, plain) == [drawn]
+    assert "1 of 2 images, whose attributes are unknown, are left out" in capsys.readouterr().err
+    with pytest.raises(UserError, match="show is not known"):
+        read(plain, plain)
+    with pytest.raises(UserError, match="no images of split 'test'"):
+        read(drawn | {"split": "train"})
