@@ -170,9 +170,8 @@ def read_records(workdir: Workdir, stage: str, split: str) -> list[dict]:
             "it slot by slot; give a run with prompts.engine=template."
         )
     if lacking := len(records) - len(known):
-        say(
-            f"zero-shot: {lacking} of {len(records)} images, whose attributes are unknown, are left out"
-        )
+        count = f"{lacking} of {len(records)} images"
+        say(f"zero-shot: {count}, whose attributes are unknown, are left out")
     return known
 
 
