@@ -11,6 +11,7 @@ from jaxtbpr.datasets import entry, packed, sidecar, tables
 _SPREADSHEETS = dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet; save it as CSV UTF-8")
 _COMPRESSED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), "is compressed; unpack it")
 _ARCHIVES = dict.fromkeys((".zip", ".7z", ".rar"), "is an archive; unpack it")
+_ARCHIVES |= {".tgz": "is compressed; unpack it"}
 _BINARY = (".pkl", ".pickle", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".npy", ".npz", ".mat")
 _OTHERS = (*_BINARY, ".yaml", ".yml", ".xml", ".dat", ".lst")
 FOREIGN = {**_SPREADSHEETS, **_COMPRESSED, **_ARCHIVES}
@@ -41,7 +42,7 @@ def is_archive(path: epath.Path) -> bool:
 
 def is_perhaps(path: epath.Path) -> bool:
     """Whether a file may be annotation, or anything else: archives, arrays, lists of names."""
-    is_one = path.suffix.lower() in (*_ARCHIVES, *_OTHERS, ".txt")
+    is_one = path.suffix.lower() in (*_ARCHIVES, *_COMPRESSED, *_OTHERS, ".txt")
     return is_one and not path.name.startswith(".") and not _is_packed_table(path)
 
 

@@ -5,6 +5,7 @@ A usual reader takes all lines up to the next quotation mark for one cell, and s
 
 import collections
 import csv
+import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -44,12 +45,15 @@ def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> It
             continue
         used = [line]
         cells = _quoted(used, take, delimiter)
-        if cells is None or _holds_rows(used, delimiter, path):
+        if cells is None or _holds_rows(used, delimiter, width, path):
             ahead.extendleft(reversed(used[1:]))
             escaped = _escaped(line, delimiter)
             is_escaped = len(escaped) == width
             stands = escaped if is_escaped else _as_it_stands(line, delimiter, width)
             yield Row(stands, "" if is_escaped else STRAY)
+        elif len(used) == 1 and len(cells) != width:
+            spaced = _one_line(line, delimiter=delimiter, skipinitialspace=True)
+            yield Row(spaced if len(spaced) == width else cells)
         else:
             yield Row(cells, LINE_ENDS if len(used) > 1 else "")
 
@@ -73,10 +77,14 @@ def _quoted(used: list[str], take: Callable[[], str], delimiter: str) -> list[st
         return None
 
 
-def _holds_rows(used: list[str], delimiter: str, path: int) -> bool:
+def _holds_rows(used: list[str], delimiter: str, width: int, path: int) -> bool:
     """Whether all lines after the first of a cell that holds line ends are rows of their own."""
-    names = [_split(line, delimiter)[path : path + 1] for line in used[1:]]
-    return bool(names) and all(name and is_image(name[0].strip('"')) for name in names)
+    rows = [_split(line, delimiter) for line in used]
+    if delimiter == "\t" and len(rows) > 1 and {len(row) for row in rows} == {width}:
+        return True  # captions hold no tabs
+    own, *names = [row[path].strip(' "') if len(row) > path else "" for row in rows]
+    ending = posixpath.splitext(own)[1] or "."
+    return bool(names) and all(is_image(name) or name.endswith(ending) for name in names)
 
 
 def _as_it_stands(line: str, delimiter: str, width: int) -> list[str]:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 PATH_KEYS = ("file_path", "img_path", "image_path", "file_name", "image", "path")
+# Other ways to write them, without spaces and underscores.
+PATH_NAMES = {key.replace("_", ""): key for key in PATH_KEYS}
+PATH_NAMES |= dict.fromkeys(("imagename", "imgname", "imagefile", "img", "file"), "file_name")
 PERSON_KEYS = ("identity", "person_id", "pid")
 SPLITS = {
     "train": "train",

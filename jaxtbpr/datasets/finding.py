@@ -144,8 +144,12 @@ def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
 
 
 def _near_names(folder: epath.Path) -> list[str]:
-    hints = []
-    for file in _annotations(folder):
+    foreign = [path for path in folder.iterdir() if path.suffix.lower() in annotation_names.FOREIGN]
+    hints = [
+        f"{file.name} {annotation_names.FOREIGN[file.suffix.lower()]}"
+        for file in sorted(foreign)[:3]
+    ]
+    for file in [file for file in _annotations(folder) if file not in foreign]:
         if near := near_name(file):
             hints.append(f"{file.name} is near to {near}: rename it if that is meant")
         else:
@@ -163,8 +167,8 @@ def near_name(file: epath.Path) -> str | None:
     """Returns the well-known annotation name that a JSON file's name is nearest to, if any."""
     if file.suffix.lower() != ".json" or not reid_json.set_prefix(file):
         return None  # "train.json" is a fine name of its own
-    if isinstance(_first(file), tuple):
-        return None  # the well-known ones are arrays
+    if not isinstance(_first(file), Mapping):
+        return None  # the well-known ones are arrays of records
     plain = {name.lower(): name for name in NAMES}
     near = difflib.get_close_matches(file.name.lower(), plain, n=1, cutoff=0.6)
     return plain[near[0]] if near and plain[near[0]] != file.name else None

@@ -61,8 +61,9 @@ def iterate_json(path: epath.PathLike) -> Iterator[Any]:
 def not_utf8(error: UnicodeDecodeError, line: int) -> str:
     """Returns the end of the sentence "FILE ..." on a file with a byte that is not UTF-8."""
     byte = error.object[error.start]
+    where = f"after line {line}" if line else "in its first line"
     return (
-        f"is not UTF-8 after line {line} (byte 0x{byte:02x}, {error.reason}), but perhaps "
+        f"is not UTF-8 {where} (byte 0x{byte:02x}, {error.reason}), but perhaps "
         "Windows-1252, as spreadsheets write it; save it as UTF-8"
     )
 

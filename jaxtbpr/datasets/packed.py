@@ -12,7 +12,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import pyarrow
 import pyarrow.parquet
@@ -86,9 +86,9 @@ def _samples(file: epath.Path) -> Iterator[Any]:
     key, parts = None, {}
     with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as shard:
         for member in shard:
-            if not member.isfile():
-                continue
             folder, _, base = member.name.rpartition("/")
+            if not member.isfile() or base.startswith("."):  # as ._0001.jpg, which macOS adds
+                continue
             stem, _, ending = base.partition(".")
             this = f"{folder}/{stem}" if folder else stem
             if parts and this != key:
@@ -101,8 +101,17 @@ def _samples(file: epath.Path) -> Iterator[Any]:
             elif ending.lower() in (*_TEXTS, *_LABELS, "json"):
                 parts[ending.lower()] = shard.extractfile(member).read()
             parts.setdefault("name", member.name)
+        _check_end(stream, shard)
     if parts:
         yield sample(parts)
+
+
+def _check_end(stream: IO[bytes], shard: tarfile.TarFile) -> None:
+    """Raises ReadError where no block of zeros ends the shard; tarfile itself is silent there."""
+    stream.seek(shard.offset)
+    block = stream.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE or any(block):
+        raise tarfile.ReadError("its end is missing")
 
 
 def sample(parts: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ _PERSON = ("identity", "identityid", "personid", "pid", "person", "personname", 
 _PERSON += ("subject",)
 _LABEL = "label"  # after the one that may count the records
 _SPLIT = ("split", "subset", "partition", "set", "fold", "phase")
-_CAPTION = re.compile(r"(?:captions?|texts?|sentences?)(?:\.\d+)?|caption[ _-]?\d+")
+_CAPTION = re.compile(r"(?:captions?|texts?|sentences?|descriptions?)(?:\.\d+)?|caption[ _-]?\d+")
 _SAMPLE = 1000  # rows looked at
 _SHOWN = 4  # files named in a sentence
 
@@ -124,7 +124,8 @@ def _repeats(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:
 def _split(keys: list[str], sample: list[Mapping[str, Any]]) -> str | None:
     named = _named(keys, _SPLIT)
     told = [key for key in named if any(_is_split(row.get(key)) for row in sample)]
-    return next((key for key in named if key.lower() == "split"), next(iter(told), None))
+    plain = [key for key in named if key.lower() == "split"]
+    return next((key for key in plain if key in told or not told), next(iter(told), None))
 
 
 def _is_split(value: Any) -> bool:

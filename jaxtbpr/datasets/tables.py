@@ -91,7 +91,7 @@ def _header(text: Iterable[str]) -> tuple[list[str], str]:
     delimiter = max(",;\t|", key=line.count)
     names: list[str] = []
     for cell in next(csv.reader([line], delimiter=delimiter), []):
-        name = cell.strip().lower().lstrip("\ufeff")
+        name = _canonical(cell.lstrip("\ufeff"))
         same = sum(name == one.partition(".")[0] for one in names)
         names.append(f"{name}.{same}" if same and name else name)
     return names, delimiter
@@ -143,7 +143,11 @@ def columns(file: epath.Path) -> tuple[str, ...]:
     keys: dict[str, None] = {}
     try:
         for one in itertools.islice(rows(file), _FIRST):
-            keys |= dict.fromkeys(map(str, one)) if isinstance(one, Mapping) else {}
+            keys |= (
+                dict.fromkeys(_canonical(str(key)) for key in one)
+                if isinstance(one, Mapping)
+                else {}
+            )
     except UserError:
         pass  # told where the file is read to its end
     return tuple(keys)
@@ -193,7 +197,15 @@ def table_split(folder: epath.Path, file: epath.Path) -> str | None:
 def _plain(row: Any) -> Any:
     if not isinstance(row, Mapping) or isinstance(row, _Row):  # a CSV's are plain
         return row
-    return {str(key).strip().lower(): value for key, value in row.items()}
+    return {_canonical(str(key)): value for key, value in row.items()}
+
+
+def _canonical(name: str) -> str:
+    """Returns a column's name in lower case, "Image Path" and "filename" as `PATH_KEYS` are."""
+    if name == packed.IMAGE:
+        return name
+    name = name.strip().lower()
+    return entry.PATH_NAMES.get(re.sub(r"[\W_]", "", name), name)
 
 
 def _file_entries(

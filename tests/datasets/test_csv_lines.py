@@ -108,3 +108,18 @@ def write(file, texts, **options):
     with file.open("w", newline="") as opened:
         rows = [["image", "caption"], *([f"{k}.png", text] for k, text in enumerate(texts))]
         csv.writer(opened, **options).writerows(rows)
+
+
+@pytest.mark.parametrize(("ending", "delimiter"), [(".heic", ","), (".HEIC", "\t"), ("", "\t")])
+def test_marks_cost_no_rows_of_images_with_rare_endings(tmp_path, ending, delimiter):
+    texts = ['"a tall man', "a man", 'a short man"']
+    rows = [("image", "caption", "id"), *((f"{k}{ending}", c, k) for k, c in enumerate(texts))]
+    text = "".join(delimiter.join(map(str, row)) + "\n" for row in rows)
+    (tmp_path / "captions.csv").write_text(text)
+    assert [one.captions for one in formats.read(tmp_path)] == [(text,) for text in texts]
+
+
+def test_blanks_before_quoted_cells_are_no_part_of_them(tmp_path):
+    (tmp_path / "captions.csv").write_text('image, caption, id\na.png, "tall, in red", 7\n')
+    (one,) = formats.read(tmp_path)
+    assert (one.captions, one.identity) == (("tall, in red",), "7")

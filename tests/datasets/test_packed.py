@@ -159,3 +159,26 @@ def test_an_archive_of_the_images_beside_a_table_is_no_annotation(tmp_path):
     write_tar(tmp_path / "imgs.tar", [("a.jpg", encoded_image(0))])
     assert [one.captions for one in formats.read(tmp_path)] == [("someone",)]
     assert survey(tmp_path).problems() == []
+
+
+@pytest.mark.parametrize("length", [1024, 1536, 2048])
+def test_a_shard_that_is_cut_between_its_files_is_told(tmp_path, length):
+    # There tarfile itself ends in silence.
+    write_tar(tmp_path / "whole.tar", [("a.jpg", b"x"), ("a.txt", b"x"), ("b.jpg", b"x")])
+    (tmp_path / "test.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:length])
+    with pytest.raises(UserError, match=r"test\.tar is not a complete tar file"):
+        list(packed.rows(tmp_path / "test.tar"))
+
+
+def test_files_that_macos_adds_to_a_shard_are_passed_over(tmp_path):
+    samples = [("._a.jpg", b"x"), ("a.jpg", encoded_image(0)), ("._a.txt", b"x"), ("a.txt", b"red")]
+    write_tar(tmp_path / "train.tar", samples)
+    assert [one.captions for one in formats.read(tmp_path)] == [("red",)]
+
+
+@pytest.mark.parametrize("name", ["test.tar.gz", "test.tgz"])
+def test_a_compressed_shard_is_not_lost_in_silence(tmp_path, name):
+    write_tar(tmp_path / "train.tar", [("a.jpg", encoded_image(0)), ("a.txt", b"red")])
+    (tmp_path / name).write_bytes(b"x")
+    (problem,) = survey(tmp_path).problems()
+    assert problem.startswith(f"{name} is not read: it is compressed; unpack it")

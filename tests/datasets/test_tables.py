@@ -244,3 +244,31 @@ def test_a_table_without_column_names_is_refused_as_such(tmp_path):
     (tmp_path / "captions.csv").write_text("a.jpg,a man,1\n")
     with pytest.raises(UserError, match=r"captions\.csv has no line of column names"):
         formats.detect(tmp_path)
+
+
+@pytest.mark.parametrize("image", ["Image Path", "filename", "img_name", "FilePath"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_columns_are_known_by_their_usual_names(tmp_path, image, ending):
+    rows = [{image: "a.jpg", "Description": "a man", "Person ID": 7}]
+    write_rows(tmp_path / f"captions.{ending}", rows)
+    (one,) = formats.read(tmp_path)
+    assert (one.extra["image_id"], one.captions, one.identity) == ("a.jpg", ("a man",), "7")
+
+
+@pytest.mark.parametrize("value", ["", 0])
+def test_a_column_split_without_a_split_gives_way_to_one_that_tells_it(tmp_path, value):
+    rows = [{"image": "a.jpg", "caption": "x", "split": value, "subset": "test"}]
+    write_rows(tmp_path / "captions.csv", rows)
+    assert [one.split for one in formats.read(tmp_path)] == ["test"]
+
+
+def test_a_file_of_another_encoding_is_not_said_to_be_near_to_a_known_name(tmp_path):
+    (tmp_path / "captions.json").write_bytes(json.dumps([{"image": "a.jpg"}]).encode("utf-16"))
+    with pytest.raises(UserError, match=r"captions\.json is not UTF-8 but UTF-16"):
+        formats.detect(tmp_path)
+
+
+def test_files_of_other_tools_are_named_where_nothing_is_recognised(tmp_path):
+    (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"ARROW1")
+    with pytest.raises(UserError, match=r"\.arrow is in a form that is not read; save it as CSV"):
+        formats.detect(tmp_path)
