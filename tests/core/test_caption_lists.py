@@ -59,7 +59,8 @@ def test_a_caption_that_only_looks_like_a_list_is_none(caption):
 
 
 @pytest.mark.parametrize(
-    "text", ["['the man's hat', 'b']", "['a' ... 'b']", "['a' + 'b']", "[‘a man’, ‘b’]"]
+    "text",
+    ["['the man's hat', 'b']", "['a' ... 'b']", "['a' + 'b']", "['a'] ['b']", "[‘a man’, ‘b’]"],
 )
 def test_a_list_that_is_damaged_is_told_from_a_caption(text):
     assert items(text) is None

@@ -79,6 +79,7 @@ def test_a_json_beside_an_image_tells_person_split_and_captions(tmp_path):
     facts = {"captions": ["a man", "a boy"], "person_id": 3, "split": "test"}
     write(tmp_path, "a.b", json=json.dumps(facts))
     assert told(tmp_path) == [("a.b.jpg", ("a man", "a boy"), "3", "test")]
+    assert survey(tmp_path).problems() == []
 
 
 def test_texts_without_image_are_set_aside_and_images_without_text_are_kept(tmp_path):
