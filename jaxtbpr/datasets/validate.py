@@ -2,10 +2,10 @@
 
     python -m jaxtbpr.datasets.validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
 
-Exit status: 0 fine, 1 problems (missing or broken images, unusable records, identities
-in several splits, a broken file), 2 a folder is no data set that is known. Counts that differ from
-the published ones, flagged captions and sets that may share people are warnings: they may be as
-they must.
+Exit status: 0 fine, 1 problems (missing or broken images, images without a caption, unusable
+records, identities in several splits, a broken file), 2 a folder is no data set that is known.
+Counts that differ from the published ones, flagged captions and sets that may share people are
+warnings: they may be as they must.
 """
 
 import argparse

@@ -151,6 +151,9 @@ def test_an_image_with_transparent_parts_is_told(mode, lowest):
 
 def test_an_image_of_one_colour_is_told():
     assert pictures.look(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {pictures.BLANK}
+    nearly = np.full((4, 3, 3), 7, np.uint8)
+    nearly[3, 1, 2] = 8
+    assert not pictures.look(encode(nearly, "PNG"))
     assert pictures.look(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
         pictures.BLANK,
         pictures.DEEP,
