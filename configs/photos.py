@@ -8,7 +8,7 @@ After `python -m jaxtbpr.captioning.install`, on a machine with a GPU:
 The built set is called "synthetic", as all whose captions are; its splits are the folder's.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 
 def get_config():

@@ -12,7 +12,7 @@ but for the rate, which is that of a small model from scratch; configs/syntbpr.p
 published weights.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "mals", "luperson_mllm", "synth_pedes", "own")
 

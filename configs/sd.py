@@ -10,7 +10,7 @@ The model is a Diffusers folder, a hub id or a single .safetensors file with its
 beside it. WORKDIR/generate then has the images, WORKDIR/filter the records of those that are good.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 
 def get_config(arg="full"):

@@ -12,7 +12,7 @@ the same person in other scenes, captions come from a grammar with mistakes in t
 `--config.generate.engine=render --config.augment.engine=render` draws the people instead.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 
 def get_config(arg="full"):

@@ -12,7 +12,7 @@ Models are folders or hub ids. :server asks OpenAI-compatible servers (vLLM, SGL
 models as each serves; :smoke is the same path with a few records.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 LLM = "Qwen/Qwen2-7B-Instruct"
 MLLMS = ("OpenGVLab/InternVL3-8B-hf", "Qwen/Qwen2.5-VL-7B-Instruct")

@@ -12,7 +12,7 @@ real set, is the same command twice, with WORKDIR/train of the first as the seco
 published file, but for the selection of the model, which is by validation identities here.
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 REAL = ("cuhk_pedes", "icfg_pedes", "rstpreid")
 SYNTHETIC = ("mals", "luperson_mllm", "synth_pedes", "own")

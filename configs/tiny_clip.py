@@ -17,7 +17,7 @@ each of its images several times:
   python -m jaxtbpr.retrieval.zero_shot --model=tiny-clip --workdir=runs/tiny_clip
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 # How often a caption names a slot: one or two of all, so that no slot can be left to others.
 MENTION = {

@@ -18,7 +18,7 @@ has seen drawn people alone and is not tiny-clip, which judges the images.
       --config.finetune.start=runs/tiny_sd-whole/finetune/model
 """
 
-from jaxtbpr.pipeline import default_config
+from jaxtbpr.stages import default_config
 
 
 def get_config(arg="first"):

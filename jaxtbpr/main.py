@@ -4,6 +4,7 @@ Further flags change the config (`--config.train.epochs=4`). No logic lives here
 """
 
 import os
+import re
 import signal
 import sys
 
@@ -12,7 +13,7 @@ from ml_collections import config_flags
 
 from jaxtbpr.core.errors import UserError
 
-# `pipeline` is imported where it is used: the worker processes of the stages import this file
+# Both are imported where they are used: the worker processes of the stages import this file
 # again, and must not wait for JAX.
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,6 +24,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,  # in tables; `prepare_arguments` has refused all others
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
+_WITH = flags.DEFINE_list("with", [], "Stages to run beside those of the config: denoise,measure.")
+_KEYS = flags.DEFINE_string("keys", None, "Print the config keys of a section, or all, and stop.")
 _RERUN = flags.DEFINE_bool(
     "rerun",
     False,
@@ -32,30 +35,51 @@ _RERUN = flags.DEFINE_bool(
 
 def main(words: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
-    from jaxtbpr import pipeline
+    from jaxtbpr import command_line, pipeline
     from jaxtbpr.core import mesh
 
     if len(words) > 1:
         raise UserError(f"{words[1]!r} is not a flag; write --config, --config.KEY or --workdir.")
     mesh.split_cpu()
-    root = pipeline.find_workdir(_WORKDIR.value)
+    root = command_line.find_workdir(_WORKDIR.value)
+    command_line.add_stages(_CONFIG.value, _WITH.value)
     summary = pipeline.run(_CONFIG.value, root, rerun=_RERUN.value)
-    print(pipeline.closing_words(summary, root))
+    print(command_line.closing_words(summary, root))
 
 
 def _parse(argv: list[str]) -> list[str]:
-    from jaxtbpr import pipeline
+    from jaxtbpr import command_line
 
-    words = pipeline.prepare_arguments(argv)
+    if answer := _answer(argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it
+        print(answer)
+        sys.exit(0)
+    words = command_line.prepare_arguments(argv)
     sys.argv = words  # ml_collections looks there for the keys that are set
     try:
         return flags.FLAGS(words)
     except flags.Error as error:
-        if not pipeline.is_config_error(error):
+        if not command_line.is_config_error(error):
             raise
-        raise UserError(pipeline.explain_config_error(error, words)) from error
+        raise UserError(command_line.explain_config_error(error, words)) from error
     except Exception as error:  # a config file is the user's program: anything can come of it
-        raise UserError(pipeline.explain_config_error(error, words)) from error
+        raise UserError(command_line.explain_config_error(error, words)) from error
+
+
+def _answer(words: list[str]) -> str:
+    """What --help and --keys print, "" where neither is asked for."""
+    from jaxtbpr import command_line
+
+    if {"--help", "-h", "-help"} & set(words):
+        stages = f"Stages:\n{command_line.stages_table()}"
+        keys = "--keys=train prints the config keys of a section, --keys those of all."
+        return f"{__doc__}\n{stages}\n\n{keys}\n{flags.FLAGS.main_module_help()}"
+    asked = [word for word in words if re.match(r"--?keys(=|$)", word)]
+    if not asked:
+        return ""
+    after = words[words.index(asked[-1]) + 1 :]
+    section = asked[-1].partition("=")[2] or next(iter(after), "")
+    return command_line.keys_table(section)
 
 
 def _stop(*_: object) -> None:

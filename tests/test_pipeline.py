@@ -4,26 +4,27 @@ import errno
 import json
 import os
 import shutil
-import types
 
 import pytest
 from ml_collections import ConfigDict
 
-from jaxtbpr import pipeline
+from jaxtbpr import command_line, pipeline, stages
 from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option
-from jaxtbpr.pipeline import Stage
+from jaxtbpr.core.stage import Stage
 from tests.datasets import folders
 
 
 class Recorder:
-    """Two manifest stages and a last one, small enough to see through."""
+    """Two record stages and a last one, small enough to see through."""
 
     def __init__(self):
         self.ran = []
         self.failure = None
         self.reasons = {}  # id: why stage change sets the record aside
+        self.check = lambda config: None  # of stage change
+        self.fingerprint = lambda config: None  # of what the last stage reads from outside
 
     def source(self, config, workdir):
         self.ran.append("source")
@@ -58,44 +59,49 @@ class Recorder:
 
 
 @pytest.fixture
-def stages(monkeypatch):
+def recorder(monkeypatch):
     recorder = Recorder()
 
-    def module(run, **options):
-        return types.SimpleNamespace(OPTIONS=options, run=run)
-
-    source = module(recorder.source, count=Option(3, "", low=1), text=Option("a", ""))
-    change = module(recorder.change, workers=Option(1, "", runtime=True), way=Option("up", ""))
-    table = {
-        "source": Stage(source, after=()),
-        "change": Stage(change),
-        "evaluate": Stage(module(recorder.finish), after=("change",)),
-    }
+    source = {"count": Option(3, "", low=1), "text": Option("a", "")}
+    change = {"workers": Option(1, "", runtime=True), "way": Option("up", "")}
+    rows = (
+        Stage("source", "makes", source, recorder.source, reads=()),
+        Stage("change", "changes", change, recorder.change, check=lambda c: recorder.check(c)),
+        Stage(
+            "evaluate",
+            "ends",
+            {},
+            recorder.finish,
+            reads=("change",),
+            fingerprint=lambda c: recorder.fingerprint(c),
+        ),
+    )
+    table = {stage.name: stage for stage in rows}
     names = tuple(table)
     everything = {"seed": Option(0, ""), "stages": Option(names, "", choices=names)}
-    monkeypatch.setattr(pipeline, "STAGES", table)
-    monkeypatch.setattr(pipeline, "MANIFEST_STAGES", names[:2])
-    sections = {name: stage.module.OPTIONS for name, stage in table.items()}
-    monkeypatch.setattr(pipeline, "OPTIONS", everything | sections)
+    monkeypatch.setattr(stages, "STAGES", table)
+    monkeypatch.setattr(stages, "ORDER", names[:2])
+    sections = {name: stage.options for name, stage in table.items()}
+    monkeypatch.setattr(stages, "OPTIONS", everything | sections)
     return recorder
 
 
 def config(**changes) -> ConfigDict:
-    made = pipeline.default_config()
+    made = stages.default_config()
     made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     return made
 
 
-def test_stages_run_in_order_and_the_summary_counts_records(stages, tmp_path):
+def test_stages_run_in_order_and_the_summary_counts_records(recorder, tmp_path):
     summary = pipeline.run(config(), tmp_path)
-    assert stages.ran == ["source", "change", "finish"]
+    assert recorder.ran == ["source", "change", "finish"]
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     counts = {name: (s["records_in"], s["records_out"]) for name, s in summary["stages"].items()}
     assert counts == {"source": (0, 3), "change": (3, 3), "evaluate": (3, 3)}
     assert summary["evaluate"] == {"a/test": {"R1": 0.5, "chance_R1": 0.1}}
 
 
-def test_a_stage_keeps_what_was_changed_and_how_it_ran(stages, tmp_path):
+def test_a_stage_keeps_what_was_changed_and_how_it_ran(recorder, tmp_path):
     pipeline.run(config(**{"source.count": 4}), tmp_path)
     kept = json.loads((tmp_path / "source" / "commit.json").read_text())
     assert kept["changed"] == ["source.count"]
@@ -105,21 +111,21 @@ def test_a_stage_keeps_what_was_changed_and_how_it_ran(stages, tmp_path):
     assert json.loads((tmp_path / "source" / "commit.json").read_text()) == kept
 
 
-def test_a_finished_run_is_skipped(stages, tmp_path):
+def test_a_finished_run_is_skipped(recorder, tmp_path):
     first = pipeline.run(config(), tmp_path)
-    stages.ran.clear()
+    recorder.ran.clear()
     assert pipeline.run(config(), tmp_path) == first
-    assert stages.ran == []
+    assert recorder.ran == []
 
 
-def test_a_runtime_key_does_not_redo_a_stage(stages, tmp_path):
+def test_a_runtime_key_does_not_redo_a_stage(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
-    stages.ran.clear()
+    recorder.ran.clear()
     pipeline.run(config(change__workers=7), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
 
 
-def test_other_settings_are_refused_with_each_differing_key(stages, tmp_path):
+def test_other_settings_are_refused_with_each_differing_key(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     with pytest.raises(UserError, match=r"config.source.count was 3, now 5") as caught:
         pipeline.run(config(source__count=5, source__text="b"), tmp_path)
@@ -128,31 +134,31 @@ def test_other_settings_are_refused_with_each_differing_key(stages, tmp_path):
     assert len(list(pipeline.Workdir(tmp_path, (), ()).manifest("source"))) == 3
 
 
-def test_rerun_makes_the_stage_and_what_follows_anew(stages, tmp_path):
+def test_rerun_makes_the_stage_and_what_follows_anew(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
-    stages.ran.clear()
+    recorder.ran.clear()
     pipeline.run(config(change__way="down"), tmp_path, rerun=True)
-    assert stages.ran == ["change"]  # its output is the same, so what follows still holds
+    assert recorder.ran == ["change"]  # its output is the same, so what follows still holds
     summary = pipeline.run(config(source__count=5), tmp_path, rerun=True)
-    assert stages.ran == ["change", "source", "change", "finish"]
+    assert recorder.ran == ["change", "source", "change", "finish"]
     assert summary["stages"]["evaluate"]["records_in"] == 5
 
 
-def test_a_rerun_that_is_refused_loses_nothing(stages, tmp_path):
+def test_a_rerun_that_is_refused_loses_nothing(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     before = pipeline.Workdir(tmp_path, (), ()).commit("change")
-    stages.failure = UserError("that way leads nowhere; choose another.")
+    recorder.failure = UserError("that way leads nowhere; choose another.")
     with pytest.raises(UserError, match="leads nowhere"):
         pipeline.run(config(change__way="down", stages=("change",)), tmp_path, rerun=True)
     assert pipeline.Workdir(tmp_path, (), ()).commit("change") == before
-    stages.failure = None
-    stages.ran.clear()
+    recorder.failure = None
+    recorder.ran.clear()
     pipeline.run(config(), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
     assert not list(tmp_path.glob(".*.before"))
 
 
-def test_a_rerun_that_is_killed_before_it_made_anything_loses_nothing(stages, tmp_path):
+def test_a_rerun_that_is_killed_before_it_made_anything_loses_nothing(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     folder, kept = tmp_path / "change", tmp_path / ".change.before"
     shutil.copytree(folder, kept)
@@ -161,85 +167,85 @@ def test_a_rerun_that_is_killed_before_it_made_anything_loses_nothing(stages, tm
     folder.mkdir()
     recipe = before["recipe"] | {"config": {"way": "down"}}
     (folder / "started.json").write_text(json.dumps({"recipe": recipe, "seconds": 0.0}))
-    stages.ran.clear()
+    recorder.ran.clear()
     pipeline.run(config(), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
     assert json.loads((folder / "commit.json").read_text()) == before
     assert not kept.exists()
 
 
-def test_what_a_rerun_replaced_goes_only_when_it_is_done(stages, tmp_path):
+def test_what_a_rerun_replaced_goes_only_when_it_is_done(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     (tmp_path / ".change.before").mkdir()  # of a run that was killed right after its commit
     pipeline.run(config(), tmp_path)
     assert not (tmp_path / ".change.before").exists()
 
 
-def test_a_full_disk_that_orbax_tells_of_is_a_sentence(stages, tmp_path):
-    stages.failure = ValueError("OUT_OF_RANGE: Error writing \"x\" [os_error_code='28']")
+def test_a_full_disk_that_orbax_tells_of_is_a_sentence(recorder, tmp_path):
+    recorder.failure = ValueError("OUT_OF_RANGE: Error writing \"x\" [os_error_code='28']")
     with pytest.raises(UserError, match="No space left on device at .*: make room and start"):
         pipeline.run(config(), tmp_path)
-    stages.failure = ValueError("something else")
+    recorder.failure = ValueError("something else")
     with pytest.raises(ValueError, match="something else"):
         pipeline.run(config(), tmp_path)
 
 
-def test_results_of_an_earlier_state_are_not_told_as_this_one_s(stages, tmp_path):
+def test_results_of_an_earlier_state_are_not_told_as_this_one_s(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     only = config(source__count=5, stages=("source", "change"))
     summary = pipeline.run(only, tmp_path, rerun=True)
     assert "evaluate" not in summary
     assert "evaluate" not in summary["stages"]
     assert summary["outdated"] == ["evaluate"]
-    assert "of an earlier state: evaluate" in pipeline.closing_words(summary, tmp_path)
+    assert "of an earlier state: evaluate" in command_line.closing_words(summary, tmp_path)
     summary = pipeline.run(config(source__count=5), tmp_path, rerun=True)
     assert summary["outdated"] == []
     assert "evaluate" in summary
 
 
-def test_an_input_that_changed_is_named(stages, tmp_path):
+def test_an_input_that_changed_is_named(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     pipeline.run(config(source__count=5, stages=("source",)), tmp_path, rerun=True)
     with pytest.raises(UserError, match="its input 'source' has changed"):
         pipeline.run(config(source__count=5), tmp_path)
 
 
-def test_a_stage_that_failed_runs_again_alone(stages, tmp_path):
-    stages.failure = UserError("the tool is missing; install it.")
+def test_a_stage_that_failed_runs_again_alone(recorder, tmp_path):
+    recorder.failure = UserError("the tool is missing; install it.")
     with pytest.raises(UserError, match="the tool is missing"):
         pipeline.run(config(), tmp_path)
-    stages.failure = None
-    stages.ran.clear()
+    recorder.failure = None
+    recorder.ran.clear()
     pipeline.run(config(), tmp_path)
-    assert stages.ran == ["change", "finish"]
+    assert recorder.ran == ["change", "finish"]
 
 
-def test_an_interrupted_stage_does_not_go_on_with_other_settings(stages, tmp_path):
-    stages.failure = UserError("killed")
+def test_an_interrupted_stage_does_not_go_on_with_other_settings(recorder, tmp_path):
+    recorder.failure = UserError("killed")
     with pytest.raises(UserError):
         pipeline.run(config(), tmp_path)
-    stages.failure = None
+    recorder.failure = None
     (tmp_path / "change" / "records-00000-of-00001.journal").write_text("")
     with pytest.raises(UserError, match="config.seed was 0, now 1"):
         pipeline.run(config(seed=1, stages=("change",)), tmp_path)
 
 
-def test_a_stage_that_stopped_before_it_made_anything_takes_other_settings(stages, tmp_path):
-    stages.failure = UserError("config.change.way='up' does not fit.")
+def test_a_stage_that_stopped_before_it_made_anything_takes_other_settings(recorder, tmp_path):
+    recorder.failure = UserError("config.change.way='up' does not fit.")
     with pytest.raises(UserError, match="does not fit"):
         pipeline.run(config(), tmp_path)
-    stages.failure = None
+    recorder.failure = None
     summary = pipeline.run(config(change__way="down"), tmp_path)
     assert summary["stages"]["change"]["records_out"] == 3
 
 
-def test_no_stage_at_all_is_refused(stages, tmp_path):
+def test_no_stage_at_all_is_refused(recorder, tmp_path):
     with pytest.raises(UserError, match=r"config.stages is empty; name at least one of source, "):
         pipeline.run(config(stages=()), tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "/run"])
-def test_a_workdir_that_is_a_file_is_told(stages, tmp_path, below):
+def test_a_workdir_that_is_a_file_is_told(recorder, tmp_path, below):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=r"file.*: choose a --workdir that is a folder"):
         pipeline.run(config(), f"{tmp_path}/file{below}")
@@ -253,78 +259,56 @@ def test_a_workdir_that_is_a_file_is_told(stages, tmp_path, below):
         (errno.EROFS, "Read-only file system at /x/y.png: choose a --workdir"),
     ],
 )
-def test_a_full_or_read_only_disk_is_one_sentence(stages, tmp_path, code, said):
-    stages.failure = OSError(code, os.strerror(code), "/x/y.png")
+def test_a_full_or_read_only_disk_is_one_sentence(recorder, tmp_path, code, said):
+    recorder.failure = OSError(code, os.strerror(code), "/x/y.png")
     with pytest.raises(UserError, match=said):
         pipeline.run(config(), tmp_path)
 
 
-def test_values_are_checked_before_anything_runs(stages, tmp_path):
+def test_values_are_checked_before_anything_runs(recorder, tmp_path):
     with pytest.raises(UserError, match="config.source.count=0 is out of range"):
         pipeline.run(config(source__count=0), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stage_that_is_to_be_made_is_checked_before_any_runs(stages, tmp_path):
+def test_a_stage_that_is_to_be_made_is_checked_before_any_runs(recorder, tmp_path):
     def check(config):
         if config.change.way != "up":
             raise UserError(f"no way {config.change.way}.")
 
-    pipeline.STAGES["change"].module.check = check
+    recorder.check = check
     with pytest.raises(UserError, match="no way down"):
         pipeline.run(config(change__way="down"), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
     pipeline.run(config(change__way="down", stages=("source",)), tmp_path)
     pipeline.run(config(), tmp_path)
     with pytest.raises(UserError, match="no way down"):
         pipeline.run(config(change__way="down"), tmp_path, rerun=True)
 
 
-def test_a_finished_stage_is_not_checked_again(stages, tmp_path):
+def test_a_finished_stage_is_not_checked_again(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
-    pipeline.STAGES["change"].module.check = lambda config: pytest.fail("it has nothing to do")
+    recorder.check = lambda config: pytest.fail("it has nothing to do")
     pipeline.run(config(), tmp_path)
     with pytest.raises(UserError, match="was made with other settings"):
         pipeline.run(config(change__way="down"), tmp_path)
 
 
-def test_what_a_stage_reads_from_outside_is_looked_for_before_any_runs(stages, tmp_path):
-    def outside(config):
+def test_what_a_stage_reads_from_outside_is_looked_for_before_any_runs(recorder, tmp_path):
+    def fingerprint(config):
         raise UserError("no such model.")
 
-    pipeline.STAGES["evaluate"].module.outside = outside
+    recorder.fingerprint = fingerprint
     with pytest.raises(UserError, match="no such model"):
         pipeline.run(config(), tmp_path)
-    assert stages.ran == []
+    assert recorder.ran == []
 
 
-def test_one_stage_can_be_run_by_itself(stages, tmp_path):
+def test_one_stage_can_be_run_by_itself(recorder, tmp_path):
     pipeline.run(config(stages=("source",)), tmp_path)
     pipeline.run(config(stages=("change",)), tmp_path)
-    assert stages.ran == ["source", "change"]
-
-
-def test_the_command_line_finds_config_and_workdir():
-    words = pipeline.prepare_arguments(["main", "--config=configs/syn.py:smoke", "--rerun"])
-    assert words[0] == "main"
-    assert words[1].endswith("configs/syn.py:smoke")
-    assert words[2:] == ["--workdir=runs/syn-smoke", "--rerun"]
-
-
-@pytest.mark.parametrize("words", [["--config", "X"], ["-config", "X"], ["-config=X"]])
-def test_every_spelling_of_the_config_flag_is_understood(words):
-    words = [word.replace("X", "configs/syn.py:smoke") for word in words]
-    found = pipeline.prepare_arguments(["main", "-config.seed=1", *words, "--config.stages", "()"])
-    assert found[1].endswith("configs/syn.py:smoke")
-    assert found[2:] == ["--workdir=runs/syn-smoke", "--config.seed=1", "--config.stages", "()"]
-
-
-def test_the_workdir_may_be_in_the_home_folder_but_not_empty(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/ann")
-    assert str(pipeline.find_workdir("~/runs/a")) == "/home/ann/runs/a"
-    with pytest.raises(UserError, match="--workdir is empty; give the folder of the run"):
-        pipeline.find_workdir("")
+    assert recorder.ran == ["source", "change"]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +323,7 @@ def test_the_workdir_may_be_in_the_home_folder_but_not_empty(monkeypatch):
     ],
 )
 def test_a_set_that_will_not_be_built_is_told_before_anything_is(tmp_path, changes, said):
-    made = pipeline.default_config()
+    made = stages.default_config()
     made.stages = ("build", "train", "evaluate")
     made.build.folders = {"own": "/data/own", "other": ""}
     made.data.update(train_sets=("own",), test_sets=())
@@ -363,7 +347,7 @@ def test_a_batch_larger_than_the_train_sets_is_told_before_anything_is_made(
 ):
     own = folders.make_folder(tmp_path / "own", "cuhk_pedes", people=9)
     own_pairs = sum(len(photo.captions) for photo in own.split("train"))
-    made = pipeline.default_config()
+    made = stages.default_config()
     made.prompts.train, made.augment.edits, made.caption.per_image.train = 4, 4, 3
     made.build.folders = {"own": str(own.path)}
     made.update_from_flattened_dict(changes)
@@ -415,7 +399,7 @@ def test_a_batch_larger_than_the_train_sets_is_told_before_anything_is_made(
     ],
 )
 def test_what_does_not_go_together_is_told_before_anything_is_made(tmp_path, changes, said):
-    made = pipeline.default_config()
+    made = stages.default_config()
     names = ("prompts", "generate", "filter", "augment", "caption", "denoise", "measure")
     made.stages = (*names, "build", "train")
     made.prompts.engine = "grammar"
@@ -426,18 +410,18 @@ def test_what_does_not_go_together_is_told_before_anything_is_made(tmp_path, cha
 
 
 def test_fid_is_checked_where_it_is_wanted(tmp_path):
-    made = pipeline.default_config()
+    made = stages.default_config()
     made.measure.fid.python = "/no/python"
-    pipeline.STAGES["measure"].module.check(made)
+    stages.STAGES["measure"].check(made)
     made.measure.fid.weights = str(tmp_path / "inception.pth")
     with pytest.raises(UserError, match="config.measure.fid.python=/no/python cannot be run"):
-        pipeline.STAGES["measure"].module.check(made)
+        stages.STAGES["measure"].check(made)
 
 
 def test_a_stage_that_sets_everything_aside_ends_the_run_with_the_commonest_reason(
-    stages, tmp_path
+    recorder, tmp_path
 ):
-    stages.reasons = {"0": "a/0.png is blank", "1": "a/1.png shows 3", "2": "a/2.png shows 2"}
+    recorder.reasons = {"0": "a/0.png is blank", "1": "a/1.png shows 3", "2": "a/2.png shows 2"}
     told = (
         r"^stage 'change' has set aside all of its 3 records, 2 of them for a reason like this: "
         rf"a/1.png shows 3; mend it, delete {tmp_path / 'change'} and start again\.$"
@@ -445,32 +429,32 @@ def test_a_stage_that_sets_everything_aside_ends_the_run_with_the_commonest_reas
     for _ in range(2):  # also where it is found so
         with pytest.raises(UserError, match=told):
             pipeline.run(config(), tmp_path)
-    assert stages.ran == ["source", "change"]
+    assert recorder.ran == ["source", "change"]
     shutil.rmtree(tmp_path / "change")
-    del stages.reasons["0"]
+    del recorder.reasons["0"]
     pipeline.run(config(), tmp_path)
-    assert stages.ran[2:] == ["change", "finish"]
+    assert recorder.ran[2:] == ["change", "finish"]
 
 
 def test_the_command_line_refuses_unknown_keys_and_files():
     with pytest.raises(UserError, match="did you mean config.train.batch_size"):
-        pipeline.prepare_arguments(["main", "--config.train.batchsize=3"])
+        command_line.prepare_arguments(["main", "--config.train.batchsize=3"])
     with pytest.raises(UserError, match="config.train.epochs=many must be a whole number"):
-        pipeline.prepare_arguments(["main", "--config.train.epochs=many"])
+        command_line.prepare_arguments(["main", "--config.train.epochs=many"])
     with pytest.raises(UserError, match="--config=nothing.py does not exist"):
-        pipeline.prepare_arguments(["main", "--config=nothing.py"])
+        command_line.prepare_arguments(["main", "--config=nothing.py"])
     with pytest.raises(UserError, match="--config= does not exist"):
-        pipeline.prepare_arguments(["main", "--config="])
+        command_line.prepare_arguments(["main", "--config="])
 
 
 def test_every_key_has_a_sentence_and_a_valid_default():
-    pipeline.options.validate(pipeline.default_config(), pipeline.OPTIONS)
-    for key, option in pipeline.options.flatten(pipeline.OPTIONS).items():
+    pipeline.options.validate(stages.default_config(), stages.OPTIONS)
+    for key, option in pipeline.options.flatten(stages.OPTIONS).items():
         assert len(option.help) > 8, f"config.{key} has no help"
 
 
 def test_a_seed_beyond_what_the_device_tells_apart_is_refused():
-    config = pipeline.default_config()
+    config = stages.default_config()
     config.seed = 2**32
     with pytest.raises(UserError, match=f"config.seed={2**32} is out of range"):
-        options.validate(config, pipeline.OPTIONS)
+        options.validate(config, stages.OPTIONS)

@@ -3,7 +3,7 @@
 import pathlib
 
 from jaxtbpr.core.options import markdown_table
-from jaxtbpr.pipeline import OPTIONS, USUAL_STAGES
+from jaxtbpr.stages import OPTIONS, USUAL_STAGES
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -116,7 +116,7 @@ def check(options: Mapping[str, Any], section: str) -> None:
     isolated.check(options, section)
 
 
-def outside(options: Mapping[str, Any]) -> dict[str, str]:
+def fingerprint(options: Mapping[str, Any]) -> dict[str, str]:
     """Returns {model: SHA-256 of its files} of the models that are folders here."""
     found = {}
     for model in options["models"]:

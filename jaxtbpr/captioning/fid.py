@@ -24,7 +24,7 @@ OPTIONS: Options = {
 _TASK = 100  # images
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the weights from another.
 
     Raises UserError where there is no such file, or no reference to compare with.

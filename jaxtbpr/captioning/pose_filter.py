@@ -41,7 +41,7 @@ OPTIONS: Options = {
 _GAIN, _PADDING = 1.02, 10.0
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the engine reads from another."""
     model = _model(config)
     return {} if model == PACKAGED else {"pose": files.sha256_of([epath.Path(model)])}

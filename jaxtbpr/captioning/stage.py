@@ -15,6 +15,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 
 SPLITS = ("train", "val", "test")
@@ -43,9 +44,9 @@ OPTIONS: Options = {
 }
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the models that the stage asks from another."""
-    return {} if config.caption.engine == "template" else asking.outside(config.caption)
+    return {} if config.caption.engine == "template" else asking.fingerprint(config.caption)
 
 
 def check(config: ConfigDict) -> None:
@@ -101,3 +102,6 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
         "caption_noise": [caption.noise for caption in captions],
         "facts": {"shown": shown, "said": [facts.labels(caption.said) for caption in captions]},
     }
+
+
+STAGE = Stage("caption", "writes sentences", OPTIONS, run, fingerprint=fingerprint, check=check)

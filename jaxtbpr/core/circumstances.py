@@ -19,10 +19,17 @@ def circumstances(*, devices: bool = False) -> dict[str, str]:
     machine = f"{platform.node()}: {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds"),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": _command(),
         "machine": machine + (f", {_devices()}" if devices else ""),
         "source": git_commit(pathlib.Path(__file__).parents[2]),
     }
+
+
+def _command() -> str:
+    first, *words = sys.orig_argv[1:]
+    if os.path.basename(first) == "jaxtbpr":  # the front, see cli.py, in whatever folder
+        return shlex.join(["jaxtbpr", *words])
+    return shlex.join(["python", first, *words])
 
 
 @functools.cache

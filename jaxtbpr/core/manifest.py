@@ -15,9 +15,6 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress
 
-# The stages that make manifests, in order; photos stands in the place of prompts and generate.
-MANIFEST_STAGES = ("photos", "prompts", "generate", "filter", "augment", "caption", "denoise")
-
 Record = dict
 Shard = list[Record]
 Work = Callable[[Iterator[Record]], Iterator[list[Record]]]

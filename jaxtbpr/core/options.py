@@ -169,8 +169,28 @@ def _noun(kind: type) -> str:
     return names.get(kind, "a table" if kind is Mapping else f"a {kind.__name__}")
 
 
+def as_literal(key: str, text: str, options: Options) -> str:
+    """Returns `text`, of a command line, as Python writes the value of option `key`.
+
+    Only what is to be a tuple is changed: "a,b" is "('a', 'b')".
+    """
+    option = flatten(options).get(key)
+    is_list = option is not None and isinstance(option.default, tuple)
+    if not is_list or text.strip().startswith(("(", "[")):
+        return text
+    items = [item.strip().strip("'\"") for item in text.split(",") if item.strip()]
+    if option.default and not isinstance(option.default[0], str):
+        return f"({', '.join(items)},)"
+    return repr(tuple(items))
+
+
+def describe(option: Option) -> str:
+    """Returns what an option is, and which values are allowed, in one line of plain text."""
+    return f"{option.help}{_allowed(option)}".replace("`", "")
+
+
 def markdown_table(options: Options) -> str:
-    """Returns the config table of the README: key, default, meaning and allowed values."""
+    """Returns the table of all config keys: key, default, meaning and allowed values."""
     rows = ["| key | default | what it is |", "|---|---|---|"]
     for key, option in flatten(options).items():
         rows.append(f"| `{key}` | `{option.default!r}` | {option.help}{_allowed(option)} |")

@@ -20,13 +20,13 @@ COMMIT = "commit.json"
 class Workdir:
     """The folder of one run; a stage `name` owns the folder `root/name`.
 
-    root: local or remote (gs://) path. order: the manifest stages in the order of the pipeline;
+    root: local or remote (gs://) path. order: the record stages in the order of the pipeline;
     chosen: those that this run's config names.
     """
 
     def __init__(self, root: epath.PathLike, order: Sequence[str], chosen: Sequence[str]):
         self.root = epath.Path(root)
-        self._order = tuple(order)
+        self.order = tuple(order)
         self._chosen = tuple(chosen)
 
     def dir(self, stage: str) -> epath.Path:
@@ -37,6 +37,16 @@ class Workdir:
         """Returns what was written when `stage` was finished, or None."""
         path = self.dir(stage) / COMMIT
         return files.read_json(path) if path.exists() else None
+
+    def commits(self) -> dict[str, dict[str, Any]]:
+        """Returns {stage: what it committed} of the finished stages, in the order of their names.
+
+        Raises UserError where there is no such folder.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"{self.root} does not exist; give the WORKDIR of a run.")
+        folders = sorted(path for path in self.root.iterdir() if (path / COMMIT).exists())
+        return {path.name: files.read_json(path / COMMIT) for path in folders}
 
     def manifest(self, stage: str) -> Manifest:
         """Returns the records of a finished stage.
@@ -56,7 +66,7 @@ class Workdir:
         It is the nearest earlier one in config.stages; if that names none, the nearest earlier
         one that is finished in this folder.
         """
-        order = self._order
+        order = self.order
         earlier = order[: order.index(stage)] if stage in order else order
         chosen = [name for name in earlier if name in self._chosen]
         finished = [name for name in earlier if self.commit(name)]

@@ -22,22 +22,17 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import files, seeds
+from jaxtbpr.core import record as records
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import (
-    builder,
-    fingerprint,
-    formats,
-    published,
-    reid_sets,
-    rows,
-    seen,
-    survey,
-)
+from jaxtbpr.datasets import builder, formats, published, reid_sets, rows, seen, survey
+from jaxtbpr.datasets.fingerprint import changes as fingerprint_changes
+from jaxtbpr.datasets.fingerprint import folder_fingerprint
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.source import SPLITS, index_path
 
@@ -77,7 +72,7 @@ class _Input:
     survey_rows: Callable[[Iterable[Record]], survey.Survey] | None = None
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the folders from another: their annotation files
     and their images (see `fingerprint.py`).
 
@@ -88,11 +83,8 @@ def outside(config: ConfigDict) -> dict[str, Any]:
         form, images = _form(config, name, folder), _images(config, name)
         found = formats.annotation_files(folder, form)
         _refuse_loss(name, folder, formats.leftovers(folder, form))
-        prints[name] = fingerprint.fingerprint(found, formats.read(folder, form, images=images))
+        prints[name] = folder_fingerprint(found, formats.read(folder, form, images=images))
     return prints
-
-
-outside_changes = fingerprint.changes
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
@@ -371,7 +363,7 @@ def _aside_line(name: str, row: Record) -> dict[str, Any]:
 def _index_line(row: Record) -> dict[str, Any]:
     keys = {"image_id": "id", "identity": "identity", "identity_name": "identity_name"}
     line = {key: row[own] for key, own in keys.items()} | {"captions": row["captions"]}
-    return line | {key: row[key] for key in rows.CARRIED if key in row}
+    return line | records.set_fields(row)
 
 
 def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:
@@ -392,3 +384,9 @@ def _digests(directory: epath.Path) -> dict[str, str]:
         for name in names
         if not name.startswith("checked/")
     }
+
+
+STAGE = Stage(
+    "build", "packs the data sets", OPTIONS, run,
+    fingerprint=fingerprint, fingerprint_changes=fingerprint_changes,
+)  # fmt: skip

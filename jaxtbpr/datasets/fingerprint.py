@@ -16,7 +16,9 @@ from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES
 Print = Mapping[str, Any]
 
 
-def fingerprint(annotation: Iterable[epath.Path], entries: Iterable[Entry]) -> dict[str, Any]:
+def folder_fingerprint(
+    annotation: Iterable[epath.Path], entries: Iterable[Entry]
+) -> dict[str, Any]:
     """Returns the state of a data set.
 
     "annotation": {file: [bytes, seconds]}. "images": how many image files there are in the folders

@@ -29,10 +29,12 @@ from jaxtbpr.core.manifest import (
 )
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import fingerprint, formats, packed, rows
+from jaxtbpr.datasets import formats, packed, rows
 from jaxtbpr.datasets.entry import Entry, Notes
+from jaxtbpr.datasets.fingerprint import changes, folder_fingerprint
 from jaxtbpr.datasets.image_check import NOTES
 
 _SHARD = 1024
@@ -47,19 +49,17 @@ OPTIONS: Options = {
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 
-outside_changes = functools.partial(fingerprint.changes, section="photos")
-
 
 def check(config: ConfigDict) -> None:
     """Raises UserError where the folder is no data set."""
     _folder(config)
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the folder from another, see `fingerprint.py`."""
     folder, form = _folder(config)
     found = formats.annotation_files(folder, form)
-    return {"folder": fingerprint.fingerprint(found, formats.read(folder, form))}
+    return {"folder": folder_fingerprint(found, formats.read(folder, form))}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
@@ -132,3 +132,10 @@ def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
     width, height = pictures.open_image(data).size
     told = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
     return record | {"image": told | {"looks": sorted(looks)}}
+
+
+STAGE = Stage(
+    "photos", "takes real people", OPTIONS, run,
+    reads=(), is_usual=False, fingerprint=fingerprint, check=check,
+    fingerprint_changes=functools.partial(changes, section="photos"),
+)  # fmt: skip

@@ -12,18 +12,16 @@ import json
 from etils import epath
 
 from jaxtbpr.core import files, pictures
+from jaxtbpr.core import record as records
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry, caption_problem
 
-_PROVENANCE = ("prompt", "seed", "edits", "attributes", "facts")
-CARRIED = ("facts", "caption_weights")  # keys of a manifest's record that the set has, too
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
 
 
 def from_record(record: Record) -> Record:
     """Returns the row of a manifest's record."""
-    provenance = {key: record[key] for key in _PROVENANCE if key in record}
     image = record.get("image") or {"path": record["id"], "sha256": None}
     return {
         "id": record["id"],
@@ -33,9 +31,9 @@ def from_record(record: Record) -> Record:
         "path": image["path"],
         "sha256": image["sha256"],
         "source": record.get("source", ""),
-        "provenance": json.dumps(provenance, ensure_ascii=False),
+        "provenance": records.provenance(record),
         "problem": "" if "image" in record else "has no image yet: add stage 'generate'",
-    } | {key: record[key] for key in CARRIED if key in record}
+    } | records.set_fields(record)
 
 
 def from_entry(entry: Entry, source: str) -> Record:

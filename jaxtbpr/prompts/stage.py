@@ -21,6 +21,7 @@ from jaxtbpr.core.manifest import Manifest, Record, Shard
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.seeds import rng
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import captions, descriptors, drawing, grammar, llm, plain, template
 from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
@@ -60,7 +61,7 @@ OPTIONS: Options = {
 Draw = Callable[[str, int], Iterator[Prompt]]  # of a split, so many
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the files that the stage reads from another."""
     options = config.prompts
     prints = {"tokenizer": tokenizer_digest(options.tokenizer)}
@@ -70,7 +71,7 @@ def outside(config: ConfigDict) -> dict[str, Any]:
         paths = descriptors.paths(options.vocabulary)
         prints |= {name: files.sha256(path.read_bytes()) for name, path in paths.items()}
     if options.engine == "llm":
-        prints |= asking.outside(options.llm)
+        prints |= asking.fingerprint(options.llm)
     return prints
 
 
@@ -227,3 +228,8 @@ def _tell(survey: dict[str, Any]) -> None:
         least = min(shares, key=shares.__getitem__)
         words += f"; evenness {shares[least]:.2f} ({least}) to {max(shares.values()):.2f}"
     say(words)
+
+
+STAGE = Stage(
+    "prompts", "describes people", OPTIONS, run, reads=(), fingerprint=fingerprint, check=check
+)

@@ -20,7 +20,7 @@ from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.report import facts, failures, intervals, page, pictures, plots, results
+from jaxtbpr.report import failures, intervals, page, pictures, plots, results
 from jaxtbpr.report.people import SetImages
 from jaxtbpr.report.plots import Line, Plot
 
@@ -105,7 +105,7 @@ def difference(pairs: Sequence[tuple[dict, dict]]) -> dict[str, Any] | None:
 
 def _open(name: str, root: epath.Path) -> Run:
     workdir = Workdir(root, order=(), chosen=())
-    done = facts.commits(workdir)
+    done = workdir.commits()
     if not done.get("evaluate", {}).get("metrics"):
         raise UserError(
             f"{root} is no run with results; give the WORKDIR of one whose stage 'evaluate' is "

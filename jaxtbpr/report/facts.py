@@ -3,46 +3,35 @@
 import collections
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import pictures
 
-STAGES = {
-    "photos": "takes real people",
-    "prompts": "describes people",
-    "generate": "makes their images",
-    "filter": "drops poor ones",
-    "augment": "shows them again, edited",
-    "caption": "writes sentences",
-    "denoise": "doubts some of them",
-    "measure": "tells how good the data are",
-    "build": "packs the data sets",
-    "train": "learns to match",
-    "evaluate": "tests what it learned",
-}
 EXAMPLES_OF_A_REASON = 6
 Commits = Mapping[str, dict[str, Any]]
 
 
-def commits(workdir: Workdir) -> dict[str, dict[str, Any]]:
-    """Returns {stage: what it committed} of the finished stages before the report, in order."""
-    found = {name: workdir.commit(name) for name in STAGES}
+def commits(workdir: Workdir, stages: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Returns {stage: what it committed} of those of `stages` that are finished, in their order."""
+    found = {name: workdir.commit(name) for name in stages}
     return {name: commit for name, commit in found.items() if commit}
 
 
-def pipeline_strip(done: Commits) -> list[dict[str, Any]]:
-    """Returns what the strip of stages shows: times, their share of the whole, records."""
+def pipeline_strip(done: Commits, does: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Returns what the strip of stages shows: times, their share of the whole, records.
+
+    does: {stage: what it does}.
+    """
     total = sum(commit["seconds"] for commit in done.values()) or 1.0
     return [
         {
             "name": name,
-            "what": STAGES[name],
+            "what": does[name],
             "seconds": commit["seconds"],
             "share": commit["seconds"] / total,
             "records_in": commit["records_in"],
@@ -65,7 +54,7 @@ def set_aside(workdir: Workdir, done: Commits) -> list[dict[str, Any]]:
         counts[key] += 1
         if len(groups[key]) < EXAMPLES_OF_A_REASON:
             groups[key].append(_example(workdir.root, record, reason))
-    order = list(STAGES)
+    order = list(done)
     keys = sorted(groups, key=lambda key: (order.index(key[0]), -counts[key], key[1]))
     return [
         {"stage": key[0], "reason": key[1], "count": counts[key], "examples": groups[key]}
@@ -131,7 +120,7 @@ def config_file(values: Mapping[str, Any]) -> str:
     return (
         '"""The config of a finished run, written by its report."""\n\n'
         "import json\n\n"
-        "from jaxtbpr.pipeline import default_config\n\n"
+        "from jaxtbpr.stages import default_config\n\n"
         f"CONFIG = r'''\n{text}\n'''\n\n\n"
         'def get_config(arg=""):\n'
         "    config = default_config()\n"
@@ -141,7 +130,7 @@ def config_file(values: Mapping[str, Any]) -> str:
 
 
 def _aside_records(workdir: Workdir, done: Commits) -> Iterator[tuple[str, dict, str]]:
-    for stage in MANIFEST_STAGES:
+    for stage in workdir.order:
         if stage in done and done[stage]["set_aside"]:
             for record in workdir.manifest(stage).set_aside():
                 yield stage, record, record["set_aside"]["reason"]

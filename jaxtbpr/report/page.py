@@ -30,19 +30,21 @@ class Page:
     config: dict[str, Any]
 
 
-def assemble(workdir: Workdir, own: Mapping[str, Any]) -> Page:
-    """Makes the page of a run; own: the part of the config that stage report has.
+def assemble(workdir: Workdir, own: Mapping[str, Any], does: Mapping[str, str]) -> Page:
+    """Makes the page of a run.
+
+    own: the part of the config that stage report has; does: what each stage before it does.
 
     What a run has not (a stage that did not run, an image that is gone) is left out.
     Raises UserError where a finished stage's files are damaged.
     """
-    done = facts.commits(workdir)
+    done = facts.commits(workdir, does)
     options = own["report"]
     surveys = dict(_surveys(workdir, done, own["seed"], options["people"]))
     config = facts.config(done, own)
     context = {
         "columns": COLUMNS,
-        "stages": facts.pipeline_strip(done),
+        "stages": facts.pipeline_strip(done, does),
         "set_aside": facts.set_aside(workdir, done),
         "said": done.get("build", {}).get("said", {}),
         "prompts": _prompts(done),

@@ -1,9 +1,12 @@
 """Stage report: one HTML file that shows a run, and a config file that repeats it."""
 
+from collections.abc import Mapping, Sequence
+
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import files
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import facts, page
 
@@ -14,13 +17,27 @@ OPTIONS: Options = {
 }
 
 
-def run(config: ConfigDict, workdir: Workdir) -> dict:
+def stage(before: Sequence[Stage]) -> Stage:
+    """Returns the stage, which shows the stages `before` it."""
+    does = {one.name: one.does for one in before}
+    return Stage(
+        "report",
+        "shows all of it",
+        OPTIONS,
+        lambda config, workdir: run(config, workdir, does),
+        reads=tuple(does),
+    )
+
+
+def run(config: ConfigDict, workdir: Workdir, does: Mapping[str, str]) -> dict:
     """Writes WORKDIR/report/index.html and WORKDIR/report/config.py.
+
+    does: what each stage that can be shown does, in the order of the pipeline.
 
     Returns their digests and the counts of every stage: the person images read, those of whose
     data the page tells (all), and none set aside.
     """
-    made = page.assemble(workdir, config.to_dict())
+    made = page.assemble(workdir, config.to_dict(), does)
     outputs = {
         "index.html": made.html.encode("utf-8"),
         "config.py": facts.config_file(made.config).encode("utf-8"),

@@ -10,10 +10,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.errors import of_key
 from jaxtbpr.core.manifest import Record, Shard
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.record import require
 from jaxtbpr.retrieval import scoring
 
 OPTIONS: Options = {
@@ -23,7 +24,7 @@ OPTIONS: Options = {
 }
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the engine reads from another."""
     with of_key("filter.clip.model"):
         return {"clip": scoring.fingerprint(config.filter.clip.model)}
@@ -66,11 +67,8 @@ def _score(scorer: scoring.Scorer, shard: Shard, root: epath.Path, clauses: bool
 
 
 def _prompt(record: Record) -> str:
-    if not record.get("prompt"):
-        raise UserError(
-            f"filter engine 'clip' holds images against their prompts, but record {record['id']} "
-            "has none; leave 'clip' out of config.filter.engines."
-        )
+    advice = "leave 'clip' out of config.filter.engines"
+    require(record, "prompt", "filter engine 'clip'", advice)
     return record["prompt"]
 
 

@@ -17,6 +17,8 @@ from jaxtbpr.core.manifest import Record, Shard, set_aside
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.record import keep_captions
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import SPLITS
 from jaxtbpr.retrieval import denoise, scoring
@@ -34,8 +36,6 @@ OPTIONS: Options = {
     **scoring.JUDGE_OPTIONS,
 }
 
-# Lists of a record with one entry for each of its captions; so is "said" of its facts.
-PER_CAPTION = ("captions", "caption_noise", "caption_source", "caption_weights")
 EXAMPLES = 12
 BINS = 40
 
@@ -58,7 +58,7 @@ class Verdict:
         return self.clean >= denoise.THRESHOLD
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
     with of_key("denoise.model"):
         return {"clip": scoring.fingerprint(config.denoise.model)}
@@ -163,18 +163,6 @@ def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict)
     return keep_captions(record, verdict.fits)
 
 
-def keep_captions(record: Record, kept: np.ndarray) -> Record:
-    """Returns `record` with those captions only, and with what goes with each; kept: [captions]."""
-
-    def chosen(values: list) -> list:
-        return [value for value, keep in zip(values, kept, strict=True) if keep]
-
-    out = record | {key: chosen(record[key]) for key in PER_CAPTION if key in record}
-    if "facts" in record:
-        out["facts"] = record["facts"] | {"said": chosen(record["facts"]["said"])}
-    return out
-
-
 # --- what it did ---------------------------------------------------------------------------------
 
 
@@ -262,3 +250,8 @@ def _tell(found: Mapping[str, Any]) -> None:
         said = ", ".join(f"{key} {100 * share:.1f} %" for key, share in shares.items())
         words += f"; {noise['wrong']} are known to be wrong: {said or 'none'}"
     say(words)
+
+
+STAGE = Stage(
+    "denoise", "doubts some of them", OPTIONS, run, is_usual=False, fingerprint=fingerprint
+)

@@ -27,6 +27,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.options import Option, Options, default_config
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, file_stem, find_built
@@ -324,6 +325,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("output", "", "file for the metrics, CMC and example queries as JSON")
     command.require("checkpoint", "data")
+
+
+STAGE = Stage(
+    "evaluate", "tests what it learned", OPTIONS, run,
+    reads=("build", "train"), sections=("data", "model"),
+)  # fmt: skip
 
 
 if __name__ == "__main__":

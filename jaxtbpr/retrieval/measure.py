@@ -24,6 +24,7 @@ from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import SPLITS
 from jaxtbpr.retrieval import reference, scoring
@@ -64,46 +65,43 @@ class Seen:
     problems: dict[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """The stage with what gives the features for FID: a module with `OPTIONS`, `outside(config)`,
-    `check(config)` and `features(encoded images, config, directory)`, which the pipeline hands it.
+def stage(fid: ModuleType, order: Sequence[str]) -> Stage:
+    """Returns the stage.
+
+    fid: what gives the features for FID, a module with `OPTIONS`, `fingerprint(config)`,
+    `check(config)` and `features(encoded images, config, directory)`. order: the record stages of a
+    run, of which the last finished one gives the images of another run as a reference.
     """
-
-    fid: ModuleType
-
-    @property
-    def OPTIONS(self) -> Options:
-        return OPTIONS | {"fid": self.fid.OPTIONS}
-
-    def outside(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns what tells one state of the models and of the reference from another."""
-        return outside(config) | self.fid.outside(config)
-
-    def check(self, config: ConfigDict) -> None:
-        """Raises UserError where FID is wanted and cannot be had."""
-        self.fid.check(config)
-
-    def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
-        """Runs the stage, see `run`."""
-        return run(config, workdir, self.fid if config.measure.fid.weights else None)
+    return Stage(
+        "measure",
+        "tells how good the data are",
+        OPTIONS | {"fid": fid.OPTIONS},
+        lambda config, workdir: run(
+            config, workdir, order, fid if config.measure.fid.weights else None
+        ),
+        is_usual=False,
+        fingerprint=lambda config: fingerprint(config, order) | fid.fingerprint(config),
+        check=fid.check,
+    )
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict, order: Sequence[str]) -> dict[str, Any]:
     """Returns what tells one state of the model and of the reference from another."""
     options = config.measure
     with of_key("measure.model"):
         prints: dict[str, Any] = {"clip": scoring.fingerprint(options.model)}
     if options.reference:
         with of_key("measure.reference"):
-            prints["reference"] = reference.fingerprint(options.reference)
+            prints["reference"] = reference.fingerprint(options.reference, order)
     return prints
 
 
-def run(config: ConfigDict, workdir: Workdir, fid: ModuleType | None = None) -> dict[str, Any]:
+def run(
+    config: ConfigDict, workdir: Workdir, order: Sequence[str], fid: ModuleType | None = None
+) -> dict[str, Any]:
     """Writes WORKDIR/measure/measures.json, what `measure` returns with "examples" and more.
 
-    fid: what gives the features for FID, None where it is not wanted (see `Measure`). An image that
+    fid: what gives the features for FID, None where it is not wanted (see `stage`). An image that
     cannot be used is left out and counted. Returns the counts of every stage, and "measures": the
     numbers.
     """
@@ -118,7 +116,7 @@ def run(config: ConfigDict, workdir: Workdir, fid: ModuleType | None = None) -> 
     scorer = scoring.open_scorer(options)
     own = list(reference.of_records(records, options.split, workdir.root))
     seen = look(scorer, own, directory / "measured", "measure")
-    others = _reference_images(config)
+    others = _reference_images(config, order)
     other = _look_at_reference(scorer, config, others, directory / "reference")
     records = [record for record in records if record["id"] not in seen.problems]
     found = measure(scorer, records, seen, other, options.duplicate_bits)
@@ -274,11 +272,11 @@ def _usable(images: Sequence[reference.Image], seen: Seen) -> Iterator[bytes]:
     return (image.read()[0] for image in images if image.name not in seen.problems)
 
 
-def _reference_images(config: ConfigDict) -> list[reference.Image]:
+def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[reference.Image]:
     options = config.measure
     if not options.reference:
         return []
-    every = reference.images(options.reference, options.reference_split)
+    every = reference.images(options.reference, options.reference_split, order)
     return reference.sample(every, options.most, config.seed, lambda image: image.name)
 
 

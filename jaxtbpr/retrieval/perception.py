@@ -21,7 +21,7 @@ OPTIONS: Options = {
 }
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the CLIP, if it is wanted, from another."""
     options = config.finetune.perceptual
     if not options.weight:

@@ -5,14 +5,13 @@ Only where they lie is gathered at first; an image is read when it is measured.
 
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.seeds import words
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import formats, rows
@@ -27,12 +26,15 @@ class Image:
     read: Callable[[], tuple[bytes, str]]
 
 
-def fingerprint(folder: epath.PathLike) -> dict[str, Any]:
-    """Returns what tells one state of a reference from another. Raises UserError if it is none."""
+def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
+    """Returns what tells one state of a reference from another; order: as for `images`.
+
+    Raises UserError if it is none.
+    """
     folder = epath.Path(folder).expanduser()
     if splits := list_splits(folder):
         return {split: files.sha256_of([index_path(folder, split)]) for split in splits}
-    if name := _finished(folder):
+    if name := _run(folder, order).name_before("measure"):
         return {name: files.sha256((folder / name / COMMIT).read_bytes())}
     try:
         form = formats.detect(folder)
@@ -42,17 +44,19 @@ def fingerprint(folder: epath.PathLike) -> dict[str, Any]:
     return {file.name: [file.stat().length, file.stat().mtime] for file in found}
 
 
-def images(folder: epath.PathLike, split: str) -> Iterator[Image]:
+def images(folder: epath.PathLike, split: str, order: Sequence[str]) -> Iterator[Image]:
     """Yields the images of a split of a built set, of another run or of a published data set.
 
     folder: WORKDIR/build/NAME, another run's WORKDIR, or a folder in a form that `formats` knows.
+    order: the record stages of a run; the images are those of the last one that is finished.
     Raises UserError where it is none of these.
     """
     folder = epath.Path(folder).expanduser()
     if list_splits(folder):
         return _of_set(RetrievalSet(folder, split))
-    if name := _finished(folder):
-        return of_records(_run(folder).manifest(name), split, folder)
+    run = _run(folder, order)
+    if name := run.name_before("measure"):
+        return of_records(run.manifest(name), split, folder)
     return _of_folder(folder, split)
 
 
@@ -92,13 +96,8 @@ def _is_none(folder: epath.Path, why: str) -> str:
     return f"{folder} is none of {forms}: {why}"
 
 
-def _finished(folder: epath.Path) -> str | None:
-    """The last manifest stage that is finished in `folder`, if it is a run's."""
-    return _run(folder).name_before("measure")
-
-
-def _run(folder: epath.Path) -> Workdir:
-    return Workdir(folder, order=MANIFEST_STAGES, chosen=())
+def _run(folder: epath.Path, order: Sequence[str]) -> Workdir:
+    return Workdir(folder, order, chosen=())
 
 
 def _of_set(one: RetrievalSet) -> Iterator[Image]:

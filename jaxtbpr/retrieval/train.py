@@ -20,6 +20,7 @@ from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
@@ -126,7 +127,7 @@ OPTIONS: Options = {
 }
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the weights that training goes on from from another."""
     if not config.model.weights:
         return {}
@@ -478,3 +479,9 @@ def describe_outputs(
         params = checkpoints.restore_params(step, trainer.shapes.weights)
         outputs[f"checkpoints/{step} ({which})"] = digest(meshes.on_host(params))
     return outputs
+
+
+STAGE = Stage(
+    "train", "learns to match", OPTIONS, run,
+    reads=("build",), sections=("data", "model"), fingerprint=fingerprint,
+)  # fmt: skip

@@ -17,6 +17,8 @@ from jaxtbpr.core import attributes, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.record import edit_of, require
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.prompts import template
@@ -25,8 +27,6 @@ from jaxtbpr.synthesis.images import (
     Job,
     RenderEngine,
     read_image,
-    require_attributes,
-    require_image,
 )
 
 OPTIONS: Options = {
@@ -46,12 +46,11 @@ OPTIONS: Options = {
 }
 
 # What a record tells of its own prompt and image, which an edit does not share.
-_OF_BASE = ("tokens", "dropped", "made")
 # Two images of an identity never share these while there are values left.
 _OTHER = ("background", "posture")
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
     return model_fingerprint(config.augment.engine, config)
 
@@ -109,8 +108,7 @@ class Edits:
     def _edit(self, record: Record, k: int, seen: Sequence[dict[str, str]]) -> Record:
         looks, base = seen[k], seen[0]
         changed = [slot for slot in self.change if looks.get(slot) != base.get(slot)]
-        edit = {key: value for key, value in record.items() if key not in _OF_BASE}
-        edit |= {"id": f"{record['id']}-{k}", "edits": changed}
+        edit = edit_of(record, k) | {"edits": changed}
         if base:
             prompt = template.prompt(looks, record.get("subject", ""))
             return edit | {"attributes": looks, "prompt": prompt}
@@ -122,8 +120,8 @@ class RenderEdits(Edits):
 
     def __call__(self, record: Record) -> list[Record]:
         """Returns the record and its edits, whose images are then written."""
-        require_image(record, "augment")
-        require_attributes(record, "augment")
+        require(record, "image", "stage 'augment'")
+        require(record, "attributes", "stage 'augment' with engine 'render'")
         size = {key: record["image"][key] for key in ("height", "width")}
         draw = RenderEngine(self.root, "augment", self.seed, **size)
         return [record, *map(draw, self.scenes(record))]
@@ -134,7 +132,7 @@ class DiffusionEdits(Edits):
 
     def plan(self, record: Record) -> list[Job]:
         """Returns the record as it is, and the edits to be made of its image."""
-        require_image(record, "augment")
+        require(record, "image", "stage 'augment'")
         try:
             source = read_image(self.root, record)
         except OSError as error:
@@ -163,3 +161,9 @@ def edit_scene(
         if slot in _OTHER and left and drawn[slot] not in left:
             looks[slot] = left[rng.integers(len(left))]
     return attributes.normalise(looks) if seen[0] else looks
+
+
+STAGE = Stage(
+    "augment", "shows them again, edited", OPTIONS, run,
+    sections=("generate",), fingerprint=fingerprint, check=check,
+)  # fmt: skip

@@ -5,7 +5,6 @@ is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another r
 among those of a usual run; `config.stages` names it.
 """
 
-import dataclasses
 import json
 from types import ModuleType
 from typing import Any
@@ -18,8 +17,10 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.record import require
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.synthesis.images import read_image, require_image
+from jaxtbpr.synthesis.images import read_image
 
 
 def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
@@ -57,28 +58,22 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Finetune:
-    """The stage with a network that looks at images for the autoencoder's loss: a module with
-    `OPTIONS`, `outside(config)` and `layers(model)`, which the pipeline hands it.
+def stage(perception: ModuleType) -> Stage:
+    """Returns the stage with a network that looks at images for the autoencoder's loss.
+
+    perception: a module with `OPTIONS`, `fingerprint(config)` and `layers(model)`.
     """
-
-    perception: ModuleType
-
-    @property
-    def OPTIONS(self) -> Options:
-        return OPTIONS | {"perceptual": self.perception.OPTIONS}
-
-    def outside(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns what tells one state of the models that the stage reads from another."""
-        return outside(config) | self.perception.outside(config)
-
-    def run(self, config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
-        """Runs the stage, see `run`."""
-        return run(config, workdir, self.perception)
+    return Stage(
+        "finetune",
+        "trains a generator",
+        OPTIONS | {"perceptual": perception.OPTIONS},
+        lambda config, workdir: run(config, workdir, perception),
+        is_usual=False,
+        fingerprint=lambda config: fingerprint(config) | perception.fingerprint(config),
+    )
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that is gone on from, from another."""
     if not config.finetune.start:
         return {}
@@ -133,7 +128,7 @@ def _read_images(root: epath.Path, records: list[Record]) -> tuple[np.ndarray, d
     Raises UserError where they are not of one size, or none can be read.
     """
     for record in records:
-        require_image(record, "finetune")
+        require(record, "image", "stage 'finetune'")
     sizes = {(r["image"]["height"], r["image"]["width"]) for r in records}
     if len(sizes) > 1:
         raise UserError(f"stage 'finetune' needs images of one size, but has {sorted(sizes)[:3]}.")

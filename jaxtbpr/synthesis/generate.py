@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
 from jaxtbpr.diffusion.schedules import SAMPLERS
@@ -40,7 +41,7 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 
-def outside(config: ConfigDict) -> dict[str, Any]:
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that the stage reads from another."""
     return model_fingerprint(config.generate.engine, config)
 
@@ -70,3 +71,6 @@ def model_fingerprint(engine: str, config: ConfigDict) -> dict[str, str]:
 
 def _plan(record: Record) -> list[Job]:
     return [Job(record)]
+
+
+STAGE = Stage("generate", "makes their images", OPTIONS, run, fingerprint=fingerprint)

@@ -8,8 +8,8 @@ from etils import epath
 from PIL import Image
 
 from jaxtbpr.core import files, pictures
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Record
+from jaxtbpr.core.record import require
 from jaxtbpr.synthesis.render import png, render
 
 
@@ -42,7 +42,7 @@ class RenderEngine:
 
     def __call__(self, record: Record) -> Record:
         """Draws and writes the image of `record`; returns the record with its `image`."""
-        require_attributes(record, self.stage)
+        require(record, "attributes", f"stage {self.stage!r} with engine 'render'")
         pixels = render(
             record["attributes"],
             seed=self.seed,
@@ -76,24 +76,6 @@ def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
     # Colours at full resolution: they are what captions speak of.
     Image.fromarray(pixels).save(data, "JPEG", quality=quality, subsampling=0)
     return data.getvalue()
-
-
-def require_image(record: Record, stage: str) -> None:
-    """Raises UserError where `stage` is given a record that has no image."""
-    if "image" not in record:
-        raise UserError(
-            f"stage {stage!r} needs images, but record {record['id']} has none; add stage "
-            "'generate' to config.stages."
-        )
-
-
-def require_attributes(record: Record, stage: str) -> None:
-    """Raises UserError where engine `render` of `stage` is given a record without attributes."""
-    if "attributes" not in record:
-        raise UserError(
-            f"stage {stage!r} with engine 'render' draws attributes, but record {record['id']} has "
-            "none; set config.prompts.engine to 'template', or this stage's to another engine."
-        )
 
 
 def read_image(root: epath.PathLike, record: Record) -> np.ndarray:

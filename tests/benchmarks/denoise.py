@@ -13,7 +13,6 @@ import itertools
 
 import numpy as np
 
-from jaxtbpr.core.manifest import MANIFEST_STAGES
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import noise
 from jaxtbpr.retrieval import denoise, denoise_stage, scoring
@@ -22,7 +21,7 @@ from jaxtbpr.retrieval.saved import open_saved
 
 def main():
     options = parse()
-    workdir = Workdir(options.workdir, order=MANIFEST_STAGES, chosen=())
+    workdir = Workdir(options.workdir, order=(), chosen=())
     train = (record for record in workdir.manifest("caption") if record["split"] == "train")
     records = list(itertools.islice(train, options.images))
     scorer = scoring.Scorer(open_saved(options.model))

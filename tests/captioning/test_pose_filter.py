@@ -9,11 +9,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxtbpr import stages
 from jaxtbpr.captioning import install, isolated, pose_filter
 from jaxtbpr.core import files, manifest, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
-from jaxtbpr.synthesis import filter, quality
+from jaxtbpr.synthesis import filter
 
 FAKE = pathlib.Path(__file__).parent / "fake_worker"
 SIZE = (40, 80)
@@ -107,8 +108,8 @@ def make_run(root, answers, size=2):
 
 
 def run(workdir, engines=("pose",), **changes):
-    stage = filter.Filter({"pose": pose_filter, "quality": quality})
-    config = ConfigDict({"seed": 0, "filter": options.default_config(stage.OPTIONS)})
+    stage = filter.stage({name: stages.FILTER_ENGINES[name] for name in ("pose", "quality")})
+    config = ConfigDict({"seed": 0, "filter": options.default_config(stage.options)})
     config.filter.quality.processes = 1
     config.filter.pose.update({"python": sys.executable, "claim_seconds": 5.0} | changes)
     config.filter.engines = engines
@@ -195,14 +196,14 @@ def test_an_engine_after_it_does_not_crop_what_it_refuses(tmp_path, fake_worker)
 def test_a_model_that_is_no_file_is_told_before_anything_is_done(tmp_path):
     config = ConfigDict({"filter": {"pose": {"model": "yolov8n-pose.pt"}}})
     with pytest.raises(UserError, match=r"yolov8n-pose.pt is neither 'mediapipe' nor an .onnx"):
-        pose_filter.outside(config)
+        pose_filter.fingerprint(config)
     config.filter.pose.model = "mediapipe"
-    assert pose_filter.outside(config) == {}
+    assert pose_filter.fingerprint(config) == {}
     config.filter.pose.model = str(tmp_path / "pose.onnx")
     (tmp_path / "pose.onnx").write_bytes(b"one")
-    one = pose_filter.outside(config)
+    one = pose_filter.fingerprint(config)
     (tmp_path / "pose.onnx").write_bytes(b"two")
-    assert pose_filter.outside(config) != one
+    assert pose_filter.fingerprint(config) != one
 
 
 def test_its_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):

@@ -275,7 +275,7 @@ def test_tensorflow_and_jax_are_not_needed(tmp_path):
 
 def test_a_set_named_with_no_folder_is_none(tmp_path):
     folder = make_folder(tmp_path, "cuhk_pedes")
-    assert list(build.outside(make_config(folders={"real": str(folder.path), "none": ""}))) == [
+    assert list(build.fingerprint(make_config(folders={"real": str(folder.path), "none": ""}))) == [
         "real"
     ]
 
@@ -299,12 +299,12 @@ def test_nothing_to_build_is_an_error(tmp_path):
 @pytest.mark.parametrize("name", ["synthetic", "a/b", "-x", "a b", ""])
 def test_a_set_name_that_cannot_be_a_folder_is_an_error(name):
     with pytest.raises(UserError, match=f"config.build.folders has the set name {name!r}"):
-        build.outside(make_config(folders={name: "/data"}))
+        build.fingerprint(make_config(folders={name: "/data"}))
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nowhere does not exist"):
-        build.outside(make_config(folders={"real": str(tmp_path / "nowhere")}))
+        build.fingerprint(make_config(folders={"real": str(tmp_path / "nowhere")}))
 
 
 def test_a_missing_set_or_split_is_an_error(tmp_path):
@@ -359,11 +359,11 @@ def test_images_and_form_can_be_named_in_the_config(tmp_path):
     away = folder.images.rename(tmp_path / "away")
     named = {"folders": {"real": str(folder.path)}, "images": {"real": str(away), "no": ""}}
     config = make_config(**named, formats={"real": "cuhk_pedes"})
-    before = build.outside(config)
+    before = build.fingerprint(config)
     result = build.run(config, make_workdir(tmp_path / "run"))
     assert (result["records_out"], result["set_aside"]) == (len(folder.photos), 0)
     (away / folder.photos[0].name).unlink()
-    assert build.outside(config) != before
+    assert build.fingerprint(config) != before
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_images_and_form_can_be_named_in_the_config(tmp_path):
 def test_a_wrong_place_of_images_or_a_wrong_form_is_an_error(tmp_path, named, said):
     folder = make_folder(tmp_path, "cuhk_pedes")
     with pytest.raises(UserError, match=f"config.{said}"):
-        build.outside(make_config(folders={"real": str(folder.path)}, **named))
+        build.fingerprint(make_config(folders={"real": str(folder.path)}, **named))
 
 
 @pytest.mark.parametrize("exif", [True, False])
@@ -422,5 +422,5 @@ def test_empty_places_and_forms_are_the_usual_ones(tmp_path):
     config = make_config(
         folders={"own": str(folder.path), "rstpreid": ""}, images=empty, formats=empty
     )
-    assert build.outside(config)["own"]
+    assert build.fingerprint(config)["own"]
     assert build.run(config, make_workdir(tmp_path / "run"))["records_out"] == len(folder.photos)

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from jaxtbpr import pipeline
+from jaxtbpr import pipeline, stages
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build
 from tests.datasets.folders import make_folder
@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def state(folder) -> dict:
-    return build.outside(make_config(folders={"real": str(folder.path)}))
+    return build.fingerprint(make_config(folders={"real": str(folder.path)}))
 
 
 def edit_annotation(folder):
@@ -57,11 +57,11 @@ def rename(folder):
 )
 def test_each_change_of_a_folder_is_seen_and_told(folder, change, said):
     before = state(folder)
-    assert build.outside_changes(before, state(folder)) == []
+    assert build.fingerprint_changes(before, state(folder)) == []
     change(folder)
     after = json.loads(json.dumps(state(folder)))
     assert before != after
-    assert build.outside_changes(before, after) == [f"config.build.folders.real: {said}"]
+    assert build.fingerprint_changes(before, after) == [f"config.build.folders.real: {said}"]
 
 
 def test_other_files_of_the_folder_do_not_matter(folder):
@@ -74,14 +74,14 @@ def test_other_files_of_the_folder_do_not_matter(folder):
 
 def test_a_fingerprint_of_before_images_were_looked_at_differs(folder):
     old = {"real": {"reid_raw.json": [1, 2.0]}}
-    told = build.outside_changes(old, state(folder))
+    told = build.fingerprint_changes(old, state(folder))
     assert "config.build.folders.real: its images were not looked at then" in told
 
 
 def test_images_that_were_put_back_are_built_by_a_rerun(folder, tmp_path, capsys):
     photo = folder.photos[0]
     away = pathlib.Path(folder.image(photo).rename(tmp_path / "away"))
-    config = pipeline.default_config()
+    config = stages.default_config()
     config.stages = ("build",)
     config.build.folders = {"real": str(folder.path)}
     config.build.processes = 1

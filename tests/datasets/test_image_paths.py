@@ -114,8 +114,8 @@ def test_images_with_rare_endings_are_a_part_of_the_state_of_a_folder(tmp_path):
     image.write_bytes(b"one")
     (tmp_path / "captions.jsonl").write_text(json.dumps({"image": "a.photo", "caption": "x"}))
     config = make_config(folders={"own": str(tmp_path)})
-    before = build.outside(config)
+    before = build.fingerprint(config)
     image.write_bytes(b"another")
-    assert build.outside_changes(before, build.outside(config)) == [
+    assert build.fingerprint_changes(before, build.fingerprint(config)) == [
         "config.build.folders.own: image files replaced or changed (1 of the same names)"
     ]

@@ -63,7 +63,7 @@ def test_a_test_file_that_cannot_be_read_is_a_problem_and_is_refused_by_build(tm
     (problem,) = survey(path).problems()
     assert reason in problem
     with pytest.raises(UserError) as error:
-        build.outside(make_config(folders={"own": str(path)}))
+        build.fingerprint(make_config(folders={"own": str(path)}))
     assert problem in str(error.value)
     with pytest.raises(UserError, match="would be read in part"):
         built(path, tmp_path / "run")

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from jaxtbpr import pipeline
+from jaxtbpr import pipeline, stages
 from jaxtbpr.core import pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.image_check import NOTES
@@ -16,9 +16,9 @@ from tests.datasets.test_packed import write_tar
 from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
 
 
-def run(root, folder, *stages, **changes):
-    config = pipeline.default_config()
-    config.stages = stages or ("photos",)
+def run(root, folder, *names, **changes):
+    config = stages.default_config()
+    config.stages = names or ("photos",)
     config.photos.update(folder=str(folder), processes=1)
     config.build.processes = 1
     config.update_from_flattened_dict(changes)

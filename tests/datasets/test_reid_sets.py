@@ -130,7 +130,7 @@ def test_validate_counts_the_people_and_says_how_captions_are_made(tmp_path, cap
 def test_build_refuses_such_a_set_with_the_same_words(tmp_path):
     config = make_config(folders={"people": str(write_market(tmp_path))})
     with pytest.raises(UserError, match=r"config\.build\.folders\.people: .* no image has a capt"):
-        build.outside(config)
+        build.fingerprint(config)
 
 
 def test_a_table_of_captions_that_the_user_adds_goes_first(tmp_path):

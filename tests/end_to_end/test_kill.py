@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxtbpr.pipeline import USUAL_STAGES
+from jaxtbpr.stages import USUAL_STAGES
 from tests.end_to_end.job import command, environment, run_main
 
 # One process runs all tests that share the finished run.

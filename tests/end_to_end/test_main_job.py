@@ -5,7 +5,8 @@ import json
 import pytest
 
 from jaxtbpr.core.options import flatten
-from jaxtbpr.pipeline import OPTIONS, USUAL_STAGES
+from jaxtbpr.core.record import FIELDS
+from jaxtbpr.stages import OPTIONS, USUAL_STAGES
 from tests.end_to_end.job import run_main
 
 # One process runs all tests that share the finished run.
@@ -24,6 +25,13 @@ def test_the_job_goes_through_all_stages(finished):
     people = summary["stages"]["prompts"]["records_out"]
     assert summary["stages"]["augment"]["records_out"] == 3 * people
     assert summary["stages"]["caption"]["records_out"] == 3 * people
+
+
+def test_records_have_the_fields_of_the_table_and_no_others(finished):
+    workdir, _ = finished
+    texts = [path.read_text() for path in workdir.glob("*/records-*.jsonl")]
+    keys = {key for text in texts for line in text.splitlines() for key in json.loads(line)}
+    assert {"captions", "made"} <= keys <= {field.name for field in FIELDS}
 
 
 def test_results_are_fractions_next_to_chance(finished):

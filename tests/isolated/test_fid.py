@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import fid
+from jaxtbpr import stages
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import measure, scoring
+from jaxtbpr.retrieval import scoring
 from tests.isolated import environments
 from tests.retrieval.colours import Colours, make_run, record
 
@@ -31,11 +31,11 @@ def people(root, colours):
 
 
 def run(workdir, python, weights, reference):
-    stage = measure.Measure(fid)
-    config = ConfigDict({"seed": 0, "measure": options.default_config(stage.OPTIONS)})
+    stage = stages.STAGES["measure"]
+    config = ConfigDict({"seed": 0, "measure": options.default_config(stage.options)})
     config.measure.fid.update({"python": python, "weights": str(weights)})
     config.measure.reference = str(reference)
-    assert set(stage.outside(config)) == {"clip", "reference", "fid"}
+    assert set(stage.fingerprint(config)) == {"clip", "reference", "fid"}
     workdir.dir("measure").mkdir(exist_ok=True)
     return stage.run(config, workdir)["measures"]
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from jaxtbpr import pipeline
+from jaxtbpr import pipeline, stages
 from jaxtbpr.core import attributes, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
@@ -180,15 +180,15 @@ def test_a_prompt_that_is_too_long_is_shortened_or_set_aside_never_cut(tmp_path)
 
 
 def test_files_from_outside_are_part_of_the_recipe(tmp_path):
-    before = stage.outside(configured(engine="grammar"))
+    before = stage.fingerprint(configured(engine="grammar"))
     states = json.loads((descriptors.PACKAGED / "states.json").read_text())
     (tmp_path / "states.json").write_text(json.dumps(states))
-    after = stage.outside(configured(engine="grammar", vocabulary=str(tmp_path)))
+    after = stage.fingerprint(configured(engine="grammar", vocabulary=str(tmp_path)))
     assert {key for key in before if before[key] != after[key]} == {"states.json"}
-    assert stage.outside(configured()) == {"tokenizer": ""}
-    assert stage.outside(configured(tokenizer="tiny-clip"))["tokenizer"]
+    assert stage.fingerprint(configured()) == {"tokenizer": ""}
+    assert stage.fingerprint(configured(tokenizer="tiny-clip"))["tokenizer"]
     file = caption_file(tmp_path)
-    assert len(stage.outside(configured(engine="captions", captions=file))["captions"]) == 64
+    assert len(stage.fingerprint(configured(engine="captions", captions=file))["captions"]) == 64
 
 
 def test_no_kinds_and_too_many_identities_are_told(tmp_path):
@@ -199,13 +199,13 @@ def test_no_kinds_and_too_many_identities_are_told(tmp_path):
 
 
 def test_stages_that_need_attributes_say_so(tmp_path):
-    config = pipeline.default_config()
+    config = stages.default_config()
     config.stages = ("prompts",)
     config.prompts.update(engine="grammar", train=2, val=0, test=0)
     pipeline.run(config, tmp_path)
     config.stages = ("generate",)
     config.generate.processes = 1
-    with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' draws attributes"):
+    with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' needs attributes"):
         pipeline.run(config, tmp_path)
     config.stages = ("caption",)
     with pytest.raises(

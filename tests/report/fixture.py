@@ -14,17 +14,19 @@ from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
+from jaxtbpr import stages
 from jaxtbpr.core import files, manifest
 from jaxtbpr.core.options import default_config
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
-from jaxtbpr.report import stage
 
 SURVEY = {
     "duplicates": 0.0125,
     "evenness": {"hair_colour": {"values": 6, "entropy": 0.964, "fewest": 7, "most": 1234}},
 }
-MANIFEST_STAGES = ("prompts", "generate", "filter", "augment", "caption")
+# What is written here; a usual run has no more record stages.
+WRITTEN = ("prompts", "generate", "filter", "augment", "caption")
+STAGE = stages.STAGES["report"]
 VERSIONS = {"jaxtbpr": "0.1.0", "jax": "0.10.2", "flax": "0.12.8"}
 RAN = {
     "date": "2026-11-29 07:00:00+00:00",
@@ -41,13 +43,13 @@ HOSTILE = "<script>alert('caption')</script> & a \"quoted\" <b>coat</b>"
 METRICS = {"R1": 0.523, "R5": 0.781, "R10": 0.884, "mAP": 0.561, "mINP": 0.402}
 
 
-def workdir(root, stages=MANIFEST_STAGES) -> Workdir:
-    return Workdir(root, order=MANIFEST_STAGES, chosen=stages)
+def workdir(root, chosen=WRITTEN) -> Workdir:
+    return Workdir(root, stages.ORDER, chosen)
 
 
 def config(**options) -> ConfigDict:
     """The part of the config that stage report gets."""
-    defaults = {key: option.default for key, option in stage.OPTIONS.items()}
+    defaults = {key: option.default for key, option in STAGE.options.items()}
     return ConfigDict({"seed": 0, "report": defaults | options})
 
 
@@ -259,4 +261,4 @@ if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     run = write(folder, people=60, steps=2000, epochs=12)
     run.dir("report").mkdir()
-    print(stage.run(config(), run))
+    print(STAGE.run(config(), run))

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtbpr import pipeline
+from jaxtbpr import stages
 from jaxtbpr.core import files, options
 from jaxtbpr.core import pictures as opened
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.report import facts, page, pictures, stage
+from jaxtbpr.report import facts, page, pictures
 from tests.datasets.folders import deep_bytes, turned_bytes
 from tests.report import fixture
+
+DOES = {name: stage.does for name, stage in stages.STAGES.items()}
 
 SECTIONS = {
     "results", "queries", "failures", "stages", "prompts", "people", "captions", "set-aside",
@@ -56,7 +58,7 @@ class Reader(html.parser.HTMLParser):
 def make(run, **changed):
     """Runs the stage and returns the page's text."""
     run.dir("report").mkdir(exist_ok=True)
-    stage.run(fixture.config(**changed), run)
+    fixture.STAGE.run(fixture.config(**changed), run)
     return (run.dir("report") / "index.html").read_text()
 
 
@@ -120,7 +122,7 @@ def test_the_same_run_in_another_folder_gives_the_same_bytes(tmp_path, text):
 
 
 def test_the_digests_are_those_of_the_files(finished, text):
-    result = stage.run(fixture.config(), finished)
+    result = fixture.STAGE.run(fixture.config(), finished)
     for name, digest in result["outputs"].items():
         assert files.sha256((finished.dir("report") / name).read_bytes()) == digest
     assert (result["records_in"], result["set_aside"]) == (40, 0)
@@ -166,7 +168,7 @@ def test_the_hardest_queries_end_with_their_right_image_and_its_rank(finished, t
 
 
 def test_a_run_of_an_older_state_has_no_section_on_failures(finished, tmp_path):
-    run = copy(finished, tmp_path, *fixture.MANIFEST_STAGES, "build", "train", "evaluate")
+    run = copy(finished, tmp_path, *fixture.WRITTEN, "build", "train", "evaluate")
     path = run.dir("evaluate") / "synthetic__test.json"
     detail = files.read_json(path)
     del detail["hardest"]
@@ -198,7 +200,7 @@ def test_a_run_of_prompts_only_shows_no_pictures(finished, tmp_path):
 
 
 def test_a_run_of_nothing_still_has_a_page(tmp_path):
-    assert sections(make(fixture.workdir(tmp_path, stages=()))) == {"repeat"}
+    assert sections(make(fixture.workdir(tmp_path, chosen=()))) == {"repeat"}
 
 
 def test_training_without_evaluation_shows_recall_by_epoch(finished, tmp_path):
@@ -208,7 +210,7 @@ def test_training_without_evaluation_shows_recall_by_epoch(finished, tmp_path):
 
 
 def test_no_people_and_no_queries_can_be_asked_for(finished, tmp_path):
-    run = copy(finished, tmp_path, *pipeline.USUAL_STAGES[:-1])
+    run = copy(finished, tmp_path, *stages.USUAL_STAGES[:-1])
     text = make(run, people=0, queries=0)
     assert sections(text) == SECTIONS - {"people", "queries"}
     assert set(attrs["href"] for attrs in Reader(text).all("a")) <= {
@@ -231,7 +233,7 @@ def test_a_damaged_image_shows_a_placeholder(finished, tmp_path, damage):
 
 
 def test_a_gone_data_set_shows_placeholders(finished, tmp_path):
-    run = copy(finished, tmp_path, *pipeline.USUAL_STAGES[:-1])
+    run = copy(finished, tmp_path, *stages.USUAL_STAGES[:-1])
     (run.dir("build") / "synthetic").rmtree()
     text = make(run)
     assert "person described: image 00000002 (the image could not be read)" in text
@@ -349,10 +351,10 @@ def test_what_models_answered_is_told_and_no_attributes_are(finished, tmp_path):
 
 def test_the_config_file_is_valid_and_repeats_what_was_set(finished, text):
     given = runpy.run_path(finished.dir("report") / "config.py")["get_config"]()
-    options.validate(given, pipeline.OPTIONS)
+    options.validate(given, stages.OPTIONS)
     assert (given.train.batch_size, given.caption.mention.hair) == (128, 0.7)
-    assert given.stages == pipeline.USUAL_STAGES
-    assert given.model == pipeline.default_config().model
+    assert given.stages == stages.USUAL_STAGES
+    assert given.model == stages.default_config().model
     assert "mention.hair" in text
 
 
@@ -365,18 +367,18 @@ def test_the_config_file_takes_any_text():
 
 def test_another_seed_shows_other_people(finished, text):
     own = {"seed": 5, "report": fixture.config(people=3).report.to_dict()}
-    other = page.assemble(finished, own).html
-    again = page.assemble(finished, own).html
+    other = page.assemble(finished, own, DOES).html
+    again = page.assemble(finished, own, DOES).html
     names = re.compile(r"<h3>(\d{8})</h3>")
     assert names.findall(other) != names.findall(text)[:3]
     assert other == again
 
 
-def copy(run, folder, *stages):
+def copy(run, folder, *names):
     """Returns a copy of a run that has only the given stages, and all images."""
-    for stage_name in stages:
+    for stage_name in names:
         shutil.copytree(run.dir(stage_name), folder / stage_name)
-    if "prompts" in stages[:1] and len(stages) > 1:
+    if "prompts" in names[:1] and len(names) > 1:
         shutil.copytree(run.root / "generate", folder / "generate", dirs_exist_ok=True)
-    chosen = [name for name in stages if name in fixture.MANIFEST_STAGES]
+    chosen = [name for name in names if name in fixture.WRITTEN]
     return fixture.workdir(folder, chosen)

@@ -3,14 +3,15 @@
 import pytest
 from ml_collections import ConfigDict
 
+from jaxtbpr import stages
 from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import clip_filter, scoring
-from jaxtbpr.synthesis.filter import Filter
+from jaxtbpr.retrieval import scoring
+from jaxtbpr.synthesis import filter
 from tests.retrieval import colours
 from tests.retrieval.colours import Colours, make_run, record
 
-STAGE = Filter({"clip": clip_filter})
+STAGE = filter.stage({"clip": stages.FILTER_ENGINES["clip"]})
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def people():
 
 
 def run(workdir, **values):
-    config = ConfigDict({"seed": 0, "filter": options.default_config(STAGE.OPTIONS)})
+    config = ConfigDict({"seed": 0, "filter": options.default_config(STAGE.options)})
     config.filter.clip.update(values)
     result = STAGE.run(config, workdir)
     made = manifest.Manifest(workdir.dir("filter"), result["outputs"])
@@ -69,5 +70,5 @@ def test_a_record_without_a_prompt_is_told(tmp_path):
 
 
 def test_the_model_is_part_of_the_recipe():
-    config = ConfigDict({"filter": options.default_config(STAGE.OPTIONS)})
-    assert STAGE.outside(config) == {"clip": scoring.fingerprint("tiny-clip")}
+    config = ConfigDict({"filter": options.default_config(STAGE.options)})
+    assert STAGE.fingerprint(config) == {"clip": scoring.fingerprint("tiny-clip")}

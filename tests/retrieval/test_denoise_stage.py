@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.record import keep_captions
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.datasets.source import RetrievalSet
@@ -72,9 +73,7 @@ def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, way
 def test_what_was_refused_before_goes_with_no_caption():
     refused = [{"reason": "empty"}, {"reason": "short"}]
     given = {"id": "1", "captions": ["a", "b"], "caption_source": [{"model": "x"}, {"model": "y"}]}
-    kept = denoise_stage.keep_captions(
-        given | {"captions_refused": refused}, np.array([False, True])
-    )
+    kept = keep_captions(given | {"captions_refused": refused}, np.array([False, True]))
     assert kept == {
         "id": "1",
         "captions": ["b"],

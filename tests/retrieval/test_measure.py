@@ -16,6 +16,8 @@ from tests.datasets.folders import make_folder
 from tests.datasets.sets import make_config as build_config
 from tests.retrieval.colours import Colours, make_run, record
 
+ORDER = ("generate", "filter", "caption")
+
 
 @pytest.fixture(autouse=True)
 def judge(monkeypatch):
@@ -34,7 +36,7 @@ def run(workdir, **values):
     config = ConfigDict({"seed": 0, "measure": options.default_config(measure.OPTIONS)})
     config.measure.update(values)
     workdir.dir("measure").mkdir(exist_ok=True)
-    result = measure.run(config, workdir)
+    result = measure.run(config, workdir, ORDER)
     return result, json.loads((workdir.dir("measure") / "measures.json").read_text())
 
 
@@ -87,7 +89,7 @@ def test_a_reference_may_be_of_any_kind(tmp_path, kind):
         green = np.tile([0, 1, 0], (6, 1))
         assert numbers["cmmd"] == pytest.approx(scoring.cmmd(own, green), rel=1e-3)
         assert numbers["reference_feature_variance"] == pytest.approx(0, abs=1e-6)
-    assert reference.fingerprint(given) == reference.fingerprint(given)
+    assert reference.fingerprint(given, ORDER) == reference.fingerprint(given, ORDER)
 
 
 def test_fid_is_of_the_usable_images_of_both_sides(tmp_path):
@@ -99,14 +101,15 @@ def test_fid_is_of_the_usable_images_of_both_sides(tmp_path):
 
     fid = types.SimpleNamespace(
         OPTIONS={"weights": options.Option("", "of the network")},
-        outside=lambda config: {"fid": config.measure.fid.weights},
+        fingerprint=lambda config: {"fid": config.measure.fid.weights},
+        check=lambda config: None,
         features=features,
     )
-    stage = measure.Measure(fid)
-    config = ConfigDict({"seed": 0, "measure": options.default_config(stage.OPTIONS)})
+    stage = measure.stage(fid, ORDER)
+    config = ConfigDict({"seed": 0, "measure": options.default_config(stage.options)})
     config.measure.reference = str(folder_of("a run", tmp_path / "other"))
     config.measure.fid.weights = "some"
-    assert stage.outside(config)["fid"] == "some"
+    assert stage.fingerprint(config)["fid"] == "some"
     workdir = make_run(tmp_path / "own", people(), after="measure")
     (tmp_path / "own/generate/images/0.png").unlink()
     numbers = stage.run(config, workdir)["measures"]
@@ -122,9 +125,9 @@ def test_a_reference_that_is_none_or_has_no_such_split_is_told(tmp_path):
         run(workdir, reference=str(tmp_path / "nowhere"))
     built = folder_of("a built set", tmp_path / "built")
     with pytest.raises(UserError, match=rf"is none of the WORKDIR .*; did you mean {built}\?"):
-        reference.fingerprint(built.parent)
+        reference.fingerprint(built.parent, ORDER)
     with pytest.raises(UserError, match="is none of the WORKDIR .* published folder: .* not reco"):
-        reference.fingerprint(workdir.root / "generate")
+        reference.fingerprint(workdir.root / "generate", ORDER)
     other = folder_of("a run", tmp_path / "other")
     with pytest.raises(UserError, match="has no usable image of split 'val'"):
         run(workdir, reference=str(other), reference_split="val")

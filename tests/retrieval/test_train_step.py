@@ -11,7 +11,6 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.pipeline import default_config
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.model import Clip, ClipConfig
 from jaxtbpr.retrieval.objective import Objective
@@ -24,6 +23,7 @@ from jaxtbpr.retrieval.train_step import (
     train_step,
 )
 from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.stages import default_config
 
 TOWER = TowerConfig(16, 1, 2)
 SIZES = {"image_size": (16, 8), "patch": 8, "stem": "patch", "vision": TOWER, "text": TOWER}

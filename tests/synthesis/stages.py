@@ -4,7 +4,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from jaxtbpr import pipeline
+from jaxtbpr import stages
 from jaxtbpr.core import files, manifest
 from jaxtbpr.core.workdir import COMMIT, Workdir
 
@@ -32,12 +32,12 @@ def make_prompts(root: pathlib.Path, records: list[dict], size: int = 3) -> Work
 
 
 def open_workdir(root: pathlib.Path) -> Workdir:
-    return Workdir(root, order=pipeline.MANIFEST_STAGES, chosen=("prompts", "generate", "augment"))
+    return Workdir(root, order=stages.ORDER, chosen=("prompts", "generate", "augment"))
 
 
 def generation_config(model, **changes) -> ConfigDict:
     """The parts of the config that generate and augment read: two steps of small images."""
-    config = pipeline.default_config()
+    config = stages.default_config()
     config.generate.update(engine="diffusion", model=str(model), sampler="euler_a", steps=2)
     config.generate.update(guidance=3.0, height=32, width=16, batch_size=4, **changes)
     config.augment.update(engine="diffusion", edits=2, strength=0.6)

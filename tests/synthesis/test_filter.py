@@ -1,21 +1,22 @@
 """Stage filter: what engine quality refuses and why, and how engines work together."""
 
 import io
-import types
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageFilter
 
-from jaxtbpr import pipeline
+from jaxtbpr import stages
 from jaxtbpr.core import attributes, files, manifest, options, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.synthesis import filter, quality
+from jaxtbpr.synthesis.filter import FilterEngine
 from jaxtbpr.synthesis.render import png, render
 
 RENDERS = 120
+QUALITY = stages.FILTER_ENGINES["quality"]
 
 
 def draw(number):
@@ -54,8 +55,8 @@ def make_run(root, images, size=50):
 
 
 def run(workdir, stage=None, **values):
-    stage = stage or filter.Filter({"quality": quality})
-    config = ConfigDict({"seed": 0, "filter": options.default_config(stage.OPTIONS)})
+    stage = stage or filter.stage({"quality": QUALITY})
+    config = ConfigDict({"seed": 0, "filter": options.default_config(stage.options)})
     config.filter.quality.processes = 1
     config.update_from_flattened_dict(values)
     result = stage.run(config, workdir)
@@ -129,43 +130,41 @@ def test_a_killed_filter_ends_with_the_same_bytes(people, tmp_path, dies, monkey
 
 
 def only(*refused):
-    """An engine that refuses these ids and notes what it was given."""
-    engine = types.SimpleNamespace(OPTIONS={}, seen=[])
+    """(ids that it is given, an engine that refuses these ids)."""
+    seen = []
 
     def refuse(shards, config, root, directory):
-        engine.seen += [record["id"] for shard in shards for record in shard]
+        seen.extend(record["id"] for shard in shards for record in shard)
         return {name: f"{name} is out" for name in refused}
 
-    engine.refuse = refuse
-    engine.outside = lambda config: {f"model of {refused}": "digest"}
-    return engine
+    return seen, FilterEngine({}, refuse, fingerprint=lambda c: {f"model of {refused}": "digest"})
 
 
 def test_an_engine_sees_what_those_before_it_have_kept(people, tmp_path):
-    one, other = only("a"), only("c")
-    stage = filter.Filter({"quality": quality, "one": one, "other": other})
+    (seen_by_one, one), (seen_by_other, other) = only("a"), only("c")
+    stage = filter.stage({"quality": QUALITY, "one": one, "other": other})
     images = {name: png.encode(people[k]) for k, name in enumerate("abcd")}
     result, refused = run(
         make_run(tmp_path, images), stage, **{"filter.engines": ("other", "quality", "one")}
     )
-    assert (other.seen, one.seen) == (list("abcd"), list("abd"))
+    assert (seen_by_other, seen_by_one) == (list("abcd"), list("abd"))
     assert refused == {"a": "a is out", "c": "c is out"}
     assert result["refused"] == {"other": 1, "quality": 0, "one": 1}
 
 
 def test_only_the_models_of_the_chosen_engines_are_part_of_the_recipe():
-    stage = filter.Filter({"quality": quality, "one": only("a"), "other": only("b")})
-    config = ConfigDict({"filter": options.default_config(stage.OPTIONS)})
-    assert stage.outside(config) == {}
+    stage = filter.stage({"quality": QUALITY, "one": only("a")[1], "other": only("b")[1]})
+    config = ConfigDict({"filter": options.default_config(stage.options)})
+    assert stage.fingerprint(config) == {}
     config.filter.engines = ("quality", "other")
-    assert stage.outside(config) == {"model of ('b',)": "digest"}
+    assert stage.fingerprint(config) == {"model of ('b',)": "digest"}
 
 
 def test_an_engine_named_twice_is_refused_and_those_named_are_asked():
     checked = []
-    judge = types.SimpleNamespace(OPTIONS={}, check=checked.append)
-    stage = filter.Filter({"quality": quality, "one": judge})
-    config = ConfigDict({"filter": options.default_config(stage.OPTIONS)})
+    judge = FilterEngine({}, lambda *_: {}, check=checked.append)
+    stage = filter.stage({"quality": QUALITY, "one": judge})
+    config = ConfigDict({"filter": options.default_config(stage.options)})
     stage.check(config)
     assert checked == []
     config.filter.engines = ("quality", "one")
@@ -177,8 +176,8 @@ def test_an_engine_named_twice_is_refused_and_those_named_are_asked():
 
 
 def test_the_pipeline_knows_every_engine():
-    assert pipeline.OPTIONS["filter"]["engines"].choices == ("quality", "clip", "pose")
-    assert pipeline.default_config().filter.engines == ("quality",)
+    assert stages.OPTIONS["filter"]["engines"].choices == ("quality", "clip", "pose")
+    assert stages.default_config().filter.engines == ("quality",)
 
 
 def test_sharpness_is_the_variance_of_the_laplacian():

@@ -9,7 +9,7 @@ import pytest
 import transformers
 from ml_collections import ConfigDict
 
-from jaxtbpr import pipeline
+from jaxtbpr import stages
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
@@ -19,12 +19,12 @@ from jaxtbpr.retrieval import scoring
 from jaxtbpr.synthesis import generate
 
 pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes what they share
-STAGE = pipeline.STAGES["finetune"].module
+STAGE = stages.STAGES["finetune"]
 PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
 
 
 def config_of(**changes):
-    config = pipeline.default_config()
+    config = stages.default_config()
     config.generate.update(height=32, width=16, processes=1)
     config.finetune.update(channels=(16, 32), vae_channels=(8, 16), text_width=16, text_layers=1)
     config.finetune.update({"merges": 200, "text_length": 77} | changes)
@@ -34,7 +34,7 @@ def config_of(**changes):
 
 
 def open_workdir(root):
-    return Workdir(root, order=pipeline.MANIFEST_STAGES, chosen=("prompts", "generate"))
+    return Workdir(root, order=stages.ORDER, chosen=("prompts", "generate"))
 
 
 def commit(workdir, stage, config, run):
@@ -47,7 +47,7 @@ def drawn(tmp_path_factory):
     """A workdir with eleven drawn people, one of them no train record."""
     workdir, config = open_workdir(tmp_path_factory.mktemp("run")), config_of()
     config.prompts.update(train=10, val=1, test=0)
-    commit(workdir, "prompts", config, pipeline.STAGES["prompts"].module.run)
+    commit(workdir, "prompts", config, stages.STAGES["prompts"].run)
     commit(workdir, "generate", config, generate.run)
     return workdir
 
@@ -143,15 +143,15 @@ def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
 
 def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
     config = config_of()
-    assert STAGE.outside(config) == {}
+    assert STAGE.fingerprint(config) == {}
     config.finetune.start = str(drawn.dir("finetune") / "model")
     started = {"start": fingerprint(config.finetune.start)}
-    assert STAGE.outside(config) == started
+    assert STAGE.fingerprint(config) == started
     config.finetune.perceptual.weight = 0.1
-    assert STAGE.outside(config) == started | {"perceptual": scoring.fingerprint("tiny-clip")}
+    assert STAGE.fingerprint(config) == started | {"perceptual": scoring.fingerprint("tiny-clip")}
     config.finetune.perceptual.model = "nowhere"
     with pytest.raises(UserError, match="config.finetune.perceptual.model: nowhere does not exist"):
-        STAGE.outside(config)
+        STAGE.fingerprint(config)
 
 
 @pytest.mark.parametrize(

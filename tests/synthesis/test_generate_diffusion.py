@@ -165,13 +165,13 @@ def test_the_model_must_be_named(tmp_path):
 
 
 def test_what_a_run_depends_on_outside_is_the_model():
-    assert generate.outside(generation_config(MODEL)) == {"model": fingerprint(MODEL)}
+    assert generate.fingerprint(generation_config(MODEL)) == {"model": fingerprint(MODEL)}
     config = generation_config(MODEL)
     config.generate.engine = "render"
-    assert generate.outside(config) == {}
-    assert augment.outside(config) == {"model": fingerprint(MODEL)}
+    assert generate.fingerprint(config) == {}
+    assert augment.fingerprint(config) == {"model": fingerprint(MODEL)}
     config.augment.engine = "render"
-    assert augment.outside(config) == {}
+    assert augment.fingerprint(config) == {}
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""`jaxtbpr COMMAND ...`: one front for all commands.
+
+Each is a module that `python -m` runs as well; here are their names. No logic lives here.
+"""
+
+import difflib
+import runpy
+import sys
+
+COMMANDS = {
+    "run": ("jaxtbpr.main", "run a config's stages in a workdir"),
+    "validate": (
+        "jaxtbpr.datasets.validate",
+        "what a folder of data has, lacks, and how to fix it",
+    ),
+    "evaluate": ("jaxtbpr.retrieval.evaluate", "Rank-k, mAP and mINP of a checkpoint on a set"),
+    "zero-shot": ("jaxtbpr.retrieval.zero_shot", "how often a CLIP names attributes rightly"),
+    "export": ("jaxtbpr.retrieval.export", "a trained model for transformers or open_clip"),
+    "export-data": ("jaxtbpr.datasets.export", "a built set for other tools"),
+    "compare": ("jaxtbpr.report.compare", "one page that compares runs"),
+    "install": ("jaxtbpr.captioning.install", "an environment with torch for the workers"),
+    "draw": ("jaxtbpr.synthesis.render", "draw people from attributes"),
+}
+
+
+def main() -> None:
+    """Runs the command that the command line names, as `python -m MODULE` would."""
+    name, rest = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
+    if name in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if name not in COMMANDS:
+        (nearest,) = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)
+        sys.exit(f"jaxtbpr: {name!r} is not a command; did you mean {nearest!r}?\n{usage()}")
+    module, _ = COMMANDS[name]
+    sys.argv[1:] = rest
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def usage() -> str:
+    """Returns the list of commands."""
+    lines = [f"  {name:<13}{what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(["usage: jaxtbpr COMMAND [--help] ...", *lines])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The command line of a run: its config file and workdir, and what is printed at the end."""
+
+import difflib
+import re
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr import stages
+from jaxtbpr.core import files, options
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.stage import Stage
+from jaxtbpr.report.table import results_table
+
+
+def prepare_arguments(argv: list[str]) -> list[str]:
+    """Returns the command line with its config file found and its workdir filled in.
+
+    Raises UserError for a config key that does not exist, naming the nearest right one, for what is
+    no number where one is wanted, and for a config file that is found neither as given nor among
+    the packaged ones.
+    """
+    words = [_checked(word) for word in _one_spelling(argv[1:])]
+    given = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+    path, colon, argument = (given[-1] if given else "configs/syn.py").partition(":")
+    found = _find_config(path)
+    name = found.stem + (f"-{argument}" if argument else "")
+    # First words lose to later ones, so what the user gave stays in force.
+    rest = [word for word in words if not word.startswith("--config=")]
+    return [argv[0], f"--config={found}{colon}{argument}", f"--workdir=runs/{name}", *rest]
+
+
+def is_config_error(error: Exception) -> bool:
+    """Whether a flag error of absl comes from running the config file, not from the flags."""
+    return "Error whilst parsing config file" in str(error)  # so ml_collections calls it
+
+
+def explain_config_error(error: BaseException, words: list[str]) -> str:
+    """Returns one sentence on why the config file of a prepared command line cannot be used."""
+    path = words[1].removeprefix("--config=").split(":")[0]
+    while is_config_error(error) and error.__context__:
+        error = error.__context__
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    where = f"{path} line {lines[-1]}" if lines else path
+    return f"the config file {where} does not work: {type(error).__name__}: {error}"
+
+
+def find_workdir(given: str) -> epath.Path:
+    """Returns the folder that --workdir names; "~" is the home folder, also after a "=".
+
+    Raises UserError where it is empty.
+    """
+    if not given:
+        raise UserError("--workdir is empty; give the folder of the run.")
+    return epath.Path(given).expanduser()
+
+
+def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
+    """Returns what a finished run prints last: its results and where its report is."""
+    words = [results_table(summary)] if summary.get("evaluate") else []
+    words += [f"not a test on unseen people: {text}" for text in summary.get("doubts", {}).values()]
+    page = epath.Path(root) / "report" / "index.html"
+    if page.exists() and "report" not in summary["outdated"]:
+        words.append(f"report: {page.resolve()}")
+    if summary["outdated"]:
+        names = ", ".join(summary["outdated"])
+        words.append(f"of an earlier state: {names}; name them in config.stages to make them anew")
+    return "\n".join([*words, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
+
+
+def add_stages(config: ConfigDict, more: Sequence[str]) -> None:
+    """Adds stages to those that a config names, each once.
+
+    Raises UserError for one that does not exist, with the nearest right one.
+    """
+    for name in more:
+        if name not in stages.STAGES:
+            (nearest,) = difflib.get_close_matches(name, stages.STAGES, n=1, cutoff=0.0)
+            raise UserError(f"--with={name} is not a stage; did you mean {nearest}?")
+    config.stages = tuple(dict.fromkeys([*config.stages, *more]))
+
+
+def keys_table(section: str) -> str:
+    """Returns the config keys of a section ("train", "filter.pose"; "": all), a line each.
+
+    Raises UserError for a section that does not exist.
+    """
+    every = options.flatten(stages.OPTIONS)
+    rows = {
+        key: option
+        for key, option in every.items()
+        if not section or key == section or key.startswith(f"{section}.")
+    }
+    if not rows:
+        sections = [key for key, value in stages.OPTIONS.items() if isinstance(value, dict)]
+        raise UserError(f"--keys={section} is no section; give one of {', '.join(sections)}.")
+    return "\n".join(
+        f"{key} = {option.default!r}\n    {options.describe(option)}"
+        for key, option in rows.items()
+    )
+
+
+def stages_table() -> str:
+    """Returns the stages with what they do, a line each, for --help."""
+    rows = [f"  {stage.name:<10}{stage.does}{_off(stage)}" for stage in stages.STAGES.values()]
+    return "\n".join(rows)
+
+
+def _off(stage: Stage) -> str:
+    return "" if stage.is_usual else f" (off; --with={stage.name})"
+
+
+def _checked(word: str) -> str:
+    """A word of the command line; a list (`--config.stages=prompts,generate`) as Python has it."""
+    if not word.startswith("--config."):
+        return word
+    key, equals, value = word.removeprefix("--config.").partition("=")
+    options.check_key(key, stages.OPTIONS)
+    if not equals:
+        return word
+    options.check_number(key, value, stages.OPTIONS)
+    return f"--config.{key}={options.as_literal(key, value, stages.OPTIONS)}"
+
+
+def _one_spelling(words: list[str]) -> list[str]:
+    """Returns the words of a command line with every "-config X" written as "--config=X".
+
+    So are the config keys whose values are lists.
+    """
+    words = [re.sub(r"^-(?=config\b)", "--", word) for word in words]
+    joined: list[str] = []
+    for word in words:
+        if joined and _wants_value(joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _wants_value(word: str) -> bool:
+    if word == "--config":
+        return True
+    option = options.flatten(stages.OPTIONS).get(word.removeprefix("--config."))
+    return option is not None and isinstance(option.default, tuple)
+
+
+def _find_config(path: str) -> epath.Path:
+    package = epath.Path(__file__).parent
+    # In a checkout the packaged configs lie beside the package, in a wheel in it.
+    packaged = [folder / "configs" for folder in (package, package.parent)]
+    named = [folder / f"{path}.py" for folder in packaged]
+    for candidate in (epath.Path(path).expanduser(), package / path, *named):
+        if candidate.is_file():
+            return candidate
+    names = sorted({file.stem for folder in packaged for file in files.matches(folder, "*.py")})
+    raise UserError(
+        f"--config={path} does not exist; give the path of a config file or one of "
+        f"{', '.join(names)}."
+    )

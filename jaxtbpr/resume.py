@@ -1,0 +1,188 @@
+"""Whether a stage runs, is skipped, goes on where it stopped, or is refused; and how it is run."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr import __version__, stages
+from jaxtbpr.core import files, options
+from jaxtbpr.core.circumstances import circumstances
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.stage import Fingerprint, Stage
+from jaxtbpr.core.workdir import COMMIT, Workdir
+
+Recipe = Mapping[str, Any]
+_FINGERPRINT = "fingerprint"  # among the inputs of a recipe
+
+
+def run_stage(
+    stage: Stage,
+    config: ConfigDict,
+    workdir: Workdir,
+    fingerprint: Fingerprint | None,
+    *,
+    rerun: bool,
+) -> None:
+    """Runs a stage unless it is done.
+
+    config: of the whole run; fingerprint: of what the stage reads from outside. Raises UserError
+    where it was made with other settings and is not to be made anew (`rerun`).
+    """
+    name, recipe = stage.name, _recipe(stage, config, workdir, fingerprint)
+    directory = workdir.dir(name)
+    started = directory / "started.json"
+    kept = workdir.root / f".{name}.before"
+    _give_back(directory, kept)  # of a run that was killed
+    if commit := workdir.commit(name):
+        kept.rmtree(missing_ok=True)
+    before = commit or (files.read_json(started) if started.exists() else None)
+    if before and before["recipe"] != recipe:
+        if _has_content(directory):
+            if not rerun:
+                raise UserError(_refusal(stage, before["recipe"], recipe, directory))
+            differing = "; ".join(_differences(stage, before["recipe"], recipe))
+            say(f"{name}: made anew: {differing}")
+            _put_aside(directory, kept)
+        commit = before = None
+    if commit:
+        say(f"{name}: already done, skipped")
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    spent = before["seconds"] if before else 0.0
+    files.write_json_atomic(started, {"recipe": recipe, "seconds": spent})
+    say(f"{name}: {'resumed' if before else 'started'}")
+    began = time.monotonic()
+    try:
+        result = stage.run(config_of(stage, config), workdir)
+        seconds = round(spent + time.monotonic() - began, 3)
+        told = {"recipe": recipe, "seconds": seconds, "versions": _versions()}
+        told["changed"] = _changed(recipe["config"])
+        told["ran"] = circumstances(devices=name in ("train", "evaluate"))
+        files.write_json_atomic(directory / COMMIT, told | result)
+    finally:
+        _give_back(directory, kept)  # where the new settings were refused
+    started.unlink()
+    kept.rmtree(missing_ok=True)
+    aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
+    say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
+
+
+def is_due(
+    stage: Stage,
+    config: ConfigDict,
+    workdir: Workdir,
+    fingerprint: Fingerprint | None,
+    *,
+    rerun: bool,
+) -> bool:
+    """Whether `run_stage` with the same arguments would have anything to do."""
+    commit = workdir.commit(stage.name)
+    wanted = _recipe(stage, config, workdir, fingerprint)
+    return commit is None or (rerun and commit["recipe"] != wanted)
+
+
+def config_of(stage: Stage, config: ConfigDict) -> ConfigDict:
+    """Returns the part of the config that a stage may read, so that its recipe misses nothing."""
+    sections = ("seed", *stage.sections, stage.name)
+    return ConfigDict({key: config[key] for key in sections})
+
+
+def is_current(commit: Mapping[str, Any], done: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether all stages that a stage was made from are as they were then."""
+    inputs = dict(commit["recipe"]["inputs"])
+    inputs.pop(_FINGERPRINT, None)
+    return all(
+        _digest(done.get(name)) == given and (given is None or is_current(done[name], done))
+        for name, given in inputs.items()
+    )
+
+
+def _recipe(
+    stage: Stage, config: ConfigDict, workdir: Workdir, fingerprint: Fingerprint | None
+) -> dict[str, Any]:
+    """Returns all that decides a stage's output: its part of the config and its inputs."""
+    reads = stage.reads
+    if reads is None:
+        before = workdir.name_before(stage.name)
+        reads = (before,) if before else ()
+    inputs: dict[str, Any] = {other: _digest(workdir.commit(other)) for other in reads}
+    if fingerprint is not None:
+        inputs[_FINGERPRINT] = fingerprint
+    values = _leaves(json.loads(config_of(stage, config).to_json()))
+    runtime = {key for key, option in options.flatten(stages.OPTIONS).items() if option.runtime}
+    return {"config": {k: v for k, v in values.items() if k not in runtime}, "inputs": inputs}
+
+
+def _digest(commit: dict[str, Any] | None) -> str | None:
+    if commit is None:
+        return None
+    return hashlib.sha256(json.dumps(commit["outputs"], sort_keys=True).encode()).hexdigest()
+
+
+def _has_content(directory: epath.Path) -> bool:
+    # A stage that stopped at a wrong value has only noted its settings; others may replace them.
+    return any(path.name != "started.json" for path in directory.iterdir())
+
+
+def _put_aside(directory: epath.Path, kept: epath.Path) -> None:
+    """Keeps what a stage made as `kept` until it is made anew; what is kept there already stays."""
+    if kept.exists():
+        directory.rmtree()
+    else:
+        directory.rename(kept)
+
+
+def _give_back(directory: epath.Path, kept: epath.Path) -> None:
+    """Puts what is kept in its place again, unless something was made there since."""
+    if kept.exists() and not (directory.exists() and _has_content(directory)):
+        directory.rmtree(missing_ok=True)
+        kept.rename(directory)
+
+
+def _refusal(stage: Stage, old: Recipe, new: Recipe, directory: epath.Path) -> str:
+    differing = "; ".join(_differences(stage, old, new))
+    return (
+        f"stage {stage.name!r} in {directory} was made with other settings ({differing}): "
+        "choose another --workdir, or add --rerun to make it and what follows from it anew."
+    )
+
+
+def _differences(stage: Stage, old: Recipe, new: Recipe) -> list[str]:
+    olds, news = old["config"], new["config"]
+    keys = [key for key in olds | news if olds.get(key) != news.get(key)]
+    lines = [f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in keys]
+    inputs = old["inputs"] | new["inputs"]
+    changed = [k for k in inputs if old["inputs"].get(k) != new["inputs"].get(k)]
+    if _FINGERPRINT in changed and stage.fingerprint_changes:
+        prints = (recipe["inputs"].get(_FINGERPRINT) or {} for recipe in (old, new))
+        lines += stage.fingerprint_changes(*prints)
+        if lines:
+            changed.remove(_FINGERPRINT)
+    return lines + [f"its input {key!r} has changed" for key in changed]
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    below = (_leaves(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for leaves in below for key, value in leaves.items()}
+
+
+def _changed(values: dict[str, Any]) -> list[str]:
+    """Returns the keys of a recipe whose values are not the defaults."""
+    defaults = _leaves(json.loads(stages.default_config().to_json()))
+    return [key for key, value in values.items() if key not in defaults or defaults[key] != value]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
+    versions = {package: importlib.metadata.version(package) for package in (*packages, "aggdraw")}
+    return {"jaxtbpr": __version__, "python": platform.python_version()} | versions
