@@ -102,7 +102,8 @@ class Survey:
                 f"{_such(alike, len(alike))}; write a person in one way."
             )
         count, names = self.unlisted.find(str(self.paths.root))
-        if count:
+        # Where folders are the annotation, their reader has looked at each image in them.
+        if count and not any(file.is_dir() for file in self.files):
             said.append(f"image files that no record names, not used: {_such(names, count)}.")
         return said
 
