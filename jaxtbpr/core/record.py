@@ -55,7 +55,7 @@ FIELDS = (
     Field("edits", "list", "generate", "what was changed; [] for a base image", is_provenance=True),
     Field("attributes", "object", "prompts", "slot -> value, as drawn", is_provenance=True),
     Field("scene", "object", "augment", "slots that an edit changed, without attributes"),
-    Field("image", "object", "generate", "path, sha256, height and width in pixels"),
+    Field("image", "object", "generate", "path, sha256, height and width in pixels, looks"),
     Field("made", "object", "generate", "sampler, steps, guidance, hash of the checkpoint, ...",
           is_inherited=False, is_provenance=True),
     Field("captions", "list", "caption", "sentences", per_caption="itself"),

@@ -17,7 +17,7 @@ from etils import epath
 
 from jaxtbpr.core import pictures
 from jaxtbpr.datasets import packed
-from jaxtbpr.datasets.entry import SPLITS, Entry, Notes, caption_problem
+from jaxtbpr.datasets.entry import SPLITS, Entry, Notes
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
 MISSING = "missing"
@@ -77,13 +77,11 @@ def found_of(row: Mapping[str, Any]) -> Found:
 def examine_all(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, Found]]:
     """Yields every entry with what is found of its image; files are read by several threads.
 
-    In the order of the entries. The image of one that is set aside for its record or its captions
-    is not looked at.
+    In the order of the entries. The image of one with a problem of its own is not looked at.
     """
 
     def find(entry: Entry) -> Found:
-        is_aside = entry.problem or caption_problem(entry.captions)
-        return Found() if is_aside else examine(entry.path, decode=decode)
+        return Found() if entry.problem else examine(entry.path, decode=decode)
 
     entries = iter(entries)
     with (

@@ -199,7 +199,7 @@ def _add_records(result: Survey, entry: Entry, image: Found) -> None:
     result.notes.add(entry.name, entry.notes)
     result.tally.add(entry)
     result.unlisted.add(entry)
-    if caption_problem(entry.captions):
+    if result.form.captioned and caption_problem(entry.captions):
         result.uncaptioned.add(entry.name, [ONLY_EMPTY if entry.captions else NO_CAPTION])
         return
     result.notes.add(entry.name, [EMPTY for text in entry.captions if not text.strip()])

@@ -64,6 +64,15 @@ def test_people_of_market_are_read_from_the_names_of_files(tmp_path):
     ]
 
 
+def test_broken_images_of_people_without_captions_are_told(tmp_path):
+    (write_market(tmp_path) / MARKET[0]).write_bytes(b"no image")
+    problems = survey(tmp_path).problems()
+    assert any(
+        one.startswith(f"images corrupt or truncated: 1 of 5 ({MARKET[0]}") for one in problems
+    )
+    assert not any("without a caption, which" in one for one in problems)
+
+
 def test_a_person_whose_number_is_0_is_one_where_a_query_asks_for_them(tmp_path):
     write_image(write_market(tmp_path) / "query/0000_c1_f0046182.jpg", 0)
     assert len(people(tmp_path)["test", "0000"]) == 2
