@@ -7,7 +7,9 @@ imagefolder: a folder per split with metadata.jsonl, as Hugging Face's `datasets
 webdataset: SPLIT-NNNNNN.tar of KEY.jpg, KEY.txt (the first caption) and KEY.json, as `webdataset`,
 open_clip and `datasets` read it.
 
-Images keep their bytes. FOLDER appears when it is whole; what a killed run left is begun anew.
+Images keep their bytes, but for those that other tools show otherwise (turned by EXIF, of more than
+8 bits) or do not read (AVIF, JPEG 2000, ...): these become PNG. FOLDER appears when it is whole;
+what a killed run left is begun anew.
 """
 
 import io
@@ -22,11 +24,14 @@ from absl import flags
 from etils import epath
 from PIL import Image
 
-from jaxtbpr.core import command, files
+from jaxtbpr.core import command, files, pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built, list_splits
 
+# Forms that every tool reads; a phone's MPO begins as the JPEG that it shows.
+_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
+_ENDINGS |= {"BMP": "bmp", "GIF": "gif", "TIFF": "tiff"}
 _TAR_IMAGES = 1000  # images of a .tar
 _WORDS = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
@@ -52,16 +57,25 @@ def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, in
     part = out.parent / f".{out.name}.part"
     part.rmtree(missing_ok=True)
     part.mkdir(parents=True)
-    WRITERS[kind](splits, part)
+    changed: list[str] = []
+    WRITERS[kind](splits, part, changed)
     part.rename(out)
+    if changed:
+        such = f"{len(changed):,} ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})"
+        say(f"export: images that other tools would show otherwise are written as PNG: {such}")
     return {split: len(one) for split, one in splits.items()}
 
 
-def _items(split: str, one: RetrievalSet) -> Iterator[Item]:
-    """Yields the images of a split, called by their number, so that no two have one name."""
+def _items(split: str, one: RetrievalSet, changed: list[str]) -> Iterator[Item]:
+    """Yields the images of a split, called by their number, so that no two have one name.
+
+    Adds to `changed` the images whose bytes are other ones.
+    """
     for i in progress(range(len(one)), total=len(one), label=f"export {split}"):
         record = one.record(i)
-        data = record["image"]
+        ending, data = _portable(record["image"])
+        if data != record["image"]:
+            changed.append(record["image_id"])
         facts = {
             "captions": record["captions"],
             "identity": int(record["identity"]),
@@ -71,20 +85,27 @@ def _items(split: str, one: RetrievalSet) -> Iterator[Item]:
         }
         if "caption_weights" in record:
             facts["caption_weights"] = [float(weight) for weight in record["caption_weights"]]
-        yield f"{i:08d}.{_suffix(data)}", data, facts
+        yield f"{i:08d}.{ending}", data, facts
 
 
-def _suffix(data: bytes) -> str:
+def _portable(data: bytes) -> tuple[str, bytes]:
+    """Returns an image as any tool reads it, and how such a file's name ends."""
+    data = pictures.plain(data)
     with Image.open(io.BytesIO(data)) as image:
-        return {"JPEG": "jpg"}.get(image.format, image.format.lower())
+        form = image.format
+    if form in _ENDINGS:
+        return _ENDINGS[form], data
+    out = io.BytesIO()
+    pictures.open_image(data).save(out, "PNG")
+    return "png", out.getvalue()
 
 
-def _write_reid_json(splits: dict[str, RetrievalSet], out: epath.Path) -> None:
+def _write_reid_json(splits: dict[str, RetrievalSet], out: epath.Path, changed: list[str]) -> None:
     """Identities count from 1, those of train first and without a gap, as in CUHK-PEDES."""
     records = []
     for split, one in splits.items():
         (out / "imgs" / split).mkdir(parents=True)
-        for name, data, facts in _items(split, one):
+        for name, data, facts in _items(split, one, changed):
             path = f"{split}/{name}"
             (out / "imgs" / path).write_bytes(data)
             words = [_WORDS.findall(caption.lower()) for caption in facts["captions"]]
@@ -93,18 +114,20 @@ def _write_reid_json(splits: dict[str, RetrievalSet], out: epath.Path) -> None:
     files.write_text_atomic(out / "reid_raw.json", json.dumps(records, ensure_ascii=False))
 
 
-def _write_imagefolder(splits: dict[str, RetrievalSet], out: epath.Path) -> None:
+def _write_imagefolder(
+    splits: dict[str, RetrievalSet], out: epath.Path, changed: list[str]
+) -> None:
     for split, one in splits.items():
         (out / split).mkdir()
         with (out / split / "metadata.jsonl").open("w") as table:
-            for name, data, facts in _items(split, one):
+            for name, data, facts in _items(split, one, changed):
                 (out / split / name).write_bytes(data)
                 table.write(json.dumps({"file_name": name} | facts, ensure_ascii=False) + "\n")
 
 
-def _write_webdataset(splits: dict[str, RetrievalSet], out: epath.Path) -> None:
+def _write_webdataset(splits: dict[str, RetrievalSet], out: epath.Path, changed: list[str]) -> None:
     for split, one in splits.items():
-        items = _items(split, one)
+        items = _items(split, one, changed)
         for number in range(-(-len(one) // _TAR_IMAGES)):
             with (
                 (out / f"{split}-{number:06d}.tar").open("wb") as file,
@@ -123,7 +146,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-WRITERS: dict[str, Callable[[dict[str, RetrievalSet], epath.Path], None]] = {
+WRITERS: dict[str, Callable[[dict[str, RetrievalSet], epath.Path, list[str]], None]] = {
     "reid_json": _write_reid_json,
     "imagefolder": _write_imagefolder,
     "webdataset": _write_webdataset,

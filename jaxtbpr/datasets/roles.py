@@ -138,12 +138,16 @@ def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], spli
     found: {file: its roles}. split_of: returns the split that a file's name tells, or None.
     """
     said: dict[str, list[str]] = {}
+    files = list(files)
+    names = {file: file.name for file in files}
+    if len(set(names.values())) < len(files):  # train/metadata.csv and test/metadata.csv
+        names = {file: f"{file.parent.name}/{file.name}" for file in files}
     is_one = len({columns.identity for columns in found.values()}) == 1
     usual = ("identity", "id", "image_id") if is_one else ()
     for file in files:
         columns = found[file]
         for text in _remarks(columns, split_of(file), usual=usual):
-            said.setdefault(text, []).append(file.name)
+            said.setdefault(text, []).append(names[file])
     return [f"{_some(names)}: {text}." for text, names in said.items()]
 
 

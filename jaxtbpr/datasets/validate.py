@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             files.check_output(arguments.flags, "--flags")
         except UserError as error:
             parser.error(str(error))
+    if arguments.images is not None and not epath.Path(arguments.images).expanduser().is_dir():
+        parser.error(f"--images={arguments.images} is no folder; check the path.")
     status, surveys, lines = FINE, [], []
     for folder in arguments.folders:
         flags: list[Flag] = []

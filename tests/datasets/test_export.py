@@ -1,13 +1,16 @@
 """A built set leaves in the forms that others read, and comes back the same."""
 
+import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import build, export
+from jaxtbpr.datasets import build, export, formats, packed
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from tests.datasets import sets
 
@@ -57,7 +60,7 @@ def test_a_second_export_has_the_same_bytes_and_a_killed_one_leaves_no_folder(
     built, tmp_path, monkeypatch, kind
 ):
     export.export(built, tmp_path / "one", kind)
-    real, calls = export._suffix, []
+    real, calls = export._portable, []
 
     def fail(data):
         calls.append(data)
@@ -65,7 +68,7 @@ def test_a_second_export_has_the_same_bytes_and_a_killed_one_leaves_no_folder(
             raise OSError("killed")
         return real(data)
 
-    monkeypatch.setattr(export, "_suffix", fail)
+    monkeypatch.setattr(export, "_portable", fail)
     with pytest.raises(OSError, match="killed"):
         export.export(built, tmp_path / "two", kind)
     assert not (tmp_path / "two").exists()
@@ -77,6 +80,39 @@ def test_a_second_export_has_the_same_bytes_and_a_killed_one_leaves_no_folder(
 def read_all(folder):
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("kind", export.WRITERS)
+def test_images_that_other_tools_show_otherwise_become_png(tmp_path, capsys, kind):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    picture, turned = Image.new("RGB", (6, 4), "navy"), Image.Exif()
+    picture.putpixel((0, 0), (255, 0, 0))
+    turned[0x0112] = 6
+    picture.save(folder / "turned.png", exif=turned)
+    picture.save(folder / "new.jp2")
+    picture.save(folder / "phone.jpg", "MPO", save_all=True, append_images=[picture])
+    names = sorted(path.name for path in folder.iterdir())
+    rows = "".join(f"{name},a man,{name}\n" for name in names)
+    (folder / "captions.csv").write_text("image,caption,identity\n" + rows)
+    config = sets.make_config(folders={"own": str(folder)}, val_share=0.0)
+    build.run(config, sets.make_workdir(tmp_path / "run"))
+    export.export(tmp_path / "run/build/own", tmp_path / "out", kind)
+    told = "are written as PNG: 2 (new.jp2, turned.png)"
+    assert told in capsys.readouterr().err
+    back = {one.identity: packed.read_bytes(one.path) for one in formats.read(tmp_path / "out")}
+    assert len(back) == 3
+    for data in back.values():
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.format in ("PNG", "JPEG", "MPO")
+            assert image.getexif().get(0x0112, 1) == 1
+    sizes = [Image.open(io.BytesIO(data)).size for data in back.values()]
+    assert sorted(sizes) == [(4, 6), (6, 4), (6, 4)]
+    assert all(Path(name).suffix in (".jpg", ".png") for name in image_names(tmp_path / "out"))
+
+
+def image_names(folder):
+    return [one.extra["image_id"] for one in formats.read(folder)]
 
 
 def test_what_cannot_be_exported_is_told(built, tmp_path):

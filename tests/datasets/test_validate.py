@@ -6,6 +6,7 @@ import pytest
 
 from jaxtbpr.datasets import published, validate
 from jaxtbpr.datasets.entry import Entry
+from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import FORMS, make_folder, write_json
 
 
@@ -285,3 +286,18 @@ def test_a_file_for_the_flags_that_cannot_be_written_is_told_before_the_survey(t
     assert "flags.jsonl cannot be written" in said.err
     assert "does not exist" in said.err
     assert said.out == ""
+
+
+def test_a_folder_of_images_that_is_not_there_is_refused(tmp_path, capsys):
+    folder = make_folder(tmp_path, "csv")
+    with pytest.raises(SystemExit):
+        validate.main([str(folder.path), f"--images={tmp_path / 'nowhere'}"])
+    assert "nowhere is no folder; check the path" in capsys.readouterr().err
+
+
+def test_tables_of_one_name_are_told_by_their_folders(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "metadata.csv").write_text("image,caption,pid\na.jpg,x,1\n")
+    told = "test/metadata.csv, train/metadata.csv: the identity is read from column 'pid'."
+    assert told in survey(tmp_path, decode=False).warnings()
