@@ -27,11 +27,17 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets.pairs import Batch, Pairs, Views, captions_per_image
+from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
 from jaxtbpr.datasets.source import RetrievalSet
 
 LOADER_OPTIONS: Options = {
     "image_size": Option((128, 64), "height and width of the images", low=8, high=2048),
     "resample": Option("bicubic", "filter that resizes them", choices=tuple(transforms.FILTERS)),
+    "resize": Option(
+        "squash",
+        "straight to the size, or aspect ratio kept: cropped, padded, or as model.weights says",
+        choices=(*MODES, "model"),
+    ),
     "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
     "augment": transforms.AUGMENT_OPTIONS,
     "caption_noise": Option(0.0, "share of train pairs that exchange captions", low=0, high=1),
@@ -141,6 +147,7 @@ def train_loader(
     image_size: tuple[int, int],
     text_length: int,
     resample: str = "bicubic",
+    resize: Resize | str = SQUASH,
     augment: Mapping[str, float] = transforms.NO_AUGMENT,
     caption_noise: float = 0.0,
     views: Views = NO_VIEWS,
@@ -158,8 +165,9 @@ def train_loader(
     anew when it is through; an epoch is then as many batches as without.
     batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
     batch. image_size: (H, W). views: what else a batch has. augment: the values of
-    `transforms.AUGMENT_OPTIONS`; default none. The others: see `LOADER_OPTIONS`. Raises UserError
-    for a batch larger than the sets or not a multiple of the processes.
+    `transforms.AUGMENT_OPTIONS`; default none. resize: one of `resizing.MODES`, or a Resize. The
+    others: see `LOADER_OPTIONS`. Raises UserError for a batch larger than the sets or not a
+    multiple of the processes.
     """
     if batch_size % process_count:
         raise UserError(
@@ -174,6 +182,7 @@ def train_loader(
         text_length=text_length,
         image_size=tuple(image_size),
         resample=resample,
+        resize=Resize(resize) if isinstance(resize, str) else resize,
         augment=dict(augment),
         cache_bytes=cache_mb << 20,
         caption_noise=caption_noise,
@@ -201,6 +210,7 @@ def image_batches(
     image_size: tuple[int, int],
     batch_size: int,
     resample: str = "bicubic",
+    resize: Resize = SQUASH,
     threads: int = 2,
 ) -> Iterator[Batch]:
     """Yields each image once: {"image": uint8 [B, H, W, 3], "identity", "index", "mask"}.
@@ -213,7 +223,7 @@ def image_batches(
     def load(index: np.ndarray) -> Batch:
         pixels = np.zeros((batch_size, *size, 3), np.uint8)
         for row, i in zip(pixels, index, strict=False):
-            row[:] = transforms.decode_image(images.image_bytes(i), size, resample)
+            row[:] = transforms.decode_image(images.image_bytes(i), size, resample, resize)
         return {"image": pixels} | _padded(index, images.identities[index], batch_size)
 
     return _in_order(len(images), batch_size, load, threads)

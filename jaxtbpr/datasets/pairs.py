@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from jaxtbpr.core import pictures, seeds
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import eda, facts, noise, transforms
+from jaxtbpr.datasets.resizing import Resize
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
 Batch = dict[str, np.ndarray]
@@ -85,6 +86,7 @@ class Pairs:
     text_length: int
     image_size: tuple[int, int]
     resample: str
+    resize: Resize
     augment: dict[str, Any]
     seed: int
     batch_size: int
@@ -196,9 +198,9 @@ class Pairs:
         if self.views.second:
             found["second"] = np.stack([self._image(i, rng) for i, rng in rows])
         for name in ("view_1", "view_2") if self.views.strong else ():
+            how = self.image_size, self.resample, self.resize
             strong = [
-                transforms.strong_view(self.images[i], self.image_size, rng, self.resample)
-                for i, rng in rows
+                transforms.strong_view(self.images[i], how[0], rng, *how[1:]) for i, rng in rows
             ]
             found[name] = np.stack(strong)
         if self.views.words:
@@ -218,8 +220,8 @@ class Pairs:
         return np.resize(others, self.views.captions - 1)
 
     def _image(self, i: int, rng: np.random.Generator) -> np.ndarray:
-        image = self.images[i]
-        return transforms.augment_image(image, self.image_size, rng, self.augment, self.resample)
+        how = rng, self.augment, self.resample, self.resize
+        return transforms.augment_image(self.images[i], self.image_size, *how)
 
     def _tokens(self, numbers: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         if self.tokens is not None:

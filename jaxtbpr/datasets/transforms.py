@@ -11,11 +11,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from jaxtbpr.core import pictures
 from jaxtbpr.core.options import Option, Options
-
-FILTERS = {
-    name: Image.Resampling[name.upper()]
-    for name in ("bicubic", "bilinear", "lanczos", "hamming", "box", "nearest")
-}
+from jaxtbpr.datasets.resizing import FILTERS, SQUASH, Resize, fit
 
 POLICIES = ("independent", "two_of_six")
 
@@ -42,14 +38,16 @@ NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}
 _LEVELS = np.arange(256)
 
 
-def decode_image(data: bytes, size: tuple[int, int], resample: str = "bicubic") -> np.ndarray:
-    """Returns the image resized straight to `size`, aspect ratio not kept: uint8 [H, W, 3].
+def decode_image(
+    data: bytes, size: tuple[int, int], resample: str = "bicubic", resize: Resize = SQUASH
+) -> np.ndarray:
+    """Returns the image at `size`: uint8 [H, W, 3].
 
-    data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. It is what
-    TBPS-CLIP and SynTBPR do before they divide by 255 and normalise. Raises pictures.BadImage.
+    data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. resize: by default
+    straight to the size, aspect ratio not kept, which is what TBPS-CLIP and SynTBPR do before they
+    divide by 255 and normalise. Raises pictures.BadImage.
     """
-    height, width = size
-    return np.asarray(pictures.open_image(data).resize((width, height), FILTERS[resample]))
+    return np.asarray(fit(pictures.open_image(data), size, resample, resize))
 
 
 def augment_image(
@@ -58,6 +56,7 @@ def augment_image(
     rng: np.random.Generator,
     options: Mapping[str, float],
     resample: str = "bicubic",
+    resize: Resize = SQUASH,
 ) -> np.ndarray:
     """Returns a random variant of `image` for training: uint8 [H, W, 3].
 
@@ -65,13 +64,12 @@ def augment_image(
     since captions name them. Depends on `rng` alone.
     """
     if options["policy"] == "two_of_six":
-        return _two_of_six(image, size, rng)
-    height, width = size
+        return _two_of_six(image, size, rng, resize)
     flips, crops, jitters, erases, *draws = rng.random(14).tolist()
     box = None
     if crops < options["crop"]:
         box = _crop_box(image.size, draws[:4], options["crop_area"])
-    pixels = np.asarray(image.resize((width, height), FILTERS[resample], box=box))
+    pixels = np.asarray(fit(image, size, resample, resize, box))
     if flips < options["flip"]:
         pixels = pixels[:, ::-1]
     if jitters < options["jitter"]:
@@ -84,14 +82,15 @@ def augment_image(
     return pixels
 
 
-def _two_of_six(image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _two_of_six(
+    image: Image.Image, size: tuple[int, int], rng: np.random.Generator, resize: Resize
+) -> np.ndarray:
     """SynTBPR's and TBPS-CLIP's training images: two changes, drawn with replacement of six.
 
     Resized with the bilinear filter first. Colours by 0.1, rotation by 15 degrees, a crop of at
     least 0.9, grey with 0.1, mirrored with 0.5, a rectangle of 0.1 to 0.2 erased with 0.5.
     """
-    height, width = size
-    image = image.resize((width, height), FILTERS["bilinear"])
+    image = fit(image, size, "bilinear", resize)
     for change in rng.integers(len(_SIX), size=2):
         image = _SIX[change](image, rng.random(8).tolist())
     return np.asarray(image)
@@ -134,7 +133,11 @@ _SIX = (_change_colours, _rotate, _crop_a_little, _grey, _mirror, _erase)
 
 
 def strong_view(
-    image: Image.Image, size: tuple[int, int], rng: np.random.Generator, resample: str = "bicubic"
+    image: Image.Image,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    resample: str = "bicubic",
+    resize: Resize = SQUASH,
 ) -> np.ndarray:
     """Returns one of SimCLR's views of `image`: uint8 [H, W, 3].
 
@@ -142,10 +145,9 @@ def strong_view(
     contrast and saturation by 0.4, hue by 0.1), grey with 0.2, blurred with 0.5 (radius 0.1 to 2),
     mirrored with 0.5: the settings of TBPS-CLIP (arXiv:2308.10045).
     """
-    height, width = size
     jitters, greys, blurs, flips, radius, *draws = rng.random(13).tolist()
     box = _crop_box(image.size, draws[:4], 0.2)
-    view = image.resize((width, height), FILTERS[resample], box=box)
+    view = fit(image, size, resample, resize, box)
     if jitters < 0.8:
         brightness, contrast, saturation = (0.6 + 0.8 * draw for draw in draws[4:7])
         view = ImageEnhance.Brightness(view).enhance(brightness)

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import loader, transforms
+from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.losses import normalize
 from jaxtbpr.retrieval.metrics import Metrics, retrieval_metrics
@@ -42,15 +43,22 @@ class Embedder:
 
     batch_size: rows of a batch over all devices of `mesh`, rounded up to a multiple of them, at
     most; a smaller set has smaller batches.
-    resample: the filter that resizes images, as in training.
+    resample: the filter that resizes images, and resize: how, as in training.
     """
 
     def __init__(
-        self, model: Clip, tokenizer: Tokenizer, mesh: Mesh, *, batch_size: int, resample: str
+        self,
+        model: Clip,
+        tokenizer: Tokenizer,
+        mesh: Mesh,
+        *,
+        batch_size: int,
+        resample: str,
+        resize: Resize = SQUASH,
     ):
         self._config, self._tokenizer, self._mesh = model.config, tokenizer, mesh
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._resample = resample
+        self._resample, self._resize = resample, resize
         out = meshes.replicated(mesh)
         self._image = jax.jit(functools.partial(_unit, model, Clip.encode_image), out_shardings=out)
         self._text = jax.jit(functools.partial(_unit, model, Clip.encode_text), out_shardings=out)
@@ -67,6 +75,7 @@ class Embedder:
             image_size=self._config.image_size,
             batch_size=self._rows_of(len(one)),
             resample=self._resample,
+            resize=self._resize,
         )
         return self._run(self._image, params, batches, "image")[0]
 
@@ -82,10 +91,10 @@ class Embedder:
 
     def encoded_images(self, params: Any, images: Sequence[bytes]) -> np.ndarray:
         """Returns the features float32 [N, D] of encoded images."""
-        size = self._config.image_size
+        how = self._config.image_size, self._resample, self._resize
 
         def decode(some):
-            return [transforms.decode_image(data, size, self._resample) for data in some]
+            return [transforms.decode_image(data, *how) for data in some]
 
         return self._rows(self._image, params, images, decode)
 

@@ -36,7 +36,13 @@ from jaxtbpr.retrieval.embed import Embedder, Features
 from jaxtbpr.retrieval.metrics import Metrics
 from jaxtbpr.retrieval.model import Clip
 from jaxtbpr.retrieval.ranking import top_k
-from jaxtbpr.retrieval.saved import open_saved, placed_shapes, trained_folder
+from jaxtbpr.retrieval.saved import (
+    RESIZE_HELP,
+    RESIZES,
+    open_saved,
+    placed_shapes,
+    trained_folder,
+)
 from jaxtbpr.retrieval.train import open_test_sets
 from jaxtbpr.retrieval.train_log import EVALS
 
@@ -95,19 +101,22 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     return {"outputs": outputs, "metrics": metrics} | counts
 
 
-def load(directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHICH) -> Trained:
+def load(
+    directory: epath.Path, *, batch_size: int, which: tuple[str, ...] = WHICH, resize: str = ""
+) -> Trained:
     """Reads the model in `directory` (WORKDIR/train) and its checkpoints called `which`.
 
-    A published checkpoint, see `open_saved`, counts as each of them. Raises UserError where there
-    are none.
+    A published checkpoint, see `open_saved`, counts as each of them; resize: of RESIZES. Raises
+    UserError where there are none.
     """
-    first, mesh = open_saved(directory), meshes.make_mesh()
+    first, mesh = open_saved(directory, resize=resize), meshes.make_mesh()
     embedder = Embedder(
         Clip(first.config),
         first.tokenizer(),
         mesh,
         batch_size=batch_size,
         resample=first.resample,
+        resize=first.resize,
     )
     if (trained := trained_folder(directory)) is None:
         params = jax.device_put(first.read_params(), meshes.replicated(mesh))
@@ -304,7 +313,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data, scratch = epath.Path(args.data).expanduser(), epath.Path(scratch)
         one = open_set(data, args.split, scratch, exif=args.exif)
-        trained = load(epath.Path(args.checkpoint), batch_size=args.batch_size, which=(args.which,))
+        trained = load(
+            epath.Path(args.checkpoint),
+            batch_size=args.batch_size,
+            which=(args.which,),
+            resize=args.resize,
+        )
         detail = evaluate_set(trained, one, examples=24)
     metrics = {key: detail[args.which][key] for key in SUMMARY}
     print(json.dumps({"set": one.name, "checkpoint": args.which} | metrics), flush=True)
@@ -319,6 +333,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
     flags.DEFINE_bool("exif", True, "turn a folder's images by their EXIF orientation")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
+    flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     size = OPTIONS["batch_size"]
     flags.DEFINE_integer(
         "batch_size", size.default, size.help, lower_bound=size.low, upper_bound=size.high

@@ -14,19 +14,21 @@ from jaxtbpr.core import command, files
 from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import WHICH
-from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
 from jaxtbpr.retrieval.weights.names import FORMATS
 from jaxtbpr.retrieval.weights.open_clip import timm_name
 
 DTYPES = ("float32", "float16")
 
 
-def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> None:
+def export(
+    checkpoint: str, out: str, *, which: str, kind: str, dtype: str, resize: str = ""
+) -> None:
     """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
 
     Raises UserError where that format cannot hold it.
     """
-    saved = open_saved(checkpoint, which)
+    saved = open_saved(checkpoint, which, resize=resize)
     weights.save_folder(
         out,
         saved.read_params(),
@@ -34,6 +36,7 @@ def export(checkpoint: str, out: str, *, which: str, kind: str, dtype: str) -> N
         saved.tokenizer(),
         kind=kind,
         resample=saved.resample,
+        resize=saved.resize,
         dtype=dtype,
     )
     say(f"export: {kind} checkpoint in {out}")
@@ -49,7 +52,14 @@ def main() -> None:
     """Runs `export` with the command's flags."""
     args = flags.FLAGS
     files.check_output(args.out, "--out", folder=True)
-    export(args.checkpoint, args.out, which=args.which, kind=args.format, dtype=args.dtype)
+    export(
+        args.checkpoint,
+        args.out,
+        which=args.which,
+        kind=args.format,
+        dtype=args.dtype,
+        resize=args.resize,
+    )
 
 
 def define_flags() -> None:
@@ -59,6 +69,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
     flags.DEFINE_enum("format", "huggingface", tuple(FORMATS), "names and layout of the tensors")
     flags.DEFINE_enum("dtype", "float32", DTYPES, "of the tensors")
+    flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     command.require("checkpoint", "out")
 
 

@@ -14,6 +14,7 @@ from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
+from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.model import (
@@ -25,8 +26,12 @@ from jaxtbpr.retrieval.model import (
 )
 from jaxtbpr.retrieval.train_log import MODEL, TOKENIZER
 from jaxtbpr.retrieval.transformer import with_scan
-from jaxtbpr.retrieval.weights.images import SQUASH, Images, read_images
+from jaxtbpr.retrieval.weights.images import Images, read_images
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+
+# What one may ask of a model's images; "" is `open_saved`'s default.
+RESIZES = ("", *MODES, "model")
+RESIZE_HELP = "how images are resized; '': as trained here, of a published one squash"
 
 # Files of a published checkpoint's folder by which its tokenizer is found.
 _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
@@ -36,13 +41,15 @@ _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
 class Saved:
     """A model whose parameters are not read yet.
 
-    config: with the changes that were asked for; resample: the filter that resizes its images;
-    read_params: returns the parameters for `config`, float32; source: where they come from.
+    config: with the changes that were asked for; resample: the filter that resizes its images, and
+    resize: how; read_params: returns the parameters for `config`, float32; source: where they come
+    from.
     """
 
     source: str
     config: ClipConfig
     resample: str
+    resize: Resize
     read_params: Callable[[], Any]
     _tokenizer: Callable[[], Tokenizer]
 
@@ -60,15 +67,31 @@ class Saved:
         return found
 
 
-def open_saved(source: epath.PathLike, which: str = "selected", **changes: Any) -> Saved:
+def open_saved(
+    source: epath.PathLike,
+    which: str = "selected",
+    *,
+    resize: str = "",
+    resample: str = "",
+    **changes: Any,
+) -> Saved:
     """Opens WORKDIR/train or its WORKDIR, or whatever `weights.load` takes.
 
-    which: the checkpoint of a training, "selected" or "last". changes: fields of `ClipConfig`;
-    for another image size or text length the positions are resampled. Raises UserError where
-    anything is missing.
+    which: the checkpoint of a training, "selected" or "last". resize: one of RESIZES, "model" for
+    what the checkpoint says; "" for that of a model trained here and squash of a published one,
+    since most of them crop to a square, and a person has head and feet. resample: the filter, ""
+    for the model's. changes: fields of `ClipConfig`; for another image size or text length the
+    positions are resampled. Whatever is not as the checkpoint says is told in one line. Raises
+    UserError where anything is missing.
     """
     directory = trained_folder(source)
-    return _trained(directory, which, changes) if directory else _published(source, changes)
+    opened = _trained(directory, which, changes) if directory else _published(source, changes)
+    saved, images, lines = opened
+    chosen = _chosen(resize or ("model" if directory else "squash"), images, saved.source)
+    used = dataclasses.replace(saved, resize=chosen, resample=resample or saved.resample)
+    for line in [*lines, *_resize_changes(images, saved, used)]:
+        say(f"{os.fspath(source)}: {line}")
+    return used
 
 
 def trained_folder(source: epath.PathLike) -> epath.Path | None:
@@ -87,7 +110,9 @@ def placed_shapes(config: ClipConfig, mesh: Mesh) -> Any:
     return meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
 
 
-def _trained(directory: epath.Path, which: str, changes: dict[str, Any]) -> Saved:
+def _trained(
+    directory: epath.Path, which: str, changes: dict[str, Any]
+) -> tuple[Saved, Images, list[str]]:
     saved = files.read_json(directory / MODEL)
     own = ClipConfig.from_dict(saved["model"])
     config = dataclasses.replace(own, **changes)
@@ -100,23 +125,72 @@ def _trained(directory: epath.Path, which: str, changes: dict[str, Any]) -> Save
 
     words = directory / TOKENIZER
     source = os.fspath(directory)
-    return Saved(source, config, saved["resample"], read_params, lambda: tokenizer.load(words))
+    resize = Resize(**saved.get("resize", {}))  # old runs do not tell: they know one way
+    images = Images(own.pixels, saved["resample"], own.image_size, resize, directory / MODEL)
+    opened = Saved(
+        source, config, images.resample, resize, read_params, lambda: tokenizer.load(words)
+    )
+    return opened, images, []
 
 
-def _published(source: epath.PathLike, changes: dict[str, Any]) -> Saved:
+def _published(
+    source: epath.PathLike, changes: dict[str, Any]
+) -> tuple[Saved, Images | None, list[str]]:
     checkpoint = weights.open_checkpoint(source)
-    own, images = checkpoint.config(), read_images(checkpoint.folder, checkpoint.kind)
+    own = checkpoint.config()
+    images = read_images(checkpoint.folder, checkpoint.kind, own.image_size)
     own = dataclasses.replace(own, pixels=images.pixels if images else "clip")
     config = dataclasses.replace(own, **changes)
-    for line in _image_changes(images, own, config):
-        say(f"{os.fspath(source)}: {line}")
-    return Saved(
+    opened = Saved(
         source=os.fspath(source),
         config=config,
         resample=images.resample if images else "bicubic",
+        resize=SQUASH,
         read_params=lambda: weights.read_params(checkpoint, config),
         _tokenizer=lambda: _find_tokenizer(checkpoint.folder),
     )
+    return opened, images, _image_changes(images, own, config)
+
+
+def _chosen(asked: str, images: Images | None, source: str) -> Resize:
+    """How images are resized; asked: one of MODES or "model"."""
+    told = images.resize if images else None
+    if asked == "model" and told is None:
+        if images is None:
+            why = "nothing beside it says how images are resized"
+        else:
+            why = f"{images.source.name} resizes images in a way that is not here"
+        raise UserError(f"resize='model' of {source}: {why}; choose squash, shortest or longest.")
+    if told is not None and asked in ("model", told.mode):
+        return told
+    return Resize(asked)
+
+
+def _resize_changes(images: Images | None, saved: Saved, used: Saved) -> list[str]:
+    """One line for each way in which images are resized otherwise than the checkpoint says."""
+    lines = []
+    if images is not None and images.resize != used.resize:
+        size = saved.config.image_size
+        why = ", so that a person is seen from head to foot" if used.resize == SQUASH else ""
+        lines.append(
+            f"{images.source.name} says that its images were {_words(images.resize, size)}; here "
+            f"they are {_words(used.resize, size)}{why} (resize='model' does as it says)."
+        )
+    if images is not None and saved.resample != used.resample:
+        lines.append(
+            f"images are resized by {used.resample} as data.resample says, not by "
+            f"{saved.resample} as {images.source.name} does."
+        )
+    return lines
+
+
+def _words(resize: Resize | None, size: tuple[int, int]) -> str:
+    if resize is None:
+        return "resized in a way that is not here"
+    if resize.mode == "squash":
+        return "resized straight to the model's size"
+    shape = "a square" if size[0] == size[1] else "the model's shape"
+    return f"{'cropped' if resize.mode == 'shortest' else 'padded'} to {shape}"
 
 
 def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -> list[str]:
@@ -127,11 +201,6 @@ def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -
             "nothing beside it says how images are prepared, so CLIP's mean, deviation and "
             "bicubic filter are taken; put its preprocessor_config.json or open_clip_config.json "
             "there if it was trained otherwise."
-        )
-    elif images.mode != SQUASH:
-        lines.append(
-            f"{images.source.name} says that its images were {images.mode}; here they are resized "
-            "straight to the model's size, so that a person is seen from head to foot."
         )
     if images is not None and images.size not in (None, own.image_size):
         told, used = ("x".join(map(str, size)) for size in (images.size, own.image_size))

@@ -23,11 +23,12 @@ from jaxtbpr.datasets import rows
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import Clip
-from jaxtbpr.retrieval.saved import Saved, open_saved, trained_folder
+from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, Saved, open_saved, trained_folder
 from jaxtbpr.retrieval.train_log import MODEL
 
 JUDGE_OPTIONS: Options = {
     "model": Option("tiny-clip", "CLIP that judges: WORKDIR/train, a published one or tiny-clip"),
+    "resize": Option("", RESIZE_HELP, choices=RESIZES),
     "batch_size": Option(128, "images or texts embedded at once", low=1, high=1_000_000),
 }
 CUT_OPTIONS: Options = {
@@ -58,6 +59,7 @@ class Scorer:
             mesh,
             batch_size=batch_size,
             resample=saved.resample,
+            resize=saved.resize,
         )
         self.width = saved.config.embed_dim
         self.logit_scale = float(np.exp(self._params["logit_scale"]))
@@ -106,7 +108,7 @@ class Scorer:
 
 def open_scorer(options: Any) -> Scorer:
     """Opens the model of a section with `JUDGE_OPTIONS`."""
-    return Scorer(open_saved(options.model), options.batch_size)
+    return Scorer(open_saved(options.model, resize=options.resize), options.batch_size)
 
 
 def fingerprint(model: epath.PathLike) -> str:

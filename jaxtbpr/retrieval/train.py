@@ -23,6 +23,7 @@ from jaxtbpr.core.progress import say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import loader
+from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.datasets.source import RetrievalSet, list_sets, list_splits
 from jaxtbpr.retrieval import losses, scoring
 from jaxtbpr.retrieval import optimizer as optimizers
@@ -153,7 +154,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     if meshes.writes():
         tokenizer.save(words, directory / TOKENIZER)
         trainer.batches.save_noise(directory)
-        write_model(trainer.recipe.model.config, config.data.resample, directory)
+        model = trainer.recipe.model.config
+        write_model(model, config.data.resample, directory, resize_of(config.data, start))
     with Checkpoints(directory / "checkpoints") as checkpoints:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
         checkpoints.wait()
@@ -194,8 +196,24 @@ def open_start(config: ConfigDict) -> Saved | None:
         config.model.weights,
         image_size=tuple(config.data.image_size),
         text_length=config.data.text_length,
+        resize=config.data.resize,
+        resample=config.data.resample,
         **_computation(config.model),
     )
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for images that are to be as a checkpoint says, but of none."""
+    if config.data.resize == "model" and not config.model.weights:
+        raise UserError(
+            "config.data.resize='model' means as config.model.weights says, which names no model; "
+            "choose squash, shortest or longest."
+        )
+
+
+def resize_of(data: ConfigDict, start: Saved | None) -> Resize:
+    """Returns how the images of a run are resized; data: the section."""
+    return start.resize if start else Resize(data.resize)
 
 
 def open_tokenizer(data: ConfigDict, train: list[RetrievalSet], start: Saved | None) -> Tokenizer:
@@ -279,12 +297,18 @@ def build_trainer(
     model = Clip(start.config if start else model_config(config, words.get_vocab_size()))
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     optimizers.check_frozen(params, options.freeze)
-    batches = open_batches(config, sets.train, words)
+    resize = resize_of(config.data, start)
+    batches = open_batches(config, sets.train, words, resize)
     recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
     create = functools.partial(create_state, recipe=recipe)
     shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
-        model, words, mesh, batch_size=options.eval_batch_size, resample=config.data.resample
+        model,
+        words,
+        mesh,
+        batch_size=options.eval_batch_size,
+        resample=config.data.resample,
+        resize=resize,
     )
     return Trainer(
         plan=plan,
@@ -425,7 +449,7 @@ def make_recipe(
 
 
 def open_batches(
-    config: ConfigDict, train: list[RetrievalSet], words: Tokenizer
+    config: ConfigDict, train: list[RetrievalSet], words: Tokenizer, resize: Resize = SQUASH
 ) -> loader.TrainLoader:
     """Returns the endless training batches of this process.
 
@@ -442,6 +466,7 @@ def open_batches(
         image_size=tuple(data.image_size),
         text_length=data.text_length,
         resample=data.resample,
+        resize=resize,
         augment=data.augment,
         caption_noise=data.caption_noise,
         set_weights=data.set_weights.to_dict(),
@@ -463,9 +488,12 @@ def open_batches(
 # --- outputs -------------------------------------------------------------------------------------
 
 
-def write_model(config: ClipConfig, resample: str, directory: epath.Path) -> None:
+def write_model(
+    config: ClipConfig, resample: str, directory: epath.Path, resize: Resize = SQUASH
+) -> None:
     """Writes model.json: what a program needs besides parameters and tokenizer to embed."""
-    files.write_json_atomic(directory / MODEL, {"model": config.to_dict(), "resample": resample})
+    images = {"resample": resample, "resize": dataclasses.asdict(resize)}
+    files.write_json_atomic(directory / MODEL, {"model": config.to_dict()} | images)
 
 
 def describe_outputs(
@@ -483,5 +511,5 @@ def describe_outputs(
 
 STAGE = Stage(
     "train", "learns to match", OPTIONS, run,
-    reads=("build",), sections=("data", "model"), fingerprint=fingerprint,
+    reads=("build",), sections=("data", "model"), fingerprint=fingerprint, check=check,
 )  # fmt: skip

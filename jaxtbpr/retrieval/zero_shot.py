@@ -16,7 +16,7 @@ from jaxtbpr.core import attributes, command, files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
 from jaxtbpr.retrieval.scoring import Scorer
 
 # What is asked of each slot; "{}" is the words for a value.
@@ -190,7 +190,8 @@ def main() -> None:
             "or --stage=generate (real photographs have no known attributes to ask about)."
         )
     records = read_records(workdir, args.stage, args.split)
-    found = accuracy(Judge(Scorer(open_saved(args.model))), records, workdir.root)
+    scorer = Scorer(open_saved(args.model, resize=args.resize))
+    found = accuracy(Judge(scorer), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in found.items():
         share = f"{100 * row['accuracy']:.1f}" if row["images"] else "–"
@@ -206,6 +207,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "a run whose images have attributes")
     flags.DEFINE_enum("stage", "augment", STAGES, "the stage whose images are asked about")
     flags.DEFINE_string("split", "test", "split of the images")
+    flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     flags.DEFINE_string("output", "", "file for the table as JSON")
     command.require("model", "workdir")
 

@@ -16,6 +16,7 @@ from jaxtbpr.core import options, pictures
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build, loader, pairs, transforms
+from jaxtbpr.datasets.resizing import MODES, Resize
 from jaxtbpr.datasets.source import RetrievalSet
 from tests.datasets.folders import make_folder
 from tests.datasets.sets import (
@@ -416,6 +417,17 @@ def test_evaluation_images_use_the_filter_that_is_asked_for(real):
         batch = next(loader.image_batches(real, **setup, resample=resample))
         expected = transforms.decode_image(real.image_bytes(3), (40, 30), resample)
         np.testing.assert_array_equal(batch["image"][3], expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training_and_evaluation_images_are_resized_as_is_asked_for(real, words, mode):
+    how = {"resample": "bilinear", "resize": Resize(mode)}
+    evaluated = next(loader.image_batches(real, image_size=(24, 24), batch_size=15, **how))
+    trained = next(loader.train_loader([real], words, **PLAIN | how | {"image_size": (24, 24)}))
+    for batch in (evaluated, trained):
+        for pixels, i in zip(batch["image"], batch["index"], strict=True):
+            expected = transforms.decode_image(real.image_bytes(i), (24, 24), *how.values())
+            np.testing.assert_array_equal(pixels, expected)
 
 
 def test_a_batch_larger_than_the_set_is_an_error_with_both_numbers(real, words):

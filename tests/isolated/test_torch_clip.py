@@ -16,6 +16,7 @@ from PIL import Image
 
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import transforms
+from jaxtbpr.datasets.resizing import Resize
 from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.losses.similarity import normalize
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
@@ -26,6 +27,13 @@ from tests.isolated import environments
 pytestmark = pytest.mark.isolated
 
 CAPTIONS = ["A woman in a red coat.", "an old man with a black backpack and grey trousers"]
+
+# Of the pictures of 96x40 here: 115x48, of whose middle half a pixel is left; 144x60, 60x60.
+RESIZES = {
+    "shortest": Resize("shortest", half="floor"),
+    "larger": Resize("shortest", larger=1.25, half="floor"),
+    "squash larger": Resize("squash", larger=1.25, half="floor"),
+}
 
 
 def torch_python(*arguments):
@@ -57,8 +65,9 @@ def png(pixels):
 
 def ours(folder, images):
     """Features of length 1, the token ids and the logit scale, as this project finds them."""
-    one = saved.open_saved(folder)
-    small = [transforms.decode_image(png(x), one.config.image_size, one.resample) for x in images]
+    one = saved.open_saved(folder, resize="model")
+    how = one.config.image_size, one.resample, one.resize
+    small = [transforms.decode_image(png(x), *how) for x in images]
     length = one.config.text_length
     ids = tokens.encode(one.tokenizer(), list(map(tokens.clean_caption, CAPTIONS)), length)
     apply = jax.jit(lambda p, x, t: Clip(one.config).apply({"params": p}, x, t))
@@ -73,6 +82,9 @@ def test_transformers_gives_the_same_features_by_its_ordinary_calls(tmp_path, en
     for activation in ("quick_gelu", "gelu", "gelu_tanh"):
         config, params, words = make_model(activation)
         weights.save_folder(given / activation, params, config, words)
+    for name, resize in RESIZES.items():
+        config, params, words = make_model("gelu")
+        weights.save_folder(given / name, params, config, words, resize=resize)
     shutil.copytree(weights.open_checkpoint("tiny-clip").folder, given / "tiny-clip")
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 40, 3), np.uint8)
     np.savez(given / "given.npz", images=images, captions=CAPTIONS)
@@ -89,7 +101,7 @@ def test_transformers_gives_the_same_features_by_its_ordinary_calls(tmp_path, en
             np.testing.assert_allclose(theirs["logit_scale"], scale, rtol=1e-6)
             scores = jax.nn.softmax(np.exp(scale) * image[:1] @ text.T)[0]
             np.testing.assert_allclose(theirs["scores"], scores, atol=1e-4)
-    assert len(list(out.glob("*.npz"))) == 4
+    assert len(list(out.glob("*.npz"))) == 4 + len(RESIZES)
 
 
 def test_a_pickled_checkpoint_is_converted(tmp_path):

@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, normalizers, processors
 from jaxtbpr.core import files, tensors
 from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import images, names, open_clip, sizes
@@ -46,6 +47,7 @@ def save_folder(
     *,
     kind: str = "huggingface",
     resample: str = "bicubic",
+    resize: Resize = SQUASH,
     dtype: str = "float32",
 ) -> None:
     """Writes a folder with weights, sizes, tokenizer and image processor, which `load` reads again.
@@ -55,7 +57,9 @@ def save_folder(
     hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be.
     """
     folder = epath.Path(folder)
-    prepared = {"preprocessor_config.json": images.to_huggingface(config, resample)}
+    prepared = {}
+    if kind == "huggingface" or images.fits_huggingface(config, resize):
+        prepared["preprocessor_config.json"] = images.to_huggingface(config, resample, resize)
     if kind == "huggingface":
         weights_file, sizes_file = "model.safetensors", "config.json"
         described = sizes.to_huggingface(config) | {"dtype": dtype}
@@ -63,7 +67,7 @@ def save_folder(
         weights_file, sizes_file = "open_clip_model.safetensors", "open_clip_config.json"
         described = {
             "model_cfg": open_clip.to_open_clip(config, kind),
-            "preprocess_cfg": images.to_open_clip(config, resample),
+            "preprocess_cfg": images.to_open_clip(config, resample, resize),
         }
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / weights_file, params, config, kind, dtype)
