@@ -42,8 +42,16 @@ def is_archive(path: epath.Path) -> bool:
 
 def is_perhaps(path: epath.Path) -> bool:
     """Whether a file may be annotation, or anything else: archives, arrays, lists of names."""
-    is_one = path.suffix.lower() in (*_ARCHIVES, *_COMPRESSED, *_OTHERS, ".txt")
+    suffix = path.suffix.lower()
+    is_one = suffix in (*_ARCHIVES, *_COMPRESSED, *_OTHERS, ".txt") or is_renamed(path)
     return is_one and not path.name.startswith(".") and not _is_packed_table(path)
+
+
+def is_renamed(path: epath.Path) -> bool:
+    """Whether a name is that of a table with more behind it, or of a split alone: test.csv.part."""
+    inner = epath.Path(path.stem).suffix.lower()
+    is_copy = path.suffix.lower() not in tables.SUFFIXES and _is_text(inner)
+    return path.name.lower() in entry.SPLITS or (is_copy and not _is_packed_table(path))
 
 
 def _is_packed_table(path: epath.Path) -> bool:
@@ -89,9 +97,9 @@ def _named_places(folder: epath.Path) -> list[epath.Path]:
 
 
 def _files(place: epath.Path) -> list[epath.Path]:
-    """Links to nothing are files, too."""
+    """Links to nothing are files, too, and so is a folder of the parts of a table."""
     named = (path for path in place.iterdir() if is_annotation_like(path) or is_perhaps(path))
-    return sorted(path for path in named if not path.is_dir())
+    return sorted(p for p in named if p.suffix.lower() in tables.SUFFIXES or not p.is_dir())
 
 
 def _is_of_img2dataset(path: epath.Path) -> bool:

@@ -88,7 +88,8 @@ def _images(folder: str, endings: tuple[str, ...]) -> Iterator[tuple[str, int, i
         return
     try:
         with os.scandir(folder) as listing:
-            found = [one for one in listing if _is_one(one.name, endings) and one.is_file()]
+            found = [one for one in listing if _is_one(one.name, endings)]
+            found = [one for one in found if os.path.isfile(one.path)]  # no link to itself
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return  # its images are missing, which the check of each image tells
     for entry in sorted(found, key=lambda entry: entry.name):

@@ -37,7 +37,8 @@ def leftovers(
 
     forms: {file: title and name of another form that reads it}.
     """
-    beside = annotation_names.beside(folder, taken)
+    places = [one for one in forms if one.is_dir() and one not in taken]
+    beside = [*places, *annotation_names.beside(folder, [*taken, *places])]
     found = [
         one
         for file in beside
@@ -56,7 +57,8 @@ def _leftover(
     split = annotation_names.told_split(folder, file)
     is_missed = split is not None and split not in splits
     loses = is_missed and splits != {None}
-    name, names = file.relative_to(folder), ", ".join(str(f.relative_to(folder)) for f in taken[:3])
+    name = f"folder {file.name}" if file.is_dir() else file.relative_to(folder)
+    names = ", ".join(str(f.relative_to(folder)) for f in taken[:3])
     if file in forms:
         way = "name that format, or move the file elsewhere"
         reason = f"{name} is not read beside {names}; it is {forms[file]}: {way}."
@@ -81,7 +83,11 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
     like: an annotation of the same folder, to compare the names of columns with.
     """
     is_packed = file.suffix.lower() in packed.SUFFIXES  # whose bytes are no text
+    if file.is_dir():
+        return "is a folder; join its parts in one file", True
     foreign = annotation_names.FOREIGN.get(file.suffix.lower())
+    if annotation_names.is_renamed(file):
+        foreign = "has no ending of a table; rename it if it is one"
     try:
         if fault := foreign or ("" if is_packed else disguise(file)):
             return fault, True

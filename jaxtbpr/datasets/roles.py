@@ -112,7 +112,8 @@ def _identity(keys: list[str], samples: list[list[Mapping[str, Any]]], counter: 
 
 
 def _is_scalar(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:
-    return not any(isinstance(row.get(key), list | dict) for rows in samples for row in rows)
+    values = [row[key] for rows in samples for row in rows if row.get(key) is not None]
+    return not values or not all(isinstance(value, list | dict) for value in values)
 
 
 def _repeats(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:

@@ -18,6 +18,7 @@ from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry, caption_problem
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
+_MISSING |= {errno.ELOOP}
 
 
 def from_record(record: Record) -> Record:

@@ -104,7 +104,7 @@ class Survey:
         count, names = self.unlisted.find(str(self.paths.root))
         # Where folders are the annotation, their reader has looked at each image in them.
         if count and not any(file.is_dir() for file in self.files):
-            said.append(f"image files that no record names, not used: {_such(names, count)}.")
+            said.append(f"image files that no usable record names: {_such(names, count)}.")
         return said
 
     def notices(self) -> list[str]:

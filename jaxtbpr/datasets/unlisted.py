@@ -47,11 +47,11 @@ class Unlisted:
 
 
 def _images(folder: str) -> list[str]:
-    return [one.name for one in _entries(folder) if is_image(one.name) and one.is_file()]
+    return [one.name for one in _entries(folder) if is_image(one.name) and os.path.isfile(one.path)]
 
 
 def _folders(folder: str) -> list[str]:
-    return [one.name for one in _entries(folder) if one.is_dir()]
+    return [one.name for one in _entries(folder) if os.path.isdir(one.path)]
 
 
 def _entries(folder: str) -> list[os.DirEntry]:

@@ -108,3 +108,11 @@ def test_two_files_of_one_split_are_told(tmp_path):
 def test_a_record_with_another_split_than_its_file_is_counted(tmp_path):
     write_csv(tmp_path / "test.csv", "image,caption,split", ["a.jpg,x,train", "b.jpg,y,test"])
     assert survey(tmp_path, decode=False).notes.lines() == [f"{entry.OTHER_SPLIT}: 1 (a.jpg)."]
+
+
+def test_one_odd_value_does_not_make_a_column_useless(tmp_path):
+    rows = [{"image": f"{k}.jpg", "caption": "x", "identity": k // 2} for k in range(4)]
+    rows[0]["identity"] = ["0"]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "has the identity ['0']" in survey(tmp_path, decode=False).problems()[0]
+    assert [one.identity for one in formats.read(tmp_path) if not one.problem] == ["0", "1", "1"]

@@ -97,7 +97,7 @@ def test_images_that_no_record_names_are_told_by_validate_and_build(tmp_path, ca
     images(folder, "thumbnails/a.jpg")
     (folder / "imgs" / "cam0" / "Thumbs.db").write_text("x")
     write_csv(folder / "captions.csv", ["cam0/a.jpg"])
-    told = "image files that no record names, not used: 2 (cam0/b.jpg, cam1/c.webp)."
+    told = "image files that no usable record names: 2 (cam0/b.jpg, cam1/c.webp)."
     assert told in survey(folder).warnings()
     build.run(make_config(folders={"own": str(folder)}), make_workdir(tmp_path / "run"))
     assert f"build own: warning: {told}" in capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_images_that_no_record_names_are_told_by_validate_and_build(tmp_path, ca
 def test_a_set_whose_images_are_all_named_has_no_such_warning(tmp_path):
     images(tmp_path, "cam0/a.jpg", "cam1/b.jpg")
     write_csv(tmp_path / "captions.csv", ["./cam0/a.jpg", "cam1//b.jpg"])
-    assert not any("no record names" in text for text in survey(tmp_path).warnings())
+    assert not any("no usable record" in text for text in survey(tmp_path).warnings())
 
 
 def test_images_with_rare_endings_are_a_part_of_the_state_of_a_folder(tmp_path):
@@ -119,3 +119,16 @@ def test_images_with_rare_endings_are_a_part_of_the_state_of_a_folder(tmp_path):
     assert build.fingerprint_changes(before, build.fingerprint(config)) == [
         "config.build.folders.own: image files replaced or changed (1 of the same names)"
     ]
+
+
+def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path):
+    folder = tmp_path / "own"
+    images(folder, "a.jpg")
+    (folder / "b.jpg").symlink_to(folder / "b.jpg")
+    write_csv(folder / "captions.csv", ["a.jpg", "b.jpg"])
+    assert (
+        "b.jpg cannot be read (Too many levels of symbolic links)" in survey(folder).problems()[0]
+    )
+    config = make_config(folders={"own": str(folder)})
+    assert build.fingerprint(config)
+    assert build.run(config, make_workdir(tmp_path / "run"))["set_aside"] == 1

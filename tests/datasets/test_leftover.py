@@ -130,6 +130,9 @@ def test_a_table_in_a_text_file_is_read(tmp_path):
         ("test.pkl", "save it as CSV UTF-8 or parquet"),
         ("test.yaml", "save it as CSV UTF-8 or parquet"),
         ("query.txt", "its first line is 7.jpg"),
+        ("test.csv.part", "it has no ending of a table; rename it if it is one"),
+        ("test.json.bak", "it has no ending of a table; rename it if it is one"),
+        ("test", "it has no ending of a table; rename it if it is one"),
     ],
 )
 def test_a_test_set_in_another_place_or_form_is_not_lost_in_silence(tmp_path, name, reason):
@@ -205,3 +208,27 @@ def test_a_folder_of_one_such_table_tells_the_same_reason(tmp_path, data, reason
     (tmp_path / "captions.csv").write_bytes(data)
     with pytest.raises(UserError, match=reason):
         formats.detect(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test.csv", "test.parquet"])
+def test_a_folder_of_the_parts_of_a_table_is_not_lost_in_silence(tmp_path, name):
+    path = own_folder(tmp_path, {})
+    (path / name).mkdir()
+    (path / name / "part-00000.csv").write_text(HEADER + ROW.format(7))
+    (problem,) = survey(path).problems()
+    assert problem.startswith(f"folder {name} is not read: it is a folder; join its parts")
+
+
+def test_a_split_of_texts_beside_images_is_told_once_beside_tables(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "metadata.csv").write_text(HEADER + ROW.format(7))
+    write_image(tmp_path / "test" / "7.jpg", 7)
+    for k in range(30):
+        write_image(tmp_path / "train" / f"{k}.jpg", k)
+        (tmp_path / "train" / f"{k}.txt").write_text("a man in red")
+    (problem,) = survey(tmp_path).problems()
+    assert problem.startswith(
+        "folder train is not read beside test/metadata.csv; it is images with"
+    )
+    with pytest.raises(UserError, match="folder train is not read"):
+        built(tmp_path, tmp_path / "run")
