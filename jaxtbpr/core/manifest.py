@@ -17,7 +17,7 @@ from jaxtbpr.core.progress import progress
 
 Record = dict
 Shard = list[Record]
-Work = Callable[[Iterator[Record]], Iterator[list[Record]]]
+Work = Callable[..., Iterator[list[Record]]]  # see map_records
 
 _SHARD = re.compile(r"records-(\d{5})-of-(\d{5})\.jsonl")
 
@@ -81,6 +81,7 @@ def map_records(
     *,
     label: str,
     shard_count: int,
+    whole: bool = False,
     part: int = 0,
     parts: int = 1,
 ) -> None:
@@ -89,15 +90,17 @@ def map_records(
     shards: the input; output shard k comes from input shard k. work: takes an iterator of input
     records and yields, for each and in the same order, the list of its output records; it must
     depend on nothing else, since it is not called for records that are already done.
-    label: the stage's name, for the progress line. part, parts: makes every parts-th shard only,
-    from `part` on, where several processes share the work.
+    label: the stage's name, for the progress line. whole: `work` depends on a record's place among
+    those of its shard; it takes an iterator of all of them and the number of those that are done,
+    and yields for the others alone. part, parts: makes every parts-th shard only, from `part` on,
+    where several processes share the work.
     """
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for k, shard in enumerate(shards):
         path = directory / f"records-{k:05d}-of-{shard_count:05d}.jsonl"
         if k % parts == part and not path.exists():
-            _make_shard(shard, path, work, f"{label} {k + 1}/{shard_count}")
+            _make_shard(shard, path, work, f"{label} {k + 1}/{shard_count}", whole)
 
 
 def shard_digests(directory: epath.PathLike) -> dict[str, str]:
@@ -125,12 +128,15 @@ def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]
     return [records[i : i + size] for i in range(0, len(records), size)] or [[]]
 
 
-def _make_shard(shard: Sequence[Record], path: epath.Path, work: Work, label: str) -> None:
+def _make_shard(
+    shard: Sequence[Record], path: epath.Path, work: Work, label: str, whole: bool
+) -> None:
     journal = path.with_suffix(".journal")
     done = _resume(journal)
     todo = shard[len(done) :]
+    made = work(iter(shard), len(done)) if whole else work(iter(todo))
     with journal.open("ab") as file:
-        for outputs in progress(work(iter(todo)), total=len(todo), label=label):
+        for outputs in progress(made, total=len(todo), label=label):
             file.write(_line(outputs))
             file.flush()
             done.append(outputs)

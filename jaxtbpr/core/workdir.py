@@ -85,11 +85,14 @@ class Workdir:
             )
         return self.manifest(name)
 
-    def map_stage(self, stage: str, work: Work, *, shared: bool = False) -> dict[str, Any]:
-        """Runs `work` (see `map_records`) over the manifest before `stage`.
+    def map_stage(
+        self, stage: str, work: Work, *, whole: bool = False, shared: bool = False
+    ) -> dict[str, Any]:
+        """Runs `work` over the manifest before `stage`.
 
-        shared: the processes of jax.distributed share the shards, and each waits for all. Returns
-        what the stage's commit file holds: digests of its shards and counts of records.
+        work, whole: see `map_records`. shared: the processes of jax.distributed share the shards,
+        and each waits for all. Returns what the stage's commit file holds: digests of its shards
+        and counts of records.
         """
         shards = list(self.before(stage).shards())
         part, parts, wait = _processes() if shared else (0, 1, None)
@@ -99,6 +102,7 @@ class Workdir:
             work,
             label=stage,
             shard_count=len(shards),
+            whole=whole,
             part=part,
             parts=parts,
         )

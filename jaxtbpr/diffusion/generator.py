@@ -2,8 +2,9 @@
 
 The letters: `B` images, `h`, `w` sides of the latents, `L` tokens of a text. All that is random in
 an image comes from the key of its record, and images are always computed so many together, a
-`unit`, since the last bits of a product depend on how many rows it has. So an image is the same
-bytes whatever the batch, the number of devices and what else is made beside it.
+`unit`, since the last bits of a product depend on how many rows it has and, on some processors, on
+which of them a row is. So an image at its place in a unit is the same bytes whatever the batch, the
+number of devices and what else is made beside it.
 """
 
 import dataclasses
@@ -208,7 +209,7 @@ def from_images(
     """Encodes images [B, H, W, 3] in [-1, 1]: (mean, log variance) of latents, [B, h, w, C] each.
 
     One image at a time: a unit of them has so many rows that, on some processors, the last bits of
-    an image depend on its place among the others, which changes where a killed run goes on.
+    an image depend on its place among the others.
     """
 
     def encode(one):

@@ -75,7 +75,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
         engine = diffusion.Engine(
             workdir.root, "augment", config.generate, config.seed, plan, options.strength
         )
-        return workdir.map_stage("augment", engine, shared=True)
+        return workdir.map_stage("augment", engine, whole=True, shared=True)
     augment = RenderEdits(str(workdir.root), config.seed, options.edits, change)
     with process_map(options.processes) as mapped:
         return workdir.map_stage("augment", lambda records: mapped(augment, records))

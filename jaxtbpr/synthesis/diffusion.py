@@ -70,21 +70,28 @@ class Engine:
             "checkpoint": sha256,
         } | ({"strength": strength} if strength < 1 else {})
 
-    def __call__(self, records: Iterator[Record]) -> Iterator[list[Record]]:
-        """Yields for each record, in order, those of its jobs, whose images are then written."""
-        jobs = ((k, job) for k, record in enumerate(records) for job in self._plan(record))
-        for _, done in itertools.groupby(self._do(jobs), key=operator.itemgetter(0)):
-            yield [record for _, record in done]
+    def __call__(self, records: Iterator[Record], done: int = 0) -> Iterator[list[Record]]:
+        """Yields for each record, in order, those of its jobs, whose images are then written.
 
-    def _do(self, jobs: Iterator[tuple[int, Job]]) -> Iterator[tuple[int, Record]]:
+        records: all of a shard; done: how many of them an earlier run finished, for which nothing
+        is yielded. Batches begin where they began in that run, and the images of finished records
+        in the first one are made again: the last bits of an image depend on its place in a batch.
+        """
+        jobs = ((k, job) for k, record in enumerate(records) for job in self._plan(record))
+        for _, some in itertools.groupby(self._do(jobs, done), key=operator.itemgetter(0)):
+            yield [record for _, record in some]
+
+    def _do(self, jobs: Iterator[tuple[int, Job]], done: int) -> Iterator[tuple[int, Record]]:
         with concurrent.futures.ThreadPoolExecutor(self._options.writers) as threads:
             started: deque[tuple[list[tuple[int, Job]], Images | None]] = deque()
             for batch in self._batches(jobs):
+                if batch[-1][0] < done:
+                    continue
                 started.append((batch, self._start([job for _, job in batch])))
                 if len(started) > 1:
-                    yield from self._finish(threads, *started.popleft())
+                    yield from self._finish(threads, done, *started.popleft())
             while started:
-                yield from self._finish(threads, *started.popleft())
+                yield from self._finish(threads, done, *started.popleft())
 
     def _batches(self, jobs: Iterator[tuple[int, Job]]) -> Iterator[list[tuple[int, Job]]]:
         """Cuts jobs so that each piece has as many images to make as the devices take at once."""
@@ -128,11 +135,11 @@ class Engine:
         ]
         return self._generator.edit(prompts, ids, np.stack([np.asarray(x) for x in sources]))
 
-    def _finish(self, threads, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
+    def _finish(self, threads, done, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
         made = zip(*images.wait(), strict=True) if images else iter(())
-        results = [next(made) if job.is_made else None for _, job in batch]
-        written = threads.map(self._write, [job.record for _, job in batch], results)
-        yield from zip([k for k, _ in batch], written, strict=True)
+        results = [(k, job.record, next(made) if job.is_made else None) for k, job in batch]
+        left = [result for result in results if result[0] >= done]
+        yield from threads.map(lambda result: (result[0], self._write(*result[1:])), left)
 
     def _write(self, record: Record, result: tuple[np.ndarray, bool] | None) -> Record:
         if result is None:

@@ -53,7 +53,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
         from jaxtbpr.synthesis import diffusion
 
         engine = diffusion.Engine(workdir.root, "generate", options, config.seed, _plan)
-        return workdir.map_stage("generate", engine, shared=True)
+        return workdir.map_stage("generate", engine, whole=True, shared=True)
     size = (options.height or RENDERED[0], options.width or RENDERED[1])
     engine = RenderEngine(str(workdir.root), "generate", config.seed, *size)
     with process_map(options.processes) as mapped:

@@ -1,5 +1,6 @@
 """Manifests: whole or absent, resumable at every record, and honest about damage."""
 
+import itertools
 import json
 
 import pytest
@@ -19,8 +20,8 @@ def double(source):
         yield [record, record | {"id": record["id"] + "-1"}]
 
 
-def make(directory, shards, work=double):
-    manifest.map_records(shards, directory, work, label="test", shard_count=len(shards))
+def make(directory, shards, work=double, **options):
+    manifest.map_records(shards, directory, work, label="test", shard_count=len(shards), **options)
     return manifest.Manifest(directory, manifest.shard_digests(directory))
 
 
@@ -81,6 +82,22 @@ def test_finished_records_are_not_made_again(tmp_path):
 
     make(tmp_path, shards, work)
     assert seen == ["0003", "0004"]
+
+
+def test_work_that_depends_on_places_is_given_the_whole_shard_and_what_is_done(tmp_path):
+    def work(source, done):
+        places = [[record | {"place": place}] for place, record in enumerate(source)]
+        return iter(places[done:])
+
+    def killed(source, done):
+        yield from itertools.islice(work(source, done), 3)
+        raise Killed
+
+    shards = manifest.split_shards(records(9), 5)
+    with pytest.raises(Killed):
+        make(tmp_path, shards, killed, whole=True)
+    made = make(tmp_path, shards, work, whole=True)
+    assert [record["place"] for record in made] == [0, 1, 2, 3, 4, 0, 1, 2, 3]
 
 
 def test_work_that_loses_a_record_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Stage generate with a tiny random Stable Diffusion: records in, images and records out."""
 
+import functools
 import hashlib
 import json
 import os
@@ -18,8 +19,10 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Manifest, shard_digests
 from jaxtbpr.core.workdir import COMMIT
+from jaxtbpr.diffusion import checkpoint
 from jaxtbpr.diffusion.checkpoint import fingerprint
-from jaxtbpr.synthesis import augment, generate
+from jaxtbpr.diffusion.generator import Generator, Images
+from jaxtbpr.synthesis import augment, diffusion, generate
 from tests.conftest import DATA
 from tests.synthesis.stages import (
     WORDS,
@@ -34,9 +37,9 @@ MODEL = DATA / "reference" / "diffusion" / "sd1_tiny"
 COUNT = 8
 
 
-def content(root: pathlib.Path) -> dict[str, str]:
-    """{path: digest} of all that stage generate has left."""
-    folder = root / "generate"
+def content(root: pathlib.Path, stage: str = "generate") -> dict[str, str]:
+    """{path: digest} of all that a stage has left."""
+    folder = root / stage
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
@@ -112,6 +115,57 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, tmp_path):
     assert 0 < len(content(tmp_path)) < len(content(whole))
     finish(start(tmp_path))
     assert content(tmp_path) == content(whole)
+
+
+class Killed(Exception):
+    pass
+
+
+def show_places(generator, _program, prompts, _records, *_images):
+    """In place of `Generator._start`: an image shows its place in its unit, and nothing else."""
+    places = np.arange(len(prompts), dtype=np.uint8) % generator.unit
+    pixels = np.tile(places[:, None, None, None], (*generator.size, 3))
+    return Images((pixels[None, None], np.ones((1, 1, len(prompts)), bool)), len(prompts))
+
+
+def killed_after(count, stage, config, root):
+    """Runs `stage` in `root` until it has written `count` images."""
+    written, write = [], diffusion.write_image
+
+    def write_or_die(*args):
+        if len(written) == count:
+            raise Killed
+        written.append(args)
+        return write(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion, "write_image", write_or_die)
+        with pytest.raises(Killed):
+            stage.run(config, open_workdir(root))
+
+
+def test_an_image_has_the_same_place_in_its_unit_whenever_a_run_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Generator, "_start", show_places)
+    monkeypatch.setattr(checkpoint, "open_checkpoint", functools.cache(checkpoint.open_checkpoint))
+    before, config = tmp_path / "before", generation_config(MODEL, writers=1)
+    config.generate.update(height=64, width=64)  # large: units of four
+    config.augment.edits = 3
+    records = prompt_records(9)
+    records[2]["prompt"] = "sunglasses and photography " * 20  # it takes no place
+    workdir = make_prompts(before, records, size=7)
+    for name, stage, images in (("generate", generate, 8), ("augment", augment, 21)):
+        whole = shutil.copytree(before, tmp_path / f"{name}-whole")
+        done = stage.run(config, open_workdir(whole))
+        for count in range(0, images, 2):
+            root = shutil.copytree(before, tmp_path / f"{name}-{count}")
+            killed_after(count, stage, config, root)
+            other = config.copy_and_resolve_references()
+            other.generate.batch_size = 8
+            stage.run(other, open_workdir(root))
+            assert content(root, name) == content(whole, name)
+        shutil.copytree(whole / name, before / name)
+        (before / "generate/images/00000/00000004.png").write_bytes(b"no image")
+        files.write_json_atomic(workdir.dir(name) / COMMIT, {"outputs": done["outputs"]})
 
 
 def test_a_prompt_that_the_model_cannot_read_is_set_aside_and_told(tmp_path):
