@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,115 @@ from jaxtbpr.retrieval import heads, losses
 from jaxtbpr.retrieval.model import Clip, ClipConfig
 
 Arrays = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastiveLoss:
+    """A loss between images and one caption of each.
+
+    name: of its weight among the options and in an objective, and of its part in the metrics.
+    title, default: of that option. of(objective, alpha): returns the loss, a function of features,
+    ids and logit scale (see `losses`); alpha: this step's share of soft labels.
+    is_weighted: whether pairs have weights in it. is_enough: whether it alone makes images and
+    captions alike. by_rows: whether it can look at some rows of the similarities at a time. views:
+    whether it takes a second view of the image, too (`multi_view`).
+    """
+
+    name: str
+    title: str
+    of: Callable[["Objective", Any], Callable[..., jax.Array]]
+    default: float = 0.0
+    is_weighted: bool = True
+    is_enough: bool = True
+    by_rows: bool = True
+    views: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadLoss:
+    """A loss with a network of its own on top of the towers.
+
+    name, title, default, by_rows: as of a contrastive loss. head: the network's name;
+    make(objective): returns it; reads: "row" for each array [B, D] that it reads, "tokens" for
+    [B, L, D]. of(objective, mesh, head, features, batch): returns the loss, with head(*arrays).
+    """
+
+    name: str
+    title: str
+    head: str
+    make: Callable[["Objective"], nn.Module]
+    reads: tuple[str, ...]
+    of: Callable[["Objective", Mesh, Callable, Arrays, Arrays], jax.Array]
+    default: float = 0.0
+    by_rows: bool = True
+
+
+def _nitc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.nitc_loss, **_rows(objective), **_soft(objective, alpha))
+
+
+def _ritc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    settings = _rows(objective) | _soft(objective, alpha)
+    return functools.partial(losses.ritc_loss, eps=objective.eps, **settings)
+
+
+def _sdm(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.sdm_loss, **_rows(objective))
+
+
+def _robust(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.ROBUST[objective.robust_kind], **_rows(objective))
+
+
+def _rows(objective: "Objective") -> dict[str, Any]:
+    return {"at_once": objective.loss_rows}
+
+
+def _soft(objective: "Objective", alpha: Any) -> dict[str, Any]:
+    return {"alpha": alpha, "soft_labels": objective.soft_labels}
+
+
+def _simclr(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    loss = functools.partial(losses.simclr_loss, temperature=objective.temperature)
+    return losses.global_loss(mesh, loss)(head(features["view_1"]), head(features["view_2"]))
+
+
+def _identity(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    logits = head(features["image"]), head(features["text"])
+    return losses.identity_loss(*logits, batch["identity"])
+
+
+def _mlm(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    logits = head(features["text_tokens"], features["image_tokens"])
+    return losses.masked_word_loss(logits, batch["labels"])
+
+
+CONTRASTIVE = (
+    ContrastiveLoss("nitc", "N-ITC", _nitc, default=1.0, views=True),
+    ContrastiveLoss("ritc", "R-ITC", _ritc),
+    ContrastiveLoss(
+        "citc", "C-ITC", lambda objective, alpha: losses.citc_loss,
+        is_weighted=False, is_enough=False, by_rows=False,
+    ),
+    ContrastiveLoss("sdm", "SDM", _sdm),
+    ContrastiveLoss("robust", "the loss robust_kind", _robust),
+)  # fmt: skip
+WITH_HEADS = (
+    HeadLoss(
+        "simclr", "SimCLR between two strong views", "view",
+        lambda objective: heads.ViewHead(objective.hidden), ("row",), _simclr, by_rows=False,
+    ),
+    HeadLoss(
+        "identity", "identity classification", "identity",
+        lambda objective: heads.IdentityHead(objective.identities), ("row",), _identity,
+    ),
+    HeadLoss(
+        "mlm", "masked language modelling", "words",
+        lambda objective: heads.MaskedWordHead(objective.vocab_size, objective.mlm_layers),
+        ("tokens", "tokens"), _mlm,
+    ),
+)  # fmt: skip
+LOSSES = (*CONTRASTIVE, *WITH_HEADS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +175,11 @@ class Objective:
 
     def heads(self) -> dict[str, nn.Module]:
         """Returns the networks that only these losses have, by name."""
-        found: dict[str, nn.Module] = {}
-        if self.simclr:
-            found["view"] = heads.ViewHead(self.hidden)
-        if self.identity:
-            found["identity"] = heads.IdentityHead(self.identities)
-        if self.mlm:
-            found["words"] = heads.MaskedWordHead(self.vocab_size, self.mlm_layers)
-        return found
+        return {row.head: row.make(self) for row in WITH_HEADS if self.weight(row)}
+
+    def weight(self, row: ContrastiveLoss | HeadLoss) -> float:
+        """Returns the weight of a loss."""
+        return getattr(self, row.name)
 
     def inputs(self, config: ClipConfig) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Returns {name of a batch's array: (its shape without the batch axis, its dtype)}."""
@@ -153,47 +259,25 @@ class Objective:
             mask = functools.partial(losses.mask_channels, key, rate=self.channel_mask)
             second = second if second is None else mask(second, text)[0]
             image, text = mask(image, text)
-        pairs = (image, text, ids)
-        rows = {"at_once": self.loss_rows}
-        soft = rows | {"alpha": self.soft_label_ratio(step), "soft_labels": self.soft_labels}
-        weights = self._weights(mesh, pairs, scale, weight)
-        over = functools.partial(losses.global_loss, mesh)
+        weights = self._weights(mesh, (image, text, ids), scale, weight)
         parts = {}
-        if self.nitc:
-            nitc, images = over(functools.partial(losses.nitc_loss, **soft)), pairs[:1]
-            if self.multi_view:
-                nitc, images = losses.multi_view(nitc), (*images, second)
-            parts["nitc"] = nitc(*images, *pairs[1:], scale, weights=weights)
-        if self.ritc:
-            loss = functools.partial(losses.ritc_loss, eps=self.eps, **soft)
-            parts["ritc"] = over(loss)(*pairs, scale, weights=weights)
-        if self.citc:
-            parts["citc"] = over(losses.citc_loss)(*pairs, scale)
-        if self.sdm:
-            loss = functools.partial(losses.sdm_loss, **rows)
-            parts["sdm"] = over(loss)(*pairs, scale, weights=weights)
-        if self.robust:
-            loss = functools.partial(losses.ROBUST[self.robust_kind], **rows)
-            parts["robust"] = over(loss)(*pairs, scale, weights=weights)
+        for row in filter(self.weight, CONTRASTIVE):
+            loss = losses.global_loss(mesh, row.of(self, self.soft_label_ratio(step)))
+            images: tuple[jax.Array, ...] = (image,)
+            if row.views and self.multi_view:
+                loss, images = losses.multi_view(loss), (image, second)
+            kept = {"weights": weights} if row.is_weighted else {}
+            parts[row.name] = loss(*images, text, ids, scale, **kept)
         return parts
 
     def _of_heads(self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any) -> dict:
-        parts, made = {}, self.heads()
+        def head(row, *arrays):
+            return row.make(self).apply({"params": params[row.head]}, *arrays)
 
-        def run(name, *arrays):
-            return made[name].apply({"params": params[name]}, *arrays)
-
-        if self.simclr:
-            loss = functools.partial(losses.simclr_loss, temperature=self.temperature)
-            views = [run("view", features[name]) for name in ("view_1", "view_2")]
-            parts["simclr"] = losses.global_loss(mesh, loss)(*views)
-        if self.identity:
-            logits = [run("identity", features[name]) for name in ("image", "text")]
-            parts["identity"] = losses.identity_loss(*logits, batch["identity"])
-        if self.mlm:
-            logits = run("words", features["text_tokens"], features["image_tokens"])
-            parts["mlm"] = losses.masked_word_loss(logits, batch["labels"])
-        return parts
+        return {
+            row.name: row.of(self, mesh, functools.partial(head, row), features, batch)
+            for row in filter(self.weight, WITH_HEADS)
+        }
 
     def _weights(self, mesh: Mesh, pairs, scale, weight) -> jax.Array:
         """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
@@ -210,8 +294,8 @@ class Objective:
 
 def init_heads(objective: Objective, embed_dim: int, key: jax.Array) -> dict[str, Any]:
     """Returns new parameters of the heads, {} where the objective has none."""
-    row, tokens = jnp.zeros((1, embed_dim)), jnp.zeros((1, 2, embed_dim))
-    inputs = {"view": (row,), "identity": (row,), "words": (tokens, tokens)}
+    arrays = {"row": jnp.zeros((1, embed_dim)), "tokens": jnp.zeros((1, 2, embed_dim))}
+    inputs = {row.head: [arrays[kind] for kind in row.reads] for row in WITH_HEADS}
     return {
         name: head.init(jax.random.fold_in(key, n), *inputs[name])["params"]
         for n, (name, head) in enumerate(sorted(objective.heads().items()))

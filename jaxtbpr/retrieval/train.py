@@ -30,7 +30,7 @@ from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints, digest
 from jaxtbpr.retrieval.embed import Embedder
 from jaxtbpr.retrieval.model import PIXELS, POSITIONS, SHARDING, Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.objective import Objective
+from jaxtbpr.retrieval.objective import CONTRASTIVE, LOSSES, ContrastiveLoss, HeadLoss, Objective
 from jaxtbpr.retrieval.pair_weights import KINDS, PairWeights
 from jaxtbpr.retrieval.published import PUBLISHED
 from jaxtbpr.retrieval.saved import Saved, open_saved
@@ -74,6 +74,12 @@ MODEL_OPTIONS: Options = {
 }
 
 TARGETS = ("identity", "facts")
+
+
+def _weight(loss: ContrastiveLoss | HeadLoss) -> Option:
+    return Option(loss.default, f"weight of {loss.title}", low=0, high=100)
+
+
 OPTIONS: Options = {
     "batch_size": Option(128, "pairs in a step, over all devices", low=2, high=1_000_000),
     "epochs": Option(8, "passes over the data", low=1, high=10_000),
@@ -92,16 +98,9 @@ OPTIONS: Options = {
     ),
     "lora": Option("", "regular expression of kernel paths that LoRA changes; the rest is frozen"),
     "lora_rank": Option(8, "rank of LoRA's changes", low=1, high=1024),
-    "nitc": Option(1.0, "weight of N-ITC", low=0, high=100),
-    "ritc": Option(0.0, "weight of R-ITC", low=0, high=100),
+    **{loss.name: _weight(loss) for loss in LOSSES},
     "ritc_eps": Option(1e-8, "added to the targets of R-ITC", low=1e-30, high=1),
-    "citc": Option(0.0, "weight of C-ITC", low=0, high=100),
-    "sdm": Option(0.0, "weight of SDM", low=0, high=100),
-    "robust": Option(0.0, "weight of the loss robust_kind", low=0, high=100),
     "robust_kind": Option("smoothing", "noise-robust loss", choices=tuple(losses.ROBUST)),
-    "simclr": Option(0.0, "weight of SimCLR between two strong views", low=0, high=100),
-    "identity": Option(0.0, "weight of identity classification", low=0, high=100),
-    "mlm": Option(0.0, "weight of masked language modelling", low=0, high=100),
     "mlm_layers": Option(4, "blocks of the head that guesses masked words", low=1, high=64),
     "multi_view": Option(False, "N-ITC of a second view of each image, too"),
     "captions": Option(1, "captions of each image in a step", low=1, high=64),
@@ -368,7 +367,7 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
             f"{options.batch_size // mesh.size} pairs that each device has of a batch."
         )
     _check_loss_rows(options, options.batch_size // mesh.size)
-    weights = ("nitc", "ritc", "sdm", "robust")
+    weights = [row.name for row in CONTRASTIVE if row.is_enough]
     if not any(options[name] for name in weights):
         raise UserError(
             "no loss makes images and captions alike: one of "
@@ -386,7 +385,7 @@ def _check_loss_rows(options: ConfigDict, rows: int) -> None:
             f"config.train.loss_rows={held} does not divide the {rows} rows that each device has "
             "of a batch; choose a number that does."
         )
-    whole = [name for name in ("citc", "simclr") if options[name]]
+    whole = [row.name for row in LOSSES if not row.by_rows and options[row.name]]
     whole += ["keep"] if options.keep < 1 else []
     if whole:
         raise UserError(
@@ -398,17 +397,25 @@ def _check_loss_rows(options: ConfigDict, rows: int) -> None:
 def make_objective(
     options: ConfigDict, plan: Plan, *, identities: int, vocab_size: int, slots: int = 0
 ) -> Objective:
-    """Returns what a step lowers; options: the section `train`, whose names an objective shares."""
-    shared = {field.name for field in dataclasses.fields(Objective)} & set(options)
-    ratio = optimizers.soft_label_ratio(options.soft_label_ratio, plan.steps_per_epoch)
-    own = {
-        "soft_label_ratio": ratio,
-        "eps": options.ritc_eps,
-        "identities": identities,
-        "vocab_size": vocab_size,
-        "facts": slots,
-    }
-    return Objective(**{name: options[name] for name in shared} | own)
+    """Returns what a step lowers; options: the section `train`."""
+    return Objective(
+        **{loss.name: options[loss.name] for loss in LOSSES},
+        robust_kind=options.robust_kind,
+        multi_view=options.multi_view,
+        captions=options.captions,
+        facts=slots,
+        soft_label_ratio=optimizers.soft_label_ratio(
+            options.soft_label_ratio, plan.steps_per_epoch
+        ),
+        soft_labels=options.soft_labels,
+        eps=options.ritc_eps,
+        keep=options.keep,
+        channel_mask=options.channel_mask,
+        identities=identities,
+        vocab_size=vocab_size,
+        mlm_layers=options.mlm_layers,
+        loss_rows=options.loss_rows,
+    )
 
 
 def make_recipe(

@@ -13,8 +13,8 @@ from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import optimizer as optimizers
 from jaxtbpr.retrieval.model import Clip, ClipConfig
-from jaxtbpr.retrieval.objective import Objective
-from jaxtbpr.retrieval.train import check_batch
+from jaxtbpr.retrieval.objective import LOSSES, Objective
+from jaxtbpr.retrieval.train import OPTIONS, check_batch
 from jaxtbpr.retrieval.train_step import (
     Recipe,
     cached_gradients,
@@ -240,3 +240,10 @@ def test_clipping_bounds_the_update(devices):
     params = {"kernel": jnp.ones((2, 2))}
     updates, _ = optimizer.update({"kernel": jnp.full((2, 2), 1e3)}, optimizer.init(params), params)
     assert float(jnp.max(jnp.abs(updates["kernel"]))) < 0.1
+
+
+def test_each_loss_is_one_row_that_has_a_weight_among_options_and_objective():
+    for row in LOSSES:
+        assert OPTIONS[row.name].default == row.default
+        assert Objective(**{row.name: 0.25}).weight(row) == 0.25
+    assert len({row.name for row in LOSSES}) == len(LOSSES)
