@@ -109,6 +109,12 @@ def _check_batch(config: ConfigDict, names: list[str]) -> None:
             most += _most_synthetic_pairs(config, names)
         else:
             most += build.most_train_pairs(_config_of("build", config), name, size)
+    if config.data.train_sets and most == 0:
+        raise UserError(
+            f"config.data.train_sets={config.data.train_sets!r} has nothing to train on: no image "
+            "with a caption is in a train split; python -m jaxtbpr.datasets.validate says which "
+            "splits a folder has."
+        )
     if config.data.train_sets and most < size:
         raise UserError(
             f"config.train.batch_size={size} is larger than the {most:,} (image, caption) pairs "

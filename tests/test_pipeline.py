@@ -358,6 +358,17 @@ def test_a_batch_larger_than_the_train_sets_is_told_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
+    own = tmp_path / "own"
+    folders.write_image(own / "a.jpg", 0)
+    (own / "captions.csv").write_text("image,caption,split\na.jpg,a man,val\n")
+    made = stages.default_config()
+    made.stages, made.data.train_sets = ("build", "train"), ("own",)
+    made.build.folders = {"own": str(own)}
+    with pytest.raises(UserError, match=r"train_sets=\('own',\) has nothing to train on: no image"):
+        pipeline.run(made, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
