@@ -40,6 +40,12 @@ CUT_OPTIONS: Options = {
 CLIP_SCORE_WEIGHT = 2.5
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
+# What decides the features of a published model besides its weights: its sizes, its words and how
+# its images are prepared.
+_BESIDE = (
+    "config.json", "open_clip_config.json", "model_config.json", "preprocessor_config.json",
+    "processor_config.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
+)  # fmt: skip
 _CLAUSES = re.compile(r"[,.;:]|\band\b|\bwith\b")
 _KERNEL_ROWS = 1024
 
@@ -118,7 +124,8 @@ def fingerprint(model: epath.PathLike) -> str:
         names = (directory / name for name in (MODEL, "tokenizer.json", "commit.json"))
         return files.sha256_of(path for path in names if path.exists())
     checkpoint = weights.open_checkpoint(model)
-    return files.sha256_of(sorted(set(checkpoint.arrays.files.values())))
+    beside = [path for name in _BESIDE if (path := checkpoint.folder / name).exists()]
+    return files.sha256_of([*sorted(set(checkpoint.arrays.files.values())), *beside])
 
 
 def split_clauses(text: str) -> list[str]:

@@ -430,6 +430,14 @@ def test_training_and_evaluation_images_are_resized_as_is_asked_for(real, words,
             np.testing.assert_array_equal(pixels, expected)
 
 
+def test_every_view_is_resized_as_is_asked_for(real, words):
+    setup = PLAIN | {"image_size": (24, 24), "resize": Resize("longest")}
+    views = loader.Views(second=True, strong=True)
+    batch = next(loader.train_loader([real], words, **setup, views=views))
+    for name in ("image", "second", "view_1", "view_2"):  # tall ones: the sides are of one colour
+        assert np.ptp(batch[name][:, :, 0], axis=1).max() <= 1
+
+
 def test_a_batch_larger_than_the_set_is_an_error_with_both_numbers(real, words):
     with pytest.raises(UserError, match=r"batch of 31 is larger than the 30 .* of real/train"):
         loader.train_loader([real], words, **PLAIN | {"batch_size": 31})

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.resizing import SQUASH, Resize
-from jaxtbpr.retrieval import export, saved, scoring, train, weights
+from jaxtbpr.retrieval import evaluate, export, saved, scoring, train, weights
 from jaxtbpr.retrieval.train_log import MODEL
 from jaxtbpr.retrieval.weights.images import read_images
 from tests.retrieval.runs import build_set, make_config
@@ -202,6 +202,8 @@ def test_a_judge_sees_what_is_asked_for(tmp_path):
         scorer = scoring.Scorer(saved.open_saved(tmp_path, resize=resize), 2)
         return scorer.images([file.getvalue() for file in data])
 
+    evaluated = evaluate.load(epath.Path(tmp_path), batch_size=2, resize="shortest")
+    assert evaluated.embedder._resize == Resize("shortest")
     cropped, squashed = see("shortest"), see("squash")
     np.testing.assert_array_equal(cropped[0], cropped[1])
     assert np.abs(squashed[0] - squashed[1]).max() > 1e-3

@@ -152,6 +152,12 @@ def test_a_model_is_told_by_its_files(tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     assert scoring.fingerprint(tmp_path) == scoring.fingerprint("tiny-clip")
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert scoring.fingerprint(tmp_path) != scoring.fingerprint("tiny-clip")
+    # Weights, sizes, words, and how images are prepared.
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "preprocessor_config.json"):
+        whole, before = (tmp_path / name).read_bytes(), scoring.fingerprint(tmp_path)
+        change = whole[:-1] + b"\x01" if name.endswith("safetensors") else whole + b" "
+        (tmp_path / name).write_bytes(change)
+        assert scoring.fingerprint(tmp_path) != before
+    before = scoring.fingerprint(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert scoring.fingerprint(tmp_path) != before
