@@ -19,7 +19,7 @@ COMMANDS = {
     "export-data": ("jaxtbpr.datasets.export", "a built set for other tools"),
     "compare": ("jaxtbpr.report.compare", "one page that compares runs"),
     "install": ("jaxtbpr.captioning.install", "an environment with torch for the workers"),
-    "draw": ("jaxtbpr.synthesis.render", "draw people from attributes"),
+    "draw": ("jaxtbpr.render", "draw people from attributes"),
 }
 
 

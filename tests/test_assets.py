@@ -11,10 +11,10 @@ from jaxtbpr.core import attributes, seeds
 from jaxtbpr.diffusion.checkpoint import open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling
 from jaxtbpr.prompts import template
+from jaxtbpr.render import render_png
 from jaxtbpr.retrieval import zero_shot
 from jaxtbpr.retrieval.saved import open_saved
 from jaxtbpr.retrieval.scoring import Scorer
-from jaxtbpr.synthesis.render import render_png
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY_CLIP = ROOT / "jaxtbpr" / "assets" / "tiny-clip"

@@ -10,7 +10,7 @@ from PIL import Image
 from jaxtbpr.core import files, pictures
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.record import require
-from jaxtbpr.synthesis.render import png, render
+from jaxtbpr.render import png, render
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class RenderEngine:
-    """Draws the attributes of records as vector graphics (see `jaxtbpr.synthesis.render`).
+    """Draws the attributes of records as vector graphics (see `jaxtbpr.render`).
 
     root: the workdir; stage: the stage that owns the images; seed: of the small accidents of a
     picture (exact limb angles, background layout); height, width: in pixels.

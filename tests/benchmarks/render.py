@@ -9,7 +9,7 @@ import time
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import sample_person, sample_scene
-from jaxtbpr.synthesis.render import render, render_png
+from jaxtbpr.render import render, render_png
 
 
 def rate(draw, records: list[dict], **size: int) -> float:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxtbpr.core import attributes, seeds
+from jaxtbpr.render import png, render
 from jaxtbpr.retrieval import scoring
 from jaxtbpr.retrieval.saved import open_saved
-from jaxtbpr.synthesis.render import png, render
 
 
 def features(seed, count, width=5, shift=0.0):

@@ -11,9 +11,9 @@ from jaxtbpr import stages
 from jaxtbpr.core import attributes, files, manifest, options, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
+from jaxtbpr.render import png, render
 from jaxtbpr.synthesis import filter, quality
 from jaxtbpr.synthesis.filter import FilterEngine
-from jaxtbpr.synthesis.render import png, render
 
 RENDERS = 120
 QUALITY = stages.FILTER_ENGINES["quality"]

@@ -1,4 +1,4 @@
-"""Draws a contact sheet: `python -m jaxtbpr.synthesis.render --out sheet.png`.
+"""Draws a contact sheet: `python -m jaxtbpr.render --out sheet.png`.
 
 Each row is one identity in several scenes: the clothes stay, all else changes.
 """
@@ -11,7 +11,7 @@ from PIL import Image
 from jaxtbpr.core import command, files, seeds
 from jaxtbpr.core.attributes import sample_person, sample_scene
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.synthesis.render import contact_sheet, render
+from jaxtbpr.render import contact_sheet, render
 
 _OUT = flags.DEFINE_string("out", "sheet.png", "the picture to write")
 _ROWS = flags.DEFINE_integer("rows", 4, "identities", lower_bound=1)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import chain, circle, tube
-from jaxtbpr.synthesis.render.palette import RGB, STEEL, WHITE, light, luminance, mix, seam, shade
-from jaxtbpr.synthesis.render.sketch import SIDES, Layer, Sketch
+from jaxtbpr.render.canvas import chain, circle, tube
+from jaxtbpr.render.palette import RGB, STEEL, WHITE, light, luminance, mix, seam, shade
+from jaxtbpr.render.sketch import SIDES, Layer, Sketch
 
 # Radii [cm] at hip, knee and hem, and where along the leg the hem is (1: the ankle).
 LEGS = {

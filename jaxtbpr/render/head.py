@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import Shape, arc, circle
-from jaxtbpr.synthesis.render.palette import HAIR, INK, RGB, WHITE, light, mix, shade
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
+from jaxtbpr.render.canvas import Shape, arc, circle
+from jaxtbpr.render.palette import HAIR, INK, RGB, WHITE, light, mix, shade
+from jaxtbpr.render.sketch import Layer, Sketch
 
 # Points where the face ends, from the top of the forehead down the person's left side to the
 # chin, in the head's own space (left, up, front) in centimetres; the right side mirrors it.

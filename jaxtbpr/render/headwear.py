@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import Shape, circle
-from jaxtbpr.synthesis.render.head import Head
-from jaxtbpr.synthesis.render.loft import Loft, loft
-from jaxtbpr.synthesis.render.palette import INK, RGB, WHITE, accent, light, seam, shade
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
+from jaxtbpr.render.canvas import Shape, circle
+from jaxtbpr.render.head import Head
+from jaxtbpr.render.loft import Loft, loft
+from jaxtbpr.render.palette import INK, RGB, WHITE, accent, light, seam, shade
+from jaxtbpr.render.sketch import Layer, Sketch
 
 
 def layers(sketch: Sketch) -> list[Layer]:

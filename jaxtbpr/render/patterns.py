@@ -5,9 +5,9 @@ On a loft (the trunk) they follow the body's roundness; on a limb (a sleeve) the
 
 import math
 
-from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, circle
-from jaxtbpr.synthesis.render.loft import Loft
-from jaxtbpr.synthesis.render.palette import RGB, accent, mix
+from jaxtbpr.render.canvas import Canvas, Point, Shape, circle
+from jaxtbpr.render.loft import Loft
+from jaxtbpr.render.palette import RGB, accent, mix
 
 PITCH = 8.5  # centimetres from one stripe to the next
 

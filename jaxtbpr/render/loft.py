@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.camera import Camera
-from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, circle
-from jaxtbpr.synthesis.render.palette import RGB, shade
+from jaxtbpr.render.camera import Camera
+from jaxtbpr.render.canvas import Canvas, Point, Shape, circle
+from jaxtbpr.render.palette import RGB, shade
 
 ROWS = 13  # rings after smoothing
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from jaxtbpr.synthesis.render import patterns
-from jaxtbpr.synthesis.render.canvas import circle
-from jaxtbpr.synthesis.render.loft import Loft
-from jaxtbpr.synthesis.render.palette import RGB, STEEL, accent, light, mix, seam, shade
-from jaxtbpr.synthesis.render.skeleton import free_hand
-from jaxtbpr.synthesis.render.sketch import SIDES, Layer, Sketch
+from jaxtbpr.render import patterns
+from jaxtbpr.render.canvas import circle
+from jaxtbpr.render.loft import Loft
+from jaxtbpr.render.palette import RGB, STEEL, accent, light, mix, seam, shade
+from jaxtbpr.render.skeleton import free_hand
+from jaxtbpr.render.sketch import SIDES, Layer, Sketch
 
 LINEN = (240, 238, 232)  # what is worn below a suit jacket or a vest
 

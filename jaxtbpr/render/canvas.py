@@ -12,7 +12,7 @@ import aggdraw
 import numpy as np
 from PIL import Image
 
-from jaxtbpr.synthesis.render.palette import RGB, shade
+from jaxtbpr.render.palette import RGB, shade
 
 Point = tuple[float, float]
 Shape = Sequence[

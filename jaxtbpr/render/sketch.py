@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.camera import Camera
-from jaxtbpr.synthesis.render.canvas import Canvas, Point, Shape, chain, circle, tube
-from jaxtbpr.synthesis.render.loft import Loft, loft
-from jaxtbpr.synthesis.render.palette import GARMENT, RGB, SKIN, shade
-from jaxtbpr.synthesis.render.skeleton import Figure
+from jaxtbpr.render.camera import Camera
+from jaxtbpr.render.canvas import Canvas, Point, Shape, chain, circle, tube
+from jaxtbpr.render.loft import Loft, loft
+from jaxtbpr.render.palette import GARMENT, RGB, SKIN, shade
+from jaxtbpr.render.skeleton import Figure
 
 Layer = tuple[float, Callable[[], None]]  # depth towards the viewer [cm], what draws it
 

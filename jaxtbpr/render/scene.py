@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import Canvas, circle
-from jaxtbpr.synthesis.render.palette import RGB, light, mix, shade
+from jaxtbpr.render.canvas import Canvas, circle
+from jaxtbpr.render.palette import RGB, light, mix, shade
 
 
 @dataclasses.dataclass(frozen=True)

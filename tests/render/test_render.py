@@ -14,8 +14,8 @@ from PIL import Image
 
 from jaxtbpr.core.attributes import COLOURS, PERSON, SCENE, hidden, normalise
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.synthesis.render import contact_sheet, render, render_png
-from jaxtbpr.synthesis.render.palette import GARMENT, HAIR, SKIN
+from jaxtbpr.render import contact_sheet, render, render_png
+from jaxtbpr.render.palette import GARMENT, HAIR, SKIN
 
 STILL = {
     "background": "street",
@@ -165,7 +165,7 @@ def test_a_coat_hides_what_is_short_below_it(lower):
 
 def test_the_same_seed_and_id_give_the_same_bytes_in_another_process():
     code = (
-        "import hashlib, json, sys; from jaxtbpr.synthesis.render import render_png;"
+        "import hashlib, json, sys; from jaxtbpr.render import render_png;"
         "r = json.loads(sys.argv[1]);"
         "print(hashlib.sha256(render_png(r, seed=3, record_id='x')).hexdigest())"
     )
@@ -245,7 +245,7 @@ def test_a_contact_sheet_holds_its_images_in_rows():
 
 def test_the_command_draws_a_contact_sheet(tmp_path):
     out = tmp_path / "sheet.png"
-    command = [sys.executable, "-m", "jaxtbpr.synthesis.render", f"--out={out}", "--rows=1"]
+    command = [sys.executable, "-m", "jaxtbpr.render", f"--out={out}", "--rows=1"]
     subprocess.run([*command, "--columns=2", "--height=64"], check=True, capture_output=True)
     with Image.open(out) as image:
         assert image.size == (2 * 32 + 3 * 3, 64 + 2 * 3)

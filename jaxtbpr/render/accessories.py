@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from jaxtbpr.synthesis.render.canvas import circle
-from jaxtbpr.synthesis.render.loft import Loft, loft
-from jaxtbpr.synthesis.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
-from jaxtbpr.synthesis.render.skeleton import Figure, free_hand
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
-from jaxtbpr.synthesis.render.upper import trunk_of
+from jaxtbpr.render.canvas import circle
+from jaxtbpr.render.loft import Loft, loft
+from jaxtbpr.render.palette import INK, RGB, STEEL, accent, light, mix, seam, shade
+from jaxtbpr.render.skeleton import Figure, free_hand
+from jaxtbpr.render.sketch import Layer, Sketch
+from jaxtbpr.render.upper import trunk_of
 
 CANE_POSTURES = ("standing", "walking")
 ITEM_SIDE, BAG_SIDE = "r", "l"  # which hand holds the item, and which the bag

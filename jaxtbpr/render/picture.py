@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import SCENE, check
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.synthesis.render import (
+from jaxtbpr.render import (
     accessories,
     head,
     headwear,
@@ -19,11 +19,11 @@ from jaxtbpr.synthesis.render import (
     upper,
     weather,
 )
-from jaxtbpr.synthesis.render.camera import PITCH, YAW, Camera
-from jaxtbpr.synthesis.render.canvas import Canvas, circle
-from jaxtbpr.synthesis.render.loft import loft
-from jaxtbpr.synthesis.render.skeleton import Figure, pose
-from jaxtbpr.synthesis.render.sketch import Layer, Sketch
+from jaxtbpr.render.camera import PITCH, YAW, Camera
+from jaxtbpr.render.canvas import Canvas, circle
+from jaxtbpr.render.loft import loft
+from jaxtbpr.render.skeleton import Figure, pose
+from jaxtbpr.render.sketch import Layer, Sketch
 
 HORIZON = {"eye level": 0.46, "high": 0.15}  # share of the height above the horizon
 SMALLEST = 16  # pixels

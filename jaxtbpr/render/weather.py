@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from jaxtbpr.synthesis.render.canvas import Canvas, circle
+from jaxtbpr.render.canvas import Canvas, circle
 
 GREY_RAIN, GREY_FOG, SNOW = (92, 108, 130), (206, 211, 216), (242, 246, 252)
 VEILS = {"fog": (GREY_FOG, 0.13), "rain": (GREY_RAIN, 0.07)}  # over the person: clothes stay clear
