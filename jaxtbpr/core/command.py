@@ -40,12 +40,18 @@ def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 @contextlib.contextmanager
 def faults_told() -> Iterator[None]:
-    """Ends the program with status 1 and one sentence where the user can mend what is wrong."""
+    """Ends the program with status 1 and one sentence where the user can mend what is wrong.
+
+    Ctrl-C ends it with status 130 and one word.
+    """
     try:
         yield
     except UserError as error:
         say(str(error))
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        say("stopped")
+        raise SystemExit(130) from error  # as shells tell Ctrl-C
     except OSError as error:
         say(f"{error.strerror or error}{_where(error)}; mend it and start again.")
         raise SystemExit(1) from error

@@ -26,6 +26,7 @@ _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
 _SHOWN = 6
 _WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")
+_LORA = re.compile(r"(^|[._])lora([._]|$)", re.IGNORECASE)
 # Of arrays that are read. Quantised ones mean something only with scales that stand elsewhere.
 _READ = ("F64", "F32", "F16", "BF16", "I64", "I32")
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
@@ -177,18 +178,20 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
         return found
     pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
     if pickles and not found:
-        raise UserError(_pickle_refused(pickles[0]))
+        indices = files.matches(path, "*.bin.index.json")  # of a model in several of them
+        raise UserError(_pickle_refused((indices or pickles)[0]))
     if not found:
         raise UserError(lacking)
     raise UserError(
-        f"{path} holds {len(found)} .safetensors files and no index; name the one to read."
+        f"{path} holds {len(found)} .safetensors files and none of the indices "
+        f"{', '.join(name for name in names if name.endswith('.json'))}; name the file to read."
     )
 
 
 def open_files(paths: Sequence[epath.Path]) -> Opened:
     """Opens .safetensors files without reading their arrays.
 
-    Raises UserError where one is no whole file, and for quantised arrays.
+    Raises UserError where one is no whole file, for quantised arrays and for those of LoRA.
     """
     found, shapes, types = {}, {}, {}
     for path in paths:
@@ -202,6 +205,13 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
             raise UserError(
                 f"{path} is not a whole .safetensors file ({error}); fetch it again."
             ) from error
+    changes = [name for name in types if _LORA.search(name)]
+    if changes:
+        raise UserError(
+            f"{found[changes[0]]} holds {len(changes)} arrays of LoRA (the first: {changes[0]}), "
+            "which change another model: merge them into it (merge_and_unload() of PEFT, "
+            "fuse_lora() and unload_lora_weights() of diffusers), save that whole and give it."
+        )
     quantised = [name for name, code in types.items() if code not in _READ]
     if quantised:
         name = quantised[0]
@@ -240,10 +250,10 @@ def _shards(index: epath.Path) -> list[epath.Path]:
 
 
 def _pickle_refused(path: epath.Path) -> str:
+    converted = path.with_name(path.name.removesuffix(".index.json")).with_suffix(".safetensors")
     return (
         f"{path} is a pickle, which may run any program when it is read; convert it in an "
-        f"environment that has torch: python {_CONVERTER} {path} "
-        f"{path.with_suffix('.safetensors')}"
+        f"environment that has torch: python {_CONVERTER} {path} {converted}"
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
-from jaxtbpr.core import files
+from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import published
 from jaxtbpr.datasets.lint import Flag, Linter
@@ -197,4 +197,5 @@ def _fill(text: str, indent: str, hanging: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with command.faults_told():
+        sys.exit(main())

@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import tokenizer
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.diffusion import fit, objective, schedules, weights
 from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
 from jaxtbpr.diffusion.generator import image_size, refuse_other_unets, unit_of
@@ -98,7 +98,8 @@ def train(
 
 def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
     """The model, which from now on is one of images of this size."""
-    model = open_checkpoint(source, "float32", prediction)
+    with of_key("finetune.start"):
+        model = open_checkpoint(source, "float32", prediction)
     refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
     unet = model.sizes.unet.copy({"sample_size": latents})

@@ -55,7 +55,10 @@ class Engine:
         sha256 = fingerprint(options.model)
         names = [field.name for field in dataclasses.fields(Sampling) if field.name in options]
         sampling = Sampling(**{name: options[name] for name in names}, strength=strength)
-        checkpoint = checkpoints.open_checkpoint(options.model, sampling.dtype, options.prediction)
+        with of_key("generate.model"):
+            checkpoint = checkpoints.open_checkpoint(
+                options.model, sampling.dtype, options.prediction
+            )
         self._generator = Generator(checkpoint, sampling, seed=seed, batch_size=options.batch_size)
         self._made = {
             "negative_prompt": options.negative,

@@ -44,21 +44,24 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "status"),
     [
-        (UserError("give a --name."), "give a --name.\n"),
-        (OSError(28, "No space left on device", "/a/b"), "No space left on device: /a/b; mend it"),
-        (OSError("odd"), "odd; mend it"),
+        (UserError("give a --name."), "give a --name.\n", 1),
+        (OSError(28, "No space left", "/a/b"), "No space left: /a/b; mend it", 1),
+        (OSError("odd"), "odd; mend it", 1),
+        (KeyboardInterrupt(), "stopped\n", 130),
     ],
 )
-def test_what_a_user_can_mend_ends_a_command_with_one_sentence(error, said, monkeypatch, capsys):
+def test_what_a_user_can_mend_or_stops_ends_a_command_with_one_sentence(
+    error, said, status, monkeypatch, capsys
+):
     def work():
         raise error
 
     monkeypatch.setattr(command.app, "run", lambda main: main(["program"]))
     with pytest.raises(SystemExit) as ended:
         command.run(work, "--name")
-    assert ended.value.code == 1
+    assert ended.value.code == status
     assert capsys.readouterr().err.startswith(said)
 
 

@@ -134,6 +134,49 @@ def test_settings_beside_the_weights_are_passed_over(tmp_path, settings):
     assert found["a.b"].tolist() == [1, 1]
 
 
+SAVED = """
+import json, pathlib, sys, torch
+folder = pathlib.Path(sys.argv[1])
+one, other = {"a": torch.ones(2)}, {"a": torch.zeros(2)}
+saved = {
+    "averaged": {"model_ema": other, "model": one, "optimizer": {"state": {0: {"m": one["a"]}}}},
+    "unusual": {"weights_of_it": one, "epoch": 3},
+    "unclear": {"teacher": one, "student": other},
+    "listed": [one["a"]],
+    "x-1.bin": one, "x-2.bin": {"b": torch.ones(3)},
+}
+for name, value in saved.items():
+    torch.save(value, folder / name)
+index = {"weight_map": {"a": "x-1.bin", "b": "x-2.bin"}}
+(folder / "x.bin.index.json").write_text(json.dumps(index))
+"""
+
+
+def test_what_of_a_pickle_is_taken_and_what_is_left_out_is_told(tmp_path):
+    torch_python("-c", SAVED, tmp_path)
+
+    def convert(name):
+        words = [convert_pt.__file__, tmp_path / name, tmp_path / "out.safetensors"]
+        python = environments.find_python("torch")
+        done = subprocess.run([python, *words], capture_output=True, text=True)
+        return done.stdout.partition(": ")[2].strip() or done.stderr
+
+    def arrays():
+        found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+        return {name: array.tolist() for name, array in found.items()}
+
+    assert convert("averaged") == "1 arrays; left out: model_ema (1), optimizer (1)"
+    assert arrays() == {"a": [1, 1]}
+    assert convert("x.bin.index.json") == "2 arrays"
+    assert arrays() == {"a": [1, 1], "b": [1, 1, 1]}
+    assert convert("unusual") == "1 arrays"
+    assert arrays() == {"a": [1, 1]}
+    assert "no arrays by their names, but groups of them (teacher (1), student (1)); load it " in (
+        convert("unclear")
+    )
+    assert "no arrays by their names; load it yourself" in convert("listed")
+
+
 def test_a_pickle_that_would_run_a_program_is_refused(tmp_path):
     program = (
         "import sys, torch, os\n"

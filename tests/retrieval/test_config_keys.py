@@ -7,7 +7,7 @@ import pytest
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.weights import keys
+from jaxtbpr.retrieval.weights import keys, sizes
 from jaxtbpr.retrieval.weights.open_clip import to_open_clip
 from jaxtbpr.retrieval.weights.sizes import to_huggingface
 from tests.retrieval.test_weights import EVA, PLAIN, params_of
@@ -185,3 +185,26 @@ def test_the_configs_that_are_written_are_read(configured, kind):
     ratio = found.vision.mlp_ratio  # of the hidden width, which is a whole number
     same = dataclasses.replace(config.vision, mlp_ratio=ratio)
     assert found == dataclasses.replace(config, vision=same, pixels=found.pixels)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_attention_heads", "12"),
+        ("num_attention_heads", 0),
+        ("layer_norm_eps", "1e-5"),
+        ("layer_norm_eps", None),
+        ("num_hidden_layers", [2]),
+        ("hidden_act", ["gelu"]),
+    ],
+)
+def test_a_value_of_another_kind_is_a_sentence(key, value):
+    given = {"model_type": "clip", "text_config": {}, "vision_config": {key: value}}
+    shapes = {
+        "vision_model.embeddings.patch_embedding.weight": (64, 3, 8, 8),
+        "vision_model.embeddings.position_embedding.weight": (17, 64),
+        "vision_model.encoder.layers.0.mlp.fc1.weight": (256, 64),
+        "text_model.embeddings.token_embedding.weight": (49408, 64),
+    }
+    with pytest.raises(UserError, match=rf"its config says vision_config\.{key}="):
+        sizes.infer("huggingface", shapes, "", given, "model")

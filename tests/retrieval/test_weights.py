@@ -106,7 +106,10 @@ def test_half_precision_is_read_as_float32(tmp_path, dtype):
     assert_equal(params, expected)
 
 
-def test_shards_are_read_by_their_index(tmp_path):
+@pytest.mark.parametrize(
+    "name", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"]
+)
+def test_shards_are_read_by_their_index(tmp_path, name):
     config = write(tmp_path, PLAIN, "huggingface")
     arrays = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
@@ -115,11 +118,11 @@ def test_shards_are_read_by_their_index(tmp_path):
         safetensors.numpy.save_file(
             {k: x for k, x in arrays.items() if index[k] == part}, tmp_path / part
         )
-    path = tmp_path / "model.safetensors.index.json"
+    path = tmp_path / name
     path.write_text(json.dumps({"weight_map": index}))
     assert_equal(weights.load(tmp_path)[1], params_of(config))
     (tmp_path / "part-1.safetensors").unlink()
-    with pytest.raises(UserError, match=r"lacks part-1.safetensors, which model.safetensors.index"):
+    with pytest.raises(UserError, match=rf"lacks part-1.safetensors, which {name} names"):
         weights.load(tmp_path)
 
 
@@ -230,6 +233,24 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
         weights.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("array", "kind", "said"),
+    [
+        ("vision_model.head.attention.in_proj_bias", "siglip", "config says model_type='siglip'"),
+        ("vision_model.embeddings.patch_embedding.weight", "chinese_clip", "'chinese_clip'"),
+        ("text_model.x", "align", "config says model_type='align'"),
+        ("visual.layer1.0.conv1.weight", None, "whose vision tower is a ResNet"),
+        ("base_model.model.q_proj.lora_A.weight", "clip", "1 arrays of LoRA .*merge_and_unload"),
+        ("lora_unet_mid_block.lora_down.weight", None, "1 arrays of LoRA .* fuse_lora"),
+    ],
+)
+def test_another_kind_of_model_is_called_by_its_name(tmp_path, array, kind, said):
+    safetensors.numpy.save_file({array: np.zeros((2, 3, 4, 4), "f")}, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} if kind else {}))
+    with pytest.raises(UserError, match=said):
+        weights.load(tmp_path)[0]
+
+
 def rename(path, change, heads=()):
     """Renames the arrays of a file and puts further ones beside them."""
     arrays = safetensors.numpy.load_file(path)
@@ -300,6 +321,9 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path):
         weights.load(tmp_path)
     (tmp_path / "clip.pt").write_bytes(b"")
     with pytest.raises(UserError, match=r"is a pickle, .*convert_pt.py"):
+        weights.load(tmp_path)
+    (tmp_path / "x.bin.index.json").write_text("{}")  # of a model in several pickles
+    with pytest.raises(UserError, match=r"convert_pt.py .*/x.bin.index.json .*/x.safetensors$"):
         weights.load(tmp_path)
     config = write(tmp_path, PLAIN, "openai")
     (tmp_path / "open_clip_config.json").unlink()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -69,7 +69,8 @@ def load(
     folders = [path] if base is None else [path, tensors.find(base, FETCHED)]
     _refuse_foreign(path)
     parts = _find_parts(folders)
-    sizes = make_sizes(*(files.read_json_object(parts[name] / "config.json") for name in NETWORKS))
+    configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
+    sizes = _sizes(configs, path)
     shapes = Networks(sizes).shapes()
     opened = {name: _open(parts[name]) for name in NETWORKS}
     params = {
@@ -77,6 +78,13 @@ def load(
     }
     scheduler = _predicting(files.read_json_object(parts[SCHEDULER]), prediction)
     return sizes, params, scheduler, parts["tokenizer"]
+
+
+def _sizes(configs: Mapping[str, Any], source: epath.Path) -> Sizes:
+    try:
+        return make_sizes(*(configs[name] for name in NETWORKS))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 # --- Diffusers folders ----------------------------------------------------------------------------
@@ -197,7 +205,7 @@ def _load_file(
     else:
         parts = _find_parts([base])
         configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
-    sizes = make_sizes(*(configs[name] for name in NETWORKS))
+    sizes = _sizes(configs, path)
     shapes = Networks(sizes).shapes()
     params = {}
     for name in NETWORKS:

@@ -78,6 +78,11 @@ HUGGINGFACE = {
         "bos_token_id": NEUTRAL, "pad_token_id": NEUTRAL,
     },
 }  # fmt: skip
+# Keys whose value is a number above 0; those after them may be left open by null.
+_NUMBERS = (
+    "num_attention_heads", "num_hidden_layers", "layer_norm_eps", "eos_token_id", "pt_hw_seq_len",
+)  # fmt: skip
+_NUMBERS_OR_NULL = ("head_width", "heads")
 
 
 def refuse(
@@ -88,10 +93,21 @@ def refuse(
     part: of the config that `given` is, "" for the whole. other: the verdict on a key without one.
     """
     for key, value in given.items():
+        if not _is_of_its_kind(key, value):
+            raise UserError(
+                f"{source} cannot be read: its config says {f'{part}.{key}'.strip('.')}={value!r}, "
+                "which is no number above 0; fetch its config again."
+            )
         verdict = verdicts.get(key, other)
         is_meant = value in verdict if isinstance(verdict, tuple) else verdict != OFF or not value
         if not is_meant:
             raise other_network(f"{part}.{key}" if part else key, value, source)
+
+
+def _is_of_its_kind(key: str, value: Any) -> bool:
+    if key not in _NUMBERS + _NUMBERS_OR_NULL or (value is None and key in _NUMBERS_OR_NULL):
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def other_network(key: str, value: Any, source: str) -> UserError:

@@ -16,7 +16,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import with_scan
-from jaxtbpr.retrieval.weights import names, sizes
+from jaxtbpr.retrieval.weights import keys, names, sizes
 from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
 
 # Constants that published files carry beside their parameters.
@@ -37,7 +37,12 @@ _TOWERS = {
     "token_embedding", "positional_embedding", "ln_final", "text_projection", "visual_projection",
 }  # fmt: skip
 _NO_SCALE = float(np.log(1 / 0.02))  # IRRA's and RDE's temperature, no parameter there
-_FILES = ("model.safetensors.index.json", "open_clip_model.safetensors", "model.safetensors")
+_FILES = (
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "model.safetensors",
+    "model.safetensors.index.fp16.json",  # of save_pretrained(variant="fp16")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +187,12 @@ def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
 def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
     """(format, prefix of the text tower's names), from names that only one format has."""
     kind = next((_MARKS[name] for name in _MARKS if name in shapes), None)
+    if "visual.layer1.0.conv1.weight" in shapes:
+        raise UserError(
+            f"{path} is a CLIP whose vision tower is a ResNet, which is not here; give a ViT's."
+        )
     if kind is None:
+        _refuse_other_model(path)
         some = ", ".join(sorted(shapes)[:3]) or "none"
         raise UserError(
             f"{path} has tensors ({some}, ...) of no CLIP that is known: Hugging Face's CLIPModel, "
@@ -191,6 +201,14 @@ def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
     prefixes = ("", "text.", "encode_text.")
     held = [prefix for prefix in prefixes if f"{prefix}token_embedding.weight" in shapes]
     return kind, held[0] if held else ""
+
+
+def _refuse_other_model(path: epath.Path) -> None:
+    """Raises UserError where the config beside the weights tells what else they are of."""
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    given = files.read_json(config) if config.exists() else None
+    if isinstance(given, dict) and (found := given.get("model_type")) not in (None, "clip"):
+        raise keys.other_network("model_type", found, os.fspath(path))
 
 
 def _read_hints(folder: epath.Path, kind: str) -> dict[str, Any]:

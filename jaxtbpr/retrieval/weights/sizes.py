@@ -68,7 +68,7 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
     )
     open_clip.refuse_layers(given, vision.layers, "vision_cfg", source)
     return ClipConfig(
-        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, given),
+        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, given, source),
         patch=patch,
         stem="patch",
         vision=vision,
@@ -130,7 +130,7 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> C
         **options,
     )
     config = ClipConfig(
-        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, given),
+        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, given, source),
         patch=patch,
         stem="patch",
         vision=vision,
@@ -145,10 +145,10 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> C
 
 
 def _huggingface(shapes: Shapes, config: Hints, source: str) -> ClipConfig:
+    keys.refuse(config, keys.HUGGINGFACE[""], "", source, keys.NEUTRAL)
     width, _, _, patch = shapes["vision_model.embeddings.patch_embedding.weight"]
     vocabulary, text_width = shapes["text_model.embeddings.token_embedding.weight"]
     positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
-    keys.refuse(config, keys.HUGGINGFACE[""], "", source, keys.NEUTRAL)
     given = {name: _huggingface_part(config, f"{name}_config", source) for name in _HF_HEADS}
     end = given["text"].get("eos_token_id", 49407)
     # Text is pooled at the first end token. Of old configs, which say 2, at the greatest id, and so
@@ -160,7 +160,7 @@ def _huggingface(shapes: Shapes, config: Hints, source: str) -> ClipConfig:
         return _huggingface_tower(shapes, name, size, given[name], source)
 
     return ClipConfig(
-        image_size=_image_size(positions, patch, given["vision"]),
+        image_size=_image_size(positions, patch, given["vision"], source),
         patch=patch,
         stem="patch",
         vision=tower("vision", width),
@@ -186,8 +186,8 @@ def _huggingface_tower(
 ) -> TowerConfig:
     prefix = f"{name}_model.encoder.layers"
     activation = given.get("hidden_act", "quick_gelu")
-    if activation not in _HF_ACTIVATIONS:
-        raise UserError(f"hidden_act {activation!r} of config.json is no activation of a CLIP.")
+    if not isinstance(activation, str) or activation not in _HF_ACTIVATIONS:
+        raise keys.other_network(f"{name}_config.hidden_act", activation, source)
     layers = _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*")
     if given.get("num_hidden_layers", layers) != layers:
         raise UserError(
@@ -204,7 +204,7 @@ def _huggingface_tower(
     )
 
 
-def _image_size(positions: int, patch: int, vision: Hints) -> tuple[int, int]:
+def _image_size(positions: int, patch: int, vision: Hints, source: str) -> tuple[int, int]:
     """(H, W): what the tower's config says, if it fits, or the square, 3:1 or 2:1 of positions."""
     given, side = _both_sides(vision), math.isqrt(positions - 1)
     if given and given[0] // patch * (given[1] // patch) == positions - 1:
@@ -217,8 +217,9 @@ def _image_size(positions: int, patch: int, vision: Hints) -> tuple[int, int]:
         if aspect * columns * columns == positions - 1:
             return aspect * columns * patch, columns * patch
     raise UserError(
-        f"the checkpoint has positions of {positions - 1} patches, which are no square, and "
-        "does not tell its image size."
+        f"{source} has positions of {positions - 1} patches, which are no square, and does not "
+        "tell its image size; put [height, width] into the config beside it as image_size of its "
+        "vision tower."
     )
 
 
