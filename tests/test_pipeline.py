@@ -363,7 +363,8 @@ def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
     folders.write_image(own / "a.jpg", 0)
     (own / "captions.csv").write_text("image,caption,split\na.jpg,a man,val\n")
     made = stages.default_config()
-    made.stages, made.data.train_sets = ("build", "train"), ("own",)
+    made.stages = ("build", "train")
+    made.data.update(train_sets=("own",), test_sets=())
     made.build.folders = {"own": str(own)}
     with pytest.raises(UserError, match=r"train_sets=\('own',\) has nothing to train on: no image"):
         pipeline.run(made, tmp_path / "run")
