@@ -22,6 +22,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+PARTS_OF_A_TEST = {"query", "gallery", "probe"}  # as other sets call them, which have no captions
 UNKNOWN = {"", "nan", "none", "null", "<na>", "n/a", "#n/a", "unknown", "-1", "-1.0"}
 _WHOLE = re.compile(r"-?\d+\.0+")  # as a table writes numbers beside an empty cell
 EXAMPLES = 3

@@ -270,6 +270,9 @@ def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entr
         split = entry.split_name(row[found.split])
         notes += (entry.OTHER_SPLIT,) if named not in (None, split) else ()
     elif by_folder is None and (found.split or found.by_folder):
+        if of_test := {*name.lower().split("/")[:-1]} & entry.PARTS_OF_A_TEST:
+            where = f"lies in {of_test.pop()}/ and names no split"
+            raise BadRecord(f"{where}; put the test's images into test/, or add a column split")
         notes = (*notes, entry.NO_SPLIT)
     identity = entry.own_identity(name)
     if found.identity:

@@ -272,3 +272,14 @@ def test_files_of_other_tools_are_named_where_nothing_is_recognised(tmp_path):
     (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"ARROW1")
     with pytest.raises(UserError, match=r"\.arrow is in a form that is not read; save it as CSV"):
         formats.detect(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["query", "Gallery", "imgs/query"])
+def test_images_of_queries_and_galleries_do_not_become_train_beside_those_of_train(tmp_path, place):
+    rows = [{"image": f"{folder}/a.jpg", "caption": "x"} for folder in ("train", place)]
+    write_rows(tmp_path / "captions.csv", rows)
+    bad, good = sorted(formats.read(tmp_path), key=lambda one: not one.problem)
+    assert "names no split; put the test's images into test/" in bad.problem
+    assert good.split == "train"
+    write_rows(tmp_path / "captions.csv", rows[1:])  # a folder called so, where none tells a split
+    assert [one.split for one in formats.read(tmp_path)] == ["train"]
