@@ -123,7 +123,8 @@ def check(
     """
     said = words(text)
     if not said:
-        return Refusal("empty", "the answer has no words")
+        cut = "; the model was cut off before any: raise most_tokens" if finish == "length" else ""
+        return Refusal("empty", f"the answer has no words{cut}")
     if match := _REFUSALS.search(text.translate(_APOSTROPHES)):
         return Refusal("refusal", f"the model refuses: {match[0]!r}")
     if match := _NOT_ALONE.search(text):

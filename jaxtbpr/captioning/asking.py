@@ -29,6 +29,7 @@ ENGINES = ("transformers", "openai")
 
 _AHEAD = 64  # shards whose tasks are written before the first is answered
 _WARM = 0.7  # least temperature of a second try: without any the answer would be the same
+_REPEATED = 20  # repeated requests of a model after which it is told that it repeats itself
 _WAIT = 0.2  # seconds between looks at the folder
 
 
@@ -171,6 +172,7 @@ class Asker:
         self._folder = self._root / section.partition(".")[0] / "asked"
         self._section, self._options, self._seed = section, options, seed
         self._repeated: dict[str, list[int]] = {}  # model -> [second tries, of these the same]
+        self._told: set[str] = set()  # models of which that was said
 
     def ask(
         self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
@@ -201,12 +203,16 @@ class Asker:
                         time.sleep(_WAIT)
         finally:
             exchange.close(self._folder)
-            self._tell_repeated()
+            self._tell_repeated(1)
 
-    def _tell_repeated(self) -> None:
-        """Says which models gave most of their useless answers again, word for word."""
+    def _tell_repeated(self, least: int) -> None:
+        """Says, once, which models gave most of their useless answers again, word for word.
+
+        least: repeated requests of a model before it is said.
+        """
         for model, (tries, same) in self._repeated.items():
-            if same > tries / 2:
+            if tries >= least and same > tries / 2 and model not in self._told:
+                self._told.add(model)
                 why = (
                     "; the server seems to ignore temperature and seed, as transformers serve does "
                     "unless do_sample is true in the model's generation_config.json"
@@ -237,6 +243,7 @@ class Asker:
                     yield None
             found = {answer["id"]: answer for task in answers for answer in task}
             self._count_repeated(wants, attempt, found, last)
+            self._tell_repeated(_REPEATED)
             _settle(wants, attempt, found, settled, groups, judge)
             wants = [want for want in wants if _is_open(settled[want.key])]
         yield settled

@@ -75,6 +75,7 @@ def workers(
     finally:
         for worker in started:
             _end(worker)
+            _pass_on_notes(worker)  # those since the last look
 
 
 def check(options: Mapping[str, Any], section: str) -> None:

@@ -30,6 +30,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.now = self.most_at_once = 0
         self.models: list[str] = []  # that it lists
         self.in_parts = False  # whether contents are lists of parts
+        self.count_tokens = None  # body -> tokens of the prompt, for servers that tell them
         self.lock = threading.Lock()
 
     @property
@@ -79,8 +80,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if self.server.in_parts:
                 thought = {"type": "thinking", "thinking": "Who is it?"}
                 text = [thought, *({"type": "text", "text": part} for part in (text[:9], text[9:]))]
-            choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
-            self.send(200, json.dumps({"choices": [choice]}).encode())
+            content = {} if text is None else {"content": text}
+            choice = {"message": {"role": "assistant"} | content, "finish_reason": finish}
+            count = self.server.count_tokens
+            usage = {"usage": {"prompt_tokens": count(body)}} if count else {}
+            self.send(200, json.dumps({"choices": [choice]} | usage).encode())
         with self.server.lock:
             self.server.answered[key] += 1
 

@@ -105,6 +105,12 @@ def test_a_sentence_that_was_cut_off_is_refused_but_not_a_whole_one():
     assert kind(GOOD, finish="length") is None
 
 
+def test_an_answer_cut_off_before_its_first_word_is_told_as_such():
+    refusal = check("", Limits(5, 80), finish="length")
+    assert (refusal.kind, "raise most_tokens" in refusal.reason) == ("empty", True)
+    assert "most_tokens" not in check("", Limits(5, 80)).reason
+
+
 def test_an_answer_must_differ_from_the_earlier_ones_of_its_group():
     assert kind(GOOD, earlier=[GOOD.upper()]) == "same"
     assert kind(GOOD, earlier=["A man."]) is None

@@ -71,7 +71,10 @@ def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
         return "500" if len(seen) > 9 else None
 
     with serving(answer, misbehave) as server:
-        with pytest.raises(UserError, match=r"gave no answer in 3 tries \(HTTP 500 .*oops\)"):
+        told = (
+            r"gave no answer in 3 tries \(HTTP 500 .*oops\); see its log, and whether it knows 't"
+        )
+        with pytest.raises(UserError, match=told):
             run(tmp_path / "w", server, tries=3, concurrency=1)
     with serving(answer) as second:
         run(tmp_path / "w", second, concurrency=1)
@@ -123,6 +126,34 @@ def test_a_server_that_refuses_every_request_ends_the_run_and_sets_nothing_aside
         assert run(tmp_path / "w", second)["set_aside"] == 0
     assert set(second.answered.values()) == {1}
     assert len(second.answered) == 20
+
+
+def test_one_refusal_of_all_of_a_few_requests_ends_the_run_too(tmp_path):
+    asked.write_people(tmp_path / "w", count=2)
+    with serving(answer, lambda *_: "400") as server:
+        with pytest.raises(UserError, match=r"refuses every request: .*image too large"):
+            run(tmp_path / "w", server, per_image={"train": 1})
+
+
+def test_an_answer_without_any_content_is_an_empty_one(tmp_path):
+    asked.write_people(tmp_path / "w", count=1)
+    with serving(lambda _: (None, "length")) as server:
+        result = run(tmp_path / "w", server, retries=1)
+    assert result["answers"]["refused"] == {"empty": 4}
+    (record,) = asked.captioned(tmp_path / "w")
+    assert "the model was cut off before any: raise most_tokens" in record["set_aside"]["reason"]
+
+
+@pytest.mark.parametrize("image_tokens", [0, 4])
+def test_a_model_whose_server_leaves_images_out_is_told_once(tmp_path, monkeypatch, image_tokens):
+    said = []
+    monkeypatch.setattr(isolated, "say", said.append)
+    with serving(lambda body: answer(body) if image_of(body) else "A") as server:
+        server.count_tokens = lambda body: 23 + image_tokens * bool(image_of(body))
+        run(tmp_path / "w", server)
+    assert [body["max_tokens"] for body in server.bodies if not image_of(body)] == [1]
+    told = [line for line in said if "'tiny' gets 23 tokens with an image and as many" in line]
+    assert len(told) == (image_tokens == 0)
 
 
 def test_useless_answers_are_asked_for_again_then_set_aside_with_the_reason(tmp_path):
@@ -271,6 +302,6 @@ def test_a_server_that_ignores_the_seed_is_told(tmp_path, monkeypatch, is_deaf):
 
     with serving(useless) as server:
         run(tmp_path / "w", server, retries=2)
-    told = [line for line in said if "gave the same answer again in 40 of 40" in line]
+    told = [line for line in said if "gave the same answer again in 20 of 20" in line]
     assert len(told) == is_deaf
     assert all("do_sample" in line for line in told)

@@ -9,9 +9,11 @@ import os
 import pathlib
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
+import zlib
 
 import numpy as np
 import pytest
@@ -48,6 +50,12 @@ def write_people(root, count):
         Image.fromarray(pixels).save(root / f"augment/images/{k:08d}.png")
 
 
+def header_of_png(width, height):
+    parts = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT")
+    chunks = (struct.pack(">I", len(x) - 4) + x + struct.pack(">I", zlib.crc32(x)) for x in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def caption(root, python, **changes):
     given = {"engine": "transformers", "python": python, "per_image": {"train": 1}}
     given |= {"temperature": 1.0, "top_p": 0.95, "most_tokens": 14, "least_words": 5}
@@ -58,12 +66,17 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
     model = make_model(python, "qwen2_vl", tmp_path / "model")
     root = tmp_path / "w"
     write_people(root, 20)
-    (root / "augment/images/00000013.png").write_bytes(b"no image")
+    images = root / "augment/images"
+    (images / "00000013.png").write_bytes(b"no image")
+    (images / "00000011.png").write_bytes(header_of_png(20_000, 20_000))
+    Image.new("RGB", (1, 300)).save(images / "00000007.png")
     result = caption(root, python, models=(model,), retries=3)
     records = asked.captioned(root)
     assert (len(records), result["records_in"]) == (20, 20)
     aside = {r["id"][-2:]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
-    assert "the image cannot be read" in aside["13"]
+    assert "the image cannot be read: cannot identify" in aside["13"]
+    assert "the image cannot be read: Image size (400000000 pixels) exceeds limit" in aside["11"]
+    assert "cannot be given it: absolute aspect ratio must be smaller than 200" in aside["07"]
     assert result["records_out"] == 20 - len(aside) >= 6
     assert len({r["captions"][0] for r in records if r["captions"]}) == result["records_out"]
     assert result["answers"]["refused"]
@@ -83,7 +96,7 @@ def transformers_serve(python, folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "TMPDIR": str(folder)}
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "TMPDIR": str(folder)}
     words = ["-m", "transformers.commands.transformers_cli", "serve", "--host", "127.0.0.1"]
     with (folder / "serve.log").open("wb") as log:
         server = subprocess.Popen(
@@ -156,16 +169,16 @@ import json, pathlib, sys
 from PIL import Image
 from answering.transformers import LocalModel
 settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
-make = LocalModel(pathlib.Path("."), settings, sys.argv[1])._generate
 request = {"messages": [{"role": "user", "text": "a red coat"}], "image": "x", "id": "x"}
 request |= {"seed": 0, "temperature": 1.0, "top_p": 0.9, "most_tokens": 2}
-found = []
-for size in [(64, 128), (20, 200), (768, 1536)]:
-    images = [Image.new("RGB", size)]
-    ids = make.inputs([request], images)["input_ids"]
-    make([request], images)  # the network takes as many
-    found.append(int((ids == make._network.config.image_token_id).sum()))
-print(json.dumps(found))
+def count(model):
+    make = LocalModel(pathlib.Path("."), settings, model)._generate
+    for size in [(64, 128), (20, 200), (768, 1536)]:
+        images = [Image.new("RGB", size)]
+        ids = make.inputs([request], images)["input_ids"]
+        make([request], images)  # the network takes as many
+        yield int((ids == make._network.config.image_token_id).sum())
+print(json.dumps([list(count(model)) for model in sys.argv[1:]]))
 """
 
 # A tile is 4 tokens of InternVL and of LLaVA. InternVL has one of the whole image and 2 x 4,
@@ -179,15 +192,48 @@ TOKENS = {
 }
 
 
-@pytest.mark.parametrize("kind", TOKENS)
-def test_images_are_as_many_tokens_as_the_model_s_files_ask_for(tmp_path, python, kind):
-    model = make_model(python, kind, tmp_path / "model")
+@pytest.mark.parametrize("environment", ["torch", "newest"])
+def test_images_are_as_many_tokens_as_the_model_s_files_ask_for(tmp_path, python, environment):
+    """As the hub's files are, of transformers 4, and as 5 saves them; torchvision is nowhere."""
+    models = {kind: make_model(python, kind, tmp_path / kind) for kind in TOKENS}
+    rename_processor(tmp_path / "qwen3_vl", "Qwen2VLImageProcessorFast")
+    rename_processor(tmp_path / "internvl", "GotOcr2ImageProcessorFast")
+    reader = environments.find_python(environment)
+    expected = list(TOKENS.values())
+    if environment == "newest":
+        expected.append(TOKENS["qwen3_vl"])
+        models["new"] = make_model(reader, "qwen3_vl", tmp_path / "new")
+    done = worker_says(reader, COUNT, *models.values())
+    assert json.loads(done.stdout) == expected
+    assert "note: " not in done.stderr
+
+
+def rename_processor(folder, name):
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text()) | {"image_processor_type": name}
+    path.write_text(json.dumps(settings))
+
+
+def worker_says(python, program, *words):
     env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
-    words = [python, "-c", COUNT, model]
+    words = [python, "-c", program, *map(str, words)]
     done = subprocess.run(words, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == TOKENS[kind]
-    assert "note: " not in done.stderr
+    return done
+
+
+def test_what_this_transformers_cannot_load_is_told_with_what_to_do(tmp_path, python):
+    newest = environments.find_python("newest")
+    new = make_model(newest, "qwen2", tmp_path / "new")
+    for name in ("w", "v"):
+        write_people(tmp_path / name, 2)
+    told = r"4\.57\.\d+, which would misread .*saved by transformers 5\.\S+: set the config key `py"
+    with pytest.raises(UserError, match=told):
+        caption(tmp_path / "w", python, models=(new,))
+    make_model(python, "qwen2_vl", tmp_path / "model")
+    rename_processor(tmp_path / "model", "Cohere2VisionImageProcessor")  # it is torchvision's alone
+    with pytest.raises(UserError, match=r"needs torchvision: `.* -m pip install torchvision`, of"):
+        caption(tmp_path / "v", newest, models=(str(tmp_path / "model"),))
 
 
 FORGETFUL = """
@@ -206,9 +252,7 @@ seeing.load_processor = load_badly
 
 def test_a_model_that_is_shown_fewer_tokens_than_its_files_ask_for_is_told(tmp_path, python):
     model = make_model(python, "qwen3_vl", tmp_path / "model")
-    env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
-    words = [python, "-c", FORGETFUL + COUNT, model]
-    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    done = worker_says(python, FORGETFUL + COUNT, model)
     (told,) = (line for line in done.stderr.splitlines() if line.startswith("note: "))
     assert "is shown 8 tokens of an image of 64 x 128 pixels where" in told
     assert "asks for 72" in told
@@ -218,23 +262,25 @@ OUT_OF_MEMORY = """
 import json, pathlib, sys, torch
 from answering.serve import Stop
 from answering.transformers import LocalModel
-folder, most = sys.argv[1], int(sys.argv[2])
+folder, most, large = sys.argv[1:]
 settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
 model = LocalModel(pathlib.Path("."), settings, folder)
 whole, sizes = model._generate, []
 def generate(requests, images):
     sizes.append(len(requests))
-    if len(requests) > most:
+    if len(requests) > int(most) or any(request["id"] == large for request in requests):
         raise torch.OutOfMemoryError("no room")
     return whole(requests, images)
 request = {"messages": [{"role": "user", "text": "a red coat"}], "image": None}
 request |= {"temperature": 1.0, "top_p": 0.9, "most_tokens": 6}
 requests = [request | {"id": str(k), "seed": k} for k in range(5)]
 expected = list(model(requests, ()))
-model._generate = generate
+model._generate, model._has_answered = generate, False
 try:
-    same = list(model(requests, ())) == expected
-    print(json.dumps([same, len(expected), sizes]))
+    answers = list(model(requests, ()))
+    problems = {answer["id"]: answer["problem"] for answer in answers if "problem" in answer}
+    same = [answer["id"] for answer in answers if answer in expected]
+    print(json.dumps([same, sizes, problems]))
 except Stop as stop:
     print(stop)
 """
@@ -242,15 +288,14 @@ except Stop as stop:
 
 def test_what_does_not_fit_into_memory_is_answered_in_halves(tmp_path, python):
     model = make_model(python, "qwen2", tmp_path / "model")
-    env = os.environ | {"PYTHONPATH": str(isolated.WORKER)}
 
-    def said(most):
-        words = [python, "-c", OUT_OF_MEMORY, model, str(most)]
-        done = subprocess.run(words, capture_output=True, text=True, env=env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def said(most, large=""):
+        return worker_says(python, OUT_OF_MEMORY, model, most, large).stdout
 
-    assert json.loads(said(1)) == [True, 5, [5, 2, 1, 1, 3, 1, 2, 1, 1]]
+    assert json.loads(said(1)) == [list("01234"), [5, 2, 1, 1, 3, 1, 2, 1, 1], {}]
+    same, sizes, problems = json.loads(said(5, "3"))
+    assert (same, sizes) == (list("0124"), [5, 2, 3, 1, 2, 1, 1])
+    assert problems["3"].startswith("the GPU's memory is too small for one request to model")
     assert said(0).startswith("the GPU's memory is too small for one request to model")
 
 

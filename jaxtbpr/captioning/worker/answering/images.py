@@ -4,7 +4,8 @@ import pathlib
 
 from PIL import Image, ImageOps
 
-UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises
+# What Pillow raises; the last one for images of very many pixels.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def open_image(folder: pathlib.Path, path: str) -> Image.Image:

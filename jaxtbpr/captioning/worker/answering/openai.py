@@ -9,6 +9,7 @@ nothing.
 
 import base64
 import concurrent.futures
+import contextlib
 import datetime
 import difflib
 import email.utils
@@ -23,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from .exchange import Row
 from .serve import Stop, note
@@ -81,6 +82,7 @@ class Server:
         self._problems = 0
         self._noted = -_BETWEEN_NOTES  # when it was said last that a try failed
         self._is_ended = threading.Event()
+        self._sight = threading.Lock()  # held for good by the request that looks whether it sees
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
         """Yields answers as they come, at most `concurrency` requests at a time."""
@@ -94,6 +96,7 @@ class Server:
                 if self._answered:
                     yield from held
                     held.clear()
+            self._require_difference(held)
             yield from held
         finally:
             self._is_ended.set()  # no more tries of those under way
@@ -125,10 +128,12 @@ class Server:
                     raise Stop("ended") from error
             else:
                 self._count(answer)
+                self._note_blindness(request, answer.pop("prompt_tokens", None))
                 return answer
         if self._answered == before:
-            why = self._unlisted() if last.status else ""
-            why = why or "start it again, or see to --config keys url and timeout."
+            why = "start it again, or see to --config keys url and timeout."
+            if last.status:
+                why = self._unlisted() or f"see its log, and whether it knows {self._model!r}."
             raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); {why}")
         return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
 
@@ -165,8 +170,37 @@ class Server:
         self._answered += "text" in answer
         self._problems += "problem" in answer
         if self._problems >= _TOO_MANY and not self._answered:
-            raise Stop(f"{self._url} refuses every request: {answer['problem']}; see to its own "
-                       "settings and to the config's.")  # fmt: skip
+            self._stop_refused(answer["problem"])
+
+    def _note_blindness(self, request: Row, tokens: int | None) -> None:
+        """Says so, once, where the image adds no token to the prompt, whose tokens are given.
+
+        `transformers serve` leaves images out without a word for models that take none.
+        """
+        is_known = bool(request["image"] and tokens)
+        if not is_known or not self._sight.acquire(blocking=False):
+            return
+        self._pace.wait()
+        with contextlib.suppress(TryAgain, Stop):
+            without = self._try(self._body(request | {"image": None, "most_tokens": 1}))
+            if without.get("prompt_tokens") == tokens:
+                note(
+                    f"model {self._model!r} gets {tokens} tokens with an image and as many without "
+                    "it at the server: it seems to see none, and to make its captions up; name one "
+                    "that takes images in the config key `models` of this stage."
+                )
+
+    def _require_difference(self, held: list[Row]) -> None:
+        """Raises Stop where several requests, and all, are refused in the same words."""
+        said = {row["problem"] for row in held}
+        if len(held) > 1 and len(said) == 1:
+            self._stop_refused(*said)
+
+    def _stop_refused(self, problem: str) -> NoReturn:
+        raise Stop(
+            f"{self._url} refuses every request: {problem}; see to its own settings and to the "
+            "config's."
+        )
 
     def _body(self, request: Row) -> bytes:
         messages = [
@@ -183,7 +217,10 @@ class Server:
         return json.dumps({"model": self._model, "messages": messages} | told).encode()
 
     def _try(self, body: bytes) -> Row:
-        """One request. Returns {"text", "finish"} or {"problem"}. Raises TryAgain and Stop."""
+        """One request. Returns {"text", "finish"}, {"problem"}. Raises TryAgain and Stop.
+
+        Where the server says so a text comes with "prompt_tokens".
+        """
         post = self._sent("/chat/completions", body)
         deadline = time.monotonic() + self._settings["timeout"]
         try:
@@ -239,10 +276,12 @@ def _parse(data: bytes) -> Row:
     response = _json(data)
     try:
         choice = response["choices"][0]
-        text, finish = _text(choice["message"]["content"]), choice.get("finish_reason")
+        text, finish = _text(choice["message"].get("content")), choice.get("finish_reason")
+        tokens = (response.get("usage") or {}).get("prompt_tokens")
     except _MISSHAPEN as error:
         raise ValueError(f"no chat completion: {data[:200]!r}") from error
-    return {"text": text, "finish": "length" if finish == "length" else "stop"}
+    finish = "length" if finish == "length" else "stop"
+    return {"text": text, "finish": finish} | ({"prompt_tokens": tokens} if tokens else {})
 
 
 def _parse_stream(data: bytes) -> Row:

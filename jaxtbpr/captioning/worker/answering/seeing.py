@@ -1,32 +1,53 @@
 """What a model of images is shown: its processor, set as its files say, and its image tokens."""
 
-import importlib.util
+import contextlib
+import importlib
 import json
 import math
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import transformers
 
 from .exchange import Row
-from .serve import note
+from .serve import Stop, note
 
 PROBE = (64, 128)  # width and height of the image whose tokens are counted at the start
 
 
-class _NoVideos:
-    """Stands in for the part of a processor that reads videos, which wants torchvision."""
+class _NoVideos(transformers.utils.PushToHubMixin):  # as all parts of a processor are
+    """Stands in for the part of a processor that reads videos, which wants torchvision.
 
-    @staticmethod
-    def from_pretrained(*_: Any, **__: Any) -> Any:
-        # Processors check the class of their parts, but use this one for videos alone.
-        return object.__new__(_where_processors_look().BaseVideoProcessor)
+    Nothing is asked of it, since no video is shown.
+    """
+
+    model_input_names: tuple[str, ...] = ()
+
+    @classmethod
+    def from_pretrained(cls, *_: Any, **__: Any) -> "_NoVideos":
+        return cls()
+
+    def to_dict(self) -> Row:
+        """Returns what a printed processor says of it."""
+        return {}
+
+
+def _pass_over_videos() -> None:
+    """Lets processors be made without their part for videos, in transformers 4 and 5."""
+    # Where 4 and 5 look for what makes that part, then for the class that it must have.
+    auto = importlib.import_module("transformers.models.auto.video_processing_auto")
+    library = transformers.processing_utils.transformers_module
+    auto.AutoVideoProcessor = library.AutoVideoProcessor = _NoVideos
+    library.BaseVideoProcessor = library.VideoProcessorMixin = _NoVideos
 
 
 def load_processor(name: str, where: Row) -> Any:
     """Returns the processor of a folder or hub id; where: "revision", "trust_remote_code"."""
-    if importlib.util.find_spec("torchvision") is None:
-        _where_processors_look().AutoVideoProcessor = _NoVideos
+    if not transformers.utils.is_torchvision_available():
+        _pass_over_videos()
     processor = transformers.AutoProcessor.from_pretrained(name, **where)
     size = _size_asked(processor, _settings(name, where))
     images = getattr(processor, "image_processor", None)
@@ -38,6 +59,49 @@ def load_processor(name: str, where: Row) -> Any:
             if hasattr(images, key):
                 setattr(images, key, size[edge])
     return processor
+
+
+def require_known(config: Any, model: str) -> None:
+    """Raises Stop for a model whose positions transformers 4 would misread without a word.
+
+    transformers 5 writes them as `rope_parameters`, which 4 does not know: it takes its default.
+    """
+    parts = [config, *(part for part in vars(config).values() if hasattr(part, "to_dict"))]
+    if _major(transformers.__version__) < 5 and any(
+        getattr(part, "rope_parameters", None) for part in parts
+    ):
+        raise Stop(
+            f"model {model!r} cannot be loaded by transformers {transformers.__version__}, which "
+            f"would misread its positions (rope_parameters){advice(model)}"
+        )
+
+
+def advice(model: str, said: str = "") -> str:
+    """Returns what to do about a model that cannot be loaded; "" where that is not known.
+
+    said: by the library.
+    """
+    if "torchvision" in said:
+        return (
+            f"; it needs torchvision: `{sys.executable} -m pip install torchvision`, of the "
+            f"version that is made for torch {torch.__version__}."
+        )
+    name, _, revision = model.partition("@")
+    where = {"revision": revision} if revision else {}
+    saved = "0"
+    with contextlib.suppress(OSError, ValueError):
+        known, _ = transformers.PretrainedConfig.get_config_dict(name, **where)
+        saved = str(known.get("transformers_version") or saved)
+    if _major(saved) > _major(transformers.__version__):
+        return (
+            f"; it was saved by transformers {saved}: set the config key `python` of this stage "
+            "to the Python of an environment with that version."
+        )
+    return ""
+
+
+def _major(version: str) -> int:
+    return int("0" + re.match(r"\d*", version)[0])
 
 
 def check_tokens(processor: Any, config: Any, inputs: Any, model: str, where: Row) -> None:
@@ -139,7 +203,3 @@ def _plain(size: Any) -> Any:
     if size is None or isinstance(size, int):
         return size
     return {key: value for key, value in dict(size).items() if value is not None}
-
-
-def _where_processors_look() -> Any:
-    return transformers.processing_utils.transformers_module

@@ -23,6 +23,13 @@ from .images import UNREADABLE, open_image
 from .serve import Stop
 
 _PROBE = {"messages": [{"role": "user", "text": "What is here?"}], "image": "probe"}
+_TOO_SMALL = "the GPU's memory is too small for one request to model"
+_LONGEST = 500  # signs of what an error says
+_TOO_MANY = 20  # requests that are each too large for the memory, where not one was answered
+
+
+class Unfit(Exception):
+    """Requests of which at least one cannot be put into the form that the model takes."""
 
 
 class LocalModel:
@@ -37,6 +44,7 @@ class LocalModel:
         transformers.logging.set_verbosity_error()
         self._folder, self._size, self._model = folder, settings["batch_size"], model
         self._device = device_name(settings["device"])
+        self._has_answered = False  # so that a model's fault is told from a request's
         with _explained(model):
             self._generate = self._load(model, settings["dtype"], model in settings["trust"])
 
@@ -47,13 +55,20 @@ class LocalModel:
         last bits of numbers, and these may change a word. For the same reason they may depend on
         the GPU where one is too small for a batch, which then is answered in halves.
         """
+        self._has_answered |= bool(done)
+        held: list[Row] = []  # problems that may be those of all, and must not be kept then
         for start in range(0, len(requests), self._size):
             batch = requests[start : start + self._size]
             if all(request["id"] in done for request in batch):
                 continue
-            for answer in self._answer(batch):
-                if answer["id"] not in done:
-                    yield answer
+            held += [answer for answer in self._answer(batch) if answer["id"] not in done]
+            self._has_answered |= any("text" in answer for answer in held)
+            if self._has_answered:
+                yield from held
+                held.clear()
+            _require_memory(held, _TOO_MANY)
+        _require_memory(held, 2)
+        yield from held
 
     def _answer(self, batch: list[Row]) -> list[Row]:
         answers, good, images = [], [], []
@@ -68,15 +83,16 @@ class LocalModel:
         return answers + (self._generated(good, images) if good else [])
 
     def _generated(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
-        """The answers; those to each half where the GPU's memory is too small for all."""
+        """The answers; those to each half where one stands in the way of all.
+
+        A request that fails alone has a problem: an image that the processor does not take, or
+        that is too large for the memory.
+        """
         try:
             return self._generate(requests, images)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, Unfit, ValueError) as error:
             if len(requests) == 1:
-                raise Stop(
-                    f"the GPU's memory is too small for one request to model {self._model!r}: take "
-                    f"a smaller model, or smaller images ({error})"
-                ) from error
+                return [{"id": requests[0]["id"], "problem": self._problem(error)}]
         # Only here is the memory free that the error's frames held.
         torch.cuda.empty_cache()
         half = len(requests) // 2
@@ -86,10 +102,18 @@ class LocalModel:
             for answer in self._generated(requests[part], images[part])
         ]
 
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, torch.OutOfMemoryError):
+            return (
+                f"{_TOO_SMALL} {self._model!r}: take a smaller model, or smaller images ({error})"
+            )
+        return f"model {self._model!r} cannot be given it: {_line(error)}"
+
     def _load(self, model: str, dtype: str, is_trusted: bool) -> Any:
         name, _, revision = model.partition("@")
         where = {"trust_remote_code": is_trusted} | ({"revision": revision} if revision else {})
         config = transformers.AutoConfig.from_pretrained(name, **where)
+        seeing.require_known(config, model)
         how = where | {"dtype": dtype}
         if "AutoModel" in getattr(config, "auto_map", {}) and is_trusted:
             network = transformers.AutoModel.from_pretrained(name, **how)
@@ -103,9 +127,12 @@ class LocalModel:
             network = transformers.AutoModelForCausalLM.from_pretrained(name, **how)
             processor = transformers.AutoTokenizer.from_pretrained(name, **where)
         generation = Generation(network.to(self._device).eval(), processor)
+        # A processor that does not take this one takes none: it would be every request's problem.
         if is_seeing:
             inputs = generation.inputs([_PROBE], [Image.new("RGB", seeing.PROBE)])
             seeing.check_tokens(processor, config, inputs, name, where)
+        else:
+            generation.inputs([_PROBE | {"image": None}], [None])
         return generation
 
 
@@ -121,8 +148,14 @@ class Generation:
 
     @torch.inference_mode()
     def __call__(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
-        """Returns the answers. images: None for requests without one."""
-        inputs = self.inputs(requests, images).to(self._network.device)
+        """Returns the answers. images: None for requests without one. Raises Unfit and Stop."""
+        try:
+            inputs = self.inputs(requests, images)
+        except Stop:
+            raise
+        except Exception as error:
+            raise Unfit(_line(error)) from error
+        inputs = inputs.to(self._network.device)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._network.dtype)
         most = [request["most_tokens"] for request in requests]
@@ -248,13 +281,32 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise Stop(f"model {model!r} does not fit into the GPU's memory: {error}") from error
-    except (OSError, ValueError, ImportError) as error:
+    except Stop:
+        raise
+    except Exception as error:  # libraries raise all kinds for files that they do not understand
         if "trust_remote_code" in str(error):
             raise Stop(
                 f"model {model!r} comes with code of its own, which would run here: name it in the "
                 "config key `trust` of this stage if you trust it."
             ) from error
-        raise Stop(f"model {model!r} cannot be loaded: {error}") from error
+        raise Stop(
+            f"model {model!r} cannot be loaded by transformers {transformers.__version__}: "
+            f"{_line(error).rstrip('.')}{seeing.advice(model, str(error))}"
+        ) from error
+
+
+def _require_memory(held: list[Row], most: int) -> None:
+    """Raises Stop where so many requests were too large for the memory, and none was answered."""
+    reasons = [row["problem"] for row in held if row["problem"].startswith(_TOO_SMALL)]
+    if len(reasons) >= most:
+        raise Stop(reasons[0])
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line and with its kind where it says little."""
+    said = " ".join(str(error).split())
+    kind = "" if isinstance(error, Unfit | OSError | ValueError) and said else type(error).__name__
+    return ": ".join(filter(None, (kind, said)))[:_LONGEST]
 
 
 def _as_list(value: Any) -> list:
