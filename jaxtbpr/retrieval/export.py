@@ -26,8 +26,9 @@ def export(
 ) -> None:
     """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
 
-    Raises UserError where that format cannot hold it.
+    Raises UserError where that format cannot hold it, and where `out` holds another model.
     """
+    weights.refuse_another_model(out, kind)
     saved = open_saved(checkpoint, which, resize=resize)
     weights.save_folder(
         out,

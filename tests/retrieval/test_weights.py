@@ -370,6 +370,26 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
             opened.tokenizer(str(tmp_path / "other.json"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "there"),
+    [
+        ("huggingface", "open_clip_model.safetensors"),
+        ("openai", "model.safetensors"),
+        ("huggingface", "model-00001-of-00002.safetensors"),
+        ("huggingface", "merges.txt"),  # of a tokenizer that would go before tokenizer.json
+        ("openai", "model.json"),  # a training's folder
+    ],
+)
+def test_two_models_are_not_mixed_in_a_folder(tmp_path, kind, there):
+    words = tokens.learn(["a red coat"] * 3, 300)
+    config = dataclasses.replace(PLAIN, vocab_size=words.get_vocab_size())
+    for _ in range(2):  # the same again takes the place of the first
+        weights.save_folder(tmp_path, params_of(config), config, words, kind=kind)
+    (tmp_path / there).write_text("")
+    with pytest.raises(UserError, match=rf"holds another model \({there}\), which would be mixed"):
+        weights.save_folder(tmp_path, params_of(config), config, words, kind=kind)
+
+
 def test_a_tokenizer_that_was_saved_is_saved_again_as_it_is(tmp_path):
     config = write(tmp_path / "first", PLAIN, "huggingface")
     words = saved.open_saved(tmp_path / "first").tokenizer()

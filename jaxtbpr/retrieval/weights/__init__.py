@@ -1,13 +1,14 @@
 """Weights in and out: Hugging Face, OpenAI / open_clip, EVA02-CLIP and timm names, no torch."""
 
 from jaxtbpr.retrieval.weights.load import Checkpoint, load, open_checkpoint, read_params
-from jaxtbpr.retrieval.weights.save import save_folder, save_tensors
+from jaxtbpr.retrieval.weights.save import refuse_another_model, save_folder, save_tensors
 
 __all__ = [
     "Checkpoint",
     "load",
     "open_checkpoint",
     "read_params",
+    "refuse_another_model",
     "save_folder",
     "save_tensors",
 ]

@@ -16,6 +16,28 @@ from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import with_scan
 from jaxtbpr.retrieval.weights import images, names, open_clip, sizes
 
+_HUGGINGFACE = ("model.safetensors", "config.json")
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_config.json")
+# What a folder is read by; model.json is that of a training here.
+_READ = (
+    "*.safetensors", "*.safetensors.index*.json", "config.json", "open_clip_config.json",
+    "model_config.json", "processor_config.json", "vocab.json", "merges.txt", "model.json",
+)  # fmt: skip
+
+
+def refuse_another_model(folder: epath.PathLike, kind: str) -> None:
+    """Raises UserError where `folder` holds what `save_folder` would not replace of a model.
+
+    Whoever opens the folder afterwards could be given those, or a mixture of both.
+    """
+    own = _HUGGINGFACE if kind == "huggingface" else _OPEN_CLIP
+    found = [path.name for path in files.matches(folder, *_READ) if path.name not in own]
+    if found:
+        raise UserError(
+            f"{folder} holds another model ({', '.join(found)}), which would be mixed with this "
+            "one; choose a new folder, or remove that model first."
+        )
+
 
 def save_tensors(
     path: epath.PathLike, params: Any, config: ClipConfig, kind: str, dtype: str = "float32"
@@ -54,17 +76,19 @@ def save_folder(
 
     kind: "huggingface", for `transformers.CLIPModel` and `CLIPProcessor`, which then give the
     features that the model has here; another of names.FORMATS has open_clip's file names and may
-    hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be.
+    hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be, and
+    for a folder with another model's files.
     """
     folder = epath.Path(folder)
+    refuse_another_model(folder, kind)
     prepared = {}
     if kind == "huggingface" or images.fits_huggingface(config, resize):
         prepared["preprocessor_config.json"] = images.to_huggingface(config, resample, resize)
     if kind == "huggingface":
-        weights_file, sizes_file = "model.safetensors", "config.json"
+        weights_file, sizes_file = _HUGGINGFACE
         described = sizes.to_huggingface(config) | {"dtype": dtype}
     else:
-        weights_file, sizes_file = "open_clip_model.safetensors", "open_clip_config.json"
+        weights_file, sizes_file = _OPEN_CLIP
         described = {
             "model_cfg": open_clip.to_open_clip(config, kind),
             "preprocess_cfg": images.to_open_clip(config, resample, resize),
