@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from jaxtbpr.datasets import entry, packed, sidecar, tables
+from jaxtbpr.datasets import entry, packed, reid_json, sidecar, tables
 
 # Forms that no reader here opens, each with the way to one that is read.
 _SPREADSHEETS = dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet; save it as CSV UTF-8")
@@ -67,6 +67,13 @@ def told_split(folder: epath.Path, file: epath.Path) -> str | None:
     """Returns the split that a file's name or folder tells; queries and a gallery are of a test."""
     told = (file.stem, *file.relative_to(folder).parts[:-1])
     return tables.table_split(folder, file) or ("test" if any(map(_TEST.search, told)) else None)
+
+
+def is_named_alike(file: epath.Path, taken: Iterable[epath.Path]) -> bool:
+    """Whether a name has nothing but a split, or what the names of `taken` have, too."""
+    plain = epath.Path(file.name.partition(".")[0])
+    prefix = reid_json.set_prefix(plain.with_name(_TEST.sub("", plain.name) or "test"))
+    return prefix in {"", *map(reid_json.set_prefix, taken)} or bool(_ANNOTATION.search(prefix))
 
 
 def beside(folder: epath.Path, taken: Iterable[epath.Path]) -> list[epath.Path]:

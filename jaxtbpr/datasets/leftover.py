@@ -72,8 +72,10 @@ def _leftover(
     if may_stay and not is_missed:
         return None
     fault, is_damaged = why_not(file, taken[0])
+    is_alike = annotation_names.is_named_alike(file, taken)  # and not test_config.yaml
     reason = f"{name} is not read: it {fault}. Mend it, or move it elsewhere."
-    loses |= not may_stay and (is_damaged or reid_json.file_split(file) is not None)
+    tells_split = is_alike and reid_json.file_split(file) is not None
+    loses = (loses and is_alike) or (not may_stay and (is_damaged or tells_split))
     return Leftover(file, reason, loses, may_stay)
 
 

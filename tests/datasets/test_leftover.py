@@ -232,3 +232,12 @@ def test_a_split_of_texts_beside_images_is_told_once_beside_tables(tmp_path):
     )
     with pytest.raises(UserError, match="folder train is not read"):
         built(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "name", ["eval_results.json", "test_results.json", "test_config.yaml", "test_scores.npz"]
+)
+def test_files_about_a_test_do_not_stop_a_build_without_one(tmp_path, name):
+    path = own_folder(tmp_path, {name: b'{"R1": 0.5}'})
+    assert any(name in text for text in survey(path).problems() + survey(path).warnings())
+    assert built(path, tmp_path / "run")["records_out"] == 2
