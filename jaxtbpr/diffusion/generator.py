@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.checkpoint import Checkpoint
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
@@ -40,7 +40,7 @@ _ASPECT = 2.0  # height over width of the field's images
 class Sampling:
     """How images are made of a text.
 
-    sampler: of schedules.SAMPLERS, "" for the checkpoint's own; guidance: scale of classifier-free
+    sampler: of samplers.SAMPLERS, "" for the checkpoint's own; guidance: scale of classifier-free
     guidance, none up to 1; rescale: see `sampling.guide`; negative: what guidance leads away from;
     eta: noise that DDIM adds again; strength: how much of an image is made anew, where one is
     given (0 to 1); height, width: pixels, 0 for the checkpoint's; dtype: of the products.
@@ -75,7 +75,7 @@ class Generator:
         self.sampling = sampling
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
         self.size = image_size(self.networks, sampling.height, sampling.width)
-        self.schedule = schedules.from_config(
+        self.schedule = scheduler_config.from_config(
             checkpoint.scheduler, sampling.sampler, eta=sampling.eta
         )
         self.words = checkpoint.words
@@ -119,13 +119,13 @@ class Generator:
 
     @functools.cached_property
     def _from_text(self):
-        table = schedules.make_table(self.schedule, self.sampling.steps)
+        table = samplers.make_table(self.schedule, self.sampling.steps)
         return self._compiled(table, self._noise_only)
 
     @functools.cached_property
     def _from_image(self):
         options = self.sampling
-        table = schedules.image_to_image_table(self.schedule, options.steps, options.strength)
+        table = samplers.image_to_image_table(self.schedule, options.steps, options.strength)
         return self._compiled(table, self._noised_image)
 
     def _compiled(self, table, start):

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtbpr.diffusion import schedules
 from jaxtbpr.diffusion.networks import Networks
+from jaxtbpr.diffusion.schedule import Schedule, add_noise, velocity
 
 Layers = Callable[[jax.Array], Sequence[jax.Array]]  # images in [-1, 1] -> tokens [B, L, D] each
 
@@ -18,7 +18,7 @@ Layers = Callable[[jax.Array], Sequence[jax.Array]]  # images in [-1, 1] -> toke
 def noise_errors(
     networks: Networks,
     params: Any,
-    schedule: schedules.Schedule,
+    schedule: Schedule,
     latents: jax.Array,
     noise: jax.Array,
     timesteps: jax.Array,
@@ -30,15 +30,15 @@ def noise_errors(
     noise or velocity, is as the schedule says.
     """
     alphas = schedule.alphas_cumprod()
-    noised = schedules.add_noise(alphas, latents, noise, timesteps)
+    noised = add_noise(alphas, latents, noise, timesteps)
     target = noise
     if schedule.prediction == "v_prediction":
-        target = schedules.velocity(alphas, latents, noise, timesteps)
+        target = velocity(alphas, latents, noise, timesteps)
     found = networks.predict(params, noised, timesteps, text)
     return jnp.square(found - target).mean(axis=(1, 2, 3))
 
 
-def snr_weights(schedule: schedules.Schedule, timesteps: jax.Array, gamma: float) -> jax.Array:
+def snr_weights(schedule: Schedule, timesteps: jax.Array, gamma: float) -> jax.Array:
     """Returns the weight of each timestep's error, [B]: min-SNR (arXiv:2303.09556, section 3.4).
 
     min(SNR, gamma) / SNR for noise, / (SNR + 1) for velocity, so that both weight the error of the

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxtbpr.diffusion.schedules import Table
+from jaxtbpr.diffusion.samplers import Table
 
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 Noise = Callable[[jax.Array], jax.Array]
@@ -60,7 +60,7 @@ def rows_of(table: Table) -> Table:
 
 
 def step(predict: Predict, row: Table, walk: Walk, noise: Noise | None = None) -> Walk:
-    """Takes one step of a walk; row: of `rows_of`; see `schedules` for the rule."""
+    """Takes one step of a walk; row: of `rows_of`; see `samplers` for the rule."""
     x, before, kept, i = walk
     answer = predict(row.scale * x, row.timesteps).astype(x.dtype)
     new = jnp.clip(row.keep_x * x + row.keep_answer * answer, -row.limit, row.limit)

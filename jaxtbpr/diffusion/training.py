@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import tokenizer
 from jaxtbpr.core.errors import UserError, of_key
-from jaxtbpr.diffusion import fit, objective, schedules, weights
+from jaxtbpr.diffusion import fit, objective, scheduler_config, weights
 from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
 from jaxtbpr.diffusion.generator import image_size, refuse_other_unets, unit_of
 from jaxtbpr.diffusion.layers import from_pixels
@@ -58,7 +58,9 @@ def train(
         model = _new(prompts, options, size, seed, directory / "tokenizer")
     networks, words = Networks(model.sizes), model.words
     image_size(networks, *size)  # refuses sides
-    schedule = schedules.from_config(model.scheduler, "ddim")  # any: samplers have no part in it
+    schedule = scheduler_config.from_config(
+        model.scheduler, "ddim"
+    )  # any: samplers have no part in it
     problems = [words.problem(prompt) for prompt in prompts]
     fitting = np.array([not problem for problem in problems])
     if not fitting.any():

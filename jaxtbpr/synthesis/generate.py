@@ -13,7 +13,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.diffusion.schedules import SAMPLERS
+from jaxtbpr.diffusion.samplers import SAMPLERS
 from jaxtbpr.synthesis.images import Job, RenderEngine
 
 RENDERED = (128, 64)  # height and width of what is drawn

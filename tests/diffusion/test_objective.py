@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtbpr.diffusion import objective, schedules
+from jaxtbpr.diffusion import objective
+from jaxtbpr.diffusion.schedule import Schedule
 
-EPSILON = schedules.Schedule()
+EPSILON = Schedule()
 VELOCITY = dataclasses.replace(EPSILON, prediction="v_prediction")
 TIMES = np.array([0, 400, 999])
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from jaxtbpr.diffusion import generator, schedules
+from jaxtbpr.diffusion import generator, samplers, scheduler_config
 from jaxtbpr.diffusion.checkpoint import open_checkpoint
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import begin, guide, rows_of, step
@@ -48,7 +48,7 @@ def _model(folder, run):
 def _text_to_image(folder, published, name, run):
     checkpoint, networks = _open(_model(folder, run))
     schedule = _schedule(checkpoint, run)
-    table = schedules.make_table(schedule, run["steps"])
+    table = samplers.make_table(schedule, run["steps"])
     start = _ours(published[f"{name}.latents_init"]) * table.sigma
     walk = _Walk(checkpoint, networks, table, run, run["prompts"])
     yield from walk.compare(name, published, start)
@@ -69,7 +69,7 @@ def _image_to_image(folder, published, name, run):
     latents = (mean + jnp.exp(logvar / 2) * _ours(published["vae_eps"])) * networks.scaling_factor
     yield _row(f"{name}.init_latents", latents, _ours(published["init_latents"]), IMAGE)
     schedule = _schedule(checkpoint, run)
-    table = schedules.image_to_image_table(schedule, run["steps"], run["strength"])
+    table = samplers.image_to_image_table(schedule, run["steps"], run["strength"])
     start = table.start_x * latents + table.start_noise * _ours(published["noise"])
     walk = _Walk(checkpoint, networks, table, run, [run["prompt"]])
     yield from walk.compare(name, published, start)
@@ -77,9 +77,11 @@ def _image_to_image(folder, published, name, run):
 
 def _inversion(folder, published, name, run):
     checkpoint, networks = _open(_model(folder, run))
-    schedule = schedules.from_config(checkpoint.scheduler | SETTINGS | {"steps_offset": 0}, "ddim")
+    schedule = scheduler_config.from_config(
+        checkpoint.scheduler | SETTINGS | {"steps_offset": 0}, "ddim"
+    )
     rule = "0.18" if "0.18" in run["scheduler"] else "current"
-    table = schedules.inversion_table(schedule, run["steps"], rule)
+    table = samplers.inversion_table(schedule, run["steps"], rule)
     walk = _Walk(checkpoint, networks, table, run | {"guidance_scale": 1.0}, [run["prompt"]])
     latents = published[f"{name}.latents"][:, None]
     start = _ours(latents[0])
@@ -88,7 +90,7 @@ def _inversion(folder, published, name, run):
 
 def _schedule(checkpoint, run):
     sampler = SAMPLERS.get(run["scheduler"], run["scheduler"])
-    return schedules.from_config(checkpoint.scheduler | SETTINGS, sampler)
+    return scheduler_config.from_config(checkpoint.scheduler | SETTINGS, sampler)
 
 
 class _Walk:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.sampling import sample
+from jaxtbpr.diffusion.schedule import add_noise, velocity
 
 TOLERANCE = 1e-4
 
@@ -34,13 +35,13 @@ def _walk(published, name, run):
     steps = int(name.split(".")[-1])
     config = run["config"] | {"_class_name": run["scheduler"]}
     if "Inverse" in run["scheduler"]:
-        schedule = schedules.from_config(config | {"_class_name": "DDIMScheduler"})
+        schedule = scheduler_config.from_config(config | {"_class_name": "DDIMScheduler"})
         rule = "0.18" if "018" in name else "current"
-        table = schedules.inversion_table(schedule, steps, rule)
+        table = samplers.inversion_table(schedule, steps, rule)
         start = 0.5 * published["noise0"]
     else:
-        schedule = schedules.from_config(config, eta=run.get("eta", 0.0))
-        table = schedules.make_table(schedule, steps)
+        schedule = scheduler_config.from_config(config, eta=run.get("eta", 0.0))
+        table = samplers.make_table(schedule, steps)
         start = table.sigma * published["noise0"]
     noise = jnp.asarray(published["step_noise"])
     found = _sample(table, start, noise, schedule.stochastic)
@@ -73,13 +74,13 @@ def _sample(table, start, noise, stochastic):
 
 
 def _levels(published, runs):
-    schedule = schedules.from_config(next(iter(runs.values()))["config"], "ddim")
+    schedule = scheduler_config.from_config(next(iter(runs.values()))["config"], "ddim")
     alphas = schedule.alphas_cumprod()
     inputs = [published[f"add_noise.{key}"] for key in ("x", "noise", "t")]
     yield _row("betas", schedule.betas(), published["betas"])
     yield _row("alphas_cumprod", alphas, published["alphas_cumprod"])
-    yield _row("add_noise", schedules.add_noise(alphas, *inputs), published["add_noise.out"])
-    yield _row("velocity", schedules.velocity(alphas, *inputs), published["add_noise.velocity"])
+    yield _row("add_noise", add_noise(alphas, *inputs), published["add_noise.out"])
+    yield _row("velocity", velocity(alphas, *inputs), published["add_noise.velocity"])
 
 
 def _row(name, found, expected):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.diffusion import schedules
+from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.sampling import guide, sample
+from jaxtbpr.diffusion.schedule import add_noise, velocity
 
 SD = {
     "_class_name": "PNDMScheduler",
@@ -43,7 +44,7 @@ def of_one_image(schedule):
 
 @jax.jit
 def walk_epsilon(table, start, noise):
-    return sample(of_one_image(schedules.from_config(SD)), table, start, lambda i: noise[i])
+    return sample(of_one_image(scheduler_config.from_config(SD)), table, start, lambda i: noise[i])
 
 
 def noise(*shape, seed=0):
@@ -51,10 +52,10 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_every_sampler_finds_the_only_image_there_is(sampler, prediction):
-    schedule = schedules.from_config(SD | {"prediction_type": prediction}, sampler)
-    table = schedules.make_table(schedule, 30)
+    schedule = scheduler_config.from_config(SD | {"prediction_type": prediction}, sampler)
+    table = samplers.make_table(schedule, 30)
     added = jnp.asarray(noise(31, 4, 3, seed=1))
     start = table.sigma * noise(4, 3)
     found = sample(of_one_image(schedule), table, start, lambda i: added[i])
@@ -66,14 +67,14 @@ def assert_finite(table):
 
 
 @given(
-    sampler=st.sampled_from(sorted(schedules.SAMPLERS)),
+    sampler=st.sampled_from(sorted(samplers.SAMPLERS)),
     steps=st.integers(1, 60),
     spacing=st.sampled_from(["leading", "trailing", "linspace"]),
 )
 @settings(max_examples=80)
 def test_tables_are_finite_and_go_down(sampler, steps, spacing):
-    schedule = schedules.from_config(SD | {"timestep_spacing": spacing}, sampler)
-    table = schedules.make_table(schedule, steps)
+    schedule = scheduler_config.from_config(SD | {"timestep_spacing": spacing}, sampler)
+    table = samplers.make_table(schedule, steps)
     calls = steps + 1 if sampler == "pndm" and steps > 1 else steps
     assert len(table.timesteps) == calls
     assert (np.diff(table.timesteps) <= 0).all()
@@ -84,9 +85,9 @@ def test_tables_are_finite_and_go_down(sampler, steps, spacing):
 
 @pytest.mark.parametrize("sampler", ["ddim", "pndm", "euler", "dpmpp_2m"])
 def test_strength_says_how_many_steps_an_image_is_given(sampler):
-    schedule = schedules.from_config(SD, sampler)
-    whole = schedules.make_table(schedule, 10)
-    table = schedules.image_to_image_table(schedule, 10, 0.6)
+    schedule = scheduler_config.from_config(SD, sampler)
+    whole = samplers.make_table(schedule, 10)
+    table = samplers.image_to_image_table(schedule, 10, 0.6)
     assert len(table.timesteps) == (7 if sampler == "pndm" else 6)
     np.testing.assert_array_equal(table.timesteps, whole.timesteps[-len(table.timesteps) :])
     signal = table.start_x / np.hypot(table.start_x, table.start_noise)
@@ -95,17 +96,17 @@ def test_strength_says_how_many_steps_an_image_is_given(sampler):
         signal**2, np.interp(table.timesteps[0], np.arange(1000), alphas), rtol=0.02
     )
     with pytest.raises(UserError, match="strength 0.05 of 10 steps leaves none"):
-        schedules.image_to_image_table(schedule, 10, 0.05)
+        samplers.image_to_image_table(schedule, 10, 0.05)
 
 
 def test_inversion_leads_to_noise_that_leads_back():
-    schedule = schedules.from_config(SD, "ddim")
+    schedule = scheduler_config.from_config(SD, "ddim")
     network = of_one_image(schedule)
     start = IMAGE + 0.05 * noise(1, 3)
     for rule in ("current", "0.18"):
-        inverted = sample(network, schedules.inversion_table(schedule, 50, rule), start)
+        inverted = sample(network, samplers.inversion_table(schedule, 50, rule), start)
         assert np.abs(inverted - start).max() > 0.1
-        back = sample(network, schedules.make_table(schedule, 50), inverted)
+        back = sample(network, samplers.make_table(schedule, 50), inverted)
         np.testing.assert_allclose(back, start, atol=0.12)
 
 
@@ -113,14 +114,14 @@ def test_one_program_serves_all_samplers_of_a_length_and_memory():
     start, added = noise(4, 3), noise(20, 4, 3)
     before = walk_epsilon._cache_size()
     for sampler in ("ddim", "euler", "euler_a"):
-        schedule = schedules.from_config(SD, sampler)
-        walk_epsilon(schedules.make_table(schedule, 12), start, added)
+        schedule = scheduler_config.from_config(SD, sampler)
+        walk_epsilon(samplers.make_table(schedule, 12), start, added)
     assert walk_epsilon._cache_size() == before + 1
 
 
 def test_the_trajectory_ends_with_the_sample():
-    table = schedules.make_table(schedules.from_config(SD, "pndm"), 6)
-    network = of_one_image(schedules.from_config(SD))
+    table = samplers.make_table(scheduler_config.from_config(SD, "pndm"), 6)
+    network = of_one_image(scheduler_config.from_config(SD))
     start = noise(2, 3)
     walked = sample(network, table, start, trajectory=True)
     assert walked.shape == (8, 2, 3)
@@ -151,13 +152,13 @@ def test_a_constant_answer_stays_as_it_is_where_nothing_is_rescaled(rescale):
 
 
 def test_a_checkpoint_s_own_scheduler_is_the_default():
-    own = schedules.from_config(SD)
+    own = scheduler_config.from_config(SD)
     assert (own.kind, own.spacing, own.offset) == ("pndm", "leading", 1)
     # Another class has its own way where the config says nothing.
-    assert schedules.from_config(SD, "euler").spacing == "linspace"
-    assert schedules.from_config({"_class_name": "DDIMScheduler"}).clip == 1.0
-    assert schedules.from_config(SD, "ddim").clip == np.inf
-    assert schedules.from_config(SD, "dpmpp_2m_karras").karras
+    assert scheduler_config.from_config(SD, "euler").spacing == "linspace"
+    assert scheduler_config.from_config({"_class_name": "DDIMScheduler"}).clip == 1.0
+    assert scheduler_config.from_config(SD, "ddim").clip == np.inf
+    assert scheduler_config.from_config(SD, "dpmpp_2m_karras").karras
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
 )
 def test_what_is_not_done_is_refused(config, said):
     with pytest.raises(UserError, match=said):
-        schedules.from_config(config)
+        scheduler_config.from_config(config)
 
 
 @pytest.mark.parametrize(
@@ -192,64 +193,64 @@ def test_what_is_not_done_is_refused(config, said):
     ],
 )
 def test_what_the_sampler_does_not_read_changes_nothing(config, sampler):
-    assert schedules.from_config(SD | config, sampler) == schedules.from_config(
+    assert scheduler_config.from_config(SD | config, sampler) == scheduler_config.from_config(
         SD | {"_class_name": config["_class_name"]}, sampler
     )
 
 
 def test_an_inversion_needs_steps_and_a_known_rule():
-    schedule = schedules.from_config(SD)
+    schedule = scheduler_config.from_config(SD)
     with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
-        schedules.inversion_table(schedule, 0)
+        samplers.inversion_table(schedule, 0)
     with pytest.raises(ValueError, match="rule '018' is not known"):
-        schedules.inversion_table(schedule, 10, "018")
+        samplers.inversion_table(schedule, 10, "018")
 
 
 def test_steps_must_be_possible():
     with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
-        schedules.make_table(schedules.from_config(SD), 0)
+        samplers.make_table(scheduler_config.from_config(SD), 0)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_the_most_steps_have_finite_tables(sampler, spacing):
-    schedule = schedules.from_config(SD | {"timestep_spacing": spacing}, sampler)
+    schedule = scheduler_config.from_config(SD | {"timestep_spacing": spacing}, sampler)
     if sampler.startswith("dpmpp"):
         with pytest.raises(UserError, match="1000 steps are not between 1 and 999"):
-            schedules.make_table(schedule, 1000)
+            samplers.make_table(schedule, 1000)
     elif spacing == "leading":
         said = "1000 steps begin at timestep 1000, but the last is 999 .*steps_offset 1.*fewer"
         with pytest.raises(UserError, match=said):
-            schedules.make_table(schedule, 1000)
+            samplers.make_table(schedule, 1000)
     else:
-        assert_finite(schedules.make_table(schedule, 1000))
+        assert_finite(samplers.make_table(schedule, 1000))
     # DPM-Solver has 999 timesteps above 0, and the offset makes the last of them 1000.
-    assert_finite(schedules.make_table(schedule, 998 if sampler.startswith("dpmpp") else 999))
+    assert_finite(samplers.make_table(schedule, 998 if sampler.startswith("dpmpp") else 999))
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("sampler", schedules.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_a_schedule_that_ends_in_pure_noise_has_finite_tables(sampler, spacing):
     config = SD | {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
-    schedule = schedules.from_config(config | {"timestep_spacing": spacing}, sampler)
+    schedule = scheduler_config.from_config(config | {"timestep_spacing": spacing}, sampler)
     assert schedule.alphas_cumprod()[-1] == 0  # as training has it
     for steps in (1, 2, 20):
-        assert_finite(schedules.make_table(schedule, steps))
-    assert_finite(schedules.image_to_image_table(schedule, 20, 0.5))
+        assert_finite(samplers.make_table(schedule, steps))
+    assert_finite(samplers.image_to_image_table(schedule, 20, 0.5))
 
 
 def test_the_largest_sigma_of_pure_noise_is_diffusers_s():
     config = SD | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    table = schedules.make_table(schedules.from_config(config, "euler"), 20)
+    table = samplers.make_table(scheduler_config.from_config(config, "euler"), 20)
     np.testing.assert_allclose(table.sigma, (2**24 - 1) ** 0.5, rtol=1e-6)
 
 
 def test_noise_and_velocity_are_those_of_the_levels():
-    schedule = dataclasses.replace(schedules.from_config(SD), zero_snr=True)
+    schedule = dataclasses.replace(scheduler_config.from_config(SD), zero_snr=True)
     alphas = schedule.alphas_cumprod()
     x, z = noise(2, 3), noise(2, 3, seed=1)
     times = np.array([999, 0])
-    noised = schedules.add_noise(alphas, x, z, times)
+    noised = add_noise(alphas, x, z, times)
     np.testing.assert_allclose(noised[0], z[0], atol=1e-5)  # no signal is left
-    np.testing.assert_allclose(schedules.velocity(alphas, x, z, times)[0], -x[0], atol=1e-5)
+    np.testing.assert_allclose(velocity(alphas, x, z, times)[0], -x[0], atol=1e-5)
     np.testing.assert_allclose(noised[1], x[1], atol=0.12)

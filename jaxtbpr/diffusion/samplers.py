@@ -16,70 +16,14 @@ inversion, PNDM without Runge-Kutta steps (arXiv:2202.09778), Euler and ancestra
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion.schedule import Schedule, levels_at, levels_with_signal, sigmas_of
 
-# The names of the samplers: diffusers' class, and what it is told.
-SAMPLERS = {
-    "ddim": ("DDIMScheduler", {}),
-    "pndm": ("PNDMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-}
-
-_KINDS = {
-    "DDIMScheduler": "ddim",
-    "PNDMScheduler": "pndm",
-    "EulerDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler_a",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-}
-# What a class does where the config of a checkpoint does not say: these differ.
-_SPACING = {"ddim": "leading", "pndm": "leading"}  # the others: linspace
-# Settings that would change a sampler's rule and are not done here: the values that each may have,
-# the first where a config says nothing. What a sampler does not read may be anything.
-_SIGMAS = {
-    "final_sigmas_type": ("zero",),
-    "use_exponential_sigmas": (False,),
-    "use_beta_sigmas": (False,),
-}
-_DONE = {
-    "ddim": {"thresholding": (False,)},
-    "pndm": {"skip_prk_steps": (True,)},
-    "euler": _SIGMAS
-    | {
-        "interpolation_type": ("linear",),
-        "timestep_type": ("discrete",),
-        "sigma_min": (None,),
-        "sigma_max": (None,),
-    },
-    "euler_a": {},
-    "dpmpp_2m": _SIGMAS
-    | {
-        "thresholding": (False,),
-        "algorithm_type": ("dpmsolver++", "deis"),  # as the class itself reads another's configs
-        "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
-        "solver_order": (2,),
-        "use_lu_lambdas": (False,),
-        "use_flow_sigmas": (False,),
-        "euler_at_final": (False,),
-        "lambda_min_clipped": (-np.inf,),
-        "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
-    },
-}
-_NUMBERS = ("num_train_timesteps", "beta_start", "beta_end", "steps_offset", "clip_sample_range")
-_EVERYWHERE = {
-    "prediction_type": ("epsilon", "v_prediction"),
-    "beta_schedule": ("linear", "scaled_linear"),
-    "timestep_spacing": ("leading", "trailing", "linspace"),
-}
 # Combinations of the last answers, the newest first (Adams-Bashforth).
 _ADAMS = np.array(
     [
@@ -118,111 +62,26 @@ class Table(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """A noise schedule and the sampler that walks it; the fields are diffusers' settings.
+class Kind:
+    """A rule of sampling.
 
-    kind: one of ddim, pndm, euler, euler_a, dpmpp_2m; prediction: epsilon or v_prediction; spacing:
-    leading, trailing or linspace; eta: share of the noise that DDIM adds again.
+    class_name: of diffusers. table(schedule, steps, skip): the numbers of its steps. done: settings
+    that would change the rule and are not done here otherwise: the values that each may have, the
+    first where a config says nothing. spacing: of timesteps where a config says nothing. clips,
+    has_karras, has_eta: whether it reads these settings; ends_at: 1 or 0, whether its walk ends at
+    an image without noise where `set_alpha_to_one` does not say, None: it does not read that.
+    intervals: how many more than steps it counts.
     """
 
-    kind: str = "ddim"
-    prediction: str = "epsilon"
-    spacing: str = "leading"
-    offset: int = 0
-    alpha_to_one: bool = False
-    clip: float = np.inf
-    karras: bool = False
-    eta: float = 0.0
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    beta_schedule: str = "scaled_linear"
-    trained_betas: tuple[float, ...] | None = None
-    zero_snr: bool = False
-    train_steps: int = 1000
-
-    @property
-    def sampler(self) -> str:
-        """The name of the sampler; with Karras's sigmas it ends in _karras."""
-        return f"{self.kind}_karras" if self.karras else self.kind
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether steps add noise."""
-        return self.kind == "euler_a" or self.eta > 0
-
-    def betas(self) -> np.ndarray:
-        """Returns the variances of the forward process, float32 [train_steps]."""
-        if self.trained_betas is not None:
-            betas = np.array(self.trained_betas, np.float32)
-        elif self.beta_schedule == "linear":
-            betas = np.linspace(self.beta_start, self.beta_end, self.train_steps, dtype=np.float32)
-        else:
-            ends = self.beta_start**0.5, self.beta_end**0.5
-            betas = np.linspace(*ends, self.train_steps, dtype=np.float32) ** 2
-        return _with_zero_snr(betas) if self.zero_snr else betas
-
-    def alphas_cumprod(self) -> np.ndarray:
-        """Returns the share of the image in the variance at each level, float32 [train_steps]."""
-        return np.cumprod(1 - self.betas(), dtype=np.float32)
-
-
-def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) -> Schedule:
-    """Returns the schedule of a checkpoint's scheduler_config.json.
-
-    sampler: one of SAMPLERS, or "" for the checkpoint's own; what the config does not say is as
-    that class of diffusers has it. Raises UserError for settings that are not done here.
-    """
-    named, extra = SAMPLERS.get(sampler, (config.get("_class_name"), {}))
-    if named not in _KINDS:
-        raise UserError(
-            f"the scheduler {sampler or named!r} is not known; choose one of {', '.join(SAMPLERS)}."
-        )
-    kind, own = _KINDS[named], config.get("_class_name") == named
-    config = {key: value for key, value in config.items() if value is not None} | extra
-    refused = list(_refused(config, kind, own))
-    if refused:
-        raise UserError(
-            f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
-            f"set another sampler of {', '.join(SAMPLERS)}."
-        )
-    clips = kind == "ddim" and config.get("clip_sample", own)
-    return Schedule(
-        kind=kind,
-        prediction=config.get("prediction_type", "epsilon"),
-        spacing=config.get("timestep_spacing", _SPACING.get(kind, "linspace")),
-        offset=config.get("steps_offset", 0),
-        alpha_to_one=kind in ("ddim", "pndm") and config.get("set_alpha_to_one", kind == "ddim"),
-        clip=config.get("clip_sample_range", 1.0) if clips else np.inf,
-        karras=kind in ("euler", "dpmpp_2m") and config.get("use_karras_sigmas", False),
-        eta=eta if kind == "ddim" else 0.0,
-        beta_start=config.get("beta_start", 0.0001),
-        beta_end=config.get("beta_end", 0.02),
-        beta_schedule=config.get("beta_schedule", "linear"),
-        trained_betas=tuple(config["trained_betas"]) if "trained_betas" in config else None,
-        zero_snr=config.get("rescale_betas_zero_snr", False),
-        train_steps=config.get("num_train_timesteps", 1000),
-    )
-
-
-def _refused(config: Mapping[str, Any], kind: str, own: bool) -> Iterator[str]:
-    """Yields each setting that is not done here, or makes no sense."""
-    done = _EVERYWHERE | _DONE[kind]
-    said = {key: config[key] for key in done if key in config}
-    if kind == "pndm" and own:
-        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
-    for key, value in said.items():
-        if value not in done[key]:
-            yield f"{key}={value!r}"
-    for key in _NUMBERS:
-        value = config.get(key, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            yield f"{key}={value!r}"
-    betas = config.get("trained_betas")
-    if betas is not None and len(betas) != config.get("num_train_timesteps", 1000):
-        yield "trained_betas of another number than num_train_timesteps"
-    is_epsilon = config.get("prediction_type", "epsilon") == "epsilon"
-    if kind == "ddim" and is_epsilon and config.get("rescale_betas_zero_snr"):
-        yield "rescale_betas_zero_snr=True without v_prediction"  # divides by 0
+    class_name: str
+    table: Callable[[Schedule, int, int], Table]
+    done: Mapping[str, tuple]
+    spacing: str = "linspace"
+    clips: bool = False
+    has_karras: bool = False
+    has_eta: bool = False
+    ends_at: int | None = None
+    intervals: int = 0
 
 
 def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
@@ -230,12 +89,11 @@ def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
 
     Raises UserError where the schedule has not so many timesteps.
     """
-    # DPM-Solver counts one interval more.
-    most = schedule.train_steps - (schedule.kind == "dpmpp_2m")
+    kind = KINDS[schedule.kind]
+    most = schedule.train_steps - kind.intervals
     if not 1 <= steps <= most:
         raise UserError(f"{steps} steps are not between 1 and {most}.")
-    make = {"ddim": _ddim, "pndm": _pndm, "dpmpp_2m": _dpmpp_2m}.get(schedule.kind, _euler)
-    return make(schedule, steps, skip)
+    return kind.table(schedule, steps, skip)
 
 
 def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Table:
@@ -268,22 +126,10 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
     times = _leading(schedule, np.arange(steps), ratio)
     alphas = schedule.alphas_cumprod().astype(np.float64)
     if rule == "current":
-        source, target = _level(schedule, alphas, times - ratio), alphas[times]
+        source, target = levels_at(schedule, alphas, times - ratio), alphas[times]
     else:
         source, target = alphas[times], alphas[np.minimum(times + ratio, len(alphas) - 1)]
     return _between(schedule, times, source, target)
-
-
-def add_noise(alphas_cumprod, latents, noise, timesteps):
-    """Returns latents [B, ...] noised to the levels of timesteps [B] (DDPM, eq. 4)."""
-    image, level = _shares(alphas_cumprod, timesteps, latents)
-    return image * latents + level * noise
-
-
-def velocity(alphas_cumprod, latents, noise, timesteps):
-    """Returns the v of latents [B, ...] at timesteps [B] (arXiv:2202.00512, appendix D)."""
-    image, level = _shares(alphas_cumprod, timesteps, latents)
-    return image * noise - level * latents
 
 
 # --- samplers ------------------------------------------------------------------------------------
@@ -292,7 +138,7 @@ def velocity(alphas_cumprod, latents, noise, timesteps):
 def _ddim(schedule: Schedule, steps: int, skip: int) -> Table:
     times = _timesteps(schedule, steps)[skip:]
     alphas = schedule.alphas_cumprod().astype(np.float64)
-    target = _level(schedule, alphas, times - schedule.train_steps // steps)
+    target = levels_at(schedule, alphas, times - schedule.train_steps // steps)
     return _between(schedule, times, alphas[times], target)
 
 
@@ -324,10 +170,10 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
     times = _timesteps(schedule, steps)
     times = np.concatenate([times[:2], times[1:2], times[2:]])[skip:]
     n, second = len(times), np.arange(len(times)) == 1
-    alphas = _levels_with_signal(schedule)
+    alphas = levels_with_signal(schedule)
     # The second call does the first step again, now with what was learnt at its end.
     at, to = np.where(second, times + ratio, times), np.where(second, times, times - ratio)
-    source, target = alphas[at], _level(schedule, alphas, to)
+    source, target = alphas[at], levels_at(schedule, alphas, to)
     entries = np.minimum(np.where(np.arange(n) < 2, 1, np.arange(n)), 4)
     weights = np.where(second[:, None], [0.5, 0.5, 0, 0], _ADAMS[entries - 1])
     slope = (target - source) / (
@@ -348,7 +194,7 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
 def _euler(schedule: Schedule, steps: int, skip: int) -> Table:
     """Euler's method, and the ancestral one, which goes further down and adds noise again."""
     times = _timesteps(schedule, steps, whole=False)
-    sigmas = np.interp(times, np.arange(schedule.train_steps), _sigmas(schedule))
+    sigmas = np.interp(times, np.arange(schedule.train_steps), sigmas_of(schedule))
     if schedule.karras:
         sigmas = _karras(sigmas[-1], sigmas[0], steps)
         times = _times_of(schedule, sigmas)
@@ -376,7 +222,7 @@ def _euler(schedule: Schedule, steps: int, skip: int) -> Table:
 
 def _dpmpp_2m(schedule: Schedule, steps: int, skip: int) -> Table:
     times = _dpm_timesteps(schedule, steps)
-    table = _sigmas(schedule)
+    table = sigmas_of(schedule)
     sigmas = np.interp(times, np.arange(len(table)), table)
     if schedule.karras:
         sigmas = _karras(table[0], table[-1], steps)
@@ -484,26 +330,6 @@ def _trailing(schedule: Schedule, steps: int) -> np.ndarray:
     return np.round(np.arange(total, 0, -total / steps))[:steps] - 1
 
 
-def _level(schedule: Schedule, alphas: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The levels of timesteps of which those below 0 are the end of the walk."""
-    end = 1.0 if schedule.alpha_to_one else alphas[0]
-    return np.where(times >= 0, alphas[np.maximum(times, 0)], end)
-
-
-def _levels_with_signal(schedule: Schedule) -> np.ndarray:
-    """The levels, float64 [train_steps], for the samplers that divide by each.
-
-    As diffusers' Euler and DPM-Solver have it, the least is 2^-24 where the last is pure noise.
-    """
-    return np.maximum(schedule.alphas_cumprod().astype(np.float64), 2.0**-24)
-
-
-def _sigmas(schedule: Schedule) -> np.ndarray:
-    """The noise in units of the image at each level, float64 [train_steps], ascending."""
-    alphas = _levels_with_signal(schedule)
-    return ((1 - alphas) / alphas) ** 0.5
-
-
 def _karras(smallest: float, largest: float, steps: int, rho: float = 7.0) -> np.ndarray:
     """arXiv:2206.00364, eq. 5: sigmas whose rho-th roots are evenly spaced, descending."""
     ends = largest ** (1 / rho), smallest ** (1 / rho)
@@ -512,7 +338,7 @@ def _karras(smallest: float, largest: float, steps: int, rho: float = 7.0) -> np
 
 def _times_of(schedule: Schedule, sigmas: np.ndarray) -> np.ndarray:
     """The fractional timesteps of sigmas, linear in their logarithm between whole ones."""
-    table = np.log(_sigmas(schedule))
+    table = np.log(sigmas_of(schedule))
     return np.interp(np.log(sigmas), table, np.arange(len(table)))
 
 
@@ -530,17 +356,56 @@ def _as_noise(schedule: Schedule, image, level):
     return 0.0, 1.0
 
 
-def _with_zero_snr(betas: np.ndarray) -> np.ndarray:
-    """arXiv:2305.08891, algorithm 1: shifted and scaled so that the last level is pure noise."""
-    roots = np.cumprod(1 - betas, dtype=np.float32) ** 0.5
-    first, last = roots[0], roots[-1]
-    roots = (roots - last) * (first / (first - last))
-    levels = roots**2
-    alphas = np.concatenate([levels[:1], levels[1:] / levels[:-1]])
-    return (1 - alphas).astype(np.float32)
+# --- the table of samplers -----------------------------------------------------------------------
 
-
-def _shares(alphas_cumprod, timesteps, like):
-    """The factors of image and noise at timesteps [B], each broadcast against `like`."""
-    alphas = jnp.asarray(alphas_cumprod)[timesteps].reshape(-1, *[1] * (like.ndim - 1))
-    return alphas**0.5, (1 - alphas) ** 0.5
+_SIGMAS = {
+    "final_sigmas_type": ("zero",),
+    "use_exponential_sigmas": (False,),
+    "use_beta_sigmas": (False,),
+}
+KINDS = {
+    "ddim": Kind(
+        "DDIMScheduler", _ddim, {"thresholding": (False,)},
+        spacing="leading", clips=True, has_eta=True, ends_at=1,
+    ),
+    "pndm": Kind(
+        "PNDMScheduler", _pndm, {"skip_prk_steps": (True,)}, spacing="leading", ends_at=0
+    ),
+    "euler": Kind(
+        "EulerDiscreteScheduler",
+        _euler,
+        _SIGMAS
+        | {
+            "interpolation_type": ("linear",),
+            "timestep_type": ("discrete",),
+            "sigma_min": (None,),
+            "sigma_max": (None,),
+        },
+        has_karras=True,
+    ),
+    "euler_a": Kind("EulerAncestralDiscreteScheduler", _euler, {}),
+    "dpmpp_2m": Kind(
+        "DPMSolverMultistepScheduler",
+        _dpmpp_2m,
+        _SIGMAS
+        | {
+            "thresholding": (False,),
+            "algorithm_type": ("dpmsolver++", "deis"),  # as the class itself reads another's
+            "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
+            "solver_order": (2,),
+            "use_lu_lambdas": (False,),
+            "use_flow_sigmas": (False,),
+            "euler_at_final": (False,),
+            "lambda_min_clipped": (-np.inf,),
+            "variance_type": (
+                None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log",
+            ),
+        },
+        has_karras=True,
+        intervals=1,
+    ),
+}  # fmt: skip
+# The names of the samplers: a kind, and what its config is told.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {kind: (kind, {}) for kind in KINDS} | {
+    "dpmpp_2m_karras": ("dpmpp_2m", {"use_karras_sigmas": True}),
+}

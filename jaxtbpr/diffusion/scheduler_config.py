@@ -1,0 +1,78 @@
+"""Reading scheduler_config.json of PyTorch diffusers into a schedule and its sampler."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.diffusion.samplers import KINDS, SAMPLERS
+from jaxtbpr.diffusion.schedule import Schedule
+
+_NUMBERS = ("num_train_timesteps", "beta_start", "beta_end", "steps_offset", "clip_sample_range")
+_EVERYWHERE = {
+    "prediction_type": ("epsilon", "v_prediction"),
+    "beta_schedule": ("linear", "scaled_linear"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+}
+
+
+def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) -> Schedule:
+    """Returns the schedule of a checkpoint's scheduler_config.json.
+
+    sampler: one of SAMPLERS, or "" for the checkpoint's own; what the config does not say is as
+    that class of diffusers has it. Raises UserError for settings that are not done here.
+    """
+    kinds = {row.class_name: kind for kind, row in KINDS.items()}
+    kind, extra = SAMPLERS.get(sampler, (kinds.get(config.get("_class_name")), {}))
+    if kind is None:
+        named = config.get("_class_name")
+        raise UserError(
+            f"the scheduler {sampler or named!r} is not known; choose one of {', '.join(SAMPLERS)}."
+        )
+    row, own = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
+    config = {key: value for key, value in config.items() if value is not None} | extra
+    refused = list(_refused(config, kind, own))
+    if refused:
+        raise UserError(
+            f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
+            f"set another sampler of {', '.join(SAMPLERS)}."
+        )
+    clips = row.clips and config.get("clip_sample", own)
+    return Schedule(
+        kind=kind,
+        prediction=config.get("prediction_type", "epsilon"),
+        spacing=config.get("timestep_spacing", row.spacing),
+        offset=config.get("steps_offset", 0),
+        alpha_to_one=row.ends_at is not None and config.get("set_alpha_to_one", row.ends_at == 1),
+        clip=config.get("clip_sample_range", 1.0) if clips else np.inf,
+        karras=row.has_karras and config.get("use_karras_sigmas", False),
+        eta=eta if row.has_eta else 0.0,
+        beta_start=config.get("beta_start", 0.0001),
+        beta_end=config.get("beta_end", 0.02),
+        beta_schedule=config.get("beta_schedule", "linear"),
+        trained_betas=tuple(config["trained_betas"]) if "trained_betas" in config else None,
+        zero_snr=config.get("rescale_betas_zero_snr", False),
+        train_steps=config.get("num_train_timesteps", 1000),
+    )
+
+
+def _refused(config: Mapping[str, Any], kind: str, own: bool) -> Iterator[str]:
+    """Yields each setting that is not done here, or makes no sense."""
+    done = _EVERYWHERE | KINDS[kind].done
+    said = {key: config[key] for key in done if key in config}
+    if kind == "pndm" and own:
+        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
+    for key, value in said.items():
+        if value not in done[key]:
+            yield f"{key}={value!r}"
+    for key in _NUMBERS:
+        value = config.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield f"{key}={value!r}"
+    betas = config.get("trained_betas")
+    if betas is not None and len(betas) != config.get("num_train_timesteps", 1000):
+        yield "trained_betas of another number than num_train_timesteps"
+    is_epsilon = config.get("prediction_type", "epsilon") == "epsilon"
+    if kind == "ddim" and is_epsilon and config.get("rescale_betas_zero_snr"):
+        yield "rescale_betas_zero_snr=True without v_prediction"  # divides by 0
