@@ -30,8 +30,9 @@ if [ "${1:-}" = --isolated ]; then
   make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
   "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     ultralytics==8.4.190
-  make_isolated "$venv-newest" torch==2.13.0 'transformers==5.23.*' diffusers==0.42.1 peft==0.21.2 \
-    accelerate==1.15.0 datasets==5.2.0 webdataset==1.0.2 ftfy==6.3.1 safetensors numpy pillow
+  make_isolated "$venv-newest" torch==2.13.0 'transformers[serving]==5.23.*' \
+    diffusers==0.42.1 peft==0.21.2 accelerate==1.15.0 datasets==5.2.0 webdataset==1.0.2 \
+    ftfy==6.3.1 safetensors numpy pillow
   "$venv-newest/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     open_clip_torch==3.3.0 timm==1.0.31
   # In a folder apart, since its compiled part needs the CUDA of its wheel: transformers shall not

@@ -20,7 +20,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxtbpr.captioning import isolated
+from jaxtbpr.captioning import asking, isolated
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
@@ -97,11 +97,9 @@ def transformers_serve(python, folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "TMPDIR": str(folder)}
-    words = ["-m", "transformers.commands.transformers_cli", "serve", "--host", "127.0.0.1"]
+    command = [pathlib.Path(python).with_name("transformers"), "serve", "--host", "127.0.0.1"]
     with (folder / "serve.log").open("wb") as log:
-        server = subprocess.Popen(
-            [python, *words, "--port", str(port)], stdout=log, stderr=log, env=env
-        )
+        server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log, env=env)
     try:
         for _ in range(1200):
             with contextlib.suppress(OSError):
@@ -138,6 +136,38 @@ def first_answers(root):
     paths = (root / "caption" / "asked" / "answers").glob("*-0.jsonl")
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     return {row["id"]: " ".join(row["text"].split()) for row in rows}
+
+
+def test_what_transformers_serve_does_in_silence_is_told(tmp_path, python, monkeypatch):
+    """Its version 5 ignores seeds, leaves out images and answers an unknown name by HTTP 500."""
+    said = []
+    for module in (asking, isolated):
+        monkeypatch.setattr(module, "say", said.append)
+    model = make_model(python, "llava", tmp_path / "model")
+    blind = make_model(python, "qwen2", tmp_path / "blind")
+    given = {"engine": "openai", "retries": 1, "temperature": 1.0, "instruction": "constant"}
+
+    def asked_of(name, **changes):
+        root = tmp_path / f"w{len(list(tmp_path.glob('w*')))}"
+        write_people(root, 4)
+        return caption(root, python, models=(name,), **given | changes)
+
+    def is_said(words):
+        return any(words in line for line in said)
+
+    with transformers_serve(environments.find_python("newest"), tmp_path) as url:
+        given["url"] = url
+        result = asked_of(model, least_words=30)  # too many
+        assert result["answers"]["refused"] == {"short": 8}
+        assert is_said("gave the same answer again in 4 of 4 repeated requests")
+        assert not is_said("tokens with an image")
+        asked_of(blind)
+        assert is_said("tokens with an image and as many without it")
+        with pytest.raises(UserError, match=r"HTTP 500.*; see its log, and whether it knows 'mod"):
+            asked_of("model", tries=2)
+        names = {"max_tokens": "max_new_tokens", "temperature": "heat"}
+        with pytest.raises(UserError, match=r"HTTP 422.*config key parameters\.\w+ and param"):
+            asked_of(model, parameters=names)
 
 
 def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
