@@ -21,6 +21,7 @@ _WORDS = r"(?:^|[_\-. ])({})(?:s?[_\-. ]|s?$)"
 _TEST = re.compile(_WORDS.format("query|gallery|probe|eval|evaluation|holdout"), re.I)
 _ANNOTATION = re.compile(_WORDS.format("caption|annotation|anno|metadata|label"), re.I)
 _PLACES = {"annotations", "annotation", "anno", "captions", "caption", "labels", "metadata", "data"}
+_PLACES |= {"splits", "split", "lists", "meta", "csv", "json", "text", "texts", "ann", "anns"}
 _PLACES |= {"query", "gallery", "probe", *entry.SPLITS}
 _MANY = 20  # files of one folder, beyond which each is of a single image
 

@@ -123,6 +123,7 @@ def test_a_table_in_a_text_file_is_read(tmp_path):
     ("name", "reason"),
     [
         ("annotations/test.csv", "put all tables of a set into one folder"),
+        ("splits/test.csv", "put all tables of a set into one folder"),
         ("test/metadata.csv", "put all tables of a set into one folder"),
         ("gallery/captions.csv", "put all tables of a set into one folder"),
         ("test.csv.zip", "it is an archive; unpack it"),
