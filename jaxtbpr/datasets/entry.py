@@ -204,6 +204,19 @@ def own_identity(name: str) -> str:
     return f"image:{name}"
 
 
+def split_of(
+    record: Mapping[str, Any], key: str | None, named: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Returns (split of a JSON record, notes): its own, else that of its file, else train.
+
+    key: where the records of its file have it; named: what the file's name tells. Raises BadRecord.
+    """
+    if (own := key or "split") in record:
+        split = split_name(record[own])
+        return split, (OTHER_SPLIT,) if named not in (None, split) else ()
+    return named or "train", (NO_SPLIT,) if key and named is None else ()
+
+
 def split_name(value: Any) -> str:
     """Returns "train", "val" or "test". Raises BadRecord for a word that is none of them."""
     split = SPLITS.get(str(value).strip().lower())

@@ -65,18 +65,17 @@ def _people(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     files = list(files)
     found = json_roles(files, APTM_PERSON)
     for file in files:
-        split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_person, paths=paths, split=split, found=found[file])
+        make = functools.partial(_person, paths=paths, named=file_split(file), found=found[file])
         yield from make_entries(records, make, file)
 
 
-def _person(record: Mapping[str, Any], paths: ImagePaths, split: str, found: Roles) -> Entry:
+def _person(record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles) -> Entry:
     name = entry.image_name(record, ("image", *entry.PATH_KEYS))
-    identity, notes = entry.identity_of(record, name, found.identity)
-    split = entry.split_name(record[found.split]) if found.split in record else split
-    captions = entry.captions_of(record)
-    return Entry(paths(name), captions, identity, split, {"image_id": name}, notes=notes)
+    identity, unknown = entry.identity_of(record, name, found.identity)
+    split, notes = entry.split_of(record, found.split, named)
+    captions, extra = entry.captions_of(record), {"image_id": name}
+    return Entry(paths(name), captions, identity, split, extra, notes=notes + unknown)
 
 
 SAME_BASE = "images that files name in different folders, joined by their base name"

@@ -18,7 +18,7 @@ from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image
-from jaxtbpr.datasets.roles import json_roles
+from jaxtbpr.datasets.roles import Roles, json_roles
 
 CUHK_LAST_TRAIN_ID, CUHK_LAST_VAL_ID = 11003, 12003
 CUHK_SPLIT_RULE = (
@@ -73,19 +73,18 @@ def _records(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     files = list(files)
     found = json_roles(files)
     for file in files:
-        split = file_split(file) or "train"
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_entry, paths=paths, split=split, key=found[file].identity)
+        make = functools.partial(_entry, paths=paths, named=file_split(file), found=found[file])
         yield from make_entries(records, make, file)
 
 
-def _entry(record: Mapping[str, Any], paths: ImagePaths, split: str, key: str | None) -> Entry:
+def _entry(record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles) -> Entry:
     name = entry.image_name(record)
     captions = entry.captions_of(record)
-    if "split" in record:
-        split = entry.split_name(record["split"])
-    identity, notes = entry.identity_of(record, name, key)
-    return Entry(paths(name), captions, identity, split, _extra(record, name), notes=notes)
+    split, notes = entry.split_of(record, found.split, named)
+    identity, unknown = entry.identity_of(record, name, found.identity)
+    extra = _extra(record, name)
+    return Entry(paths(name), captions, identity, split, extra, notes=notes + unknown)
 
 
 def _extra(record: Mapping[str, Any], name: str) -> dict[str, Any]:

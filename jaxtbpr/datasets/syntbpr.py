@@ -86,18 +86,20 @@ def _edit_inputs(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Ent
     files = list(files)
     found = json_roles(files)
     for file in files:
-        named = file_split(file) or "train"
+        named = file_split(file)
         make = functools.partial(_edit_input, paths=paths, named=named, found=found[file])
         yield from make_entries(paths.peek(iterate_json(file)), make, file)
 
 
-def _edit_input(record: Mapping[str, Any], paths: ImagePaths, named: str, found: Roles) -> Entry:
+def _edit_input(
+    record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles
+) -> Entry:
     name = entry.image_name(record)
-    identity, notes = entry.identity_of(record, name, found.identity)
+    identity, unknown = entry.identity_of(record, name, found.identity)
     parsed = parse_image_name(name)._replace(identity=identity)
-    split = entry.split_name(record[found.split]) if found.split in record else named
+    split, notes = entry.split_of(record, found.split, named)
     one = _entry(name, parsed, entry.captions_of(record), paths, {}, split)
-    return dataclasses.replace(one, notes=notes)
+    return dataclasses.replace(one, notes=notes + unknown)
 
 
 def read_captions(

@@ -116,3 +116,14 @@ def test_one_odd_value_does_not_make_a_column_useless(tmp_path):
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "has the identity ['0']" in survey(tmp_path, decode=False).problems()[0]
     assert [one.identity for one in formats.read(tmp_path) if not one.problem] == ["0", "1", "1"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("form", ["reid", "aptm"])
+def test_json_records_without_the_split_that_others_have_are_counted(tmp_path, first, form):
+    image = {"reid": {"id": 1, "captions": ["x"]}, "aptm": {"image_id": 1, "caption": "x"}}[form]
+    key = {"reid": "file_path", "aptm": "image"}[form]
+    records = [image | {key: "a.jpg"}, image | {key: "b.jpg", "split": "train"}]
+    (tmp_path / "anno.json").write_text(json.dumps(records if first else records[::-1]))
+    notes = survey(tmp_path, decode=False).notes.lines()
+    assert notes == [f"{entry.NO_SPLIT}: 1 (a.jpg)."]
