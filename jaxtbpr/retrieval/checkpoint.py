@@ -73,14 +73,15 @@ class Checkpoints:
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
         """Returns the state and the loader's state of a checkpoint.
 
-        shapes: jax.ShapeDtypeStructs that say where each array shall lie.
+        shapes: jax.ShapeDtypeStructs that say where each array shall lie. Raises UserError where
+        the checkpoint is damaged or of other shapes.
         """
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(shapes.weights),
             training=ocp.args.StandardRestore(_training(shapes)),
             data=ocp.args.JsonRestore(),
         )
-        found = self._manager.restore(step, args=items)
+        found = self._restore(step, items)
         weights, training = found["params"], found["training"]
         ema = None if shapes.ema is None else weights
         params = training.pop("params", weights)
@@ -89,7 +90,7 @@ class Checkpoints:
     def restore_params(self, step: int, shapes: Any) -> Any:
         """Returns the parameters alone; shapes: as in `restore`, of the parameters."""
         items = ocp.args.Composite(params=ocp.args.StandardRestore(shapes))
-        return self._manager.restore(step, args=items)["params"]
+        return self._restore(step, items)["params"]
 
     def step_of(self, which: str) -> int:
         """Returns the step of the checkpoint called `which`, one of WHICH.
@@ -103,6 +104,16 @@ class Checkpoints:
                 "the folder of a finished one (WORKDIR/train)."
             )
         return step
+
+    def _restore(self, step: int, items: ocp.args.Composite) -> Mapping:
+        try:
+            return self._manager.restore(step, args=items)
+        except (ValueError, KeyError, OSError) as error:  # Orbax's, of lost or other files
+            said = str(error).split("\n")[0][:200]
+            raise UserError(
+                f"checkpoint {step} in {self._manager.directory} cannot be read ({said}): it is "
+                "damaged, or model.json is of another model; restore them, or train anew."
+            ) from error
 
     def wait(self) -> None:
         """Returns when everything that was saved is on disk."""

@@ -14,6 +14,7 @@ from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.workdir import COMMIT
 from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.checkpoint import Checkpoints
@@ -114,7 +115,12 @@ def _trained(
     directory: epath.Path, which: str, changes: dict[str, Any]
 ) -> tuple[Saved, Images, list[str]]:
     saved = files.read_json(directory / MODEL)
-    own = ClipConfig.from_dict(saved["model"])
+    try:
+        own = ClipConfig.from_dict(saved["model"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{directory / MODEL} describes no model of this version ({error!r}); restore it."
+        ) from error
     config = dataclasses.replace(own, **changes)
 
     def read_params() -> Any:
@@ -130,7 +136,9 @@ def _trained(
     opened = Saved(
         source, config, images.resample, resize, read_params, lambda: tokenizer.load(words)
     )
-    return opened, images, []
+    is_finished = (directory / COMMIT).exists()
+    lines = [] if is_finished else [f"its training is not finished; the {which} so far is taken"]
+    return opened, images, lines
 
 
 def _published(

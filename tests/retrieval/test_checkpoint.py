@@ -44,6 +44,21 @@ def test_the_selected_checkpoint_is_known_in_a_later_process(tmp_path, scores, s
     assert kept == {selected, max(scores)}
 
 
+def test_a_damaged_checkpoint_or_one_of_other_shapes_is_a_sentence(tmp_path):
+    save(tmp_path, {1: None})
+    right = {"w": _on_one_device(jax.ShapeDtypeStruct((2,), jnp.float32))}
+    other = {"w": _on_one_device(jax.ShapeDtypeStruct((3,), jnp.float32))}
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_params(1, right)["w"].tolist() == [1, 1]
+        with pytest.raises(UserError, match="checkpoint 1 in .* cannot be read"):
+            checkpoints.restore_params(1, other)
+    for path in (tmp_path / "1" / "params").rglob("manifest*"):
+        path.unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match="checkpoint 1 in .* cannot be read"):
+            checkpoints.restore_params(1, right)
+
+
 def _on_one_device(shape):
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

@@ -290,6 +290,20 @@ def test_the_folder_of_a_run_stands_for_its_model(trained):
     assert saved.trained_folder("tiny-clip") is None
 
 
+def test_a_training_that_is_not_finished_is_told(trained, tmp_path, capsys):
+    saved.open_saved(trained.root, "last")
+    assert "its training is not finished; the last so far is taken" in capsys.readouterr().err
+    shutil.copy(trained.dir("train") / "model.json", tmp_path)
+    (tmp_path / "commit.json").write_text("{}")
+    saved.open_saved(tmp_path)
+    assert capsys.readouterr().err == ""
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["model"]["a_field_of_tomorrow"] = 1
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="model.json describes no model of this version"):
+        saved.open_saved(tmp_path)
+
+
 def test_the_folder_of_a_run_stands_for_its_only_set(trained, test_set, tmp_path):
     tfds_set = next(test_set.directory.glob("*/*/dataset_info.json")).parent
     for place in (trained.root, trained.dir("build"), test_set.directory, tfds_set):
