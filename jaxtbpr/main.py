@@ -11,6 +11,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from jaxtbpr.core import command
 from jaxtbpr.core.errors import UserError
 
 # Both are imported where they are used: the worker processes of the stages import this file
@@ -95,4 +96,6 @@ if __name__ == "__main__":
     try:
         app.run(main, flags_parser=_parse)
     except (UserError, flags.Error) as error:
+        if command.trace_is_wanted():
+            raise
         sys.exit(f"jaxtbpr: {error}")

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
+
+flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
 
 
 def run(work: Callable[[], None], usage: str) -> None:
@@ -42,20 +45,28 @@ def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
 def faults_told() -> Iterator[None]:
     """Ends the program with status 1 and one sentence where the user can mend what is wrong.
 
-    Ctrl-C ends it with status 130 and one word.
+    Ctrl-C ends it with status 130 and one word; with --traceback an error shows where in the code
+    it comes from.
     """
     try:
         yield
-    except UserError as error:
-        say(str(error))
+    except (UserError, OSError) as error:
+        if trace_is_wanted():
+            raise
+        say(_sentence(error))
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         say("stopped")
         raise SystemExit(130) from error  # as shells tell Ctrl-C
-    except OSError as error:
-        say(f"{error.strerror or error}{_where(error)}; mend it and start again.")
-        raise SystemExit(1) from error
 
 
-def _where(error: OSError) -> str:
-    return f": {os.fspath(error.filename)}" if error.filename is not None else ""
+def trace_is_wanted() -> bool:
+    """Whether --traceback is given, also where flags are not parsed yet."""
+    return bool({"--traceback", "-traceback"} & set(sys.argv))
+
+
+def _sentence(error: UserError | OSError) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    where = f": {os.fspath(error.filename)}" if error.filename is not None else ""
+    return f"{error.strerror or error}{where}; mend it and start again."

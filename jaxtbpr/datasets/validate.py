@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a data set")
     parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error comes from"
+    )
+    parser.add_argument(
         "--no-images",
         action="store_true",
         help="do not decode images, only look whether they are there",

@@ -65,6 +65,12 @@ def test_what_a_user_can_mend_or_stops_ends_a_command_with_one_sentence(
     assert capsys.readouterr().err.startswith(said)
 
 
+def test_an_error_shows_its_trace_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(command.sys, "argv", ["evaluate", "--traceback"])
+    with pytest.raises(UserError), command.faults_told():
+        raise UserError("give a --name.")
+
+
 def test_a_flag_that_must_be_given_may_not_be_empty():
     own = flags.FlagValues()
     flags.DEFINE_string("checkpoint", None, "a model", flag_values=own)
