@@ -87,7 +87,8 @@ def matched(one: Sequence[dict], other: Sequence[dict]) -> list[tuple[dict, dict
 def difference(pairs: Sequence[tuple[dict, dict]]) -> dict[str, Any] | None:
     """Returns how much more often the second is right, with its interval over people.
 
-    None without a query that both have. only_first, only_second: queries right in one alone.
+    None without a query that both have. only_first, only_second: queries right in one alone. The
+    interval is None where no query is: then nothing varies that could tell its width.
     """
     if not pairs:
         return None
@@ -97,7 +98,7 @@ def difference(pairs: Sequence[tuple[dict, dict]]) -> dict[str, Any] | None:
     return {
         "queries": len(pairs),
         "mean": float(gain.mean()),
-        "interval": intervals.bootstrap(gain, people),
+        "interval": intervals.bootstrap(gain, people, (-1.0, 1.0)) if gain.any() else None,
         "only_first": int((first & ~second).sum()),
         "only_second": int((second & ~first).sum()),
     }

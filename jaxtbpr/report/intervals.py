@@ -11,7 +11,7 @@ _Z = 1.959964  # the standard normal distribution has 95 % of its mass within as
 _DRAWS = 2000
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
+def wilson(hits: float, total: int) -> tuple[float, float]:
     """Returns the interval of a share, as fractions: Wilson's score interval (JASA, 1927)."""
     if not total:
         return 0.0, 1.0
@@ -21,18 +21,28 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def bootstrap(values: np.ndarray, groups: Sequence[str]) -> tuple[float, float]:
+def bootstrap(
+    values: np.ndarray, groups: Sequence[str], span: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
     """Returns the interval of the mean of `values` [N] by drawing whole groups anew.
 
     groups: of each value, as the person asked for: captions of one person succeed or fail
-    together, and an interval over single captions would be too narrow. The percentile bootstrap
-    (Efron, 1979) over groups, of 2,000 draws that are the same each time.
+    together, and an interval over single captions would be too narrow; span: the least and the
+    greatest value that there can be. The percentile bootstrap (Efron, 1979) over groups, of 2,000
+    draws that are the same each time. Groups that are all alike, as where every one is right, are
+    the same in each draw, which says nothing of groups not seen: of them it is Wilson's interval
+    over groups.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
         return math.nan, math.nan
     number = np.unique(np.asarray(groups), return_inverse=True)[1]
     sums, sizes = np.bincount(number, values), np.bincount(number)
+    if np.ptp(sums / sizes) < 1e-9:
+        least, greatest = span
+        share = (values.mean() - least) / (greatest - least)
+        low, high = wilson(share * len(sums), len(sums))
+        return least + low * (greatest - least), least + high * (greatest - least)
     rng = seeds.rng(0, "report", "bootstrap")
     means = np.empty(_DRAWS)
     for n in range(_DRAWS):  # one by one, since a set may have many people

@@ -89,6 +89,14 @@ def test_queries_are_matched_by_image_and_caption_not_by_their_place():
     assert compare.difference([]) is None
 
 
+def test_runs_without_a_query_that_differs_are_told_so_and_not_given_an_interval(runs):
+    asked = runs[0].results["synthetic/test"]["asked"]
+    assert compare.difference(compare.matched(asked, asked))["interval"] is None
+    text = compare.compare([runs[0], runs[0]])
+    assert "<td>no query differs</td>" in text
+    assert "+0.0 to" not in text
+
+
 def test_what_cannot_be_compared_is_told(roots, tmp_path):
     with pytest.raises(UserError, match="two runs or more"):
         compare.open_runs(roots[:1])

@@ -77,3 +77,14 @@ def test_the_bootstrap_draws_people_and_not_captions():
     assert intervals.bootstrap(values, people) == (low, high)
     alone = intervals.bootstrap(values, [str(n) for n in range(2000)])
     assert alone[1] - alone[0] < 0.06
+
+
+def test_people_who_are_all_alike_have_wilson_s_interval_over_people():
+    twelve = [str(n // 2) for n in range(24)]
+    right = intervals.bootstrap(np.ones(24), twelve)
+    assert right == pytest.approx((0.7575, 1), abs=1e-4)
+    assert intervals.bootstrap(np.zeros(24), twelve) == pytest.approx((0, 0.2425), abs=1e-4)
+    halves = intervals.bootstrap([0, 1] * 12, twelve)
+    assert halves == pytest.approx(intervals.wilson(6, 12))
+    gains = intervals.bootstrap(np.ones(24), twelve, (-1, 1))
+    assert gains == pytest.approx((2 * 0.7575 - 1, 1), abs=1e-4)
