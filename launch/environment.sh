@@ -5,16 +5,18 @@
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 make_environment() {
-  local root=$1 extras=$2 python=${PYTHON:-python3} want
+  local root=$1 extras=$2 python=${PYTHON:-python3} pins had
   venv=${VENV:-$root/.venv}
   if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "jaxtbpr needs Python 3.11 or newer, but $python is $("$python" -V 2>&1);" \
       "set PYTHON=/path/to/python3.11" >&2
     exit 1
   fi
-  # Installed already, with these very pins and extras?
-  want="$root [$extras] $(cat "$root/pyproject.toml" "$root/launch/constraints.txt" | cksum)"
-  if [ "$(cat "$venv/installed" 2>/dev/null)" = "$want" ]; then
+  # Installed already, with these very pins and at least these extras? What it has more stays.
+  pins="$root $(cat "$root/pyproject.toml" "$root/launch/constraints.txt" | cksum)"
+  had=$(sed -n 2p "$venv/installed" 2>/dev/null || true)
+  extras=$(tr , '\n' <<<"${had%.},$extras" | sed '/^$/d' | sort -u | paste -sd , -)
+  if [ "$(cat "$venv/installed" 2>/dev/null)" = "$pins"$'\n'"$extras." ]; then
     return
   fi
   echo "installing jaxtbpr${extras:+[$extras]} into $venv (a few minutes the first time) ..." >&2
@@ -24,5 +26,5 @@ make_environment() {
   }
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$root/launch/constraints.txt" --editable "$root${extras:+[$extras]}"
-  echo "$want" >"$venv/installed"
+  printf '%s\n' "$pins" "$extras." >"$venv/installed"
 }

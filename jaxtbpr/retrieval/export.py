@@ -2,10 +2,11 @@
 
   python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
 
-The folder opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
---format=openai or timm writes a folder for open_clip's create_model_from_pretrained("local-dir:
-FOLDER") and get_tokenizer: openai holds tall images, timm EVA02-CLIPs at their published image
-size. --format=eva has the names of EVA02-CLIP's own code.
+--format=auto writes the form that most tools open, and says which and why. huggingface, of square
+images alone, opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
+openai or timm is a folder for open_clip's create_model_from_pretrained("local-dir:FOLDER") and
+get_tokenizer: openai holds tall images, timm EVA02-CLIPs at their published image size. eva has
+the names of EVA02-CLIP's own code.
 """
 
 from absl import flags
@@ -18,6 +19,7 @@ from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
 from jaxtbpr.retrieval.weights.names import FORMATS
 from jaxtbpr.retrieval.weights.open_clip import timm_name
 
+AUTO = "auto"
 DTYPES = ("float32", "float16")
 
 
@@ -26,10 +28,14 @@ def export(
 ) -> None:
     """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
 
-    Raises UserError where that format cannot hold it, and where `out` holds another model.
+    kind: of names.FORMATS, or "auto" for the one that most tools open it in. Raises UserError where
+    that format cannot hold it, and where `out` holds another model.
     """
-    weights.refuse_another_model(out, kind)
     saved = open_saved(checkpoint, which, resize=resize)
+    if kind == AUTO:
+        kind, why = weights.choose_format(saved.config, saved.resize)
+        say(f"export: --format={kind} is chosen, since {why}")
+    weights.refuse_another_model(out, kind)
     weights.save_folder(
         out,
         saved.read_params(),
@@ -68,7 +74,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "WORKDIR, or a published checkpoint")
     flags.DEFINE_string("out", None, "folder to write")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
-    flags.DEFINE_enum("format", "huggingface", tuple(FORMATS), "names and layout of the tensors")
+    flags.DEFINE_enum("format", AUTO, (AUTO, *FORMATS), "names and layout of the tensors")
     flags.DEFINE_enum("dtype", "float32", DTYPES, "of the tensors")
     flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     command.require("checkpoint", "out")

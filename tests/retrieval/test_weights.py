@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import jax
 import ml_dtypes
@@ -12,6 +13,7 @@ import safetensors.numpy
 
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets.resizing import Resize
 from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.model import PIXELS, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED
@@ -341,18 +343,42 @@ def test_an_id_that_the_hub_does_not_give_is_a_sentence(monkeypatch):
         weights.load("someone/no-such-clip")
 
 
-def test_hugging_face_is_told_what_its_model_cannot_be(tmp_path):
+TALL = dataclasses.replace(PLAIN, image_size=(32, 16))
+HIERARCHICAL = dataclasses.replace(PLAIN, stem="hierarchical")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "told"),
+    [
+        (TALL, "huggingface", "knows no images that are not square; .*--format=openai"),
+        (dataclasses.replace(PLAIN, vision=EVA.vision), "huggingface", "no gates, .*=eva"),
+        (HIERARCHICAL, "huggingface", "hierarchical stem; train with --config.model.stem=patch"),
+        (EVA, "openai", "does not hold an EVA02-CLIP; use --format=eva"),
+        (PLAIN, "eva", "eva holds EVA02-CLIP alone, .*; use --format=openai"),
+        (TALL, "timm", "timm holds EVA02-CLIP alone, .*; use --format=openai"),
+        (HIERARCHICAL, "openai", "hierarchical stem; train with --config.model.stem=patch"),
+    ],
+)
+def test_a_format_that_cannot_hold_a_model_names_the_one_that_can(tmp_path, config, kind, told):
     words = tokens.learn(["a red coat"], 300)
-    for change, what in (
-        ({"image_size": (32, 16)}, "images that are not square"),
-        ({"stem": "hierarchical"}, "a hierarchical stem"),
-        ({"vision": EVA.vision}, "gates, sub-norms or rotary positions"),
-    ):
-        config = dataclasses.replace(PLAIN, **change)
-        with pytest.raises(UserError, match=f"knows no {what}"):
-            weights.save_folder(tmp_path / "x", params_of(config), config, words)
-    with pytest.raises(UserError, match="the format 'openai' has no"):
-        weights.save_tensors(tmp_path / "x.safetensors", params_of(EVA), EVA, "openai")
+    with pytest.raises(UserError, match=told):
+        weights.save_folder(tmp_path / "x", params_of(config), config, words, kind=kind)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "resize", "kind", "why"),
+    [
+        (PLAIN, "squash", "huggingface", "can hold it"),
+        (PLAIN, "longest", "openai", "does not resize by 'longest'"),
+        (TALL, "squash", "openai", "knows no images that are not square"),
+        (EVA, "squash", "eva", "knows no .*gates"),
+    ],
+)
+def test_the_format_that_most_tools_open_is_chosen_with_its_reason(config, resize, kind, why):
+    chosen, reason = weights.choose_format(config, Resize(resize))
+    assert chosen == kind
+    assert re.search(why, reason)
 
 
 def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):

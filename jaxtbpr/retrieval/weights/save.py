@@ -39,6 +39,20 @@ def refuse_another_model(folder: epath.PathLike, kind: str) -> None:
         )
 
 
+def choose_format(config: ClipConfig, resize: Resize = SQUASH) -> tuple[str, str]:
+    """Returns the format that most tools open a model in, of names.FORMATS, and why it is that.
+
+    Raises UserError where no format holds it.
+    """
+    other = sizes.other_format(config)
+    if what := sizes.not_in_huggingface(config):
+        kind = "timm" if open_clip.timm_name(config) else other
+        return kind, f"transformers' CLIPModel knows no {what}"
+    if not images.fits_huggingface(config, resize):
+        return other, f"transformers' CLIPImageProcessor does not resize by {resize.mode!r}"
+    return "huggingface", "transformers' CLIPModel can hold it"
+
+
 def save_tensors(
     path: epath.PathLike, params: Any, config: ClipConfig, kind: str, dtype: str = "float32"
 ) -> None:
@@ -46,19 +60,7 @@ def save_tensors(
 
     Raises UserError where that format has no place for a parameter of the model.
     """
-    ours = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
-    wanted = names.tensors(kind, config)
-    left = set(ours) ^ {path for one in wanted for path in one.ours}
-    if left:
-        raise UserError(
-            f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model: choose "
-            "another --format, or use the training's own folder, which every command here reads."
-        )
-    arrays = {
-        one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
-        for one in wanted
-    }
-    tensors.write(path, arrays)
+    tensors.write(path, _arrays(params, config, kind, dtype))
 
 
 def save_folder(
@@ -93,11 +95,32 @@ def save_folder(
             "model_cfg": open_clip.to_open_clip(config, kind),
             "preprocess_cfg": images.to_open_clip(config, resample, resize),
         }
+    arrays = _arrays(params, config, kind, dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / weights_file, params, config, kind, dtype)
+    tensors.write(folder / weights_file, arrays)
     for name, value in ({sizes_file: described} | prepared).items():
         files.write_json_atomic(folder / name, value)
     _save_tokenizer(folder, tokenizer, config.text_length)
+
+
+def _arrays(params: Any, config: ClipConfig, kind: str, dtype: str) -> dict[str, np.ndarray]:
+    """Returns all parameters by the names of `kind`. Raises UserError where it has no place."""
+    ours = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
+    wanted = names.tensors(kind, config)
+    left = set(ours) ^ {path for one in wanted for path in one.ours}
+    if left:
+        other = sizes.other_format(config)
+        if other == "openai" != kind:
+            raise UserError(
+                f"{kind} holds EVA02-CLIP alone, which this model is not; use --format=openai."
+            )
+        if other != "openai" == kind:
+            raise UserError("openai does not hold an EVA02-CLIP; use --format=eva or timm.")
+        raise UserError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
+    return {
+        one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
+        for one in wanted
+    }
 
 
 def _steps(normalizer: normalizers.Normalizer | None) -> list[normalizers.Normalizer]:

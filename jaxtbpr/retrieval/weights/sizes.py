@@ -250,15 +250,36 @@ def _ratio(width: int, hidden: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _is_eva(config: ClipConfig) -> bool:
+def _has_eva_blocks(config: ClipConfig) -> bool:
     towers = (config.vision, config.text)
     return any(tower.gated or tower.sub_norm or tower.rope for tower in towers)
 
 
-def _other_format(config: ClipConfig) -> str:
+def _has_eva_biases(config: ClipConfig) -> bool:
+    return config.stem_bias or config.head_bias or not config.pre_norm
+
+
+def other_format(config: ClipConfig) -> str:
+    """Returns the format of names.FORMATS, not huggingface, that holds a model of this config.
+
+    Raises UserError where none does.
+    """
     if config.stem != "patch":
-        return "no published one does: train with --config.model.stem=patch to export the model."
-    return f"write it with --format={'eva' if _is_eva(config) else 'openai'}."
+        raise UserError(
+            "no published model has a hierarchical stem; train with --config.model.stem=patch to "
+            "export the model, or use the training's own folder, which every command here reads."
+        )
+    return "eva" if _has_eva_blocks(config) or _has_eva_biases(config) else "openai"
+
+
+def not_in_huggingface(config: ClipConfig) -> str:
+    """Returns what of `config` transformers' CLIPModel cannot be, or ""."""
+    special = {
+        "images that are not square": config.image_size[0] != config.image_size[1],
+        "gates, sub-norms or rotary positions": _has_eva_blocks(config),
+        "EVA02's biases": _has_eva_biases(config),
+    }
+    return " and ".join(name for name, is_there in special.items() if is_there)
 
 
 def to_huggingface(config: ClipConfig) -> dict[str, Any]:
@@ -266,15 +287,11 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
 
     Raises UserError where that model cannot be `config`.
     """
-    special = {
-        "images that are not square": config.image_size[0] != config.image_size[1],
-        "a hierarchical stem": config.stem != "patch",
-        "gates, sub-norms or rotary positions": _is_eva(config),
-        "EVA02's biases": config.stem_bias or config.head_bias or not config.pre_norm,
-    }
-    if any(special.values()):
-        what = " and ".join(name for name, is_there in special.items() if is_there)
-        raise UserError(f"Hugging Face's CLIPModel knows no {what}; " + _other_format(config))
+    other = other_format(config)
+    if what := not_in_huggingface(config):
+        raise UserError(
+            f"Hugging Face's CLIPModel knows no {what}; write it with --format={other}."
+        )
     ours = {value: key for key, value in _HF_ACTIVATIONS.items()}
 
     def tower(t: TowerConfig) -> dict[str, Any]:
