@@ -9,6 +9,7 @@ that one run gets right and the other wrong.
 import dataclasses
 import itertools
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,11 @@ def compare(runs: Sequence[Run]) -> str:
     shared = [name for name in runs[0].results if all(name in run.results for run in runs)]
     if not shared:
         had = "; ".join(f"{run.name}: {', '.join(run.results)}" for run in runs)
-        raise UserError(f"the runs share no test set ({had}); evaluate them on the same one.")
+        command = _evaluation(runs[1], runs[0], next(iter(runs[0].results)))
+        raise UserError(
+            f"the runs share no test set ({had}), so that nothing can be compared; to measure the "
+            f"model of one on the set of the other: {command}"
+        )
     context = {
         "runs": [run.name for run in runs],
         "sets": [_compared(name, runs) for name in shared],
@@ -79,7 +84,10 @@ def differing_keys(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def matched(one: Sequence[dict], other: Sequence[dict]) -> list[tuple[dict, dict]]:
-    """Returns the queries that both have: of the same image, with the same caption."""
+    """Returns the queries that both have: of the same image, by its name, with the same caption.
+
+    Whether images of the same name are the same is the gallery's (see `SetImages.digest`).
+    """
     known = {_key(query, n): query for query, n in _numbered(other)}
     return [(q, known[_key(q, n)]) for q, n in _numbered(one) if _key(q, n) in known]
 
@@ -118,13 +126,22 @@ def _open(name: str, root: epath.Path) -> Run:
 
 
 def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """The results on a test set, and query by query against the first run.
+
+    Runs that searched another gallery had another task: of these no query is compared.
+    """
     rows = [_row(run, run.results[name]) for run in runs]
     first, *others = runs
-    pairs = [(other, _pairs(name, first, other)) for other in others]
+    digest = _digest(name, first)
+    elsewhere = [run for run in others if _has_another_gallery(name, first, digest, run)]
+    pairs = [(run, _pairs(name, first, run)) for run in others if run not in elsewhere]
     return {
         "name": name,
         "rows": rows,
-        "others": [run.name for run, both in pairs if _is_another(name, first, run, both)],
+        "elsewhere": [
+            {"name": run.name, "command": _evaluation(run, first, name)} for run in elsewhere
+        ],
+        "others": [run.name for run, both in pairs if _asked_others(name, first, run, both)],
         "unmatched": [run.name for run, both in pairs if not both],
         "against": first.name,
         "differences": [
@@ -136,18 +153,35 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _is_another(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
-    """Whether two runs had other queries or another gallery under the same name.
+def _evaluation(run: Run, other: Run, name: str) -> str:
+    """The command that measures the model of `run` on the test set `name` of another run."""
+    folder, _, split = name.rpartition("/")
+    words = ["python", "-m", "jaxtbpr.retrieval.evaluate", f"--checkpoint={run.workdir.root}"]
+    words += [f"--data={other.workdir.dir('build') / folder}"]
+    return shlex.join(words if split == "test" else [*words, f"--split={split}"])
 
-    Where a run kept no queries, or its built set is gone, that of it is not looked at.
+
+def _digest(name: str, run: Run) -> str | None:
+    return SetImages(run.workdir.dir("build")).digest(name)
+
+
+def _has_another_gallery(name: str, one: Run, digest: str | None, other: Run) -> bool:
+    """Whether two runs searched other images under the same name; digest: that of `one`'s.
+
+    Where a built set is gone, only how many they were is looked at.
     """
-    results = one.results[name], other.results[name]
-    sizes = {(found["metrics"]["queries"], found["metrics"]["gallery"]) for found in results}
-    kept = [len(found["asked"]) for found in results]
-    if len(sizes) > 1 or (all(kept) and kept != [len(pairs)] * 2):
+    first, second = (run.results[name]["metrics"]["gallery"] for run in (one, other))
+    if first != second:
         return True
-    first, second = (SetImages(run.workdir.dir("build")).digest(name) for run in (one, other))
-    return None not in (first, second) and first != second
+    return None not in (digest, second := _digest(name, other)) and digest != second
+
+
+def _asked_others(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
+    """Whether two runs had other queries under the same name, as far as they were kept."""
+    results = one.results[name], other.results[name]
+    kept = [len(found["asked"]) for found in results]
+    counts = {found["metrics"]["queries"] for found in results}
+    return len(counts) > 1 or (all(kept) and kept != [len(pairs)] * 2)
 
 
 def _alone(runs: Sequence[Run], shared: Sequence[str]) -> list[dict[str, Any]]:

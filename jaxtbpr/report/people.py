@@ -151,15 +151,17 @@ class SetImages:
         return {name: facts["shown"] for name, facts in pairs if facts}
 
     def digest(self, set_name: str) -> str | None:
-        """Returns a digest of the images of a set, their names and bytes; None where it is gone."""
+        """Returns a digest of the images of a set, their names and bytes, in whatever order.
+
+        None where the set is gone.
+        """
         try:
             dataset, _ = self._opened(set_name)
-            total = hashlib.sha256()
-            for name, image in zip(dataset.image_ids, dataset.images, strict=True):
-                total.update(f"{name} {files.sha256(image)}\n".encode())
+            pairs = zip(dataset.image_ids, dataset.images, strict=True)
+            lines = sorted(f"{name} {files.sha256(image)}" for name, image in pairs)
         except Exception:  # TFDS and its files fail in many ways where they are damaged
             return None
-        return total.hexdigest()
+        return files.sha256("\n".join(lines).encode())
 
     def _opened(self, set_name: str) -> tuple[RetrievalSet, dict[str, int]]:
         if set_name not in self._open:
