@@ -108,6 +108,12 @@ def test_half_precision_is_read_as_float32(tmp_path, dtype):
     assert_equal(params, expected)
 
 
+def test_a_number_too_great_for_half_precision_is_refused(tmp_path):
+    params = params_of(PLAIN) | {"logit_scale": np.float32(1e5)}
+    with pytest.raises(UserError, match="logit_scale has numbers that float16 cannot hold"):
+        weights.save_tensors(tmp_path / "x", params, PLAIN, "openai", "float16")
+
+
 @pytest.mark.parametrize(
     "name", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"]
 )

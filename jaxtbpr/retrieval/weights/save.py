@@ -58,9 +58,18 @@ def save_tensors(
 ) -> None:
     """Writes all parameters to a .safetensors file with the names of `kind` (names.FORMATS).
 
-    Raises UserError where that format has no place for a parameter of the model.
+    Raises UserError where that format has no place for a parameter of the model, or `dtype` none
+    for one of its numbers.
     """
     tensors.write(path, _arrays(params, config, kind, dtype))
+
+
+def _as(array: np.ndarray, dtype: str, path: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        found = np.asarray(array).astype(dtype)
+    if not np.isfinite(found).all():
+        raise UserError(f"{path} has numbers that {dtype} cannot hold; write it in float32.")
+    return found
 
 
 def save_folder(
@@ -118,7 +127,7 @@ def _arrays(params: Any, config: ClipConfig, kind: str, dtype: str) -> dict[str,
             raise UserError("openai does not hold an EVA02-CLIP; use --format=eva or timm.")
         raise UserError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
     return {
-        one.theirs: one.layout.write([np.asarray(ours[path], dtype) for path in one.ours])
+        one.theirs: one.layout.write([_as(ours[path], dtype, path) for path in one.ours])
         for one in wanted
     }
 
