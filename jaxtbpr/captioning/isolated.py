@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import http.client
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +38,7 @@ OPTIONS: Options = {
 }  # fmt: skip
 
 _TOLD = 3  # exit status of a worker that says what is wrong in one sentence
+_KNOCK = 5.0  # seconds that a server has for taking a connection
 _DEATHS = 3  # without an answer in between, after which a worker is not started again
 # What would bring packages of this environment into the worker's.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -81,14 +85,19 @@ def workers(
 def check(options: Mapping[str, Any], section: str) -> None:
     """Finds, or installs where that is wanted, what `workers` will need.
 
-    Raises UserError where there is no such Python, or it lacks a package.
+    Raises UserError where there is no such Python, it lacks a package, or nobody is at the url of
+    a server. Workers that are started by hand may be where another Python and the server are.
     """
     if options["engine"] == "openai" and not options["url"].startswith(("http://", "https://")):
         raise UserError(
             f"config.{section}.url={options['url']!r} must begin with http:// or https://; it "
             "usually ends with /v1."
         )
-    if options["workers"] and options["engine"] != "openai":
+    if not options["workers"]:
+        return
+    if options["engine"] == "openai":
+        _require_server(options["url"], section)
+    else:
         _check_packages(find_python(options, section), options, section)
 
 
@@ -115,6 +124,30 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
         f"this one: run `python -m jaxtbpr.captioning.install {engine}`, set "
         f"config.{section}.install=True, or config.{section}.python to the Python of one."
     )
+
+
+def _require_server(url: str, section: str) -> None:
+    """Raises UserError where nobody takes a connection; what is answered is the workers' affair.
+
+    A server may list no models, want a key, be loading, or be busy.
+    """
+    fault = None
+    try:
+        urllib.request.urlopen(url.rstrip("/") + "/models", timeout=_KNOCK).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except urllib.error.URLError as error:  # what urllib makes of faults before a request is sent
+        fault = error.reason
+    except (http.client.InvalidURL, ValueError) as error:
+        fault = error
+    except (OSError, http.client.HTTPException):
+        pass
+    if fault is not None:
+        raise UserError(
+            f"config.{section}.url={url!r}: no server can be reached there ({fault}); start it "
+            f"first, give the url of one that runs, or set config.{section}.workers=0 and start "
+            "workers where it is."
+        )
 
 
 def _check_packages(python: str, options: Mapping[str, Any], section: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from jaxtbpr.captioning import install, isolated
 from jaxtbpr.core.errors import UserError
-from tests.captioning import asked
+from tests.captioning import asked, fault_server
 
 REAL = isolated.WORKER
 FAKE = pathlib.Path(__file__).parent / "fake_worker"
@@ -135,6 +136,41 @@ def test_an_environment_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
 def test_a_server_has_a_web_address(tmp_path, url):
     with pytest.raises(UserError, match=r"config.caption.url=.* must begin with http:// or"):
         run(tmp_path / "w", engine="openai", url=url)
+
+
+ASKS = {"engine": "openai", "workers": 1, "url": ""}
+
+
+@pytest.mark.parametrize("section", ["caption", "prompts.llm"])
+def test_a_server_that_is_not_there_is_told_before_anything_runs(section):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(UserError, match=rf"config\.{section}\.url='{url}': no server .*refused"):
+        isolated.check(ASKS | {"url": url}, section)
+    with pytest.raises(UserError, match=r"no server can be reached there \(nonnumeric port"):
+        isolated.check(ASKS | {"url": "http://localhost:port/v1"}, section)
+    isolated.check(ASKS | {"url": url, "workers": 0}, section)  # they may be elsewhere
+
+
+def test_a_server_that_answers_anything_or_is_busy_is_there(monkeypatch):
+    monkeypatch.setattr(isolated, "_KNOCK", 0.2)
+    with fault_server.serving(lambda body: "") as server:
+        isolated.check(ASKS | {"url": server.url}, "caption")
+    for answer in (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0\r\n", b""):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            address = listening.getsockname()
+            thread = threading.Thread(target=reply, args=(listening, answer))
+            thread.start()
+            isolated.check(ASKS | {"url": f"http://127.0.0.1:{address[1]}/v1"}, "caption")
+            thread.join()
+
+
+def reply(listening, answer):
+    """Sends an answer to one request; none: keeps it waiting."""
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer) if answer else time.sleep(0.4)
 
 
 def test_a_python_that_is_none_or_lacks_packages_is_told_before_anything_runs(monkeypatch):
