@@ -145,7 +145,7 @@ def answer_all(
     exchange.prepare(folder, {key: options[key] for key in ("engine", "claim_seconds")})
     for task, requests in tasks.items():
         exchange.write_task(folder, task, requests)
-    tell = _progress(folder, section)
+    tell = _progress(folder, section, options["workers"])
     try:
         if exchange.open_tasks(folder):
             with isolated.workers(folder, options, section) as watch:
@@ -188,7 +188,7 @@ class Asker:
         exchange.prepare(self._folder, self._settings())
         waiting = itertools.chain([first], waiting)
         open_shards: dict[int, Iterator[dict[str, Settled] | None]] = {}
-        tell = _progress(self._folder, self._section)
+        tell = _progress(self._folder, self._section, self._options["workers"])
         try:
             with isolated.workers(self._folder, self._options, self._section) as watch:
                 while self._open_more(open_shards, waiting, judge):
@@ -349,16 +349,24 @@ def _is_open(settled: Settled) -> bool:
     return settled.text is None and settled.last.kind != "no answer"
 
 
-def _progress(folder: pathlib.Path, label: str) -> Callable[[], None]:
-    """Returns what says, now and then, how many tasks and answers there are."""
+def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], None]:
+    """Returns what says, now and then, how many answers there are, or what is waited for.
+
+    workers: how many were started here.
+    """
     began = said = time.monotonic()
+    whole: dict[str, int] = {}
+    before = exchange.count_answers(folder, whole)
 
     def tell() -> None:
         nonlocal said
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            left = len(exchange.open_tasks(folder))
-            answers = exchange.count_partial(folder)
-            say(f"{label}: {left} tasks open, {answers} answers in them, {said - began:.0f} s")
+        if time.monotonic() - said <= SECONDS_BETWEEN_LINES:
+            return
+        said = time.monotonic()
+        answers, left = exchange.count_answers(folder, whole), len(exchange.open_tasks(folder))
+        what = f"{answers} answers so far, {left} task{'' if left == 1 else 's'} open"
+        if answers == before:
+            what = f"waiting for {isolated.first_answer(folder, workers)}"
+        say(f"{label}: {said - began:.0f} s, {what}")
 
     return tell

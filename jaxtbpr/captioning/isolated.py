@@ -82,6 +82,15 @@ def workers(
             _pass_on_notes(worker)  # those since the last look
 
 
+def first_answer(folder: pathlib.Path, count: int) -> str:
+    """Says what is waited for while none of `count` workers started here has answered."""
+    if not count:
+        return "the first answer of a worker; all are started by hand"
+    if count == 1:
+        return f"the worker's first answer; its log is {_log(folder, 0)}"
+    return f"the workers' first answer; their logs are {_log(folder, '*')}"
+
+
 def check(options: Mapping[str, Any], section: str) -> None:
     """Finds, or installs where that is wanted, what `workers` will need.
 
@@ -187,7 +196,7 @@ def _is_wanted(engine: str) -> bool:
 
 def _start(command: list[str], folder: pathlib.Path, number: int, several: bool) -> _Worker:
     name = f"{os.uname().nodename}-{os.getpid()}-{number}"
-    log = folder / f"worker-{number}.log"
+    log = _log(folder, number)
     words = [*command, "--with-parent", "--name", name]
     if several:
         words += ["--device", f"gpu:{number}"]
@@ -196,6 +205,10 @@ def _start(command: list[str], folder: pathlib.Path, number: int, several: bool)
         # The worker ends when its standard input does, that is with this process.
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env)
         return _Worker(number, name, log, process, told=file.tell())
+
+
+def _log(folder: pathlib.Path, number: int | str) -> pathlib.Path:
+    return folder / f"worker-{number}.log"
 
 
 def _environment() -> dict[str, str]:
@@ -209,8 +222,7 @@ def _watch(started: list[_Worker], command: list[str], folder: pathlib.Path, sev
         if status is None:
             continue
         exchange.release(folder, worker.name)
-        answers = len(list((folder / "answers").glob("[!.]*.jsonl")))
-        answers = answers * 10**6 + exchange.count_partial(folder)
+        answers = exchange.count_answers(folder, {})
         deaths = 1 if answers != worker.answers else worker.deaths + 1
         if status == _TOLD or deaths >= _DEATHS:
             raise UserError(_last_words(worker, status))

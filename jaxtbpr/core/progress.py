@@ -36,9 +36,9 @@ def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) ->
             continue
         done = count - start - 1
         if done:
-            rate = done / (now - first)
-            left = (total - count) / rate
-            pace = f"{rate:.1f} a second, {left:.0f} s left"
+            each = (now - first) / done
+            rate = f"{1 / each:.1f} a second" if each < 1 else f"{each:.1f} s each"
+            pace = f"{rate}, {(total - count) * each:.0f} s left"
         else:
             pace = f"the first after {now - began:.0f} s"
         say(f"{label}: {count}/{total} {unit}, {pace}")

@@ -147,3 +147,18 @@ def test_a_worker_that_lost_its_claim_writes_no_more(folder):
         serve.serve(folder, "w", open_engine, {"claim_seconds": 60.0})
     assert asked == ["a", "b"]
     assert exchange.partial_answers(folder, "0") == {"a": answer("a")}
+
+
+def test_answers_are_counted_once_whether_their_task_is_finished_or_not(folder):
+    whole = {}
+    assert exchange.count_answers(folder, whole) == 0
+    mine = exchange.claim(folder, "0", "one", 60)
+    mine.append(answer("a"))
+    assert exchange.count_answers(folder, whole) == 1
+    mine.append(answer("b"))
+    assert exchange.finish(folder, "0")
+    assert exchange.count_answers(folder, whole) == 2
+    mine.append(answer("b"))  # of a holder that has not seen it
+    exchange.claim(folder, "1", "one", 60).append(answer("c"))
+    assert exchange.count_answers(folder, whole) == 3
+    assert whole == {"0": 2}

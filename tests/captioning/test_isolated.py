@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import time
 
 import pytest
 
-from jaxtbpr.captioning import install, isolated
+from jaxtbpr.captioning import asking, install, isolated
 from jaxtbpr.core.errors import UserError
 from tests.captioning import asked, fault_server
 
@@ -101,6 +102,21 @@ def test_workers_started_by_hand_share_the_tasks(tmp_path, whole):
     assert [worker.wait() for worker in workers] == [0, 0]
     assert results == [whole[0]]
     assert len((folder / "loaded.txt").read_text().splitlines()) == 2
+
+
+def test_what_is_waited_for_is_told_and_answers_once_counted_stay_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(asking, "SECONDS_BETWEEN_LINES", 0.0)
+    folder = tmp_path / "caption" / "asked"
+    folder.mkdir(parents=True)
+    (folder / "slow").touch()
+    run(tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("caption: ")]
+    waiting = f"waiting for the worker's first answer; its log is {folder}/worker-0.log"
+    assert said[0].endswith(waiting)
+    assert not any(" 1 tasks" in line for line in said)
+    counts = [int(n) for line in said for n in re.findall(r"(\d+) answers so far", line)]
+    assert 0 < counts[0] < counts[-1]
+    assert counts == sorted(counts)
 
 
 def test_each_model_of_several_is_loaded_once_a_round(tmp_path):

@@ -86,12 +86,20 @@ def partial_answers(folder: pathlib.Path, task: str) -> dict[str, Row]:
     return found
 
 
-def count_partial(folder: pathlib.Path) -> int:
-    """Returns how many answers of unfinished tasks there are."""
+def count_answers(folder: pathlib.Path, whole: dict[str, int]) -> int:
+    """Returns how many answers there are, of finished tasks and of others.
+
+    whole: {finished task: its answers} of earlier counts, which is added to: they never change.
+    """
     total = 0
+    for path in sorted((folder / "answers").glob("[!.]*.jsonl")):
+        if path.stem not in whole:
+            whole[path.stem] = path.read_bytes().count(b"\n")
+        total += whole[path.stem]
     for path in (folder / "answers").glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.read_bytes().count(b"\n")
+        if path.name.rsplit(".", 2)[0] not in whole:
+            with contextlib.suppress(FileNotFoundError):  # the task has just been finished
+                total += path.read_bytes().count(b"\n")
     return total
 
 
