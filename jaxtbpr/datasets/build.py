@@ -30,7 +30,7 @@ from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.datasets import builder, formats, published, reid_sets, rows, seen, survey
+from jaxtbpr.datasets import builder, formats, own, published, reid_sets, rows, seen, survey
 from jaxtbpr.datasets.fingerprint import changes as fingerprint_changes
 from jaxtbpr.datasets.fingerprint import folder_fingerprint
 from jaxtbpr.datasets.leftover import Leftover
@@ -202,9 +202,10 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
         remarks = (*(one.reason for one in unread), *formats.remarks(folder, form))
         for text in remarks:
             say(f"build {name}: warning: {text}")
+        known = None if own.is_export(folder) else form.known
         read = functools.partial(_read, folder, form, images)
         found = functools.partial(survey.survey_rows, folder, form, images)
-        inputs.append(_Input(name, read, form.known or "", remarks, found))
+        inputs.append(_Input(name, read, known or "", remarks, found))
     return inputs
 
 

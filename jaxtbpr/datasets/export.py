@@ -27,6 +27,7 @@ from PIL import Image
 from jaxtbpr.core import command, files, pictures
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress, say
+from jaxtbpr.datasets import own
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built, list_splits
 
 # Forms that every tool reads; a phone's MPO begins as the JPEG that it shows.
@@ -59,6 +60,7 @@ def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, in
     part.mkdir(parents=True)
     changed: list[str] = []
     WRITERS[kind](splits, part, changed)
+    files.write_json_atomic(part / own.EXPORT, {"format": kind})
     part.rename(out)
     if changed:
         such = f"{len(changed):,} ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})"

@@ -15,6 +15,7 @@ from jaxtbpr.datasets import (
     coco,
     finding,
     leftover,
+    own,
     pretraining,
     published,
     reid_json,
@@ -133,7 +134,11 @@ def detect(folder: epath.PathLike) -> Format:
     Raises UserError, telling the nearest match and what was looked for, where none fits.
     """
     folder = epath.Path(folder)
-    found = _match(folder) if folder.is_dir() else None
+    found = None
+    if folder.is_dir():
+        found = None if own.is_part_of_run(folder) else _match(folder)
+        if found is None and (told := own.explain(folder)):
+            raise UserError(told)
     if found is None:
         known = {form.looks_for: form.title for form in FORMATS}
         raise UserError(finding.not_recognised(folder, _match, known))
@@ -179,8 +184,8 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     if not form.captioned:
         return reid_sets.remarks(form.find(epath.Path(folder)))
     is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
-    own = ("table", "sidecar", "syntbpr_edit_input", "caption_dictionary")
-    if not is_known and form.name not in own:
+    users = ("table", "sidecar", "syntbpr_edit_input", "caption_dictionary")
+    if not is_known and form.name not in users:
         return []
     place = epath.Path(folder)
     taken = form.find(place)  # a dictionary has no columns
@@ -188,7 +193,7 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
         found = roles.json_roles(taken, pretraining.APTM_PERSON)
     else:
         found = tables.table_roles(taken)
-    if is_known:
+    if is_known or own.is_export(place):
         found = {file: dataclasses.replace(one, unused=()) for file, one in found.items()}
     split_of = functools.partial(tables.table_split, place)
     said = roles.remarks(taken, found, split_of) + sidecar.remarks(place)
@@ -235,8 +240,10 @@ def get(folder: epath.PathLike, name: str | None = None) -> Format:
 def published_title(form: Format, names: Iterable[str], folder: epath.PathLike) -> str | None:
     """Returns the published set in a folder: by its form, its images' names or its own name.
 
-    Forms of a user's own data and of generated data hold none.
+    Forms of a user's own data and of generated data hold none, nor does what was exported here.
     """
+    if own.is_export(folder):
+        return None
     if form.known or form.name not in SHARED_FORMS:
         return form.known
     return published.set_of_names(names) or published.set_of_folder(epath.Path(folder).name)

@@ -17,7 +17,7 @@ from etils import epath
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import published
+from jaxtbpr.datasets import own, published
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Counts
 from jaxtbpr.datasets.survey import Survey, flag_lines, survey
@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags=flags if arguments.flags else None,
             )
         except UserError as error:
-            print(f"{error}\n{_ask(published.set_of_folder(epath.Path(folder).absolute().name))}")
+            place = epath.Path(folder)
+            known = None if own.explain(place) else published.set_of_folder(place.absolute().name)
+            print(f"{error}\n{_ask(known)}")
             status = NOT_RECOGNISED
             continue
         print(report(found), end="\n\n")
@@ -101,9 +103,10 @@ def _end(surveys: Sequence[Survey], flags: str | None, lines: Sequence[str]) -> 
 def report(found: Survey) -> str:
     """Returns the report on one folder as text."""
     problems, warnings = found.problems(), found.warnings()
+    written = ", an export of this program" if own.is_export(found.folder) else ""
     blocks = [
         f"{found.folder}\n"
-        f"  form    {found.form.title}: {_files(found)}\n"
+        f"  form    {found.form.title}: {_files(found)}{written}\n"
         f"  images  {found.paths.root}",
         count_table(found.tally.counts(), found.known),
         lint_table(found.linter),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import build, export, formats, packed
+from jaxtbpr.datasets import build, export, formats, packed, validate
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from tests.datasets import sets
 
@@ -75,6 +75,16 @@ def test_a_second_export_has_the_same_bytes_and_a_killed_one_leaves_no_folder(
     export.export(built, tmp_path / "two", kind)
     assert read_all(tmp_path / "two") == read_all(tmp_path / "one")
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", export.WRITERS)
+def test_validate_warns_of_nothing_that_an_export_wrote(built, tmp_path, capsys, kind):
+    export.export(built, tmp_path / "out", kind)
+    assert validate.main([str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "no problems, no warnings" in out
+    assert "an export of this program" in out
+    assert "How to get" not in out
 
 
 def read_all(folder):

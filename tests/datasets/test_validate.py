@@ -7,6 +7,7 @@ import pytest
 from jaxtbpr.datasets import published, validate
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.survey import survey
+from tests.datasets import sets
 from tests.datasets.folders import FORMS, make_folder, write_json
 
 
@@ -301,3 +302,23 @@ def test_tables_of_one_name_are_told_by_their_folders(tmp_path):
         (tmp_path / split / "metadata.csv").write_text("image,caption,pid\na.jpg,x,1\n")
     told = "test/metadata.csv, train/metadata.csv: the identity is read from column 'pid'."
     assert told in survey(tmp_path, decode=False).warnings()
+
+
+def test_a_run_and_its_parts_are_called_so_with_the_commands_that_take_them(tmp_path, capsys):
+    sets.build_folder(tmp_path)
+    run_folder = tmp_path / "run"
+    sets.write_manifest(run_folder)
+    counts = "train 3 identities, 6 images, 12 captions; val "
+    told = {
+        run_folder: f"run is a run of this program, no data set; its built sets are: {run_folder}",
+        run_folder / "caption": f"is stage 'caption' of a run of this program, no data set; "
+        f"its built sets are: {run_folder}/build/real ({counts}",
+        run_folder / "build/real": f"is a data set that this program built and checked: {counts}",
+    }
+    for folder, words in told.items():
+        status, out = run(capsys, folder)
+        assert status == 2
+        assert words in flat(out)
+        data = folder if folder.name == "real" else run_folder
+        assert f"evaluate --checkpoint={run_folder}/train --data={data}\n" in out
+        assert "Looked for" not in out
