@@ -70,8 +70,8 @@ def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
         missing = [one for one in config.data[key] if one not in built]
         if missing and readers_of_it & set(names):
             raise UserError(
-                f"config.data.{key} names {missing[0]!r}, but what will be built is "
-                f"{', '.join(built) or 'nothing'}: give "
+                f"config.data.{key} names {missing[0]!r}, but stage 'build' will make "
+                f"{', '.join(built) or 'no set'}: give "
                 f"--config.build.folders.{missing[0]}=FOLDER, or name another set."
             )
 

@@ -157,16 +157,31 @@ def _refusal(stage: Stage, old: Recipe, new: Recipe, directory: epath.Path) -> s
 
 def _differences(stage: Stage, old: Recipe, new: Recipe) -> list[str]:
     olds, news = old["config"], new["config"]
-    keys = [key for key in olds | news if olds.get(key) != news.get(key)]
-    lines = [f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in keys]
-    inputs = old["inputs"] | new["inputs"]
-    changed = [k for k in inputs if old["inputs"].get(k) != new["inputs"].get(k)]
-    if _FINGERPRINT in changed and stage.fingerprint_changes:
-        prints = (recipe["inputs"].get(_FINGERPRINT) or {} for recipe in (old, new))
-        lines += stage.fingerprint_changes(*prints)
-        if lines:
-            changed.remove(_FINGERPRINT)
-    return lines + [f"its input {key!r} has changed" for key in changed]
+    lines = [
+        f"config.{key} was {olds.get(key)!r}, now {news.get(key)!r}" for key in _unequal(olds, news)
+    ]
+    read_before, read_now = (recipe["inputs"].get(_FINGERPRINT) or {} for recipe in (old, new))
+    changed = _unequal(read_before, read_now)
+    if changed and stage.fingerprint_changes:
+        lines += stage.fingerprint_changes(read_before, read_now)
+    elif changed:
+        which = ", ".join(_key_of(stage, one, news) for one in changed)
+        lines.append(f"the model or folder that it reads has changed: {which}")
+    made = [name for name in _unequal(old["inputs"], new["inputs"]) if name in stages.STAGES]
+    lines += [f"what stage {name!r} made has changed" for name in made]
+    return lines or ["what it reads from outside of the workdir has changed"]
+
+
+def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _key_of(stage: Stage, name: str, values: Mapping[str, Any]) -> str:
+    """Returns the config key of what a fingerprint calls `name`: "clip" is filter.clip.model."""
+    own = f"{stage.name}.model" if name == "clip" else f"{stage.name}.{name}"
+    endings = (f".{name}", f".{name}.model", f".{name}.weights", own)
+    found = (key for end in endings for key in values if key.endswith(end) and values[key])
+    return next((f"config.{key}" for key in found), name)
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

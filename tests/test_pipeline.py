@@ -70,7 +70,7 @@ def recorder(monkeypatch):
         Stage(
             "evaluate",
             "ends",
-            {},
+            {"model": Option("tiny", "")},
             recorder.finish,
             reads=("change",),
             fingerprint=lambda c: recorder.fingerprint(c),
@@ -206,8 +206,17 @@ def test_results_of_an_earlier_state_are_not_told_as_this_one_s(recorder, tmp_pa
 def test_an_input_that_changed_is_named(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     pipeline.run(config(source__count=5, stages=("source",)), tmp_path, rerun=True)
-    with pytest.raises(UserError, match="its input 'source' has changed"):
+    with pytest.raises(UserError, match=r"\(what stage 'source' made has changed\)"):
         pipeline.run(config(source__count=5), tmp_path)
+
+
+def test_a_model_that_changed_is_named_by_its_key(recorder, tmp_path):
+    recorder.fingerprint = lambda config: {"clip": "one", "/models/llava": "one"}
+    pipeline.run(config(), tmp_path)
+    recorder.fingerprint = lambda config: {"clip": "two", "/models/llava": "two"}
+    told = "the model or folder that it reads has changed: config.evaluate.model, /models/llava"
+    with pytest.raises(UserError, match=told):
+        pipeline.run(config(), tmp_path)
 
 
 def test_a_stage_that_failed_runs_again_alone(recorder, tmp_path):
@@ -316,8 +325,9 @@ def test_one_stage_can_be_run_by_itself(recorder, tmp_path):
     [
         (
             {"data.test_sets": ("own", "b")},
-            "data.test_sets names 'b', but what will be built is own:",
+            "data.test_sets names 'b', but stage 'build' will make own:",
         ),
+        ({"build.folders": {"own": ""}}, "names 'own', but stage 'build' will make no set: give"),
         ({"data.train_sets": ("synthetic",)}, "config.data.train_sets names 'synthetic'"),
         ({"build.folders": {"own": 3}}, "config.build.folders.own=3 must be the path of a folder"),
     ],

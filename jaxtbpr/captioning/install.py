@@ -8,6 +8,7 @@ import argparse
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,14 @@ REQUIREMENTS = {
     "pose": _WORKER / "requirements-pose.txt",
     "fid": _WORKER / "requirements-fid.txt",
 }
+_SIZES = {  # with pip's default wheels on Linux
+    "transformers": "several GB: torch with CUDA",
+    "pose": "about 1 GB",
+    "fid": "several GB: torch with CUDA",
+}
 _DONE = "installed"  # written last
+# What pip says on the way that a user waits for; the rest is details of versions.
+_TOLD = re.compile(r"\s*(Collecting|Installing|Downloading (?!\S+\.metadata)|Building)")
 
 
 def place(requirements: pathlib.Path) -> pathlib.Path:
@@ -52,10 +60,13 @@ def install(requirements: pathlib.Path) -> pathlib.Path:
         if found := find(requirements):
             return found
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-        say(f"installing the worker's environment into {folder} (several GB) ...")
+        size = next(
+            (_SIZES[name] for name, path in REQUIREMENTS.items() if path == requirements), ""
+        )
+        say(f"installing the worker's environment into {folder} ({size or 'some GB'}) ...")
         _run([sys.executable, "-m", "venv", str(folder)])
         pip = [str(_python(folder)), "-m", "pip", "install", "--disable-pip-version-check"]
-        _run([*pip, "--quiet", "--requirement", str(requirements)])
+        _run([*pip, "--progress-bar=off", "--requirement", str(requirements)])
         files.write_text_atomic(folder / _DONE, requirements.read_text())
     return _python(folder)
 
@@ -78,9 +89,14 @@ def _python(folder: pathlib.Path) -> pathlib.Path:
 
 def _run(words: list[str]) -> None:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(words, capture_output=True, text=True, env=env)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+    said = ["it said nothing"]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, **both, text=True, env=env) as process:
+        for line in filter(str.strip, process.stdout):
+            said.append(line.strip())
+            if _TOLD.match(line):
+                say(f"  {line.strip()}")
+    if process.returncode:
         raise UserError(f"`{' '.join(words)}` failed: {said[-1]}; mend it and start again.")
 
 

@@ -238,7 +238,20 @@ def test_a_model_s_folder_that_is_none_is_told_before_anything_runs(tmp_path, mo
     assert not (tmp_path / "w" / "caption").exists()
 
 
-def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):
+PIP = """import sys
+print("Collecting torch==1\\n  Downloading torch-1.whl.metadata (9 kB)")
+print("  Downloading torch-1.whl (900 MB)", flush=True)
+sys.exit("ERROR: no space")"""
+
+
+def test_what_pip_does_is_told_line_by_line_and_its_last_words_in_the_end(capsys):
+    with pytest.raises(UserError, match="failed: ERROR: no space; mend it"):
+        install._run([sys.executable, "-c", PIP])
+    told = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert told == ["Collecting torch==1", "Downloading torch-1.whl (900 MB)"]
+
+
+def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     commands = []
 
@@ -256,6 +269,7 @@ def test_the_environment_is_made_once_and_found_again(tmp_path, monkeypatch):
     assert not half.exists()
     assert install.install(requirements) == install.find(requirements) == python
     assert commands == [["-m", "venv"], ["-m", "pip"]]
+    assert f"into {python.parents[1]} (some GB)" in capsys.readouterr().err
     requirements.write_text("torch==2\n")
     assert install.find(requirements) is None
 
