@@ -18,6 +18,7 @@ from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
 from jaxtbpr.datasets.merging import merge_by_image
 from jaxtbpr.datasets.reid_json import file_split
+from jaxtbpr.datasets.roles import Roles
 
 _KEYS = ("info", "licenses", "images", "annotations", "categories", "type", "dataset")
 _REST = "restval"  # Karpathy's images of COCO's val that are trained on
@@ -48,6 +49,19 @@ def read(folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths) -> 
     Annotations of no image are set aside.
     """
     yield from merge_by_image((one for file in files for one in _entries(file, paths)), once=True)
+
+
+def file_roles(files: Iterable[epath.Path]) -> dict[epath.Path, Roles]:
+    """Returns which keys of the images and annotations of each file tell the person and split."""
+    return {file: _roles(dict(_pairs(file))) for file in files}
+
+
+def _roles(held: Mapping[str, Any]) -> Roles:
+    images = [one for one in _list(held.get("images")) if isinstance(one, Mapping)]
+    said = [one for one in _list(held.get("annotations")) if isinstance(one, Mapping)]
+    keys = (entry.identity_key(one, "") for one in (*images, *said))
+    identity = next(filter(None, keys), None)
+    return Roles(identity, "split" if any("split" in one for one in images) else None, ())
 
 
 def _entries(file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:

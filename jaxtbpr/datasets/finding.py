@@ -111,25 +111,42 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
     return []
 
 
-def not_recognised(
-    folder: epath.Path, match: Callable[[epath.Path], Any], known: Mapping[str, str]
-) -> str:
-    """Returns the sentences that say why `folder` is no data set and what to do.
+class Unknown(UserError):
+    """A folder whose files are of no form that is read here."""
 
-    match: returns the form of a folder, with a title, or None. known: what is looked for -> title.
+
+def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> UserError:
+    """Returns the error that says why `folder` is no data set and what to do.
+
+    match: returns the form of a folder, with a title, or None.
     """
     if folder.is_file():
         if annotation_names.is_archive(folder):
-            return f"{folder} is an archive; unpack it, and give the folder that comes out."
-        return f"{folder} is a file; give the folder that holds it, {folder.parent}."
+            said = f"{folder} is an archive; unpack it, and give the folder that comes out."
+        else:
+            said = f"{folder} is a file; give the folder that holds it, {folder.parent}."
+        return UserError(said)
     if not folder.is_dir():
-        return f"{folder} does not exist; check the path."
+        return UserError(f"{folder} does not exist; check the path.")
     if other := _right_level(folder, match):
-        return other
+        return UserError(other)
     hints = _near_names(folder)
-    lines = [f"{folder} is not recognised as a data set{'; ' if hints else ''}{'; '.join(hints)}."]
-    lines += ["Looked for:", *(f"  {title}: {files}" for files, title in known.items())]
-    return "\n".join(lines)
+    said = f"{folder} is not recognised as a data set; {'; '.join(hints)}."
+    if others := [file.name for file in _annotations(folder) if _is_other_table(file)]:
+        said += (
+            f" In {', '.join(others[:3])} call the column of the images' files 'file_path' and that"
+            " of the captions 'caption'; 'identity' and 'split' are read, too."
+        )
+    return Unknown(said)
+
+
+def _is_other_table(file: epath.Path) -> bool:
+    """Whether a file has columns, though not those of images and captions."""
+    try:
+        keys = [] if near_name(file) else tables.columns(file)
+    except UserError:
+        return False
+    return bool(keys) and not tables.is_table(keys) and not any(map(is_image, keys))
 
 
 def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
@@ -160,7 +177,8 @@ def _near_names(folder: epath.Path) -> list[str]:
 def _only_images(folder: epath.Path) -> list[str]:
     if any(is_image(path) for path in folder.iterdir()):
         return ["it holds images but no annotation; add a captions.csv"]
-    return []
+    way = "`python -m jaxtbpr.datasets.validate FOLDER` lists the forms that are read"
+    return [f"it holds neither annotation nor images; {way}"]
 
 
 def near_name(file: epath.Path) -> str | None:

@@ -131,7 +131,7 @@ FORMATS = (
 def detect(folder: epath.PathLike) -> Format:
     """Returns the form of `folder`.
 
-    Raises UserError, telling the nearest match and what was looked for, where none fits.
+    Raises UserError, telling the nearest match and what to do, where none fits.
     """
     folder = epath.Path(folder)
     found = None
@@ -140,9 +140,13 @@ def detect(folder: epath.PathLike) -> Format:
         if found is None and (told := own.explain(folder)):
             raise UserError(told)
     if found is None:
-        known = {form.looks_for: form.title for form in FORMATS}
-        raise UserError(finding.not_recognised(folder, _match, known))
+        raise finding.not_recognised(folder, _match)
     return found
+
+
+def list_known() -> str:
+    """Returns the forms that are read and the files that tell each, one a line."""
+    return "\n".join(f"  {form.title}: {form.looks_for}" for form in FORMATS)
 
 
 def _match(folder: epath.Path) -> Format | None:
@@ -184,10 +188,13 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
     if not form.captioned:
         return reid_sets.remarks(form.find(epath.Path(folder)))
     is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
-    users = ("table", "sidecar", "syntbpr_edit_input", "caption_dictionary")
+    users = ("table", "sidecar", "coco", "syntbpr_edit_input", "caption_dictionary")
     if not is_known and form.name not in users:
         return []
     place = epath.Path(folder)
+    if form.name == "coco":
+        found = coco.file_roles(form.find(place))
+        return roles.remarks(found, found, reid_json.file_split)
     taken = form.find(place)  # a dictionary has no columns
     if form.name == "aptm":
         found = roles.json_roles(taken, pretraining.APTM_PERSON)

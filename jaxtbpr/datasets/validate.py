@@ -17,7 +17,7 @@ from etils import epath
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import own, published
+from jaxtbpr.datasets import finding, formats, own, published
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Counts
 from jaxtbpr.datasets.survey import Survey, flag_lines, survey
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             place = epath.Path(folder)
             known = None if own.explain(place) else published.set_of_folder(place.absolute().name)
             print(f"{error}\n{_ask(known)}")
+            if isinstance(error, finding.Unknown):
+                print(f"These are read:\n{formats.list_known()}")
             status = NOT_RECOGNISED
             continue
         print(report(found), end="\n\n")

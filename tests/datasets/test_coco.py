@@ -40,6 +40,20 @@ def test_identities_of_images_are_read_where_coco_has_them(tmp_path):
     assert [identity for _, identity, _ in told(tmp_path)] == ["3", "3"]
 
 
+def test_a_missing_identity_and_split_is_told_in_the_words_of_a_table(tmp_path):
+    def remarks(people):
+        write_json(tmp_path / "captions.json", coco(["0.jpg", "1.jpg"], people))
+        return formats.remarks(tmp_path, formats.detect(tmp_path))
+
+    no_split = "captions.json: no column tells the split: all train."
+    alone = "captions.json: no column tells the identity: each image is a person of its own."
+    assert remarks([]) == [alone, no_split]
+    assert remarks([0, 0]) == [
+        "captions.json: the identity is read from column 'person_id'.",
+        no_split,
+    ]
+
+
 def test_captions_of_no_image_are_set_aside(tmp_path):
     held = coco(["0.jpg"])
     held["annotations"].append({"image_id": 99, "caption": "nobody"})

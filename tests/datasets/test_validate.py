@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from jaxtbpr.datasets import published, validate
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.datasets import formats, published, validate
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.survey import survey
 from tests.datasets import sets
@@ -321,4 +322,22 @@ def test_a_run_and_its_parts_are_called_so_with_the_commands_that_take_them(tmp_
         assert words in flat(out)
         data = folder if folder.name == "real" else run_folder
         assert f"evaluate --checkpoint={run_folder}/train --data={data}\n" in out
-        assert "Looked for" not in out
+        assert "These are read" not in out
+
+
+def test_a_table_of_other_columns_is_told_its_names_first_and_all_forms_by_validate_alone(
+    tmp_path, capsys
+):
+    (tmp_path / "mine.csv").write_text("jpg,description_en,who\n0.jpg,a man,3\n")
+    with pytest.raises(UserError) as fault:
+        formats.detect(tmp_path)
+    first, _, rest = str(fault.value).partition("\n")
+    assert not rest
+    assert first.endswith(
+        "its columns are jpg, description_en, who. In mine.csv call the column of the images' files"
+        " 'file_path' and that of the captions 'caption'; 'identity' and 'split' are read, too."
+    )
+    status, out = run(capsys, tmp_path)
+    assert status == 2
+    assert out.startswith(first)
+    assert "CUHK-PEDES: reid_raw.json" in out.partition("These are read:")[2]
