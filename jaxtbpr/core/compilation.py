@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -18,6 +20,8 @@ SETTLED = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
 }
+
+_SILENT = 5.0  # seconds of compiling of which nothing is said
 
 
 def set_up() -> None:
@@ -46,6 +50,33 @@ def backend_told() -> Iterator[None]:
         raise UserError(
             f"JAX_PLATFORMS={platforms}: {fault}; unset it, or install jax for that device."
         ) from error
+
+
+@contextlib.contextmanager
+def told(label: str) -> Iterator[None]:
+    """Says that the block compiles, once it has taken so long that somebody may wonder."""
+    words = f"{label}: compiling, which takes minutes the first time"
+    timer = threading.Timer(_SILENT, say, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def telling(program: Callable[..., Any], label: str) -> Callable[..., Any]:
+    """Returns a jitted `program` whose first call, which compiles it, is `told`."""
+    is_compiled = False
+
+    def call(*args: Any) -> Any:
+        nonlocal is_compiled
+        with contextlib.nullcontext() if is_compiled else told(label):
+            result = program(*args)
+        is_compiled = True
+        return result
+
+    return call
 
 
 def use_cache(directory: str | None = None) -> None:

@@ -20,7 +20,7 @@ import optax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from jaxtbpr.core import files, preemption
+from jaxtbpr.core import compilation, files, preemption
 from jaxtbpr.core.average import moving_average
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import MetricsWriter
@@ -91,6 +91,7 @@ def fit(
     label = directory.name
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=True)
     run = jax.jit(functools.partial(step, loss, recipe), donate_argnums=0)
+    run = compilation.telling(run, label)
     key = jax.random.key(seed)
     data = jax.device_put(data)
     place = files.LiteralPath(directory / "checkpoints").resolve()

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtbpr.core import seeds
+from jaxtbpr.core import compilation, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.checkpoint import Checkpoint
@@ -63,16 +63,24 @@ class Generator:
 
     On a CPU large images are made on the first device alone.
 
-    seed: of the run; batch_size: rounded up to whole units. Raises UserError for sides that the
-    checkpoint cannot have, for a sampler that it cannot have, for a negative prompt that is too
-    long, and for a UNet that needs more than noised latents and a text.
+    seed: of the run; batch_size: rounded up to whole units; label: begins what is said. Raises
+    UserError for sides that the checkpoint cannot have, for a sampler that it cannot have, for a
+    negative prompt that is too long, and for a UNet that needs more than noised latents and a text.
     """
 
-    def __init__(self, checkpoint: Checkpoint, sampling: Sampling, *, seed: int, batch_size: int):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        sampling: Sampling,
+        *,
+        seed: int,
+        batch_size: int,
+        label: str = "images",
+    ):
         refuse_other_unets(checkpoint)
         if problem := checkpoint.words.problem(sampling.negative):
             raise UserError(f"the negative prompt {problem}.")
-        self.sampling = sampling
+        self.sampling, self._label = sampling, label
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
         self.size = image_size(self.networks, sampling.height, sampling.width)
         self.schedule = scheduler_config.from_config(
@@ -136,7 +144,8 @@ class Generator:
         def make(params, shared, rows):
             return jax.lax.map(functools.partial(self._make_unit, start, params, shared), rows)
 
-        return jax.pmap(make, in_axes=(None, None, 0), devices=self._devices), shared
+        program = jax.pmap(make, in_axes=(None, None, 0), devices=self._devices)
+        return compilation.telling(program, self._label), shared
 
     def _make_unit(self, start, params, shared, rows):
         ids, numbers, *images = rows

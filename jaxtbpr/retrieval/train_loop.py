@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from etils import epath
 
+from jaxtbpr.core import compilation, preemption
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core import preemption
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.progress import progress, say
@@ -118,7 +118,9 @@ def start_or_resume(
 def compile_and_say(trainer: Trainer):
     """Compiles the step and tells how long that took."""
     began = time.monotonic()
-    step = compile_step(trainer.recipe, shapes=trainer.shapes, batch_size=trainer.plan.batch_size)
+    size = trainer.plan.batch_size
+    with compilation.told("train"):
+        step = compile_step(trainer.recipe, shapes=trainer.shapes, batch_size=size)
     parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
     say(
         f"train: {parameters / 1e6:.2f} million parameters on {trainer.recipe.mesh.size} "

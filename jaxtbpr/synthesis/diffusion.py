@@ -59,7 +59,9 @@ class Engine:
             checkpoint = checkpoints.open_checkpoint(
                 options.model, sampling.dtype, options.prediction
             )
-        self._generator = Generator(checkpoint, sampling, seed=seed, batch_size=options.batch_size)
+        self._generator = Generator(
+            checkpoint, sampling, seed=seed, batch_size=options.batch_size, label=stage
+        )
         self._made = {
             "negative_prompt": options.negative,
             "seed": seed,
