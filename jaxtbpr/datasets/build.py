@@ -237,6 +237,8 @@ def _say_what_is_wrong(one: _Input, checked: Manifest) -> list[str]:
     problems, notices = found.problems(), found.notices()
     for text in [*(f"PROBLEM {text}" for text in problems), *(f"warning: {t}" for t in notices)]:
         say(f"build {one.name}: {text}")
+    if loss := found.loss():
+        say(f"build {one.name}: {loss}")
     return [*problems, *one.remarks, *notices]
 
 

@@ -140,9 +140,7 @@ def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], spli
     """
     said: dict[str, list[str]] = {}
     files = list(files)
-    names = {file: file.name for file in files}
-    if len(set(names.values())) < len(files):  # train/metadata.csv and test/metadata.csv
-        names = {file: f"{file.parent.name}/{file.name}" for file in files}
+    names = short_names(files)
     is_one = len({columns.identity for columns in found.values()}) == 1
     usual = ("identity", "id", "image_id") if is_one else ()
     for file in files:
@@ -152,6 +150,16 @@ def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], spli
     return [f"{_some(names)}: {text}." for text, names in said.items()]
 
 
+def short_names(files: Iterable[epath.Path]) -> dict[epath.Path, str]:
+    """Returns each file's name, with as many of its folders as tell all files apart."""
+    files, length = list(files), 1
+    names = {file: file.name for file in files}
+    while len(set(names.values())) < len(names):
+        length += 1
+        names = {file: "/".join(file.parts[-length:]) for file in files}
+    return names
+
+
 def _some(names: list[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
@@ -159,12 +167,13 @@ def _some(names: list[str]) -> str:
 
 def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
     """Returns a sentence for each split that several files tell which are no shards."""
-    groups: dict[str | None, list[epath.Path]] = {}
+    files = list(files)
+    names, groups = short_names(files), {}
     for file in files:
         if file.suffix.lower() not in packed.SUFFIXES:
             groups.setdefault(split_of(file), []).append(file)
     return [
-        f"{' and '.join(file.name for file in some)} are read as one"
+        f"{' and '.join(names[file] for file in some)} are read as one"
         f"{f' {split} set' if split else ' set'}: captions of one image are joined; if one file "
         "replaces another, move that elsewhere."
         for split, some in groups.items()

@@ -1,5 +1,6 @@
 """One pass over a data set that gathers all that `validate` reports."""
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -35,8 +36,8 @@ NAMES = 1000  # image names looked at to tell which published set it is
 class Survey:
     """What was found in a folder.
 
-    unusable: records set aside; broken: the sentence on a file that could not be read to its end,
-    or "". known: the title of the published set, or None.
+    unusable: records set aside; usable: {split: images that a run takes}; broken: the sentence on a
+    file that could not be read to its end, or "". known: the title of the published set, or None.
     """
 
     folder: epath.Path
@@ -53,6 +54,7 @@ class Survey:
     names: list[str] = dataclasses.field(default_factory=list)
     broken: str = ""
     leftovers: list[Leftover] = dataclasses.field(default_factory=list)
+    usable: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     remarks: list[str] = dataclasses.field(default_factory=list)
     notes: Notes = dataclasses.field(default_factory=Notes)
     uncaptioned: Notes = dataclasses.field(default_factory=Notes)
@@ -60,6 +62,14 @@ class Survey:
     @property
     def known(self) -> str | None:
         return formats.published_title(self.form, self.names, self.folder)
+
+    def loss(self) -> str:
+        """Returns how many images of each split a run takes, "" where it takes all."""
+        counts = {split: one.images for split, one in self.tally.counts().items()}
+        if self.broken or not self.form.captioned or self.usable.total() == sum(counts.values()):
+            return ""
+        told = (f"{split} {self.usable[split]:,} of {n:,}" for split, n in counts.items())
+        return f"images that a run takes, with a caption and whole: {', '.join(told)}."
 
     def problems(self) -> list[str]:
         """Returns what must be mended, each with the way to mend it."""
@@ -204,6 +214,7 @@ def _add_records(result: Survey, entry: Entry, image: Found) -> None:
         return
     result.notes.add(entry.name, [EMPTY for text in entry.captions if not text.strip()])
     result.images.add(entry.name, image)
+    result.usable[entry.split] += not image.fault
 
 
 def _add(result: Survey, entry: Entry, image: Found, flags: list[Flag] | None) -> None:

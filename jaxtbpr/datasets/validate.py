@@ -111,6 +111,7 @@ def report(found: Survey) -> str:
         f"  form    {found.form.title}: {_files(found)}{written}\n"
         f"  images  {found.paths.root}",
         count_table(found.tally.counts(), found.known),
+        _wrap(found.loss(), 2, indent="  "),
         lint_table(found.linter),
         "\n".join(_wrap(f"PROBLEM  {text}", 9) for text in problems),
         "\n".join(_wrap(f"WARNING  {text}", 9) for text in warnings),

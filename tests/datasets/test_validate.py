@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets import formats, published, validate
+from jaxtbpr.datasets import formats, published, roles, validate
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.survey import survey
 from tests.datasets import sets
@@ -71,6 +71,8 @@ def test_missing_corrupt_and_truncated_images_are_problems(tmp_path, capsys):
     missing, corrupt, truncated = (photo.name for photo in folder.photos[:3])
     assert status == 1
     assert f"images missing: 1 of 12 ({missing})." in flat(out)
+    taken = "images that a run takes, with a caption and whole: train 3 of 6, test 6 of 6."
+    assert taken in out
     assert f"images corrupt or truncated: 2 of 12 ({corrupt} is in no known" in flat(out)
     assert f"{truncated} cannot be decoded" in flat(out)
     assert "2 problems" in out
@@ -303,6 +305,15 @@ def test_tables_of_one_name_are_told_by_their_folders(tmp_path):
         (tmp_path / split / "metadata.csv").write_text("image,caption,pid\na.jpg,x,1\n")
     told = "test/metadata.csv, train/metadata.csv: the identity is read from column 'pid'."
     assert told in survey(tmp_path, decode=False).warnings()
+
+
+def test_tables_of_one_name_are_told_by_the_folders_that_differ(tmp_path):
+    files = [tmp_path / one / "images/metadata.csv" for one in ("a", "b")]
+    same = [text.partition(" are read")[0] for text in roles.same_split(files, lambda file: None)]
+    assert same == ["a/images/metadata.csv and b/images/metadata.csv"]
+    columns = dict.fromkeys(files, roles.Roles(None, "split", ()))
+    (alone,) = roles.remarks(files, columns, lambda file: None)
+    assert alone.startswith("a/images/metadata.csv, b/images/metadata.csv: no column tells")
 
 
 def test_a_run_and_its_parts_are_called_so_with_the_commands_that_take_them(tmp_path, capsys):
