@@ -6,7 +6,8 @@ it has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
   python -m jaxtbpr.main --config=configs/real.py:rstpreid \
       --config.build.folders.rstpreid=/data/RSTPReid --config.build.folders.cuhk_pedes=/data/CUHK
 
-`own` stands for a folder of your own: images beside one CSV or JSON-lines file (see README).
+`own` stands for a folder of your own: images beside one CSV or JSON-lines file (see
+jaxtbpr/datasets/README.md).
 Optimiser and schedule follow TBPS-CLIP's file for real data (5 epochs, peak rate 1e-4, batch 80)
 but for the rate, which is that of a small model from scratch; configs/syntbpr.py starts from
 published weights.

@@ -1,4 +1,4 @@
-"""The models that the package brings along: small, whole, and as good as the README says."""
+"""The models that the package brings along: small, whole, and as good as their cards say."""
 
 import pathlib
 
@@ -91,7 +91,7 @@ def test_tiny_sd_draws_what_it_is_asked_for(judge, tmp_path):
 
 
 def hold(found: dict[str, dict], shares: dict[str, float]) -> None:
-    """Asserts that no accuracy is 3 standard deviations below what the README states."""
+    """Asserts that no accuracy is 3 standard deviations below what the card states."""
     for slot, row in found.items():
         share = shares[slot]
         slack = 3 * np.sqrt(share * (1 - share) / row["images"])
@@ -99,8 +99,8 @@ def hold(found: dict[str, dict], shares: dict[str, float]) -> None:
 
 
 def stated(column: int) -> dict[str, float]:
-    """{slot: share} of a column of the README's table of the embedded judge."""
-    lines = (ROOT / "README.md").read_text().splitlines()
+    """{slot: share} of a column of the table of tiny-clip in jaxtbpr/assets/README.md."""
+    lines = (ROOT / "jaxtbpr/assets/README.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     slots = {slot.replace("_", " "): slot for slot in zero_shot.PROMPTS}
     found = {slots[row[0]]: float(row[column]) / 100 for row in cells if row[0] in slots}
