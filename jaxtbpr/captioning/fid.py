@@ -1,6 +1,6 @@
 """The features that FID compares, by an isolated worker (`worker/answering/inception.py`).
 
-The pipeline hands this to stage measure, which is in another room.
+`stages.py` hands this to stage measure, which is in another room.
 """
 
 import base64

@@ -2,7 +2,7 @@
 
 SynTBPR's rule: of the head, of the upper body and of the legs at least one joint each must be
 located. The joints are found by an isolated worker (`worker/answering/pose.py`); what follows from
-them is told here. The pipeline hands this engine to stage filter, which is in another room.
+them is told here. `stages.py` hands this engine to stage filter, which is in another room.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Filter engine `clip`: refuses images that show little of what their prompt asks for.
 
-Stage filter is in another room, which knows no retrieval model; the pipeline hands it this engine.
+Stage filter is in another room, which knows no retrieval model; `stages.py` hands it this engine.
 """
 
 from collections.abc import Sequence

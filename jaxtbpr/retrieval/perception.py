@@ -1,6 +1,6 @@
 """What a CLIP sees in images, layer by layer: for losses that compare images as it sees them.
 
-Stage finetune is in another room, which knows no retrieval model; the pipeline hands it this.
+Stage finetune is in another room, which knows no retrieval model; `stages.py` hands it this.
 """
 
 from collections.abc import Callable
