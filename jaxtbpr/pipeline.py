@@ -168,7 +168,7 @@ def _require_records(name: str, workdir: Workdir) -> None:
 
 def _write_summary(workdir: Workdir) -> dict[str, Any]:
     """Writes what the finished stages did; "outdated" are those made from what is no more."""
-    done = {name: commit for name in stages.STAGES if (commit := workdir.commit(name))}
+    done = workdir.commits(stages.STAGES)
     current = {name: commit for name, commit in done.items() if resume.is_current(commit, done)}
     keys = ("seconds", "records_in", "records_out", "set_aside")
     summary: dict[str, Any] = {

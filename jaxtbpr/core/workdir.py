@@ -5,7 +5,7 @@ import datetime
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -38,15 +38,18 @@ class Workdir:
         path = self.dir(stage) / COMMIT
         return files.read_json(path) if path.exists() else None
 
-    def commits(self) -> dict[str, dict[str, Any]]:
-        """Returns {stage: what it committed} of the finished stages, in the order of their names.
+    def commits(self, stages: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Returns {stage: what it committed} of the finished ones of `stages`, in their order.
 
-        Raises UserError where there is no such folder.
+        stages: None means all that have a folder here. Raises UserError where there is no run's
+        folder to look for them in.
         """
-        if not self.root.is_dir():
-            raise UserError(f"{self.root} does not exist; give the WORKDIR of a run.")
-        folders = sorted(path for path in self.root.iterdir() if (path / COMMIT).exists())
-        return {path.name: files.read_json(path / COMMIT) for path in folders}
+        if stages is None:
+            if not self.root.is_dir():
+                raise UserError(f"{self.root} does not exist; give the WORKDIR of a run.")
+            stages = sorted(path.name for path in self.root.iterdir())
+        found = {name: self.commit(name) for name in stages}
+        return {name: commit for name, commit in found.items() if commit}
 
     def manifest(self, stage: str) -> Manifest:
         """Returns the records of a finished stage.

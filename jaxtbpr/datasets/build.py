@@ -49,10 +49,7 @@ OPTIONS: Options = {
         low=0,
         high=0.5,
     ),
-    "exif": Option(
-        True,
-        "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored",
-    ),
+    "exif": rows.EXIF,
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 

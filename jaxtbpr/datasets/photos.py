@@ -42,10 +42,7 @@ _SHARD = 1024
 OPTIONS: Options = {
     "folder": Option("", "data set whose people are taken, in any form that validate knows"),
     "prompt": Option("a photo of a person", "what each of them is to stages that need a prompt"),
-    "exif": Option(
-        True,
-        "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored",
-    ),
+    "exif": rows.EXIF,
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 

@@ -14,9 +14,13 @@ from etils import epath
 from jaxtbpr.core import files, pictures
 from jaxtbpr.core import record as records
 from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.core.options import Option
 from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry, caption_problem
 
+EXIF = Option(
+    True, "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored"
+)
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
 _MISSING |= {errno.ELOOP}
 

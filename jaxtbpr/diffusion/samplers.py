@@ -68,9 +68,9 @@ class Kind:
     class_name: of diffusers. table(schedule, steps, skip): the numbers of its steps. done: settings
     that would change the rule and are not done here otherwise: the values that each may have, the
     first where a config says nothing. spacing: of timesteps where a config says nothing. clips,
-    has_karras, has_eta: whether it reads these settings; ends_at: 1 or 0, whether its walk ends at
-    an image without noise where `set_alpha_to_one` does not say, None: it does not read that.
-    intervals: how many more than steps it counts.
+    has_karras, has_eta: whether it reads these settings; alpha_to_one: what `set_alpha_to_one` is
+    where a config says nothing, None where it does not read that. intervals: how many more than
+    steps it counts.
     """
 
     class_name: str
@@ -80,7 +80,7 @@ class Kind:
     clips: bool = False
     has_karras: bool = False
     has_eta: bool = False
-    ends_at: int | None = None
+    alpha_to_one: bool | None = None
     intervals: int = 0
 
 
@@ -366,10 +366,11 @@ _SIGMAS = {
 KINDS = {
     "ddim": Kind(
         "DDIMScheduler", _ddim, {"thresholding": (False,)},
-        spacing="leading", clips=True, has_eta=True, ends_at=1,
+        spacing="leading", clips=True, has_eta=True, alpha_to_one=True,
     ),
     "pndm": Kind(
-        "PNDMScheduler", _pndm, {"skip_prk_steps": (True,)}, spacing="leading", ends_at=0
+        "PNDMScheduler", _pndm, {"skip_prk_steps": (True,)},
+        spacing="leading", alpha_to_one=False,
     ),
     "euler": Kind(
         "EulerDiscreteScheduler",

@@ -38,13 +38,14 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
             f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
             f"set another sampler of {', '.join(SAMPLERS)}."
         )
+    reads_alpha = row.alpha_to_one is not None
     clips = row.clips and config.get("clip_sample", own)
     return Schedule(
         kind=kind,
         prediction=config.get("prediction_type", "epsilon"),
         spacing=config.get("timestep_spacing", row.spacing),
         offset=config.get("steps_offset", 0),
-        alpha_to_one=row.ends_at is not None and config.get("set_alpha_to_one", row.ends_at == 1),
+        alpha_to_one=reads_alpha and config.get("set_alpha_to_one", row.alpha_to_one),
         clip=config.get("clip_sample_range", 1.0) if clips else np.inf,
         karras=row.has_karras and config.get("use_karras_sigmas", False),
         eta=eta if row.has_eta else 0.0,

@@ -3,7 +3,7 @@
 import collections
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -14,12 +14,6 @@ from jaxtbpr.report import pictures
 
 EXAMPLES_OF_A_REASON = 6
 Commits = Mapping[str, dict[str, Any]]
-
-
-def commits(workdir: Workdir, stages: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Returns {stage: what it committed} of those of `stages` that are finished, in their order."""
-    found = {name: workdir.commit(name) for name in stages}
-    return {name: commit for name, commit in found.items() if commit}
 
 
 def pipeline_strip(done: Commits, does: Mapping[str, str]) -> list[dict[str, Any]]:

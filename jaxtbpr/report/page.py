@@ -38,7 +38,7 @@ def assemble(workdir: Workdir, own: Mapping[str, Any], does: Mapping[str, str]) 
     What a run has not (a stage that did not run, an image that is gone) is left out.
     Raises UserError where a finished stage's files are damaged.
     """
-    done = facts.commits(workdir, does)
+    done = workdir.commits(does)
     options = own["report"]
     surveys = dict(_surveys(workdir, done, own["seed"], options["people"]))
     config = facts.config(done, own)

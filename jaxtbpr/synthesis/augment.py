@@ -45,7 +45,6 @@ OPTIONS: Options = {
     "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
 }
 
-# What a record tells of its own prompt and image, which an edit does not share.
 # Two images of an identity never share these while there are values left.
 _OTHER = ("background", "posture")
 
