@@ -6,7 +6,7 @@ the same person in other scenes, captions come from a grammar with mistakes in t
 `tiny-clip` is trained on.
 
   python -m jaxtbpr.main --config=configs/syn.py            the whole job
-  python -m jaxtbpr.main --config=configs/syn.py:smoke      the same path in about a minute
+  python -m jaxtbpr.main --config=configs/syn.py:smoke      the same path, 1 minute; 4 at first
   python -m jaxtbpr.main --config=configs/syn.py:scratch    with a CLIP that begins with nothing
 
 `--config.generate.engine=render --config.augment.engine=render` draws the people instead.
