@@ -198,6 +198,18 @@ def test_what_the_sampler_does_not_read_changes_nothing(config, sampler):
     )
 
 
+def test_the_end_of_a_walk_is_as_each_class_has_it_where_a_config_does_not_say():
+    names = {kind: row.class_name for kind, row in samplers.KINDS.items()}
+    ends = {
+        kind: scheduler_config.from_config({"_class_name": name, "skip_prk_steps": True})
+        for kind, name in names.items()
+    }
+    assert [kind for kind, schedule in ends.items() if schedule.alpha_to_one] == ["ddim"]
+    told = {"_class_name": names["pndm"], "skip_prk_steps": True, "set_alpha_to_one": True}
+    assert scheduler_config.from_config(told).alpha_to_one
+    assert not scheduler_config.from_config(told, "euler").alpha_to_one  # it does not read that
+
+
 def test_an_inversion_needs_steps_and_a_known_rule():
     schedule = scheduler_config.from_config(SD)
     with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):

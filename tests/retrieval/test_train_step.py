@@ -127,6 +127,18 @@ def test_rows_at_a_time_that_would_not_be_kept_to_are_refused(devices, changes, 
     check_batch(options, meshes.make_mesh(devices=devices[:2]))
 
 
+@pytest.mark.parametrize("name", [row.name for row in LOSSES])
+def test_a_loss_that_does_not_pair_images_and_captions_is_not_enough(devices, name):
+    options = default_config().train
+    options.update({"batch_size": 16, "nitc": 0.0, name: 1.0})
+    mesh = meshes.make_mesh(devices=devices[:2])
+    if name in ("nitc", "ritc", "sdm", "robust"):
+        check_batch(options, mesh)
+    else:
+        with pytest.raises(UserError, match="no loss makes images and captions alike"):
+            check_batch(options, mesh)
+
+
 def test_several_captions_are_the_mean_of_each_alone(state, devices):
     mesh = meshes.make_mesh(devices=devices[:2])
     rng = np.random.default_rng(2)
