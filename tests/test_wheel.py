@@ -31,6 +31,10 @@ def test_every_file_of_the_package_is_in_the_wheel(installed):
     assert [name for name in sorted(names) if not (installed / name).exists()] == []
 
 
+def test_type_checkers_may_use_the_types_of_the_package(installed):
+    assert (installed / "jaxtbpr" / "py.typed").exists()
+
+
 def test_the_packaged_config_runs_far_from_the_repository(installed, tmp_path):
     words = ["-m", "jaxtbpr.main", "--config=configs/syn.py:smoke"]
     process = subprocess.run(
