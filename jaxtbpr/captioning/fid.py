@@ -12,8 +12,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.captioning import asking, isolated
-from jaxtbpr.core import files, pictures
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import plain
 from jaxtbpr.core.options import Option, Options
 
 OPTIONS: Options = {
@@ -62,7 +63,7 @@ def features(images: Iterable[bytes], config: ConfigDict, directory: epath.Path)
     for number, data in enumerate(images):
         name = f"{number:07d}"
         if not (folder / name).exists():
-            files.write_bytes_atomic(folder / name, pictures.plain(data))
+            files.write_bytes_atomic(folder / name, plain(data))
         requests.append({"id": name, "model": str(weights), "image": f"../images/{name}"})
     tasks = {
         f"{start // _TASK:05d}": requests[start : start + _TASK]

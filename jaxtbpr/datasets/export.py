@@ -24,7 +24,7 @@ from absl import flags
 from etils import epath
 from PIL import Image
 
-from jaxtbpr.core import command, files, pictures
+from jaxtbpr.core import command, files, images
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.datasets import own
@@ -92,13 +92,13 @@ def _items(split: str, one: RetrievalSet, changed: list[str]) -> Iterator[Item]:
 
 def _portable(data: bytes) -> tuple[str, bytes]:
     """Returns an image as any tool reads it, and how such a file's name ends."""
-    data = pictures.plain(data)
+    data = images.plain(data)
     with Image.open(io.BytesIO(data)) as image:
         form = image.format
     if form in _ENDINGS:
         return _ENDINGS[form], data
     out = io.BytesIO()
-    pictures.open_image(data).save(out, "PNG")
+    images.open_image(data).save(out, "PNG")
     return "png", out.getvalue()
 
 

@@ -15,18 +15,18 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import SPLITS, Entry, Notes
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
 MISSING = "missing"
 NOTES = {
-    pictures.BLANK: "images of one colour, which show nobody",
-    pictures.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
+    images.BLANK: "images of one colour, which show nobody",
+    images.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
     "unless build.exif=False (of stage photos: photos.exif)",
-    pictures.DEEP: "images of more than 8 bits a colour, which are read with 8",
-    pictures.TRANSPARENT: "images with transparent parts, which are read as if these were opaque",
+    images.DEEP: "images of more than 8 bits a colour, which are read with 8",
+    images.TRANSPARENT: "images with transparent parts, which are read as if these were opaque",
 }
 BATCH = 1024
 EXAMPLES = 3
@@ -37,7 +37,7 @@ class Found:
     """What was found of an image.
 
     fault: "" for a good image, "missing", or why it cannot be decoded. looks: what is special about
-    a good one that was decoded; see `pictures.look`.
+    a good one that was decoded; see `images.look`.
     """
 
     fault: str = ""
@@ -53,12 +53,12 @@ def examine(path: epath.PathLike, *, decode: bool = True) -> Found:
         if not decode:
             is_there = packed.is_packed(path) or epath.Path(path).is_file()
             return Found() if is_there else Found(MISSING)
-        return Found(looks=pictures.look(packed.read_bytes(path)))
+        return Found(looks=images.look(packed.read_bytes(path)))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return Found(MISSING)
     except OSError as error:
         return Found(f"cannot be read ({error.strerror or error})")
-    except pictures.BadImage as error:
+    except images.ImageError as error:
         return Found(str(error))
 
 

@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxtbpr.core import files, pictures
+from jaxtbpr.core import files, images
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import (
     Manifest,
@@ -113,20 +113,20 @@ def _record(one: Entry, title: str, prompt: str) -> Record:
 
 
 def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
-    """Returns a record with its image's digest, size and looks (see `pictures`), or set aside."""
+    """Returns a record with its image's digest, size and looks (see `images`), or set aside."""
     if "set_aside" in record:
         return record
     path = record["image"]["path"]
     data, problem, looks = rows.look_at("", path, None)
     if problem:
         return set_aside(record, "photos", problem)
-    if packed.is_packed(path) or looks & {pictures.DEEP, pictures.TURNED}:
-        digest, data = files.sha256(data), pictures.plain(data, turn=exif)
+    if packed.is_packed(path) or looks & {images.DEEP, images.TURNED}:
+        digest, data = files.sha256(data), images.plain(data, turn=exif)
         path = f"photos/images/{digest}.{Image.open(io.BytesIO(data)).format.lower()}"
         target = epath.Path(root) / path
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes_atomic(target, data)
-    width, height = pictures.open_image(data).size
+    width, height = images.open_image(data).size
     told = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
     return record | {"image": told | {"looks": sorted(looks)}}
 

@@ -11,7 +11,7 @@ import json
 
 from etils import epath
 
-from jaxtbpr.core import files, pictures
+from jaxtbpr.core import files, images
 from jaxtbpr.core import record as records
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option
@@ -61,7 +61,7 @@ def from_entry(entry: Entry, source: str) -> Record:
 def check(row: Record, root: str, *, exif: bool = True) -> Record:
     """Returns `row` with its image's digest and without empty captions, or set aside.
 
-    The image is decoded in full; what is special about it is under "looks" (see `pictures.look`).
+    The image is decoded in full; what is special about it is under "looks" (see `images.look`).
     root: the workdir. exif: whether its EXIF orientation counts. Raises OSError where the disk
     fails.
     """
@@ -75,7 +75,7 @@ def check(row: Record, root: str, *, exif: bool = True) -> Record:
     more = {
         "empty_captions": len(row["captions"]) - len(said),
         "looks": sorted(looks),
-        "as_stored": pictures.TURNED in looks and not exif,
+        "as_stored": images.TURNED in looks and not exif,
     }
     if "caption_weights" in row:
         more["caption_weights"] = [row["caption_weights"][k] for k in said]
@@ -102,7 +102,7 @@ def read_image(row: Record, root: str) -> bytes:
     data = packed.read_bytes(path)
     if files.sha256(data) != row["sha256"]:
         raise OSError(errno.EIO, "The image was changed while its set was being built", str(path))
-    return pictures.plain(data, turn=False) if row.get("as_stored") else data
+    return images.plain(data, turn=False) if row.get("as_stored") else data
 
 
 def look_at(
@@ -115,8 +115,8 @@ def look_at(
     if problem:
         return data, problem, frozenset()
     try:
-        return data, "", pictures.look(data)
-    except pictures.BadImage as error:
+        return data, "", images.look(data)
+    except images.ImageError as error:
         return data, f"the image {error}", frozenset()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets.resizing import FILTERS, SQUASH, Resize, fit
 
@@ -45,9 +45,9 @@ def decode_image(
 
     data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. resize: by default
     straight to the size, aspect ratio not kept, which is what TBPS-CLIP and SynTBPR do before they
-    divide by 255 and normalise. Raises pictures.BadImage.
+    divide by 255 and normalise. Raises images.ImageError.
     """
-    return np.asarray(fit(pictures.open_image(data), size, resample, resize))
+    return np.asarray(fit(images.open_image(data), size, resample, resize))
 
 
 def augment_image(

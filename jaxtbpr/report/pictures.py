@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
-from jaxtbpr.core.pictures import open_image
+from jaxtbpr.core.images import open_image
 
 MAX_HEIGHT = 192  # pixels; shown at 128, so that it is sharp on a dense screen
 QUALITY = 88
@@ -39,7 +39,7 @@ def picture(read: Callable[[], bytes], alt: str) -> Picture:
 def thumbnail(data: bytes) -> str:
     """Returns a JPEG of at most `MAX_HEIGHT` pixels in height as a data URI.
 
-    data: an encoded image. Raises core.pictures.BadImage where it is none.
+    data: an encoded image. Raises core.images.ImageError where it is none.
     """
     image = open_image(data)
     image.thumbnail((2 * MAX_HEIGHT, MAX_HEIGHT))

@@ -17,9 +17,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxtbpr.core import duplicates, files, pictures
+from jaxtbpr.core import duplicates, files
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.images import open_image
 from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -259,7 +260,7 @@ def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
     for row, (data, problem) in enumerate(read):
         if not problem:
-            hashes[row] = duplicates.perceptual_hash(np.asarray(pictures.open_image(data)))
+            hashes[row] = duplicates.perceptual_hash(np.asarray(open_image(data)))
     return {
         "features": scoring.usable_features(scorer, read),
         "hash": hashes,

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxtbpr.core import files, pictures
+from jaxtbpr.core import files, images
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.record import require
 from jaxtbpr.render import png, render
@@ -87,6 +87,6 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     if files.sha256(data) != record["image"]["sha256"]:
         raise OSError("it is not the file that its stage wrote (another SHA-256)")
     try:
-        return np.asarray(pictures.open_image(data))
-    except pictures.BadImage as error:
+        return np.asarray(images.open_image(data))
+    except images.ImageError as error:
         raise OSError(f"the image {error}") from error

@@ -6,14 +6,14 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.captioning import asking, fid
 from jaxtbpr.captioning.worker.answering import images
-from jaxtbpr.core import pictures
+from jaxtbpr.core.images import open_image
 from tests.datasets.folders import deep_bytes, turned_bytes
 
 
 def test_workers_see_photographs_upright(tmp_path):
     (tmp_path / "a").write_bytes(turned_bytes(1))
     seen = images.open_image(tmp_path, "a")
-    np.testing.assert_array_equal(seen, pictures.open_image(turned_bytes(1)))
+    np.testing.assert_array_equal(seen, open_image(turned_bytes(1)))
     assert seen.size == (24, 12)
 
 
@@ -37,4 +37,4 @@ def test_the_network_of_fid_is_given_what_the_program_sees(tmp_path, monkeypatch
     config = ConfigDict({"measure": {"fid": {"weights": "w"}}})
     assert fid.features(given, config, tmp_path).shape == (2, 1)
     for data, pixels in zip(given, shown, strict=True):
-        np.testing.assert_array_equal(pixels, np.asarray(pictures.open_image(data)))
+        np.testing.assert_array_equal(pixels, np.asarray(open_image(data)))

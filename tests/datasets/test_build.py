@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build, builder, rows
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
@@ -350,8 +350,8 @@ def test_a_file_of_images_that_was_cut_short_is_one_sentence(tmp_path, share):
 
 def test_the_end_of_the_images_is_still_the_end_of_a_loop(tmp_path):
     folder, _ = build_folder(tmp_path)
-    images = RetrievalSet(tmp_path / "run" / "build" / "real", "test").images
-    assert len(list(images)) == len(images) == len(folder.split("test"))
+    built = RetrievalSet(tmp_path / "run" / "build" / "real", "test").images
+    assert len(list(built)) == len(built) == len(folder.split("test"))
 
 
 def test_images_and_form_can_be_named_in_the_config(tmp_path):
@@ -392,11 +392,11 @@ def test_photographs_are_turned_or_left_as_stored_wherever_the_set_is_read(tmp_p
     found = by_id(tmp_path / "run" / "build" / "real")
     one, i = found[turned.name]
     height, width = (12, 24) if exif else (24, 12)
-    assert pictures.open_image(one.image_bytes(i)).size == (width, height)
+    assert images.open_image(one.image_bytes(i)).size == (width, height)
     if not exif:  # whoever reads the set, knowing of EXIF or not, sees the same
         stored = Image.open(folder.image(turned))
         np.testing.assert_array_equal(Image.open(io.BytesIO(one.image_bytes(i))), stored)
-        assert not pictures.look(one.image_bytes(i))
+        assert not images.look(one.image_bytes(i))
     for photo in (other, deep):
         one, i = found[photo.name]
         assert one.image_bytes(i) == folder.image(photo).read_bytes()

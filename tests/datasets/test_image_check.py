@@ -1,6 +1,6 @@
 import pytest
 
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 from jaxtbpr.datasets import image_check
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
@@ -56,10 +56,10 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "look"),
     [
-        (turned_bytes(0), pictures.TURNED),
-        (deep_bytes(0), pictures.DEEP),
-        (blank_bytes(), pictures.BLANK),
-        (transparent_bytes(0), pictures.TRANSPARENT),
+        (turned_bytes(0), images.TURNED),
+        (deep_bytes(0), images.DEEP),
+        (blank_bytes(), images.BLANK),
+        (transparent_bytes(0), images.TRANSPARENT),
     ],
 )
 def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, look):

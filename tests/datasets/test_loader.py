@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from jaxtbpr.core import options, pictures
+from jaxtbpr.core import images, options
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets import build, loader, pairs, transforms
@@ -342,12 +342,12 @@ def test_the_cache_changes_nothing(real, words, cache_mb):
 
 def test_the_cache_keeps_to_its_size(real, monkeypatch):
     room = 3 * 4 * 24 * 12
-    images = pairs.Images([real.images], room + 5)
+    kept = pairs.Images([real.images], room + 5)
     opened = []
-    read = pictures.open_image
-    monkeypatch.setattr(pictures, "open_image", lambda data: opened.append(1) or read(data))
+    read = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda data: opened.append(1) or read(data))
     for i in [*range(5), *range(5)]:
-        assert images[i].size == (12, 24)
+        assert kept[i].size == (12, 24)
     assert len(opened) == 5 + 2
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxtbpr import pipeline, stages
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.image_check import NOTES
 from tests.captioning import fault_server
@@ -77,12 +77,12 @@ def test_images_that_programs_show_differently_are_copied_as_what_they_show(tmp_
     assert (made[MARKET[0]]["width"], made[MARKET[0]]["height"]) == ((24, 12) if exif else (12, 24))
     for name, data in ((MARKET[0], turned_bytes(1)), (MARKET[1], deep_bytes(1))):
         copy = (tmp_path / "run" / made[name]["path"]).read_bytes()
-        assert not pictures.look(copy)
-        assert copy == pictures.plain(data, turn=exif)
+        assert not images.look(copy)
+        assert copy == images.plain(data, turn=exif)
     assert made[MARKET[2]]["path"] == str(folder / MARKET[2])
     said = capsys.readouterr().err
-    assert f"photos: warning: {NOTES[pictures.TURNED]}: 1 ({MARKET[0]})." in said
-    assert f"photos: warning: {NOTES[pictures.DEEP]}: 1 ({MARKET[1]})." in said
+    assert f"photos: warning: {NOTES[images.TURNED]}: 1 ({MARKET[0]})." in said
+    assert f"photos: warning: {NOTES[images.DEEP]}: 1 ({MARKET[1]})." in said
 
 
 def test_images_inside_of_other_files_are_copied_out_of_them(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtbpr.core import options, pictures, tokenizer
+from jaxtbpr.core import images, options, tokenizer
 from jaxtbpr.datasets import transforms
 from tests.datasets.sets import photo_bytes
 
@@ -18,7 +18,7 @@ OFF = AUGMENT | {"flip": 0, "crop": 0, "jitter": 0, "erase": 0}
 
 @pytest.fixture
 def photo() -> Image.Image:
-    return pictures.open_image(photo_bytes(3))
+    return images.open_image(photo_bytes(3))
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -58,30 +58,30 @@ def test_every_kind_of_pixel_becomes_rgb_without_a_warning(mode):
     data = encode(image, "TIFF" if mode == "CMYK" else "PNG", **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        opened = pictures.open_image(data)
+        opened = images.open_image(data)
     assert (opened.mode, opened.size) == ("RGB", (7, 9))
 
 
 def test_alpha_is_dropped_without_compositing():
     image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
-    assert pictures.open_image(encode(image)).getpixel((0, 0)) == (10, 200, 30)
+    assert images.open_image(encode(image)).getpixel((0, 0)) == (10, 200, 30)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
 def test_a_truncated_image_is_told(kind):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encode(Image.fromarray(pixels), kind)
-    pictures.open_image(data)
-    with pytest.raises(pictures.BadImage, match="cannot be decoded|no known image format"):
-        pictures.open_image(data[: len(data) // 2])
+    images.open_image(data)
+    with pytest.raises(images.ImageError, match="cannot be decoded|no known image format"):
+        images.open_image(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("data", [b"", b"this is no image", b"\x89PNG\r\n\x1a\n"])
 def test_bytes_that_are_no_image_are_told_in_the_same_words_each_time(data):
     told = set()
     for _ in range(2):
-        with pytest.raises(pictures.BadImage, match="no known image format|cannot") as raised:
-            pictures.open_image(data)
+        with pytest.raises(images.ImageError, match="no known image format|cannot") as raised:
+            images.open_image(data)
         told.add(str(raised.value))
     assert len(told) == 1
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from jaxtbpr import stages
 from jaxtbpr.core import files, options
-from jaxtbpr.core import pictures as opened
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import open_image
 from jaxtbpr.report import facts, page, pictures
 from tests.datasets.folders import deep_bytes, turned_bytes
 from tests.report import fixture
@@ -311,7 +311,7 @@ def test_what_build_says_of_folders_is_shown(finished, tmp_path, text):
 @pytest.mark.parametrize("data", [turned_bytes(1), deep_bytes(1)])
 def test_thumbnails_show_what_the_model_sees(data):
     shown = base64.b64decode(pictures.thumbnail(data).partition(",")[2])
-    seen = opened.open_image(data)
+    seen = open_image(data)
     small = Image.open(io.BytesIO(shown))
     assert small.size == seen.size
     assert np.abs(np.mean(small) - np.mean(seen)) < 3

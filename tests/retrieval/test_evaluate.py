@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxtbpr.core import files, pictures, tokenizer
+from jaxtbpr.core import files, images, tokenizer
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
@@ -239,7 +239,7 @@ def test_images_of_a_folder_may_be_left_as_they_are_stored(tmp_path, test_set):
     for exif in (True, False):
         place = tmp_path / f"scratch {exif}"
         one = evaluate.open_set(folder.path, "test", place, exif=exif)
-        sizes.append(pictures.open_image(one.image_bytes(0)).size)
+        sizes.append(images.open_image(one.image_bytes(0)).size)
     assert sizes == [(24, 12), (12, 24)]
     with pytest.raises(UserError, match="--noexif is for folders of data; .* was built"):
         evaluate.open_set(test_set.directory, "test", tmp_path, exif=False)

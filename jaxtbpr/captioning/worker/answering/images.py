@@ -12,7 +12,7 @@ def open_image(folder: pathlib.Path, path: str) -> Image.Image:
     """Returns an upright image in RGB; path: from `folder`. Raises UNREADABLE.
 
     Images of more than 8 bits, of which Pillow alone would make white or black ones, are refused:
-    what the program sends has 8 (`core.pictures.plain`).
+    what the program sends has 8 (`core.images.plain`).
     """
     with Image.open(folder / path) as image:
         if image.mode[0] in "IF":

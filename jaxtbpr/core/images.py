@@ -33,7 +33,7 @@ _BETWEEN = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 _DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the decoder's name for the pixels of a file
 
 
-class BadImage(ValueError):
+class ImageError(ValueError):
     """Bytes that are not a whole image; the message ends the sentence "the image ..."."""
 
 
@@ -43,13 +43,13 @@ def open_image(data: bytes) -> Image.Image:
     data: an encoded image in any format that Pillow knows. Grey of 16 bits is divided by 257. Of
     floating-point numbers those from 0 to 1 are taken for shares of white, those from 0 to 255 for
     levels; other floats, and whole numbers of 32 bits, have no known white and are refused. Raises
-    BadImage where it is none, is cut off, or is refused.
+    ImageError where it is none, is cut off, or is refused.
     """
     return _rgb(_decode(data))
 
 
 def look(data: bytes) -> frozenset[str]:
-    """Returns what is special about an encoded image; it is decoded in full. Raises BadImage.
+    """Returns what is special about an encoded image; it is decoded in full. Raises ImageError.
 
     TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits a colour; BLANK: all its
     pixels have one colour; TRANSPARENT: some of them are not opaque.
@@ -66,7 +66,7 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     """Returns the image as any program shows it: PNG of 8 bits if it was turned or deep.
 
     Other images are returned as they are. turn: False leaves the pixels as they are stored, without
-    the EXIF that would turn them. Raises BadImage.
+    the EXIF that would turn them. Raises ImageError.
     """
     one = _decode(data)
     rgb = _rgb(one, turn=turn)
@@ -111,12 +111,12 @@ def _decode(data: bytes) -> _Decoded:
         upright = _turn(image)  # decodes a PNG, whose EXIF may be at its end
         image.load()
     except Image.UnidentifiedImageError as error:
-        raise BadImage(f"is in no known image format ({len(data)} bytes)") from error
+        raise ImageError(f"is in no known image format ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
-        raise BadImage(f"is too large ({error})") from error
+        raise ImageError(f"is too large ({error})") from error
     # What Pillow's decoders raise for bytes that make no sense to them.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise BadImage(f"cannot be decoded ({error})") from error
+        raise ImageError(f"cannot be decoded ({error})") from error
     return _Decoded(image, upright, upright is not None and _turn(image) is None, is_deep)
 
 
@@ -137,7 +137,7 @@ def _convert(image: Image.Image) -> Image.Image:
             image = image.convert(_BETWEEN[image.mode])
         return image.convert("RGB")
     except ValueError as error:
-        raise BadImage(
+        raise ImageError(
             f"has colours of the kind {image.mode}, which cannot be read; save it as RGB"
         ) from error
 
@@ -167,12 +167,12 @@ def _white(image: Image.Image, values: np.ndarray, tags) -> float:
         return 65535.0
     low, high = float(values.min()), float(values.max())
     if image.mode == "I":
-        raise BadImage(
+        raise ImageError(
             f"has whole numbers from {low:g} to {high:g}, whose white is not known; save it with "
             "8 bits or unsigned 16 bits"
         )
     if not (low >= 0 and high <= 255):  # False for what is not a number, too
-        raise BadImage(
+        raise ImageError(
             f"has floating-point numbers from {low:g} to {high:g}, whose white is not known; save "
             "them from 0 to 1 or from 0 to 255"
         )

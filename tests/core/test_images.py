@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jaxtbpr.core import pictures
+from jaxtbpr.core import images
 
 RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 65536, (6, 5)).astype(np.uint16)
@@ -31,7 +31,7 @@ def encode(pixels, kind, **options) -> bytes:
 
 
 def opened(data) -> np.ndarray:
-    image = pictures.open_image(data)
+    image = images.open_image(data)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -40,7 +40,7 @@ def opened(data) -> np.ndarray:
 def test_grey_of_16_bits_keeps_its_levels(kind):
     data = encode(DEEP, kind)
     assert (opened(data) == np.round(DEEP / 257)[..., None]).all()
-    assert pictures.look(data) == {pictures.DEEP}
+    assert images.look(data) == {images.DEEP}
 
 
 def test_grey_of_16_bits_in_the_other_byte_order_and_with_white_at_0_is_read():
@@ -61,13 +61,13 @@ def test_floating_point_grey_is_of_shares_or_of_levels(white):
 @pytest.mark.parametrize(("low", "high"), [(-1, 0), (0, 1000), (0, np.nan), (0, np.inf)])
 def test_floating_point_grey_without_a_known_white_is_refused(low, high):
     values = np.array([[low, high], [0, 1]], np.float32)
-    with pytest.raises(pictures.BadImage, match=r"white is not known; save them from 0 to 1 or"):
-        pictures.open_image(encode(values, "TIFF"))
+    with pytest.raises(images.ImageError, match=r"white is not known; save them from 0 to 1 or"):
+        images.open_image(encode(values, "TIFF"))
 
 
 def test_whole_numbers_of_32_bits_are_refused():
-    with pytest.raises(pictures.BadImage, match=r"from \d+ to \d+, whose white is not known"):
-        pictures.open_image(encode(DEEP.astype(np.int32), "TIFF"))
+    with pytest.raises(images.ImageError, match=r"from \d+ to \d+, whose white is not known"):
+        images.open_image(encode(DEEP.astype(np.int32), "TIFF"))
 
 
 ANY = [(mode, kind) for mode in ("1", "L", "LA", "P", "RGBA") for kind in ("PNG", "TIFF")]
@@ -92,7 +92,7 @@ def test_a_photograph_is_turned_as_viewers_turn_it(kind, options, orientation):
     data = encode(COLOURS, kind, exif=exif, **options)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(opened(data), np.asarray(expected))
-    assert pictures.look(data) == ({pictures.TURNED} if orientation > 1 else set())
+    assert images.look(data) == ({images.TURNED} if orientation > 1 else set())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -101,11 +101,11 @@ def test_a_plain_image_is_the_same_to_every_program(kind, options, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     data = encode(COLOURS, kind, exif=exif, **options)
-    np.testing.assert_array_equal(opened(pictures.plain(data)), opened(data))
-    stored = pictures.plain(data, turn=False)
+    np.testing.assert_array_equal(opened(images.plain(data)), opened(data))
+    stored = images.plain(data, turn=False)
     np.testing.assert_array_equal(opened(stored), COLOURS)
     assert Image.open(io.BytesIO(stored)).getexif().get(ORIENTATION, 1) == 1
-    assert (pictures.plain(data) == data) == (orientation == 1)
+    assert (images.plain(data) == data) == (orientation == 1)
 
 
 def test_broken_exif_leaves_the_image_as_it_is():
@@ -128,8 +128,8 @@ def test_colours_of_16_bits_keep_their_upper_8_and_are_told():
     pixels = RNG.integers(0, 65536, (6, 5, 3)).astype(np.uint16)
     data = png_of_16_bits(pixels)
     np.testing.assert_array_equal(opened(data), pixels >> 8)
-    assert pictures.look(data) == {pictures.DEEP}
-    assert Image.open(io.BytesIO(pictures.plain(data))).tile[0].args == "RGB"
+    assert images.look(data) == {images.DEEP}
+    assert Image.open(io.BytesIO(images.plain(data))).tile[0].args == "RGB"
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "PA"])
@@ -145,16 +145,16 @@ def test_an_image_with_transparent_parts_is_told(mode, lowest):
         image = image.convert(mode)
         image.putalpha(alpha)
         options = {}
-    found = pictures.look(encode(image, "TIFF" if mode == "PA" else "PNG", **options))
-    assert found == ({pictures.TRANSPARENT} if lowest < 255 else set())
+    found = images.look(encode(image, "TIFF" if mode == "PA" else "PNG", **options))
+    assert found == ({images.TRANSPARENT} if lowest < 255 else set())
 
 
 def test_an_image_of_one_colour_is_told():
-    assert pictures.look(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {pictures.BLANK}
+    assert images.look(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {images.BLANK}
     nearly = np.full((4, 3, 3), 7, np.uint8)
     nearly[3, 1, 2] = 8
-    assert not pictures.look(encode(nearly, "PNG"))
-    assert pictures.look(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
-        pictures.BLANK,
-        pictures.DEEP,
+    assert not images.look(encode(nearly, "PNG"))
+    assert images.look(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
+        images.BLANK,
+        images.DEEP,
     }
