@@ -300,7 +300,8 @@ def build_trainer(
     batches = open_batches(config, sets.train, words, resize)
     recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
     create = functools.partial(create_state, recipe=recipe)
-    shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
+    with of_key("train.lora"):
+        shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
         model,
         words,

@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxtbpr.core import lora
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.average import moving_average
-from jaxtbpr.retrieval import lora
 from jaxtbpr.retrieval.model import Clip, init_params
 from jaxtbpr.retrieval.objective import Objective, init_heads
 from jaxtbpr.retrieval.optimizer import frozen_mask

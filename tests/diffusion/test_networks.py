@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtbpr.core import lora
 from jaxtbpr.core.attention import attention, attention_map
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import layers, weights
@@ -168,6 +169,22 @@ def test_a_text_that_is_too_long_is_refused(tiny):
     networks, params = tiny
     with pytest.raises(UserError, match="78 tokens is longer than the 77"):
         networks.encode_text(params, np.zeros((1, 78), np.int32))
+
+
+def test_lora_changes_unet_and_text_encoder_alike(tiny):
+    _, params = tiny
+    chosen = r"unet/mid_block/.*(attn2/to_k|conv1)/kernel|text_encoder/.*/0/.*/v_proj/kernel"
+    meant = lora.kernels(params, chosen)
+    assert {path.split("/")[0] for path in meant} == {"unet", "text_encoder"}
+    assert {len(shape) for shape in meant.values()} == {2, 4}  # dense layers and convolutions
+    half = jax.tree.map(lambda x: np.asarray(x, np.float16), params)
+    draw = jax.jit(lambda key: lora.init(half, chosen, 1, key))
+    change = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), draw(jax.random.key(0)))
+    merged = jax.tree_util.tree_leaves_with_path(lora.merge(half, change))
+    for (path, new), old in zip(merged, jax.tree.leaves(half), strict=True):
+        is_meant = "/".join(entry.key for entry in path) in meant
+        assert new.dtype == old.dtype
+        assert np.any(np.asarray(new) != old) == is_meant
 
 
 # --- sizes ----------------------------------------------------------------------------------------

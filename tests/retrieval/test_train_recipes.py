@@ -21,6 +21,7 @@ FULL = {
     "train.multi_view": True, "train.soft_label_ratio": 0.5, "train.soft_labels": "softmax",
 }  # fmt: skip
 IRRA = {"train.nitc": 0.0, "train.sdm": 1.0, "train.identity": 1.0, "train.mlm": 1.0}
+LORA = ".*/attn_[qv]/kernel"
 
 
 def run(root, **values):
@@ -204,3 +205,26 @@ def test_a_published_eva_checkpoint_is_fine_tuned(tmp_path):
     assert found.image_size == (32, 16)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3), params, dict(again))
     assert found.vision.width == 64
+
+
+def test_training_moves_the_chosen_kernels_alone_and_keeps_them_merged(tmp_path):
+    first, _ = run(tmp_path / "first")
+    second, _ = run(
+        tmp_path / "second",
+        **{"model.weights": str(first.dir("train")), "train.lora": LORA, "train.lora_rank": 2},
+    )
+    before = evaluate.load(first.dir("train"), batch_size=8, which=("selected",))
+    after = evaluate.load(second.dir("train"), batch_size=8, which=("last",))
+    one, other = before.params["selected"], after.params["last"]
+    block, new = (p["image"]["transformer"]["block_0"] for p in (one, other))
+    delta = np.asarray(new["attn_q"]["kernel"] - block["attn_q"]["kernel"])
+    assert 0 < np.linalg.matrix_rank(delta, tol=1e-6) <= 2
+    np.testing.assert_array_equal(new["attn_k"]["kernel"], block["attn_k"]["kernel"])
+    np.testing.assert_array_equal(
+        other["image"]["stem"]["proj"]["kernel"], one["image"]["stem"]["proj"]["kernel"]
+    )
+
+
+def test_an_expression_that_lora_cannot_use_is_refused_by_its_key(tmp_path):
+    with pytest.raises(UserError, match=r"config\.train\.lora: '.*/bias' matches no kernel"):
+        run(tmp_path, **{"train.lora": ".*/bias"})
