@@ -1,15 +1,26 @@
-"""Encoded images to RGB: the one place where the files that people have are opened.
+"""Images: the one place where the files that people have are read, checked and opened.
+
+What cannot be used raises `ImageError`, whose words are the same wherever they are shown; to check
+an image is to read it and to catch that.
 
 Depth, palettes, ink and transparency become 8-bit RGB, and a photograph is turned upright as its
 EXIF orientation says, as every viewer shows it.
 """
 
+import contextlib
 import dataclasses
+import errno
 import io
+import os
 import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from etils import epath
 from PIL import Image
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
 
 # What `look` tells of an image.
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
@@ -33,8 +44,106 @@ _BETWEEN = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 _DEEP_COLOUR = re.compile(r";16[BLN]\b")  # in the decoder's name for the pixels of a file
 
 
-class ImageError(ValueError):
-    """Bytes that are not a whole image; the message ends the sentence "the image ..."."""
+# No file, or none that may be read; other faults are of the disk.
+_NO_FILE = {
+    FileNotFoundError: errno.ENOENT,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+}
+_NOT_READ = {*_NO_FILE.values(), errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+class ImageError(UserError):
+    """An image that cannot be used.
+
+    sentence: why, "the image ..."; path: of its file, "" where only its bytes were given.
+    """
+
+    def __init__(self, sentence: str, path: epath.PathLike = ""):
+        super().__init__(sentence, str(path))
+        self.sentence, self.path = sentence, str(path)
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}" if self.path else self.sentence
+
+    @property
+    def reason(self) -> str:
+        """What is said behind the image's name: "cannot be decoded (...)"."""
+        return self.sentence.removeprefix("the image ")
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return self.reason in {_unread(os.strerror(number)) for number in _NO_FILE.values()}
+
+
+def read(
+    path: epath.PathLike,
+    sha256: str | None = None,
+    *,
+    read_bytes: Callable[[epath.PathLike], bytes] | None = None,
+) -> bytes:
+    """Returns the bytes of an image file; they are not decoded, see `check`.
+
+    sha256: what the file should have. read_bytes: gives the bytes at a path, where images may lie
+    inside of other files. Raises ImageError where there is no such file, it may not be read, or it
+    is another; OSError where the disk fails.
+    """
+    try:
+        data = (read_bytes or _read_bytes)(path)
+    except OSError as error:
+        number = _NO_FILE.get(type(error), error.errno)
+        if number not in _NOT_READ:
+            raise
+        raise unread(os.strerror(number), path) from error
+    except ValueError as error:  # a path that no file can have, as one with a null byte
+        raise unread(str(error), path) from error
+    if sha256 is not None and files.sha256(data) != sha256:
+        raise ImageError(
+            "the image is not the file that the manifest names (another SHA-256)", path
+        )
+    return data
+
+
+def check(
+    path: epath.PathLike,
+    sha256: str | None = None,
+    *,
+    read_bytes: Callable[[epath.PathLike], bytes] | None = None,
+) -> tuple[bytes, frozenset[str]]:
+    """Reads an image file and decodes it in full; returns (its bytes, what `look` tells of them).
+
+    Arguments and errors are those of `read`; ImageError also where it is no whole image.
+    """
+    data = read(path, sha256, read_bytes=read_bytes)
+    with _at(path):
+        return data, look(data)
+
+
+def open_file(path: epath.PathLike, sha256: str | None = None) -> Image.Image:
+    """Reads an image file and decodes it: see `read` and `open_image`."""
+    data = read(path, sha256)
+    with _at(path):
+        return open_image(data)
+
+
+def attempt(reading: Callable[[], bytes]) -> bytes | ImageError:
+    """Returns what `reading` gives, or the ImageError that it raises."""
+    try:
+        return reading()
+    except ImageError as error:
+        return error
+
+
+def unread(why: str, path: epath.PathLike) -> ImageError:
+    """Returns the error of a file that could not be read. why: as the operating system says."""
+    return ImageError(f"the image {_unread(why)}", path)
+
+
+def format_of(data: bytes) -> str:
+    """Returns how a good image is encoded, in Pillow's word: "PNG", "JPEG", ..."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -77,6 +186,23 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     return out.getvalue()
 
 
+@contextlib.contextmanager
+def _at(path: epath.PathLike) -> Iterator[None]:
+    """Gives the ImageError of bytes the path that they come from."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(error.sentence, path) from error
+
+
+def _unread(why: str) -> str:
+    return f"cannot be read ({why})"
+
+
+def _read_bytes(path: epath.PathLike) -> bytes:
+    return epath.Path(path).read_bytes()
+
+
 @dataclasses.dataclass(frozen=True)
 class _Decoded:
     """An image as Pillow decodes it.
@@ -108,15 +234,17 @@ def _decode(data: bytes) -> _Decoded:
         image = Image.open(io.BytesIO(data))
         # Colours of 16 bits become 8 while they are decoded; the name of their layout tells.
         is_deep = image.mode[0] in "IF" or any(_DEEP_COLOUR.search(str(t)) for t in image.tile)
-        upright = _turn(image)  # decodes a PNG, whose EXIF may be at its end
-        image.load()
+        if image.format != "TIFF":
+            image.load()  # not left to `_turn`, for which a PNG is decoded, faults and all
+        upright = _turn(image)
+        image.load()  # turns a TIFF
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"is in no known image format ({len(data)} bytes)") from error
+        raise ImageError(f"the image is in no known image format ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"is too large ({error})") from error
+        raise ImageError(f"the image is too large ({error})") from error
     # What Pillow's decoders raise for bytes that make no sense to them.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise ImageError(f"cannot be decoded ({error})") from error
+        raise ImageError(f"the image cannot be decoded ({error})") from error
     return _Decoded(image, upright, upright is not None and _turn(image) is None, is_deep)
 
 
@@ -138,7 +266,7 @@ def _convert(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(
-            f"has colours of the kind {image.mode}, which cannot be read; save it as RGB"
+            f"the image has colours of the kind {image.mode}, which cannot be read; save it as RGB"
         ) from error
 
 
@@ -168,12 +296,12 @@ def _white(image: Image.Image, values: np.ndarray, tags) -> float:
     low, high = float(values.min()), float(values.max())
     if image.mode == "I":
         raise ImageError(
-            f"has whole numbers from {low:g} to {high:g}, whose white is not known; save it with "
-            "8 bits or unsigned 16 bits"
+            f"the image has whole numbers from {low:g} to {high:g}, whose white is not known; "
+            "save it with 8 bits or unsigned 16 bits"
         )
     if not (low >= 0 and high <= 255):  # False for what is not a number, too
         raise ImageError(
-            f"has floating-point numbers from {low:g} to {high:g}, whose white is not known; save "
-            "them from 0 to 1 or from 0 to 255"
+            f"the image has floating-point numbers from {low:g} to {high:g}, whose white is not "
+            "known; save them from 0 to 1 or from 0 to 255"
         )
     return 1.0 if high <= 1 else 255.0

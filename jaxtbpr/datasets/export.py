@@ -22,7 +22,6 @@ from typing import Any
 
 from absl import flags
 from etils import epath
-from PIL import Image
 
 from jaxtbpr.core import command, files, images
 from jaxtbpr.core.errors import UserError
@@ -93,8 +92,7 @@ def _items(split: str, one: RetrievalSet, changed: list[str]) -> Iterator[Item]:
 def _portable(data: bytes) -> tuple[str, bytes]:
     """Returns an image as any tool reads it, and how such a file's name ends."""
     data = images.plain(data)
-    with Image.open(io.BytesIO(data)) as image:
-        form = image.format
+    form = images.format_of(data)
     if form in _ENDINGS:
         return _ENDINGS[form], data
     out = io.BytesIO()

@@ -20,7 +20,6 @@ from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import SPLITS, Entry, Notes
 from jaxtbpr.datasets.image_paths import IMAGE_SUFFIXES, ImagePaths
 
-MISSING = "missing"
 NOTES = {
     images.BLANK: "images of one colour, which show nobody",
     images.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
@@ -36,11 +35,11 @@ EXAMPLES = 3
 class Found:
     """What was found of an image.
 
-    fault: "" for a good image, "missing", or why it cannot be decoded. looks: what is special about
-    a good one that was decoded; see `images.look`.
+    fault: why it cannot be used; None for a good image. looks: what is special about a good one
+    that was decoded; see `images.look`.
     """
 
-    fault: str = ""
+    fault: images.ImageError | None = None
     looks: frozenset[str] = frozenset()
 
 
@@ -50,16 +49,14 @@ def examine(path: epath.PathLike, *, decode: bool = True) -> Found:
     decode: all pixels are decoded, since a truncated file has a sound beginning.
     """
     try:
-        if not decode:
-            is_there = packed.is_packed(path) or epath.Path(path).is_file()
-            return Found() if is_there else Found(MISSING)
-        return Found(looks=images.look(packed.read_bytes(path)))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return Found(MISSING)
-    except OSError as error:
-        return Found(f"cannot be read ({error.strerror or error})")
+        if decode:
+            return Found(looks=images.check(path, read_bytes=packed.read_bytes)[1])
+        is_there = packed.is_packed(path) or epath.Path(path).is_file()
+        return Found() if is_there else Found(images.unread(os.strerror(errno.ENOENT), path))
     except images.ImageError as error:
-        return Found(str(error))
+        return Found(error)
+    except OSError as error:  # a run stops where the disk fails; here the others are told, too
+        return Found(images.unread(error.strerror or str(error), path))
 
 
 def found_of(row: Mapping[str, Any]) -> Found:
@@ -68,9 +65,7 @@ def found_of(row: Mapping[str, Any]) -> Found:
     A reason that is none of the image counts as no fault of it.
     """
     reason = row.get("set_aside", {}).get("reason", "")
-    if reason == f"the image cannot be read ({os.strerror(errno.ENOENT)})":
-        return Found(MISSING)
-    fault = reason.removeprefix("the image ") if reason.startswith("the image ") else ""
+    fault = images.ImageError(reason, row["path"]) if reason.startswith("the image ") else None
     return Found(fault, frozenset(row.get("looks", ())))
 
 
@@ -111,16 +106,16 @@ class ImageReport:
         self.checked += 1
         self.notes.add(name, (text for look, text in NOTES.items() if look in found.looks))
         fault = found.fault
-        if fault == MISSING:
+        if fault and fault.is_missing:
             self.missing += 1
             self._keep("missing", name, fault)
         elif fault:
             self.broken += 1
             self._keep("broken", name, fault)
 
-    def _keep(self, kind: str, name: str, fault: str) -> None:
+    def _keep(self, kind: str, name: str, fault: images.ImageError) -> None:
         if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append((name, fault))
+            self.examples[kind].append((name, fault.reason))
 
 
 def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:

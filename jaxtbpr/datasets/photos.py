@@ -8,13 +8,11 @@ those inside of other files (.tar, .parquet) are copied out of them.
 """
 
 import functools
-import io
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jaxtbpr.core import files, images
 from jaxtbpr.core.errors import UserError, of_key
@@ -117,12 +115,13 @@ def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
     if "set_aside" in record:
         return record
     path = record["image"]["path"]
-    data, problem, looks = rows.look_at("", path, None)
-    if problem:
-        return set_aside(record, "photos", problem)
+    try:
+        data, looks = rows.check_image("", path, None)
+    except images.ImageError as error:
+        return set_aside(record, "photos", error.sentence)
     if packed.is_packed(path) or looks & {images.DEEP, images.TURNED}:
         digest, data = files.sha256(data), images.plain(data, turn=exif)
-        path = f"photos/images/{digest}.{Image.open(io.BytesIO(data)).format.lower()}"
+        path = f"photos/images/{digest}.{images.format_of(data).lower()}"
         target = epath.Path(root) / path
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes_atomic(target, data)

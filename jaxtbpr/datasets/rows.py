@@ -21,8 +21,6 @@ from jaxtbpr.datasets.entry import Entry, caption_problem
 EXIF = Option(
     True, "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored"
 )
-_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ENAMETOOLONG}
-_MISSING |= {errno.ELOOP}
 
 
 def from_record(record: Record) -> Record:
@@ -65,12 +63,12 @@ def check(row: Record, root: str, *, exif: bool = True) -> Record:
     root: the workdir. exif: whether its EXIF orientation counts. Raises OSError where the disk
     fails.
     """
-    problem = row["problem"] or caption_problem(row["captions"])
-    data, looks = b"", frozenset()
-    if not problem:
-        data, problem, looks = look_at(root, row["path"], row["sha256"])
-    if problem:
+    if problem := row["problem"] or caption_problem(row["captions"]):
         return set_aside(row, "build", problem)
+    try:
+        data, looks = check_image(root, row["path"], row["sha256"])
+    except images.ImageError as error:
+        return set_aside(row, "build", error.sentence)
     said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
     more = {
         "empty_captions": len(row["captions"]) - len(said),
@@ -83,13 +81,15 @@ def check(row: Record, root: str, *, exif: bool = True) -> Record:
     return row | {"captions": captions, "sha256": files.sha256(data)} | more
 
 
-def usable_image(root: epath.PathLike, path: str, sha256: str | None) -> tuple[bytes, str]:
-    """Returns (the encoded image, why it cannot be used or ""); it is decoded in full.
+def check_image(
+    root: epath.PathLike, path: str, sha256: str | None
+) -> tuple[bytes, frozenset[str]]:
+    """Returns (the encoded image, what is special about it); it is decoded in full.
 
-    path: absolute or below `root`; sha256: what it should have. Raises OSError where the disk
-    fails.
+    path: absolute or below `root`, also inside of another file; sha256: what it should have. Raises
+    ImageError where it cannot be used, OSError where the disk fails.
     """
-    return look_at(root, path, sha256)[:2]
+    return images.check(epath.Path(root) / path, sha256, read_bytes=packed.read_bytes)
 
 
 def read_image(row: Record, root: str) -> bytes:
@@ -103,27 +103,3 @@ def read_image(row: Record, root: str) -> bytes:
     if files.sha256(data) != row["sha256"]:
         raise OSError(errno.EIO, "The image was changed while its set was being built", str(path))
     return images.plain(data, turn=False) if row.get("as_stored") else data
-
-
-def look_at(
-    root: epath.PathLike, path: str, digest: str | None
-) -> tuple[bytes, str, frozenset[str]]:
-    """Returns (the encoded image, why it cannot be used or "", what is special about it)."""
-    data, problem = _read(root, path)
-    if not problem and digest is not None and files.sha256(data) != digest:
-        problem = "the image is not the file that the manifest names (another SHA-256)"
-    if problem:
-        return data, problem, frozenset()
-    try:
-        return data, "", images.look(data)
-    except images.ImageError as error:
-        return data, f"the image {error}", frozenset()
-
-
-def _read(root: epath.PathLike, path: str) -> tuple[bytes, str]:
-    try:
-        return packed.read_bytes(epath.Path(root) / path), ""
-    except OSError as error:
-        if error.errno not in _MISSING:
-            raise
-        return b"", f"the image cannot be read ({error.strerror})"

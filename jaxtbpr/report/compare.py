@@ -132,12 +132,14 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     """
     rows = [_row(run, run.results[name]) for run in runs]
     first, *others = runs
-    digest = _digest(name, first)
-    elsewhere = [run for run in others if _has_another_gallery(name, first, digest, run)]
+    unread: list[str] = []
+    digest = _digest(name, first, unread)
+    elsewhere = [run for run in others if _has_another_gallery(name, first, digest, run, unread)]
     pairs = [(run, _pairs(name, first, run)) for run in others if run not in elsewhere]
     return {
         "name": name,
         "rows": rows,
+        "unread": unread,
         "elsewhere": [
             {"name": run.name, "command": _evaluation(run, first, name)} for run in elsewhere
         ],
@@ -161,19 +163,27 @@ def _evaluation(run: Run, other: Run, name: str) -> str:
     return shlex.join(words if split == "test" else [*words, f"--split={split}"])
 
 
-def _digest(name: str, run: Run) -> str | None:
-    return SetImages(run.workdir.dir("build")).digest(name)
+def _digest(name: str, run: Run, unread: list[str]) -> str | None:
+    """The digest of a run's images; None where they are gone, or cannot be read: see `unread`."""
+    try:
+        return SetImages(run.workdir.dir("build")).digest(name)
+    except UserError as error:
+        unread.append(f"{error}, so that {run.name} is compared without knowing its gallery")
+        return None
 
 
-def _has_another_gallery(name: str, one: Run, digest: str | None, other: Run) -> bool:
+def _has_another_gallery(
+    name: str, one: Run, digest: str | None, other: Run, unread: list[str]
+) -> bool:
     """Whether two runs searched other images under the same name; digest: that of `one`'s.
 
-    Where a built set is gone, only how many they were is looked at.
+    Where a built set is gone, only how many they were is looked at. Adds to `unread` what is to be
+    said of one that cannot be read.
     """
     first, second = (run.results[name]["metrics"]["gallery"] for run in (one, other))
     if first != second:
         return True
-    return None not in (digest, second := _digest(name, other)) and digest != second
+    return None not in (digest, second := _digest(name, other, unread)) and digest != second
 
 
 def _asked_others(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:

@@ -10,7 +10,8 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.datasets.source import SPLITS, RetrievalSet
+from jaxtbpr.core.images import ImageError, read
+from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +137,11 @@ class SetImages:
     def read(self, set_name: str, image_id: Any) -> bytes:
         """Returns the encoded image `image_id` of `set_name`, for example "synthetic/test".
 
-        Raises KeyError where the set has no such image, UserError where there is no such set.
+        Raises ImageError where the set has no such image, UserError where there is no such set.
         """
         dataset, places = self._opened(set_name)
+        if str(image_id) not in places:
+            raise ImageError("the image is not in its set any more", self._folder / set_name)
         return dataset.image_bytes(places[str(image_id)])
 
     def looks(self, set_name: str) -> dict[str, dict[str, str]]:
@@ -153,15 +156,23 @@ class SetImages:
     def digest(self, set_name: str) -> str | None:
         """Returns a digest of the images of a set, their names and bytes, in whatever order.
 
-        None where the set is gone.
+        None where the set is gone. Raises ImageError with their number where images of it cannot
+        be read.
         """
-        try:
-            dataset, _ = self._opened(set_name)
-            pairs = zip(dataset.image_ids, dataset.images, strict=True)
-            lines = sorted(f"{name} {files.sha256(image)}" for name, image in pairs)
-        except Exception:  # TFDS and its files fail in many ways where they are damaged
+        name, _, split = set_name.rpartition("/")
+        if split not in list_splits(self._folder / name):
             return None
-        return files.sha256("\n".join(lines).encode())
+        dataset, _ = self._opened(set_name)
+        lines, faults = [], []
+        for number, image_id in enumerate(dataset.image_ids):
+            try:
+                lines.append(f"{image_id} {files.sha256(dataset.image_bytes(number))}")
+            except Exception as error:  # TFDS and its files fail in many ways if they are damaged
+                faults.append(error)
+        if faults:
+            counts = f"{len(faults):,} of the {len(dataset):,} images of {set_name}"
+            raise ImageError(f"{counts} in {self._folder} cannot be read")
+        return files.sha256("\n".join(sorted(lines)).encode())
 
     def _opened(self, set_name: str) -> tuple[RetrievalSet, dict[str, int]]:
         if set_name not in self._open:
@@ -173,4 +184,4 @@ class SetImages:
 
 
 def _file_reader(root: epath.Path, path: str) -> Callable[[], bytes] | None:
-    return (lambda: (root / path).read_bytes()) if path else None
+    return (lambda: read(root / path)) if path else None

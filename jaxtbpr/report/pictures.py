@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
-from jaxtbpr.core.images import open_image
+from jaxtbpr.core.images import ImageError, open_image, read
 
 MAX_HEIGHT = 192  # pixels; shown at 128, so that it is sharp on a dense screen
 QUALITY = 88
@@ -25,14 +25,17 @@ class Picture:
     alt: str
 
 
-def picture(read: Callable[[], bytes], alt: str) -> Picture:
-    """Returns the picture of the encoded image that `read` gives; never fails on a bad image.
+def picture(reading: Callable[[], bytes], alt: str) -> Picture:
+    """Returns the picture of the encoded image that `reading` gives; never fails on a bad image.
 
-    `read` may raise OSError, KeyError or IndexError where there is no such image.
+    Its `alt` says what is wrong with that: `reading` may raise ImageError, and OSError or
+    ValueError where the set of the image is gone or damaged.
     """
     try:
-        return Picture(thumbnail(read()), alt)
-    except (OSError, ValueError, SyntaxError, LookupError):
+        return Picture(thumbnail(reading()), alt)
+    except ImageError as error:
+        return Picture("", f"{alt} ({error.sentence})")
+    except (OSError, ValueError):
         return Picture("", f"{alt} (the image could not be read)")
 
 
@@ -51,4 +54,4 @@ def thumbnail(data: bytes) -> str:
 def record_picture(root: epath.Path, record: dict, alt: str) -> Picture:
     """Returns the picture of a manifest's record; its image path is relative to `root`."""
     path = (record.get("image") or {}).get("path")
-    return picture(lambda: (root / path).read_bytes() if path else b"", alt)
+    return picture(lambda: read(root / path) if path else b"", alt)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import duplicates, files
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError, of_key
-from jaxtbpr.core.images import open_image
+from jaxtbpr.core.images import attempt, open_image
 from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -256,21 +256,21 @@ def split_words(text: str) -> list[str]:
 
 def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     """Features, hashes and digests of images; zeros and "" where one cannot be used."""
-    read = [image.read() for image in images]
+    read = [attempt(image.read) for image in images]
+    problems = scoring.problems(read)
     hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
-    for row, (data, problem) in enumerate(read):
-        if not problem:
-            hashes[row] = duplicates.perceptual_hash(np.asarray(open_image(data)))
+    for row in np.flatnonzero(problems == ""):
+        hashes[row] = duplicates.perceptual_hash(np.asarray(open_image(read[row])))
     return {
         "features": scoring.usable_features(scorer, read),
         "hash": hashes,
-        "digest": np.array([files.sha256(data) for data, _ in read], str),
-        "problem": np.array([problem for _, problem in read], str),
+        "digest": np.array([files.sha256(x) if isinstance(x, bytes) else "" for x in read], str),
+        "problem": problems,
     }
 
 
 def _usable(images: Sequence[reference.Image], seen: Seen) -> Iterator[bytes]:
-    return (image.read()[0] for image in images if image.name not in seen.problems)
+    return (image.read() for image in images if image.name not in seen.problems)
 
 
 def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[reference.Image]:

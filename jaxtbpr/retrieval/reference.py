@@ -4,6 +4,7 @@ Only where they lie is gathered at first; an image is read when it is measured.
 """
 
 import dataclasses
+import functools
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.seeds import words
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import formats, rows
@@ -20,10 +22,13 @@ from jaxtbpr.datasets.source import RetrievalSet, index_path, list_splits
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image that has not been read. read: gives (encoded image, why it cannot be used or "")."""
+    """An image that has not been read.
+
+    read: gives the encoded image; raises ImageError where it cannot be used.
+    """
 
     name: str
-    read: Callable[[], tuple[bytes, str]]
+    read: Callable[[], bytes]
 
 
 def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
@@ -65,9 +70,7 @@ def of_records(records: Iterable[dict], split: str, root: epath.Path) -> Iterato
     for record in records:
         if record["split"] == split and "image" in record:
             path, digest = record["image"]["path"], record["image"]["sha256"]
-            yield Image(
-                record["id"], lambda path=path, digest=digest: rows.usable_image(root, path, digest)
-            )
+            yield Image(record["id"], functools.partial(_read, root, path, digest))
 
 
 def sample(items: Iterable[Any], most: int, seed: int, name: Callable[[Any], str]) -> list[Any]:
@@ -103,17 +106,18 @@ def _run(folder: epath.Path, order: Sequence[str]) -> Workdir:
 def _of_set(one: RetrievalSet) -> Iterator[Image]:
     # Whatever is in a built set has been decoded once.
     for k, name in enumerate(one.image_ids):
-        yield Image(name, lambda k=k: (one.image_bytes(k), ""))
+        yield Image(name, functools.partial(one.image_bytes, k))
 
 
 def _of_folder(folder: epath.Path, split: str) -> Iterator[Image]:
     for entry in formats.read(folder, formats.detect(folder)):
         if entry.split != split:
             continue
-        path, problem = str(folder.absolute() / entry.path), entry.problem
-        name = entry.name
-        yield Image(name, lambda path=path, problem=problem: _read(path, problem))
+        path = str(folder.absolute() / entry.path)
+        yield Image(entry.name, functools.partial(_read, "", path, None, entry.problem))
 
 
-def _read(path: str, problem: str) -> tuple[bytes, str]:
-    return (b"", problem) if problem else rows.usable_image("", path, None)
+def _read(root: epath.PathLike, path: str, sha256: str | None, problem: str = "") -> bytes:
+    if problem:
+        raise ImageError(problem, path)
+    return rows.check_image(root, path, sha256)[0]

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.images import ImageError, attempt
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -141,15 +142,23 @@ def image_features(
 
     records: of a manifest, with images below `root`. An image that cannot be used has features 0.
     """
-    read = [rows.usable_image(root, r["image"]["path"], r["image"]["sha256"]) for r in records]
-    return usable_features(scorer, read), np.array([problem for _, problem in read], str)
+    read = [_read(record["image"], root) for record in records]
+    return usable_features(scorer, read), problems(read)
 
 
-def usable_features(scorer: Scorer, read: Sequence[tuple[bytes, str]]) -> np.ndarray:
-    """Returns the features float32 [N, D] of (encoded image, problem or ""); 0 with a problem."""
+def _read(image: dict[str, Any], root: epath.PathLike) -> bytes | ImageError:
+    return attempt(lambda: rows.check_image(root, image["path"], image["sha256"])[0])
+
+
+def problems(read: Sequence[bytes | ImageError]) -> np.ndarray:
+    """Returns why each of the images that were read cannot be used, "" where it can: str [N]."""
+    return np.array([one.sentence if isinstance(one, ImageError) else "" for one in read], str)
+
+
+def usable_features(scorer: Scorer, read: Sequence[bytes | ImageError]) -> np.ndarray:
+    """Returns the features float32 [N, D] of encoded images; 0 of those that cannot be used."""
     features = np.zeros((len(read), scorer.width), np.float32)
-    good = np.array([not problem for _, problem in read], bool)
-    features[good] = scorer.images([data for data, problem in read if not problem])
+    features[problems(read) == ""] = scorer.images([x for x in read if isinstance(x, bytes)])
     return features
 
 

@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxtbpr.core import attributes, command, files
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import read
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
@@ -135,7 +136,7 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
     Only images that show the slot count (see `attributes.hidden`): what is not there has no kind.
     root: the run's workdir, which the images' paths start from.
     """
-    features = judge.features([(root / r["image"]["path"]).read_bytes() for r in records])
+    features = judge.features([read(root / r["image"]["path"]) for r in records])
     found = {}
     for slot in PROMPTS:
         values, probabilities = judge.probabilities(slot, features)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import edit_of, require
@@ -27,6 +28,7 @@ from jaxtbpr.synthesis.images import (
     Job,
     RenderEngine,
     read_image,
+    unreadable,
 )
 
 OPTIONS: Options = {
@@ -134,8 +136,8 @@ class DiffusionEdits(Edits):
         require(record, "image", "stage 'augment'")
         try:
             source = read_image(self.root, record)
-        except OSError as error:
-            reason = f"{record['image']['path']} cannot be read: {error}"
+        except ImageError as error:
+            reason = f"{record['image']['path']} {unreadable(error)}"
             return [Job(set_aside(record, "augment", reason), is_made=False)]
         edits = [Job(edit, source=source) for edit in self.scenes(record)]
         return [Job(record, is_made=False), *edits]

@@ -15,12 +15,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, Shard, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import require
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.synthesis.images import read_image, write_image
+from jaxtbpr.synthesis.images import read_image, unreadable, write_image
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two outside
 
@@ -118,8 +119,8 @@ def _mark(
         return record
     try:
         pixels = read_image(root, record)
-    except OSError as error:
-        return set_aside(record, "filter", f"{path} cannot be read: {error}")
+    except ImageError as error:
+        return set_aside(record, "filter", f"{path} {unreadable(error)}")
     left, top, right, bottom = boxes[name]
     quality = 0 if path.endswith(".png") else _QUALITY
     crop = write_image(root, "filter", record, pixels[top:bottom, left:right], quality)

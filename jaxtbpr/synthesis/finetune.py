@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import require
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.synthesis.images import read_image
+from jaxtbpr.synthesis.images import read_image, unreadable
 
 
 def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
@@ -136,8 +137,8 @@ def _read_images(root: epath.Path, records: list[Record]) -> tuple[np.ndarray, d
     for record in records:
         try:
             images.append(read_image(root, record))
-        except OSError as error:
-            reasons[record["id"]] = f"{record['image']['path']} cannot be read: {error}"
+        except ImageError as error:
+            reasons[record["id"]] = f"{record['image']['path']} {unreadable(error)}"
     if not images:
         raise UserError(
             f"stage 'finetune' can read none of its images: {next(iter(reasons.values()))}"

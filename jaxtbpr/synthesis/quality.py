@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxtbpr.core.duplicates import BITS, duplicates_by_id, perceptual_hash
+from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, Shard
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.workers import process_map
-from jaxtbpr.synthesis.images import read_image
+from jaxtbpr.synthesis.images import read_image, unreadable
 
 OPTIONS: Options = {
     "least_contrast": Option(
@@ -81,8 +82,8 @@ def _look(record: Record, *, root: str) -> tuple[str, float, float, np.ndarray]:
     """(why the image cannot be read or "", contrast, sharpness, hash)."""
     try:
         pixels = read_image(root, record)
-    except OSError as error:
-        return f"cannot be read: {error}", 0.0, 0.0, np.zeros(BITS // 8, np.uint8)
+    except ImageError as error:
+        return unreadable(error), 0.0, 0.0, np.zeros(BITS // 8, np.uint8)
     grey = np.asarray(Image.fromarray(pixels).convert("L"))
     return "", contrast(grey), sharpness(grey), perceptual_hash(pixels)
 

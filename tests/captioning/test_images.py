@@ -1,13 +1,16 @@
-"""What workers see of images: upright, and never of more than 8 bits."""
+"""What workers see of images: what the program sees, but never more than 8 bits."""
+
+import io
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jaxtbpr.captioning import asking, fid
 from jaxtbpr.captioning.worker.answering import images
 from jaxtbpr.core.images import open_image
-from tests.datasets.folders import deep_bytes, turned_bytes
+from tests.datasets.folders import FAULTS, deep_bytes, turned_bytes, write_image
 
 
 def test_workers_see_photographs_upright(tmp_path):
@@ -15,6 +18,21 @@ def test_workers_see_photographs_upright(tmp_path):
     seen = images.open_image(tmp_path, "a")
     np.testing.assert_array_equal(seen, open_image(turned_bytes(1)))
     assert seen.size == (24, 12)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_workers_refuse_what_the_program_refuses(tmp_path, fault):
+    write_image(tmp_path / "a.png", 0, fault)
+    with pytest.raises(images.UNREADABLE):
+        images.open_image(tmp_path, "a.png")
+
+
+def test_workers_read_an_image_whose_exif_is_broken(tmp_path):
+    out = io.BytesIO()
+    Image.fromarray(np.eye(4, 3, dtype=np.uint8)).save(out, "PNG", exif=b"Exif\0\0none")
+    (tmp_path / "a").write_bytes(out.getvalue())
+    seen = images.open_image(tmp_path, "a")
+    np.testing.assert_array_equal(seen, open_image(out.getvalue()))
 
 
 def test_workers_refuse_what_would_become_white(tmp_path):

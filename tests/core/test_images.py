@@ -1,6 +1,7 @@
 """Images in the forms that people have, as 8-bit RGB, upright."""
 
 import io
+import pickle
 import struct
 import zlib
 
@@ -111,6 +112,20 @@ def test_a_plain_image_is_the_same_to_every_program(kind, options, orientation):
 def test_broken_exif_leaves_the_image_as_it_is():
     data = encode(COLOURS, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     np.testing.assert_array_equal(opened(data), COLOURS)
+
+
+def test_a_png_whose_pixels_were_changed_is_refused():
+    data = bytearray(encode(RNG.integers(0, 256, (32, 32, 3), np.uint8), "PNG"))
+    data[len(data) // 2] ^= 255  # of the compressed pixels, whose checksums then do not fit
+    with pytest.raises(images.ImageError, match="the image cannot be decoded"):
+        images.open_image(bytes(data))
+
+
+@pytest.mark.parametrize("path", ["", "a/b.png"])
+def test_the_error_names_the_file_and_goes_through_process_pools(path):
+    error = pickle.loads(pickle.dumps(images.ImageError("the image is torn", path)))
+    assert (error.sentence, error.reason, error.path) == ("the image is torn", "is torn", path)
+    assert str(error) == ("a/b.png is torn" if path else "the image is torn")
 
 
 def png_of_16_bits(pixels: np.ndarray) -> bytes:

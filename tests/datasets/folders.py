@@ -15,6 +15,16 @@ import numpy as np
 from PIL import Image
 
 MISSING, CORRUPT, TRUNCATED = "missing", "corrupt", "truncated"
+EMPTY, FOLDER, HUGE = "empty", "a folder", "huge"
+# Every fault of an image file and what is said of it behind "the image".
+FAULTS = {
+    MISSING: "cannot be read (No such file or directory)",
+    FOLDER: "cannot be read (Is a directory)",
+    EMPTY: "is in no known image format (0 bytes)",
+    CORRUPT: "is in no known image format (16 bytes)",
+    TRUNCATED: "cannot be decoded (",
+    HUGE: "is too large (Image size (400000000 pixels) exceeds limit",
+}
 
 
 @dataclasses.dataclass
@@ -100,13 +110,20 @@ def transparent_bytes(seed: int) -> bytes:
 def write_image(path: pathlib.Path, seed: int, fault: str = "") -> None:
     """Writes an image file, or one with a fault."""
     data = encoded_image(seed, path.suffix.lower())
+    path.parent.mkdir(parents=True, exist_ok=True)
     if fault == MISSING:
         return
+    if fault == FOLDER:
+        path.mkdir()
+        return
+    if fault == EMPTY:
+        data = b""
+    if fault == HUGE:
+        data = b"P6 20000 20000 255\n"  # the header of a PPM
     if fault == CORRUPT:
         data = b"this is no image"
     if fault == TRUNCATED:
         data = data[: len(data) // 2]
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
 

@@ -5,7 +5,8 @@ from jaxtbpr.datasets import image_check
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from tests.datasets.folders import (
-    CORRUPT,
+    FAULTS,
+    FOLDER,
     MISSING,
     TRUNCATED,
     blank_bytes,
@@ -17,27 +18,20 @@ from tests.datasets.folders import (
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("", ""), (MISSING, "missing"), (CORRUPT, "no known image"), (TRUNCATED, "decoded")],
-)
-def test_faults_of_images_are_told(tmp_path, suffix, fault, reason):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_images_are_told(tmp_path, suffix, fault):
     path = tmp_path / f"a{suffix}"
     write_image(path, 0, fault)
     found = image_check.examine(path).fault
-    assert reason in found
-    assert bool(reason) == bool(found)
-    assert "0x" not in found  # the same words on every run
+    assert found.reason.startswith(FAULTS[fault])
+    assert found.is_missing == (fault in (MISSING, FOLDER))
+    assert "0x" not in found.reason  # the same words on every run
 
 
 def test_without_decoding_only_missing_images_are_told(tmp_path):
     write_image(tmp_path / "a.jpg", 0, TRUNCATED)
-    assert image_check.examine(tmp_path / "a.jpg", decode=False).fault == ""
-    assert image_check.examine(tmp_path / "b.jpg", decode=False).fault == "missing"
-
-
-def test_a_folder_is_no_image(tmp_path):
-    assert image_check.examine(tmp_path).fault == "missing"
+    assert image_check.examine(tmp_path / "a.jpg", decode=False).fault is None
+    assert image_check.examine(tmp_path / "b.jpg", decode=False).fault.is_missing
 
 
 def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
@@ -48,9 +42,7 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
         entries.append(Entry(str(tmp_path / f"{k}.jpg"), ("x",), str(k), "train"))
     found = list(image_check.examine_all(entries))
     assert [entry for entry, _ in found] == entries
-    assert [image.fault for _, image in found] == [
-        "missing" if k % 3 == 0 else "" for k in range(11)
-    ]
+    assert [bool(image.fault) for _, image in found] == [k % 3 == 0 for k in range(11)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +56,7 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
 )
 def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, look):
     (tmp_path / "a.png").write_bytes(data)
-    assert image_check.examine(tmp_path / "a.png") == image_check.Found("", frozenset({look}))
+    assert image_check.examine(tmp_path / "a.png") == image_check.Found(None, frozenset({look}))
     assert look in image_check.NOTES
     assert not image_check.examine(tmp_path / "a.png", decode=False).looks
 

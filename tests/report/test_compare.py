@@ -150,6 +150,28 @@ def test_queries_of_other_images_under_the_same_names_are_not_compared(changed):
     assert f"jaxtbpr.retrieval.evaluate --checkpoint={run.root} --data=" in text
 
 
+def test_a_set_with_damaged_images_is_told_and_counted(changed):
+    run, page = changed
+    folder = run.dir("build") / "synthetic"
+    (shard,) = files.matches(folder, "*/*/*test*array_record*")
+    count = len(list(files.read_json_lines(folder / "test.jsonl")))
+    shard.write_bytes(shard.read_bytes()[:-40])
+    told = f"Damaged images: {count} of the {count} images of synthetic/test in {run.dir('build')}"
+    text = page()
+    assert f"{told} cannot be read, so that changed is compared without knowing" in text
+    shard.unlink()
+    assert f"{told} cannot be read" in page()
+
+
+def test_a_set_that_is_gone_is_no_fault(changed):
+    run, page = changed
+    (run.dir("build") / "synthetic").rmtree()
+    text = page()
+    assert "Damaged images" not in text
+    assert "Another gallery" not in text
+    assert '<th scope="col">Against one' in text
+
+
 def test_runs_without_a_common_test_set_are_told_how_to_measure_one_on_the_other(changed):
     run, page = changed
     commit = run.commit("evaluate")
