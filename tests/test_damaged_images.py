@@ -78,8 +78,9 @@ def test_build_evaluate_and_validate_say_the_same(folder, said, tmp_path, capsys
     build.run(make_config(folders={"real": str(folder.path)}), make_workdir(tmp_path / "run"))
     lines = files.read_json_lines(epath.Path(tmp_path / "run/build/set_aside.jsonl"))
     assert {line["id"]: line["reason"] for line in lines} == said
-    evaluate.open_set(epath.Path(folder.path), "test", epath.Path(tmp_path / "scratch"))
+    gallery = evaluate.open_set(epath.Path(folder.path), "test", epath.Path(tmp_path / "scratch"))
     first = next(iter(said))
+    assert len(gallery) == len(folder.split("test"))
     told = f"6 images of {folder.path} are left out; the first: {first} {said[first]}"
     assert told in capsys.readouterr().err
     found = survey(folder.path).images

@@ -116,15 +116,24 @@ def check(
     Arguments and errors are those of `read`; ImageError also where it is no whole image.
     """
     data = read(path, sha256, read_bytes=read_bytes)
-    with _at(path):
+    with at(path):
         return data, look(data)
 
 
 def open_file(path: epath.PathLike, sha256: str | None = None) -> Image.Image:
     """Reads an image file and decodes it: see `read` and `open_image`."""
     data = read(path, sha256)
-    with _at(path):
+    with at(path):
         return open_image(data)
+
+
+@contextlib.contextmanager
+def at(path: epath.PathLike) -> Iterator[None]:
+    """Gives the ImageError of bytes the path, or place in a set, that they come from."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(error.sentence, path) from error
 
 
 def attempt(reading: Callable[[], bytes]) -> bytes | ImageError:
@@ -184,15 +193,6 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     out = io.BytesIO()
     rgb.save(out, "PNG")
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def _at(path: epath.PathLike) -> Iterator[None]:
-    """Gives the ImageError of bytes the path that they come from."""
-    try:
-        yield
-    except ImageError as error:
-        raise ImageError(error.sentence, path) from error
 
 
 def _unread(why: str) -> str:

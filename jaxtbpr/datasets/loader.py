@@ -27,7 +27,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets.pairs import Batch, Pairs, Views, captions_per_image
-from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
+from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize, fit
 from jaxtbpr.datasets.source import RetrievalSet
 
 LOADER_OPTIONS: Options = {
@@ -223,7 +223,7 @@ def image_batches(
     def load(index: np.ndarray) -> Batch:
         pixels = np.zeros((batch_size, *size, 3), np.uint8)
         for row, i in zip(pixels, index, strict=False):
-            row[:] = transforms.decode_image(images.image_bytes(i), size, resample, resize)
+            row[:] = np.asarray(fit(images.images.open(i), size, resample, resize))
         return {"image": pixels} | _padded(index, images.identities[index], batch_size)
 
     return _in_order(len(images), batch_size, load, threads)

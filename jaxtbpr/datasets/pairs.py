@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
-from jaxtbpr.core import images, seeds
+from jaxtbpr.core import seeds
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import eda, facts, noise, transforms
 from jaxtbpr.datasets.resizing import Resize
@@ -36,7 +36,7 @@ class Images:
         if i in self._kept:
             return self._kept[i]
         which = int(np.searchsorted(self._first, i, side="right")) - 1
-        image = images.open_image(self._sources[which][i - int(self._first[which])])
+        image = self._sources[which].open(i - int(self._first[which]))
         size = 4 * image.width * image.height  # Pillow spends four bytes on a pixel
         if size <= self._room:
             self._kept[i] = image

@@ -340,6 +340,15 @@ def test_the_cache_changes_nothing(real, words, cache_mb):
     assert_same(take(loader.train_loader([real], words, **setup, cache_mb=cache_mb), 15), plain)
 
 
+def test_an_image_that_does_not_decode_is_named_with_its_set(real, monkeypatch):
+    monkeypatch.setattr(type(real.images), "__getitem__", lambda *_: b"no image")
+    told = rf"image \d+ of {real.directory}, split 'train', is in no known image format"
+    with pytest.raises(images.ImageError, match=told):
+        pairs.Images([real.images], 0)[2]
+    with pytest.raises(images.ImageError, match=told):
+        next(loader.image_batches(real, image_size=(8, 4), batch_size=4))
+
+
 def test_the_cache_keeps_to_its_size(real, monkeypatch):
     room = 3 * 4 * 24 * 12
     kept = pairs.Images([real.images], room + 5)

@@ -245,17 +245,6 @@ def test_images_of_a_folder_may_be_left_as_they_are_stored(tmp_path, test_set):
         evaluate.open_set(test_set.directory, "test", tmp_path, exif=False)
 
 
-def test_images_of_a_folder_that_cannot_be_read_are_told(tmp_path, capsys):
-    folder = make_folder(tmp_path, "cuhk_pedes", people=9)
-    bad = folder.image(folder.split("test")[0])
-    bad.write_bytes(b"no image")
-    one = evaluate.open_set(folder.path, "test", tmp_path / "scratch")
-    assert len(one) == len(folder.split("test")) - 1
-    said = capsys.readouterr().err
-    assert f"1 images of {folder.path} are left out; the first:" in said
-    assert "is in no known image format" in said
-
-
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):
     done = command("--checkpoint", tmp_path, "--data", tmp_path / "nowhere")
     assert done.returncode == 1
