@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxtbpr.core import command
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 
 # Both are imported where they are used: the worker processes of the stages import this file
 # again, and must not wait for JAX.
@@ -95,7 +95,7 @@ if __name__ == "__main__":
         signal.signal(signal.SIGINT, _stop)
     try:
         app.run(main, flags_parser=_parse)
-    except (UserError, flags.Error) as error:
+    except (InputError, flags.Error) as error:
         if command.trace_is_wanted():
             raise
         sys.exit(f"jaxtbpr: {error}")

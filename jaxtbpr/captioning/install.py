@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.progress import say
 
 _WORKER = pathlib.Path(__file__).parent / "worker"
@@ -78,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         print(install(REQUIREMENTS[given.engine]))
-    except (UserError, OSError) as error:
+    except (InputError, OSError) as error:
         say(str(error))
         raise SystemExit(1) from error
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.captioning import asking, facts, models, template
 from jaxtbpr.core import attributes, manifest
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
@@ -81,7 +81,7 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
         return manifest.set_aside(record, "caption", reason)
     try:
         attributes.check(record["attributes"])
-    except UserError as error:
+    except InputError as error:
         return manifest.set_aside(record, "caption", str(error))
     is_noisy = record["split"] in options["noisy_splits"]
     captions = [

@@ -13,7 +13,7 @@ import itertools
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 COLOURS = (
     "black", "white", "grey", "red", "orange", "yellow",
@@ -153,7 +153,7 @@ def normalise(record: dict[str, str]) -> dict[str, str]:
 
 
 def check(record: dict[str, str]) -> None:
-    """Raises UserError unless `record` is a complete, consistent attribute record.
+    """Raises InputError unless `record` is a complete, consistent attribute record.
 
     It must hold every slot of PERSON; of SCENE either every slot or none; nothing else; values of
     the vocabulary; and nothing that `normalise` would change.
@@ -162,15 +162,15 @@ def check(record: dict[str, str]) -> None:
     slots = {**PERSON, **SCENE} if has_scene else PERSON
     for slot in record:
         if slot not in slots:
-            raise UserError(f"attributes have the slot {slot!r}, which is none of {list(slots)}.")
+            raise InputError(f"attributes have the slot {slot!r}, which is none of {list(slots)}.")
     for slot, values in slots.items():
         if record.get(slot) not in values:
-            raise UserError(
+            raise InputError(
                 f"attributes have {slot}={record.get(slot)!r}; it must be one of {list(values)}."
             )
     for slot, value in normalise(record).items():
         if record[slot] != value:
-            raise UserError(
+            raise InputError(
                 f"attributes have {slot}={record[slot]!r}, which does not go with the other "
                 f"slots (they ask for {value!r}); pass the record through attributes.normalise."
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
@@ -50,7 +50,7 @@ def faults_told() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, OSError) as error:
+    except (InputError, OSError) as error:
         if trace_is_wanted():
             raise
         say(_sentence(error))
@@ -65,8 +65,8 @@ def trace_is_wanted() -> bool:
     return bool({"--traceback", "-traceback"} & set(sys.argv))
 
 
-def _sentence(error: UserError | OSError) -> str:
-    if isinstance(error, UserError):
+def _sentence(error: InputError | OSError) -> str:
+    if isinstance(error, InputError):
         return str(error)
     where = f": {os.fspath(error.filename)}" if error.filename is not None else ""
     return f"{error.strerror or error}{where}; mend it and start again."

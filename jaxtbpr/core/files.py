@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 
 def sha256(data: bytes) -> str:
@@ -78,7 +78,7 @@ def write_json_atomic(path: epath.PathLike, value: Any) -> None:
 
 
 def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> None:
-    """Raises UserError where `path` cannot be written, which is found out before hours of work.
+    """Raises InputError where `path` cannot be written, which is found out before hours of work.
 
     name: of the flag that holds the path. folder: `path` is a folder, which may have to be made
     with those above it; else a file, whose folder must be there. Nothing is left behind. What is
@@ -86,7 +86,7 @@ def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> No
     """
     kind = "folder" if folder else "file"
     if not os.fspath(path):
-        raise UserError(f"{name} is empty; give the {kind} to write.")
+        raise InputError(f"{name} is empty; give the {kind} to write.")
     path = epath.Path(path).expanduser()
     if not is_local(path):
         return
@@ -99,7 +99,7 @@ def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> No
     elif os.path.realpath(place) == "/dev" or (not folder and _is_special(path)):
         fault = "it is no ordinary file"
     if fault:
-        raise UserError(f"{name}={path} cannot be written ({fault}); choose another {kind}.")
+        raise InputError(f"{name}={path} cannot be written ({fault}); choose another {kind}.")
 
 
 def _is_special(path: epath.Path) -> bool:
@@ -122,25 +122,25 @@ def _fault_of(place: epath.Path) -> str:
 def read_json(path: epath.PathLike) -> Any:
     """Reads a JSON file.
 
-    Raises UserError where the file is missing or is not JSON.
+    Raises InputError where the file is missing or is not JSON.
     """
     path = epath.Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; check the path, or run the stage that writes it.")
+        raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); restore or delete it.") from error
+        raise InputError(f"{path} is not valid JSON ({error}); restore or delete it.") from error
 
 
 def read_json_object(path: epath.PathLike) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
-    Raises UserError where the file is missing, is not JSON or holds something else.
+    Raises InputError where the file is missing, is not JSON or holds something else.
     """
     found = read_json(path)
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; restore or delete it.")
+        raise InputError(f"{path} holds no JSON object; restore or delete it.")
     return found
 
 
@@ -148,14 +148,14 @@ def read_json_lines(path: epath.PathLike) -> Iterator[Any]:
     """Yields the values of a file of JSON lines that this project wrote.
 
     Lines end at the newline byte alone: str.splitlines would also cut a value at U+2028 or U+0085,
-    which JSON keeps as they are. Raises UserError at a line that is damaged.
+    which JSON keeps as they are. Raises InputError at a line that is damaged.
     """
     with epath.Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise UserError(
+                raise InputError(
                     f"{path} line {number} is not valid JSON ({error}); run the stage that writes "
                     "it anew (--rerun)."
                 ) from error

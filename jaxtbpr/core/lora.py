@@ -21,37 +21,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 
 def kernels(params: Any, pattern: str) -> dict[str, tuple[int, ...]]:
     """Returns {path: shape} of the kernels whose whole path the regular expression matches.
 
     params: a tree of dicts, of arrays or shapes; a path is "image/stem/proj/kernel". Raises
-    UserError where `pattern` is no expression or matches no kernel.
+    InputError where `pattern` is no expression or matches no kernel.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"{pattern!r} is no regular expression: {error}.") from error
+        raise InputError(f"{pattern!r} is no regular expression: {error}.") from error
     every = {
         "/".join(names): leaf.shape for names, leaf in _leaves(params) if names[-1] == "kernel"
     }
     found = {path: shape for path, shape in every.items() if expression.fullmatch(path)}
     if not found:
         such = f"such as {next(iter(every))!r}" if every else "and here is none"
-        raise UserError(f"{pattern!r} matches no kernel; it must match whole paths, {such}.")
+        raise InputError(f"{pattern!r} matches no kernel; it must match whole paths, {such}.")
     return found
 
 
 def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
     """Returns the change of the kernels that `pattern` means (see `kernels`), 0 at first.
 
-    float32: a is normal with deviation fan_in^-1/2, b is 0. Raises UserError as `kernels` does, and
-    for a rank below 1.
+    float32: a is normal with deviation fan_in^-1/2, b is 0. Raises InputError as `kernels`
+    does, and for a rank below 1.
     """
     if rank < 1:
-        raise UserError(f"a rank of {rank} is no change; it must be at least 1.")
+        raise InputError(f"a rank of {rank} is no change; it must be at least 1.")
     meant, change = kernels(params, pattern), {}
     for n, (names, leaf) in enumerate(_leaves(params)):
         if "/".join(names) not in meant:
@@ -73,7 +73,7 @@ def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
 def merge(params: Any, change: Any, scale: jax.Array | float = 1.0) -> Any:
     """Returns `params` with `scale` times the change added to the kernels that it has one for.
 
-    Kernels keep their dtype; shapes (jax.ShapeDtypeStruct) come back as they are. Raises UserError
+    Kernels keep their dtype; shapes (jax.ShapeDtypeStruct) come back as they are. Raises InputError
     for a change of what `params` does not have, or has in another shape.
     """
     return _merge(params, change, scale, ())
@@ -85,7 +85,7 @@ def _merge(params, change, scale, names):
     held = params.keys() if isinstance(params, Mapping) else set()
     for name in sorted(change.keys() - held):
         path = "/".join((*names, name))
-        raise UserError(
+        raise InputError(
             f"the change has {path!r}, which the parameters do not have: it is another model's."
         )
     return {
@@ -97,7 +97,7 @@ def _merge(params, change, scale, names):
 def _add(kernel, change, scale, path):
     a, b = change["a"], change["b"]
     if (*a.shape[:-1], b.shape[-1]) != kernel.shape:
-        raise UserError(
+        raise InputError(
             f"the change of {path!r} is for a kernel of {(*a.shape[:-1], b.shape[-1])}, the "
             f"parameters have one of {kernel.shape}: it is another model's."
         )

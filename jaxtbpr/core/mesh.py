@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 AXES = ("data", "fsdp")
 Rules = Sequence[tuple[str, P]]
@@ -43,12 +43,12 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     Of what `split_cpu` made of a CPU it has one device, whose programs run on all cores.
 
     fsdp: over how many devices each parameter is split; 1 keeps a copy on every device.
-    Raises UserError where `fsdp` does not divide the number of devices.
+    Raises InputError where `fsdp` does not divide the number of devices.
     """
     devices = _all_devices() if devices is None else devices
     if len(devices) % fsdp:
-        raise UserError(
-            f"train.fsdp={fsdp} does not divide the {len(devices)} devices; "
+        raise InputError(
+            f"fsdp={fsdp} does not divide the {len(devices)} devices; "
             f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}."
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
@@ -61,15 +61,12 @@ def _all_devices() -> list[jax.Device]:
     return [d for d in devices if d == jax.local_devices(process_index=d.process_index)[0]]
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
-    """Raises UserError unless every device of `mesh` gets the same number of rows.
-
-    key: the config key that holds `batch_size`, for the message.
-    """
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises InputError unless every device of `mesh` gets the same number of rows."""
     if batch_size % mesh.size:
         near = max(batch_size // mesh.size, 1) * mesh.size
-        raise UserError(
-            f"{key}={batch_size} is not a multiple of the {mesh.size} devices on mesh axes "
+        raise InputError(
+            f"batch_size={batch_size} is not a multiple of the {mesh.size} devices on mesh axes "
             f"data x fsdp; try {near}."
         )
 
@@ -109,7 +106,7 @@ def infer_shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
     tree: arrays or their shapes (jax.eval_shape). rules: the first whose expression matches the
     whole path ("params/text/token_embedding/embedding") decides. An axis that the mesh does not
-    divide evenly stays whole. Raises UserError for a path that no rule matches.
+    divide evenly stays whole. Raises ValueError for a path that no rule matches.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, _spec(_name(path), leaf.shape, mesh, rules)), tree
@@ -155,9 +152,9 @@ def shardings_of(shapes: Any) -> Any:
 def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
     spec = next((spec for rule, spec in rules if re.fullmatch(rule, name)), None)
     if spec is None:
-        raise UserError(f"no sharding rule matches {name!r}; end the table with ('.*', P()).")
+        raise ValueError(f"no sharding rule matches {name!r}; end the table with ('.*', P()).")
     if len(spec) > len(shape):
-        raise UserError(f"the sharding rule for {name!r} is {spec}, but its shape is {shape}.")
+        raise ValueError(f"the sharding rule for {name!r} is {spec}, but its shape is {shape}.")
     sizes = zip(spec, shape[: len(spec)], strict=True)
     return P(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in sizes))
 

@@ -16,7 +16,7 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 Arrays = Sequence[np.ndarray]
 EMBEDDED = ("tiny-clip", "tiny-sd")  # the models that the package brings along
@@ -111,12 +111,12 @@ class Opened:
     def renamed(self, rule: Callable[[str], str]) -> "Opened":
         """Returns the same arrays under the names that `rule` gives them.
 
-        Raises UserError where two would have one name.
+        Raises InputError where two would have one name.
         """
         stored: dict[str, str] = {}
         for old in self.files:
             if (new := rule(old)) in stored:
-                raise UserError(
+                raise InputError(
                     f"{self.files[old]} holds one array twice, as {stored[new]} and as {old}; "
                     "keep one of them."
                 )
@@ -131,7 +131,7 @@ class Opened:
 def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
     """Returns the local path of `source`: a path, an embedded model, or a hub id.
 
-    wanted: files that are fetched from the hub. Raises UserError where there is none of these.
+    wanted: files that are fetched from the hub. Raises InputError where there is none of these.
     """
     path = epath.Path(source).expanduser()
     if path.exists():
@@ -141,7 +141,7 @@ def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(source)):
         near = difflib.get_close_matches(os.fspath(source), EMBEDDED, 1, 0.7)
         hint = f"; did you mean {near[0]}?" if near else "."
-        raise UserError(
+        raise InputError(
             f"{path} does not exist; give a folder, a .safetensors file or a hub id{hint}"
         )
     import huggingface_hub
@@ -151,7 +151,7 @@ def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
             huggingface_hub.snapshot_download(str(source), allow_patterns=list(wanted))
         )
     except Exception as error:  # offline, no such repository, no permission: many classes
-        raise UserError(
+        raise InputError(
             f"{source} is no folder here and could not be had from the hub "
             f"({type(error).__name__}); give a local folder."
         ) from error
@@ -162,14 +162,14 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
 
     names: of such files, the preferred first, and of indices of shards (.json); where none is
     there, any single .safetensors file is taken. lacking: what to say of a folder without one.
-    Raises UserError, also for pickles.
+    Raises InputError, also for pickles.
     """
     if path.is_file() and path.suffix == ".safetensors":
         return [path]
     if path.is_file() and path.suffix in _PICKLES:
-        raise UserError(_pickle_refused(path))
+        raise InputError(_pickle_refused(path))
     if path.is_file():
-        raise UserError(f"{path} is no .safetensors file; give one or the folder that has it.")
+        raise InputError(f"{path} is no .safetensors file; give one or the folder that has it.")
     for name in names:
         if (path / name).exists():
             return _shards(path / name) if name.endswith(".json") else [path / name]
@@ -179,10 +179,10 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
     pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
     if pickles and not found:
         indices = files.matches(path, "*.bin.index.json")  # of a model in several of them
-        raise UserError(_pickle_refused((indices or pickles)[0]))
+        raise InputError(_pickle_refused((indices or pickles)[0]))
     if not found:
-        raise UserError(lacking)
-    raise UserError(
+        raise InputError(lacking)
+    raise InputError(
         f"{path} holds {len(found)} .safetensors files and none of the indices "
         f"{', '.join(name for name in names if name.endswith('.json'))}; name the file to read."
     )
@@ -191,7 +191,7 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
 def open_files(paths: Sequence[epath.Path]) -> Opened:
     """Opens .safetensors files without reading their arrays.
 
-    Raises UserError where one is no whole file, for quantised arrays and for those of LoRA.
+    Raises InputError where one is no whole file, for quantised arrays and for those of LoRA.
     """
     found, shapes, types = {}, {}, {}
     for path in paths:
@@ -202,12 +202,12 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
                     found[name], shapes[name] = path, tuple(part.get_shape())
                     types[name] = part.get_dtype()
         except (SafetensorError, OSError) as error:
-            raise UserError(
+            raise InputError(
                 f"{path} is not a whole .safetensors file ({error}); fetch it again."
             ) from error
     changes = [name for name in types if _LORA.search(name)]
     if changes:
-        raise UserError(
+        raise InputError(
             f"{found[changes[0]]} holds {len(changes)} arrays of LoRA (the first: {changes[0]}), "
             "which change another model: merge them into it (merge_and_unload() of PEFT, "
             "fuse_lora() and unload_lora_weights() of diffusers), save that whole and give it."
@@ -215,7 +215,7 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
     quantised = [name for name, code in types.items() if code not in _READ]
     if quantised:
         name = quantised[0]
-        raise UserError(
+        raise InputError(
             f"{found[name]} holds {len(quantised)} arrays of another kind than is read here (the "
             f"first: {name}, {types[name]}); give the weights in float32, float16 or bfloat16."
         )
@@ -242,10 +242,10 @@ def _shards(index: epath.Path) -> list[epath.Path]:
     try:
         names = sorted({os.fspath(x) for x in files.read_json(index)["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is no index of shards; fetch it again.") from error
+        raise InputError(f"{index} is no index of shards; fetch it again.") from error
     missing = [name for name in names if not (index.parent / name).exists()]
     if missing:
-        raise UserError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} names.")
+        raise InputError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} names.")
     return [index.parent / name for name in names]
 
 

@@ -19,7 +19,7 @@ from etils import epath
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 PAD, MASK = "<|pad|>", "<|mask|>"
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -38,17 +38,17 @@ def learn(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learns a byte-level BPE vocabulary from `captions`, cleaned first.
 
     vocab_size: with the four special tokens and the 256 bytes, so that any text can be encoded;
-    few captions give fewer. The same captions give the same tokenizer. Raises UserError where
+    few captions give fewer. The same captions give the same tokenizer. Raises InputError where
     there is no caption or `vocab_size` is too small.
     """
     if vocab_size < SMALLEST_VOCABULARY:
-        raise UserError(
+        raise InputError(
             f"a vocabulary of {vocab_size} tokens is too small; "
             f"it must have at least {SMALLEST_VOCABULARY}."
         )
     texts = [text for text in (_normalise(clean_caption(c)) for c in captions) if text]
     if not texts:
-        raise UserError("there are no captions to learn a vocabulary from; check the train split.")
+        raise InputError("there are no captions to learn a vocabulary from; check the train split.")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -105,7 +105,7 @@ def load(path: epath.PathLike, *, learned: bool = False) -> Tokenizer:
     path: tokenizer.json; a folder that holds CLIP's vocab.json and merges.txt, or tokenizer.json;
     or CLIP's merges alone (bpe_simple_vocab_16e6.txt, plain or .gz). Of CLIP's own vocabulary the
     last word, "jekyll", gives its id to the mask token, as in TBPS-CLIP. learned: whether tokens
-    that were added later (textual inversion) may come after the end token. Raises UserError where
+    that were added later (textual inversion) may come after the end token. Raises InputError where
     the file is missing or unreadable, or lacks the start and end tokens.
     """
     path = epath.Path(path)
@@ -122,7 +122,7 @@ def load(path: epath.PathLike, *, learned: bool = False) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(path.read_text())
     except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{path} is not a tokenizer file ({error}); restore it.") from error
+        raise InputError(f"{path} is not a tokenizer file ({error}); restore it.") from error
     return _ready(tokenizer, path, learned=learned)
 
 
@@ -210,10 +210,10 @@ def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int
 
 
 def mask_id(tokenizer: Tokenizer) -> int:
-    """Returns the id of the mask token. Raises UserError where the vocabulary has none."""
+    """Returns the id of the mask token. Raises InputError where the vocabulary has none."""
     found = tokenizer.token_to_id(MASK)
     if found is None:
-        raise UserError(
+        raise InputError(
             f"the tokenizer has no {MASK!r} token, which masked language modelling needs; use one "
             "learned here, or CLIP's vocab.json and merges.txt."
         )
@@ -246,12 +246,12 @@ def _normalise(text: str) -> str:
 def _read_merges(path: epath.Path) -> list[tuple[str, ...]]:
     """The merges of a file, best first, without the lines that OpenAI's file has too many."""
     if not path.exists():
-        raise UserError(f"{path} does not exist; a CLIP tokenizer needs it.")
+        raise InputError(f"{path} does not exist; a CLIP tokenizer needs it.")
     data = path.read_bytes()
     try:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} holds no merges of words ({error}); fetch it again.") from error
+        raise InputError(f"{path} holds no merges of words ({error}); fetch it again.") from error
     lines = [line for line in text.split("\n") if line and "#version" not in line]
     return [tuple(line.split()) for line in lines][: _CLIP_SIZE - 512 - 2]
 
@@ -276,7 +276,7 @@ def _clip_tokenizer(
     try:
         model = models.BPE(vocab, merges, end_of_word_suffix="</w>", unk_token=END)
     except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{path} has vocabulary files that do not fit ({error}).") from error
+        raise InputError(f"{path} has vocabulary files that do not fit ({error}).") from error
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = _clip_words()
@@ -303,7 +303,7 @@ def _ready(
         added = tokenizer.get_added_tokens_decoder()
         size -= sum(number > end and not token.special for number, token in added.items())
     if start is None or end != size - 1:
-        raise UserError(
+        raise InputError(
             f"{os.fspath(path)} must have {START!r}, and {END!r} as its last token of {size} "
             f"(ids found: {start} and {end}); use a CLIP tokenizer or one learned here."
         )

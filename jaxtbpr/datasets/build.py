@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import files, seeds
 from jaxtbpr.core import record as records
-from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.errors import InputError, UserError, of_key
 from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import progress, say
@@ -164,7 +164,7 @@ def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
     with of_key(f"build.formats.{name}" if given else f"build.folders.{name}"):
         form = formats.get(folder, given or None)
         if not form.captioned:
-            raise UserError(f"{folder}: {reid_sets.how_to_caption(folder)}")
+            raise InputError(f"{folder}: {reid_sets.how_to_caption(folder)}")
         return form
 
 

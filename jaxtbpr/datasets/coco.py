@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import entry, listed
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
@@ -36,7 +36,7 @@ def is_coco(file: epath.Path) -> bool:
                 is_record = isinstance(first, Mapping)
                 has_images |= key == "images" and is_record
                 has_captions |= is_record and ("caption" in first or "sentences" in first)
-    except UserError:
+    except InputError:
         return False
     return has_images and has_captions
 

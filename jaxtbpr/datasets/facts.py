@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.source import RetrievalSet
 
 NOT_SAID = -1  # of a caption: it fits any value
@@ -16,15 +16,15 @@ def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (shown int32 [N, S] of all images, said int32 [P, S] of all captions).
 
     A column for each slot that any image shows, and in it a number for each value; NOT_SHOWN and
-    NOT_SAID where there is none. Raises UserError for a set without facts.
+    NOT_SAID where there is none. Raises InputError for a set without facts.
     """
     shown, said = [], []
     for one in sets:
         for name, captions, facts in zip(one.image_ids, one.captions, one.facts, strict=True):
             if facts is None or len(facts["said"]) != len(captions):
-                raise UserError(
+                raise InputError(
                     f"image {name} of set {one.name} has no facts to each of its captions, which "
-                    "config.train.targets='facts' needs; use 'identity', or stage 'caption'."
+                    "targets='facts' needs; use 'identity', or stage 'caption'."
                 )
             shown.append(facts["shown"])
             said += facts["said"]

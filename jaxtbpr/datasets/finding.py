@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import annotation_names, coco, leftover, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import first_element
@@ -111,11 +111,11 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
     return []
 
 
-class Unknown(UserError):
+class Unknown(InputError):
     """A folder whose files are of no form that is read here."""
 
 
-def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> UserError:
+def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> InputError:
     """Returns the error that says why `folder` is no data set and what to do.
 
     match: returns the form of a folder, with a title, or None.
@@ -125,11 +125,11 @@ def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> Us
             said = f"{folder} is an archive; unpack it, and give the folder that comes out."
         else:
             said = f"{folder} is a file; give the folder that holds it, {folder.parent}."
-        return UserError(said)
+        return InputError(said)
     if not folder.is_dir():
-        return UserError(f"{folder} does not exist; check the path.")
+        return InputError(f"{folder} does not exist; check the path.")
     if other := _right_level(folder, match):
-        return UserError(other)
+        return InputError(other)
     hints = _near_names(folder)
     said = f"{folder} is not recognised as a data set; {'; '.join(hints)}."
     if others := [file.name for file in _annotations(folder) if _is_other_table(file)]:
@@ -144,7 +144,7 @@ def _is_other_table(file: epath.Path) -> bool:
     """Whether a file has columns, though not those of images and captions."""
     try:
         keys = [] if near_name(file) else tables.columns(file)
-    except UserError:
+    except InputError:
         return False
     return bool(keys) and not tables.is_table(keys) and not any(map(is_image, keys))
 
@@ -235,5 +235,5 @@ def _first_cached(file: str, length: int, changed: float) -> Any:
     # Several forms ask for the same file's first record; length and mtime tell when it is new.
     try:
         return first_element(file)
-    except UserError:
+    except InputError:
         return None

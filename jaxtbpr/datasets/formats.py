@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import (
     coco,
     finding,
@@ -131,14 +131,14 @@ FORMATS = (
 def detect(folder: epath.PathLike) -> Format:
     """Returns the form of `folder`.
 
-    Raises UserError, telling the nearest match and what to do, where none fits.
+    Raises InputError, telling the nearest match and what to do, where none fits.
     """
     folder = epath.Path(folder)
     found = None
     if folder.is_dir():
         found = None if own.is_part_of_run(folder) else _match(folder)
         if found is None and (told := own.explain(folder)):
-            raise UserError(told)
+            raise InputError(told)
     if found is None:
         raise finding.not_recognised(folder, _match)
     return found
@@ -156,15 +156,15 @@ def _match(folder: epath.Path) -> Format | None:
 def annotation_files(folder: epath.PathLike, form: Format) -> list[epath.Path]:
     """Returns the annotation files of a folder of this form.
 
-    Raises UserError where there are none, or where they belong to several sets.
+    Raises InputError where there are none, or where they belong to several sets.
     """
     files = form.find(epath.Path(folder))
     if not files:
-        raise UserError(f"{folder} is not {form.title} ({form.name}): that is {form.looks_for}.")
+        raise InputError(f"{folder} is not {form.title} ({form.name}): that is {form.looks_for}.")
     prefixes = sorted({reid_json.set_prefix(file) for file in files})
     if form.one_set and len(prefixes) > 1:
         names = ", ".join(file.name for file in files)
-        raise UserError(
+        raise InputError(
             f"{folder} holds annotations of {len(prefixes)} sets ({names}), whose identities would "
             "be mixed; give each set a folder of its own."
         )
@@ -225,7 +225,7 @@ def read(
 
     format: its form or the name of it; None detects it. images: the folder of the images where it
     is not the form's own. Images that are missing are yielded too, and records that cannot be used
-    carry a `problem`. Raises UserError at once where the folder is not of the form, and while
+    carry a `problem`. Raises InputError at once where the folder is not of the form, and while
     reading where a file is broken.
     """
     form = format if isinstance(format, Format) else get(folder, format)
@@ -234,13 +234,13 @@ def read(
 
 
 def get(folder: epath.PathLike, name: str | None = None) -> Format:
-    """Returns the form called `name`, or without a name that of `folder`. Raises UserError."""
+    """Returns the form called `name`, or without a name that of `folder`. Raises InputError."""
     if name is None:
         return detect(folder)
     same = [form for form in FORMATS if form.name == name]
     if not same:
         names = ", ".join(sorted({form.name for form in FORMATS}))
-        raise UserError(f"format={name!r} is not known; the formats are {names}.")
+        raise InputError(f"format={name!r} is not known; the formats are {names}.")
     return next((form for form in same if form.find(epath.Path(folder))), same[0])
 
 

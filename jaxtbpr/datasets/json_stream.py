@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 CHUNK = 1 << 20
 _DISGUISES = {
@@ -24,7 +24,7 @@ def open_text(
 ) -> io.TextIOWrapper:
     """Opens a UTF-8 text file, with or without a byte order mark. errors: as of `open`.
 
-    Raises UserError where it cannot be opened.
+    Raises InputError where it cannot be opened.
     """
     file = _open(path)
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline=newline)
@@ -34,15 +34,15 @@ def _open(path: epath.PathLike) -> IO[bytes]:
     try:
         return epath.Path(path).open("rb")
     except FileNotFoundError as error:
-        raise UserError(f"{path} is a link to a file that is not there.") from error
+        raise InputError(f"{path} is a link to a file that is not there.") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror or error}).") from error
+        raise InputError(f"{path} cannot be opened ({error.strerror or error}).") from error
 
 
 def iterate_json(path: epath.PathLike) -> Iterator[Any]:
     """Yields the elements of a JSON array, or the (key, value) pairs of a JSON object.
 
-    Raises UserError, naming the line, where the file is not UTF-8, not JSON or not complete.
+    Raises InputError, naming the line, where the file is not UTF-8, not JSON or not complete.
     """
     with open_text(path) as file:
         text = _Text(file)
@@ -50,12 +50,12 @@ def iterate_json(path: epath.PathLike) -> Iterator[Any]:
             yield from _elements(text)
         except UnicodeDecodeError as error:
             fault = disguise(path) or not_utf8(error, text.line)
-            raise UserError(f"{path} {fault}.") from error
+            raise InputError(f"{path} {fault}.") from error
         except ValueError as error:
             fault = disguise(path) or (
                 f"is not complete, valid JSON (line {text.line}: {error}); unpack or copy it again"
             )
-            raise UserError(f"{path} {fault}.") from error
+            raise InputError(f"{path} {fault}.") from error
 
 
 def not_utf8(error: UnicodeDecodeError, line: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import annotation_names, entry, packed, reid_json, tables
 from jaxtbpr.datasets.image_paths import is_image
 from jaxtbpr.datasets.json_stream import disguise, first_element
@@ -97,7 +97,7 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
         first = (
             first_element(file) if file.suffix.lower() == ".json" else next(tables.rows(file), None)
         )
-    except UserError as error:
+    except InputError as error:
         return str(error).removeprefix(f"{file} ").rstrip("."), True
     if any(map(is_image, keys)) and tables.is_text(file):
         return f"has no line of column names: its first line is {', '.join(keys)}", True
@@ -134,5 +134,5 @@ def _lacking(keys: Iterable[str], like: epath.Path | None) -> str:
 def _is_empty(file: epath.Path) -> bool:
     try:
         return file.suffix.lower() == ".json" and first_element(file) is None
-    except UserError:
+    except InputError:
         return False  # told where the file is read

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from jaxtbpr.core import seeds
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core import workers as worker_processes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms
 from jaxtbpr.datasets.pairs import Batch, Pairs, Views, captions_per_image
@@ -105,11 +105,11 @@ class TrainLoader(Iterator[Batch]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where another loader stopped.
 
-        Raises UserError where it had other data, another seed or another batch size.
+        Raises InputError where it had other data, another seed or another batch size.
         """
         own, saved = self._pairs.recipe(), state["recipe"]
         if saved != own:
-            raise UserError(
+            raise InputError(
                 f"the checkpoint's data order was {json.dumps(saved)}, this run's is "
                 f"{json.dumps(own)}; give the run the same data, seed and batch size."
             )
@@ -166,11 +166,11 @@ def train_loader(
     batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
     batch. image_size: (H, W). views: what else a batch has. augment: the values of
     `transforms.AUGMENT_OPTIONS`; default none. resize: one of `resizing.MODES`, or a Resize. The
-    others: see `LOADER_OPTIONS`. Raises UserError for a batch larger than the sets or not a
+    others: see `LOADER_OPTIONS`. Raises InputError for a batch larger than the sets or not a
     multiple of the processes.
     """
     if batch_size % process_count:
-        raise UserError(
+        raise InputError(
             f"a batch of {batch_size} cannot be shared out evenly to {process_count} processes; "
             f"use a multiple of {process_count}."
         )
@@ -187,7 +187,7 @@ def train_loader(
         cache_bytes=cache_mb << 20,
         caption_noise=caption_noise,
         views=views,
-        set_weights=_check_weights(set_weights or {}, sets),
+        set_weights=check_set_weights(set_weights or {}, sets),
         pairs_of_set=[sum(captions_per_image([one])) for one in sets],
         seed=seed,
         batch_size=batch_size,
@@ -199,7 +199,7 @@ def train_loader(
 def steps_per_epoch(sets: Sequence[RetrievalSet], batch_size: int) -> int:
     """Returns how many whole batches of (image, caption) pairs one epoch has.
 
-    Raises UserError where the batch is larger than the sets.
+    Raises InputError where the batch is larger than the sets.
     """
     return _count_pairs(sets, batch_size) // batch_size
 
@@ -263,14 +263,17 @@ def _numbers(pairs: Pairs, seed: int) -> grain.MapDataset:
     return grain.MapDataset.mix(sets, pairs.set_weights).batch(size)
 
 
-def _check_weights(weights: Mapping[str, float], sets: Sequence[RetrievalSet]) -> list[float]:
-    """The weights in the order of `sets`; [] where there are none."""
+def check_set_weights(weights: Mapping[str, float], sets: Sequence[RetrievalSet]) -> list[float]:
+    """Returns the weights in the order of `sets`; [] where there are none.
+
+    Raises InputError unless each set has one above 0.
+    """
     if not weights:
         return []
     names = [one.name.split("/")[0] for one in sets]
     if set(weights) != set(names) or not all(weight > 0 for weight in weights.values()):
-        raise UserError(
-            f"config.data.set_weights={dict(weights)!r} must give each of the train sets "
+        raise InputError(
+            f"set_weights={dict(weights)!r} must give each of the train sets "
             f"{', '.join(names)} a weight above 0."
         )
     return [float(weights[name]) for name in names]
@@ -285,7 +288,7 @@ def _count_pairs(sets: Sequence[RetrievalSet], batch_size: int) -> int:
     count = sum(captions_per_image(sets))
     if count < batch_size:
         names = ", ".join(one.name for one in sets)
-        raise UserError(
+        raise InputError(
             f"a batch of {batch_size} is larger than the {count} (image, caption) pairs of "
             f"{names}; make it {count} or less, or add data."
         )

@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.parquet
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.entry import PATH_KEYS, BadRecord
 from jaxtbpr.datasets.image_paths import is_image
 
@@ -69,14 +69,14 @@ def _column(file: str, changed: float, group: int, name: str) -> pyarrow.Chunked
 def rows(file: epath.Path) -> Iterator[Any]:
     """Yields the samples of a .tar shard or the rows of a parquet table as mappings.
 
-    A row whose image is inside of the file has its path under `IMAGE`. Raises UserError where the
+    A row whose image is inside of the file has its path under `IMAGE`. Raises InputError where the
     file is damaged.
     """
     read = _samples if file.suffix.lower() == ".tar" else _parquet_rows
     try:
         yield from read(file)
     except (tarfile.TarError, EOFError, pyarrow.ArrowException, OSError) as error:
-        raise UserError(
+        raise InputError(
             f"{file} is not a complete {file.suffix[1:]} file ({error}); copy it again."
         ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import entry, packed
 from jaxtbpr.datasets.json_stream import iterate_json
 
@@ -89,7 +89,7 @@ def _sample(rows: Iterable[Any], size: int) -> list[Mapping[str, Any]]:
     try:
         for row in itertools.islice(rows, size):
             read.append(row)
-    except UserError:
+    except InputError:
         pass  # told where the file is read to its end
     return [row for row in read if isinstance(row, Mapping)]
 

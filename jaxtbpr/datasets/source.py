@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxtbpr.core import files, images
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 SPLITS = ("train", "val", "test")
 
@@ -34,7 +34,7 @@ def find_built(folder: epath.Path, split: str | None = None) -> epath.Path | Non
     """Returns the folder of the built set that `folder` names; None where it names none.
 
     folder: WORKDIR/build/NAME, the TFDS set in it, or WORKDIR or WORKDIR/build where only one set
-    has `split` (None: any). Raises UserError where several have, or none has.
+    has `split` (None: any). Raises InputError where several have, or none has.
     """
     above = folder.parent.parent if (folder / "dataset_info.json").exists() else folder
     for one in (folder, above):
@@ -49,7 +49,7 @@ def find_built(folder: epath.Path, split: str | None = None) -> epath.Path | Non
             these = ", ".join(str(place / name) for name in found or sets)
             what = f"split {split!r}" if split else "a split"
             fault = "several sets have" if found else "none of its sets has"
-            raise UserError(f"{folder} is a run, and {fault} {what}: name one of {these}.")
+            raise InputError(f"{folder} is a run, and {fault} {what}: name one of {these}.")
     return None
 
 
@@ -91,7 +91,7 @@ class ImageSource(Sequence):
         except (RuntimeError, ValueError, IndexError) as error:  # so array_record tells of damage
             found, reason = b"", str(error)
         if not found:
-            raise UserError(
+            raise InputError(
                 f"the images of {self.directory}, split {self.split!r}, cannot be read ({reason}): "
                 f"a file there was cut short or changed; delete {self.directory.parent} and run "
                 "stage 'build' again."
@@ -109,7 +109,7 @@ class ImageSource(Sequence):
     def _builder(self) -> tfds.core.DatasetBuilder:
         found = files.matches(self.directory, "*/*/dataset_info.json")
         if len(found) != 1:
-            raise UserError(
+            raise InputError(
                 f"{self.directory} holds {len(found)} finished TFDS sets where one belongs; "
                 "run stage 'build', or give the folder of one set below WORKDIR/build."
             )
@@ -134,14 +134,14 @@ def _no_split(directory: epath.Path, split: str) -> str:
 class RetrievalSet:
     """One split of a built set.
 
-    directory: WORKDIR/build/NAME. Raises UserError where the set or the split is missing.
+    directory: WORKDIR/build/NAME. Raises InputError where the set or the split is missing.
     """
 
     def __init__(self, directory: epath.PathLike, split: str):
         self.directory, self.split = epath.Path(directory), split
         self.images = ImageSource(self.directory, split)
         if split not in list_splits(self.directory):
-            raise UserError(_no_split(self.directory, split))
+            raise InputError(_no_split(self.directory, split))
 
     @property
     def name(self) -> str:

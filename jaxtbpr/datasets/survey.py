@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import (
     finding,
     formats,
@@ -160,7 +160,7 @@ def survey(
 ) -> Survey:
     """Reads a whole data set: records, images (decoded unless `decode` is False) and captions.
 
-    flags: a list to which every flagged caption is added. Raises UserError where the folder is not
+    flags: a list to which every flagged caption is added. Raises InputError where the folder is not
     recognised.
     """
     folder = epath.Path(folder)
@@ -173,7 +173,7 @@ def survey(
         entries = found.reader(folder, files, result.paths)
         for entry, image in image_check.examine_all(entries, decode=decode):
             _add(result, entry, image, flags)
-    except UserError as error:
+    except InputError as error:
         result.broken = str(error)
     return result
 

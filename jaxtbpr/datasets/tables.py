@@ -19,7 +19,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import csv_lines, entry, listed, packed, roles, sidecar
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
@@ -50,7 +50,7 @@ class _Row(dict):
 def rows(file: epath.Path) -> Iterator[Any]:
     """Yields the rows of a table as mappings; a row that cannot be read as BadRecord, not raised.
 
-    file: may be a folder, too, see `sidecar`. Raises UserError where the file as a whole cannot be
+    file: may be a folder, too, see `sidecar`. Raises InputError where the file as a whole cannot be
     read.
     """
     if file.suffix.lower() in packed.SUFFIXES or file.is_dir():
@@ -64,7 +64,7 @@ def rows(file: epath.Path) -> Iterator[Any]:
         yield from read(file)
     except UnicodeDecodeError as error:
         fault = disguise(file) or not_utf8(error, _line_of(file))
-        raise UserError(f"{file} {fault}.") from error
+        raise InputError(f"{file} {fault}.") from error
 
 
 def _csv_rows(file: epath.Path) -> Iterator[Any]:
@@ -121,7 +121,7 @@ def is_readable(file: epath.Path) -> bool:
     try:
         is_read = file.suffix.lower() in SUFFIXES and is_table(columns(file))
         return is_read and has_rows(file)
-    except UserError:
+    except InputError:
         return False
 
 
@@ -148,7 +148,7 @@ def columns(file: epath.Path) -> tuple[str, ...]:
                 if isinstance(one, Mapping)
                 else {}
             )
-    except UserError:
+    except InputError:
         pass  # told where the file is read to its end
     return tuple(keys)
 

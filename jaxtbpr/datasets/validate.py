@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from etils import epath
 
 from jaxtbpr.core import command, files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import finding, formats, own, published
 from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Counts
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.flags:
         try:
             files.check_output(arguments.flags, "--flags")
-        except UserError as error:
+        except InputError as error:
             parser.error(str(error))
     if arguments.images is not None and not epath.Path(arguments.images).expanduser().is_dir():
         parser.error(f"--images={arguments.images} is no folder; check the path.")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 decode=not arguments.no_images,
                 flags=flags if arguments.flags else None,
             )
-        except UserError as error:
+        except InputError as error:
             place = epath.Path(folder)
             known = None if own.explain(place) else published.set_of_folder(place.absolute().name)
             print(f"{error}\n{_ask(known)}")

@@ -6,7 +6,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files, tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights.load import FETCHED, TOKENIZER_FILES, beside
@@ -32,13 +32,13 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Loads a Diffusers folder, hub id or single file; see `weights.load` for the arguments.
 
-    Raises UserError also for a tokenizer that has not the words of the text encoder.
+    Raises InputError also for a tokenizer that has not the words of the text encoder.
     """
     sizes, params, scheduler, tokenizer = weights.load(source, dtype, prediction=prediction)
     words = open_words(tokenizer, sizes.text["max_position_embeddings"])
     count, needed = words.size, sizes.text["vocab_size"]
     if count != needed:
-        raise UserError(
+        raise InputError(
             f"{tokenizer} has {count} tokens, but the text encoder knows {needed} (text_encoder: "
             "vocab_size); take both from one model."
         )
@@ -48,7 +48,7 @@ def open_checkpoint(
 def fingerprint(source: epath.PathLike) -> str:
     """Returns the SHA-256 of all that decides what a model makes: its weights, configs, words.
 
-    Raises UserError where there is nothing of a model.
+    Raises InputError where there is nothing of a model.
     """
     path = tensors.find(source, FETCHED)
     if path.is_file():
@@ -58,5 +58,5 @@ def fingerprint(source: epath.PathLike) -> str:
     else:
         found = [file for file in files.matches(path, *FETCHED) if not file.is_dir()]
     if not found:
-        raise UserError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
+        raise InputError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
     return files.sha256_of(found)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import compilation, seeds
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.checkpoint import Checkpoint
 from jaxtbpr.diffusion.layers import from_pixels
@@ -64,7 +64,7 @@ class Generator:
     On a CPU large images are made on the first device alone.
 
     seed: of the run; batch_size: rounded up to whole units; label: begins what is said. Raises
-    UserError for sides that the checkpoint cannot have, for a sampler that it cannot have, for a
+    InputError for sides that the checkpoint cannot have, for a sampler that it cannot have, for a
     negative prompt that is too long, and for a UNet that needs more than noised latents and a text.
     """
 
@@ -79,7 +79,7 @@ class Generator:
     ):
         refuse_other_unets(checkpoint)
         if problem := checkpoint.words.problem(sampling.negative):
-            raise UserError(f"the negative prompt {problem}.")
+            raise InputError(f"the negative prompt {problem}.")
         self.sampling, self._label = sampling, label
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
         self.size = image_size(self.networks, sampling.height, sampling.width)
@@ -179,13 +179,13 @@ class Generator:
 
 
 def refuse_other_unets(checkpoint: Checkpoint) -> None:
-    """Raises UserError for a UNet that takes more than noised latents and a text."""
+    """Raises InputError for a UNet that takes more than noised latents and a text."""
     taken, given = (checkpoint.sizes.unet[f"{way}_channels"] for way in ("in", "out"))
     latents = checkpoint.sizes.vae["latent_channels"]
     if taken == given == latents:
         return
     purpose = _GIVEN_MORE.get(divmod(taken, latents), "another purpose")
-    raise UserError(
+    raise InputError(
         f"the UNet takes {taken} channels and gives {given}, the VAE's latents have {latents}: "
         f"this seems to be a model for {purpose}; give one that makes images of text alone."
     )
@@ -261,7 +261,7 @@ def draw(keys: jax.Array, purpose: jax.Array | int, shape: tuple[int, ...]) -> j
 def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
     """Returns (H, W), where 0 is the checkpoint's own: a tall image of as many pixels.
 
-    Raises UserError where the sides are no multiples of what the VAE needs.
+    Raises InputError where the sides are no multiples of what the VAE needs.
     """
     factor, own = networks.factor, networks.sizes.unet["sample_size"] or 64
     if isinstance(own, int):
@@ -271,7 +271,7 @@ def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
         own = [max(1, round(side / step)) * step // factor for side in sides]
     size = (height or own[0] * factor, width or own[1] * factor)
     if any(side % factor for side in size):
-        raise UserError(
+        raise InputError(
             f"images of {size[0]} x {size[1]} pixels cannot be made: both must be multiples of "
             f"{factor}."
         )

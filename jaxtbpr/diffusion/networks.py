@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtbpr.core.attention import attention
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.diffusion import convolution, layers
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
 
@@ -87,7 +86,7 @@ class Networks:
         """
         longest = self.sizes.text["max_position_embeddings"]
         if ids.shape[1] > longest:
-            raise UserError(
+            raise ValueError(
                 f"a text of {ids.shape[1]} tokens is longer than the {longest} of the text "
                 "encoder; cut it."
             )

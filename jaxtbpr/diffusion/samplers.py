@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.schedule import Schedule, levels_at, levels_with_signal, sigmas_of
 
 # Combinations of the last answers, the newest first (Adams-Bashforth).
@@ -87,12 +87,12 @@ class Kind:
 def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
     """Returns the table that takes `steps` steps from noise to image, less the first `skip`.
 
-    Raises UserError where the schedule has not so many timesteps.
+    Raises InputError where the schedule has not so many timesteps.
     """
     kind = KINDS[schedule.kind]
     most = schedule.train_steps - kind.intervals
     if not 1 <= steps <= most:
-        raise UserError(f"{steps} steps are not between 1 and {most}.")
+        raise InputError(f"{steps} steps are not between 1 and {most}.")
     return kind.table(schedule, steps, skip)
 
 
@@ -104,7 +104,7 @@ def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Tab
     """
     done = min(int(steps * strength), steps)
     if done < 1:
-        raise UserError(
+        raise InputError(
             f"strength {strength} of {steps} steps leaves none to do; give more of either."
         )
     return make_table(schedule, steps, skip=steps - done)
@@ -115,11 +115,11 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
 
     rule: "current" steps from level t-r to t with the answer at t, as diffusers has it now; "0.18"
     steps from t to t+r, as diffusers 0.18 did, which SynTBPR's editing was made with.
-    Raises UserError where the schedule has not so many timesteps.
+    Raises InputError where the schedule has not so many timesteps.
     """
     schedule = dataclasses.replace(schedule, eta=0.0)
     if not 1 <= steps <= schedule.train_steps:
-        raise UserError(f"{steps} steps are not between 1 and {schedule.train_steps}.")
+        raise InputError(f"{steps} steps are not between 1 and {schedule.train_steps}.")
     if rule not in ("current", "0.18"):
         raise ValueError(f"rule {rule!r} is not known; use 'current' or '0.18'.")
     ratio = schedule.train_steps // steps
@@ -317,7 +317,7 @@ def _dpm_timesteps(schedule: Schedule, steps: int) -> np.ndarray:
 def _leading(schedule: Schedule, numbers: np.ndarray, ratio: int) -> np.ndarray:
     times = numbers * ratio + schedule.offset
     if times.max() >= schedule.train_steps:
-        raise UserError(
+        raise InputError(
             f"{len(times)} steps begin at timestep {times.max()}, but the last is "
             f"{schedule.train_steps - 1} (scheduler config: steps_offset {schedule.offset}); "
             "take fewer steps."

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.samplers import KINDS, SAMPLERS
 from jaxtbpr.diffusion.schedule import Schedule
 
@@ -21,20 +21,20 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
     """Returns the schedule of a checkpoint's scheduler_config.json.
 
     sampler: one of SAMPLERS, or "" for the checkpoint's own; what the config does not say is as
-    that class of diffusers has it. Raises UserError for settings that are not done here.
+    that class of diffusers has it. Raises InputError for settings that are not done here.
     """
     kinds = {row.class_name: kind for kind, row in KINDS.items()}
     kind, extra = SAMPLERS.get(sampler, (kinds.get(config.get("_class_name")), {}))
     if kind is None:
         named = config.get("_class_name")
-        raise UserError(
+        raise InputError(
             f"the scheduler {sampler or named!r} is not known; choose one of {', '.join(SAMPLERS)}."
         )
     row, own = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
     config = {key: value for key, value in config.items() if value is not None} | extra
     refused = list(_refused(config, kind, own))
     if refused:
-        raise UserError(
+        raise InputError(
             f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
             f"set another sampler of {', '.join(SAMPLERS)}."
         )

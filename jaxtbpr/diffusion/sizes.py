@@ -6,7 +6,7 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 # What a model may choose, with the value that counts where its config.json says nothing.
 _UNET = {
@@ -125,7 +125,7 @@ class Sizes:
 def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
     """Returns the sizes from the parsed config.json files of Diffusers folders.
 
-    Raises UserError that names every entry which the networks here do not do: a foreign model.
+    Raises InputError that names every entry which the networks here do not do: a foreign model.
     """
     found = Sizes(_freeze(unet, _UNET), _freeze(vae, _VAE), _freeze(text, _TEXT))
     kinds = [
@@ -142,13 +142,13 @@ def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
         *_wrong_text(found.text),
     ]
     if wrong:
-        raise UserError(
+        raise InputError(
             f"this is no Stable Diffusion 1.x or 2.x, the only kind that is known here: "
             f"{'; '.join(wrong)}."
         )
     width, expected = found.text["hidden_size"], found.unet["cross_attention_dim"]
     if width != expected:
-        raise UserError(
+        raise InputError(
             f"the UNet attends to text of {expected} channels (unet: cross_attention_dim), but the "
             f"text encoder gives {width} (text_encoder: hidden_size); take both from one model."
         )

@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import tokenizer
-from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import fit, objective, scheduler_config, weights
 from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
 from jaxtbpr.diffusion.generator import image_size, refuse_other_unets, unit_of
@@ -48,7 +48,7 @@ def train(
     images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune; layers: of
     a network that looks at images, for the autoencoder's loss. Returns [N]: why
     an image was not used, since its prompt cannot be read as it is meant, "" where it was.
-    Raises UserError where none is, for sides that the networks cannot have, and for options that
+    Raises InputError where none is, for sides that the networks cannot have, and for options that
     do not fit each other.
     """
     size = images.shape[1:3]
@@ -64,9 +64,9 @@ def train(
     problems = [words.problem(prompt) for prompt in prompts]
     fitting = np.array([not problem for problem in problems])
     if not fitting.any():
-        raise UserError(
+        raise InputError(
             f"no prompt has at most the {words.length} tokens that the text encoder takes; shorten "
-            "them, or raise finetune.text_length in another workdir, if finetune.start is empty. "
+            "them, or raise text_length in another workdir, if start is empty. "
             f"The first {problems[0]}."
         )
     ids = words.encode(prompts)[fitting]
@@ -100,8 +100,7 @@ def train(
 
 def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
     """The model, which from now on is one of images of this size."""
-    with of_key("finetune.start"):
-        model = open_checkpoint(source, "float32", prediction)
+    model = open_checkpoint(source, "float32", prediction)
     refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
     unet = model.sizes.unet.copy({"sample_size": latents})
@@ -110,15 +109,15 @@ def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
 
 def _new(prompts, options, size, seed, folder) -> Checkpoint:
     if options.vae_parts != "all" or not options.vae.steps:
-        raise UserError(
-            "there is no autoencoder yet whose latents could stay as they are: set finetune.start, "
-            "or train all of one (vae_parts=all, vae.steps above 0)."
+        raise InputError(
+            "there is no autoencoder yet whose latents could stay as they are: set start, or train "
+            "all of one (vae_parts=all, vae.steps above 0)."
         )
     for key, divisor in (("channels", _GROUPS), ("vae_channels", _VAE_GROUPS)):
         if any(count % divisor for count in options[key]):
-            raise UserError(f"finetune.{key} {options[key]} must be multiples of {divisor}.")
+            raise InputError(f"{key} {options[key]} must be multiples of {divisor}.")
     if options.text_width % _HEADS:
-        raise UserError(f"finetune.text_width must be a multiple of {_HEADS}, its heads.")
+        raise InputError(f"text_width must be a multiple of {_HEADS}, its heads.")
     words = _learn_words(prompts, options, folder)
     sizes = _sizes(options, size, words)
     params = _quiet(jax.jit(Networks(sizes).init)(jax.random.key(seed)))

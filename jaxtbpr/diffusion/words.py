@@ -86,7 +86,7 @@ def open_words(folder: epath.PathLike, length: int) -> Words:
     """Opens the tokenizer of `folder`, which holds CLIP's files or a tokenizer.json.
 
     length: of the text encoder's texts. Which token pads (the end token in Stable Diffusion 1.x,
-    "!" in 2.x) is in special_tokens_map.json or tokenizer_config.json. Raises UserError where
+    "!" in 2.x) is in special_tokens_map.json or tokenizer_config.json. Raises InputError where
     files are missing or do not fit.
     """
     folder = epath.Path(folder)

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core.attributes import SCENE, check
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.render import (
     accessories,
     head,
@@ -39,7 +39,7 @@ def render(
       comes from it alone.
     seed, record_id: decide the accidents (exact limb angles, framing, layout of the background,
       light); the same pair gives the same bytes.
-    Raises UserError on an inconsistent record or a side below 16 pixels.
+    Raises InputError on an inconsistent record or a side below 16 pixels.
     """
     check(attributes)
     _check_size(attributes, height, width)
@@ -79,12 +79,12 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, gap: int = 3) -> n
 
 def _check_size(attributes: dict[str, str], height: int, width: int) -> None:
     if min(height, width) < SMALLEST:
-        raise UserError(
+        raise InputError(
             f"render got {height}x{width} pixels; each side must be {SMALLEST} or more."
         )
     missing = [slot for slot in SCENE if slot not in attributes]
     if missing:
-        raise UserError(f"render needs the scene slots {missing}; see attributes.sample_scene.")
+        raise InputError(f"render needs the scene slots {missing}; see attributes.sample_scene.")
 
 
 def _draw_person(sketch: Sketch) -> None:

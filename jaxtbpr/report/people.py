@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.images import ImageError, read
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
 
@@ -137,7 +137,7 @@ class SetImages:
     def read(self, set_name: str, image_id: Any) -> bytes:
         """Returns the encoded image `image_id` of `set_name`, for example "synthetic/test".
 
-        Raises ImageError where the set has no such image, UserError where there is no such set.
+        Raises ImageError where the set has no such image, InputError where there is no such set.
         """
         dataset, places = self._opened(set_name)
         if str(image_id) not in places:
@@ -148,7 +148,7 @@ class SetImages:
         """Returns {image id: {slot: value}} of the images whose attributes are known."""
         try:
             dataset, _ = self._opened(set_name)
-        except UserError:  # the set is gone: nothing is known of its images
+        except InputError:  # the set is gone: nothing is known of its images
             return {}
         pairs = zip(dataset.image_ids, dataset.facts, strict=True)
         return {name: facts["shown"] for name, facts in pairs if facts}

@@ -17,7 +17,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.train_step import TrainState
 
 WHICH = ("selected", "last")
@@ -73,7 +73,7 @@ class Checkpoints:
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
         """Returns the state and the loader's state of a checkpoint.
 
-        shapes: jax.ShapeDtypeStructs that say where each array shall lie. Raises UserError where
+        shapes: jax.ShapeDtypeStructs that say where each array shall lie. Raises InputError where
         the checkpoint is damaged or of other shapes.
         """
         items = ocp.args.Composite(
@@ -95,11 +95,11 @@ class Checkpoints:
     def step_of(self, which: str) -> int:
         """Returns the step of the checkpoint called `which`, one of WHICH.
 
-        Raises UserError where there is no checkpoint.
+        Raises InputError where there is no checkpoint.
         """
         step = self.selected_step() if which == "selected" else self.last_step()
         if step is None:
-            raise UserError(
+            raise InputError(
                 f"{self._manager.directory} holds no checkpoint; run stage 'train' first, or give "
                 "the folder of a finished one (WORKDIR/train)."
             )
@@ -110,7 +110,7 @@ class Checkpoints:
             return self._manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:  # Orbax's, of lost or other files
             said = str(error).split("\n")[0][:200]
-            raise UserError(
+            raise InputError(
                 f"checkpoint {step} in {self._manager.directory} cannot be read ({said}): it is "
                 "damaged, or model.json is of another model; restore them, or train anew."
             ) from error

@@ -16,7 +16,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval import ranking
 from jaxtbpr.retrieval.ranking import CHUNK_BYTES, TIES, top_k
 
@@ -76,9 +76,9 @@ def retrieval_metrics(
     query_features [Q, D], gallery_features [G, D]: normalised rows make it the cosine, which is
     the field's choice (nothing is normalised here). query_ids [Q], gallery_ids [G]: identities.
     ties: see the module. chunk_bytes: similarities held in memory at once; it changes no result.
-    Raises UserError for NaN or infinite features, shapes that do not fit, an unknown tie rule,
-    and queries none of which has a positive. Protocol: Li et al., CVPR 2017 (CUHK-PEDES); AP
-    and INP as in IRRA, CVPR 2023.
+    Raises ValueError for shapes that do not fit and an unknown tie rule, InputError for NaN or
+    infinite features and queries none of which has a positive. Protocol: Li et al., CVPR 2017
+    (CUHK-PEDES); AP and INP as in IRRA, CVPR 2023.
     """
     queries, gallery = ranking.checked_features(query_features, gallery_features)
     similarity = ranking.feature_similarity(queries, gallery)
@@ -108,10 +108,10 @@ def _metrics(similarity, size, query_ids, gallery_ids, ties, chunk_bytes) -> Met
     query_ids = _checked_ids(query_ids, queries, "query_ids")
     gallery_ids = _checked_ids(gallery_ids, gallery, "gallery_ids")
     if ties not in TIES:
-        raise UserError(f"ties={ties!r} is not a tie rule; use one of {', '.join(TIES)}.")
+        raise ValueError(f"ties={ties!r} is not a tie rule; use one of {', '.join(TIES)}.")
     positives = ranking.Positives.find(query_ids, gallery_ids)
     if not positives.number.any():
-        raise UserError(
+        raise InputError(
             f"None of the {queries} queries has an image of its identity among the {gallery} "
             "of the gallery; check that query_ids and gallery_ids come from the same split."
         )
@@ -162,5 +162,5 @@ def _per_query(ranks, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _checked_ids(ids, size: int, name: str) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.shape != (size,):
-        raise UserError(f"{name} has shape {ids.shape}, but there are {size} rows to identify.")
+        raise ValueError(f"{name} has shape {ids.shape}, but there are {size} rows to identify.")
     return ids

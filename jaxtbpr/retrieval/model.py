@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.transformer import (
     REMAT,
     Dtype,
@@ -95,19 +95,19 @@ class ClipConfig:
     def __post_init__(self):
         height, width = self.image_size
         if min(self.image_size) < self.patch:
-            raise UserError(
+            raise InputError(
                 f"images of {height}x{width} pixels have no patch of {self.patch}; change "
-                "data.image_size or model.patch."
+                "image_size or patch."
             )
         if self.stem == "hierarchical" and (self.patch < 4 or self.patch & (self.patch - 1)):
-            raise UserError(
-                f"model.stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
+            raise InputError(
+                f"stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
             )
         for name, known in (("pixels", PIXELS), ("positions", POSITIONS), ("remat", REMAT)):
             if isinstance(self.pixels, tuple) and name == "pixels":
                 _check_moments(self.pixels)
             elif getattr(self, name) not in known:
-                raise UserError(
+                raise InputError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}."
                 )
 
@@ -327,6 +327,6 @@ def pixel_moments(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]
 def _check_moments(moments: tuple) -> None:
     values = [value for part in moments for value in part]
     if len(moments) != 2 or len(values) != 6 or min(moments[1]) <= 0:
-        raise UserError(
+        raise InputError(
             f"pixels={moments!r} must be a mean and a deviation above 0 of each of three colours."
         )

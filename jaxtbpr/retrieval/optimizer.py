@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 NO_DECAY = {"bias", "scale", "ln", "bn"}
 
@@ -25,10 +25,10 @@ def warmup_cosine(
     The warm-up has both ends in it, and the cosine starts anew from its top: step w - 1 and step
     w = `warmup_steps` both have the full rate, and the last step is one short of `end`. (optax's
     own warm-up cosine differs by a step.) From `steps` on the rate stays at `end`. Raises
-    UserError for a warm-up that is longer than the training. SynTBPR and TBPS-CLIP.
+    ValueError for a warm-up that is longer than the training. SynTBPR and TBPS-CLIP.
     """
     if not 0 <= warmup_steps <= steps or steps < 1:
-        raise UserError(
+        raise ValueError(
             f"a schedule of steps={steps} cannot have warmup_steps={warmup_steps}; "
             "the warm-up must end within the training."
         )
@@ -148,18 +148,16 @@ def frozen_mask(params: Any, pattern: str) -> Any:
 
 
 def check_frozen(params: Any, pattern: str) -> None:
-    """Raises UserError for a `pattern` that is no expression, or freezes nothing or everything."""
+    """Raises InputError for a `pattern` that is no expression, or freezes nothing or everything."""
     try:
         matched = jax.tree.leaves(frozen_mask(params, pattern))
     except re.error as error:
-        raise UserError(
-            f"config.train.freeze={pattern!r} is no regular expression: {error}."
-        ) from error
+        raise InputError(f"{pattern!r} is no regular expression: {error}.") from error
     if pattern and (all(matched) or not any(matched)):
         names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         which = "every parameter" if all(matched) else "no parameter"
-        raise UserError(
-            f"config.train.freeze={pattern!r} matches {which}; it must match whole paths of some, "
+        raise InputError(
+            f"{pattern!r} matches {which}; it must match whole paths of some, "
             f"such as {names[0]!r} or {names[-1]!r}."
         )
 

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxtbpr.core import files, seeds
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 from jaxtbpr.datasets.pairs import Pairs
 from jaxtbpr.datasets.source import RetrievalSet
@@ -52,7 +52,7 @@ class PairWeights:
             return
         path = self._path(epoch)
         if not path.exists():
-            raise UserError(f"{path} is gone, which this run goes on from; restore it or --rerun.")
+            raise InputError(f"{path} is gone, which this run goes on from; restore it or --rerun.")
         self._weights = np.load(io.BytesIO(path.read_bytes()))["weight"]
 
     def update(self, params: Any, epoch: int) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 TIES = ("pessimistic", "gallery_order", "optimistic")
 CHUNK_BYTES = 160 << 20  # of similarities held at once
@@ -29,11 +29,12 @@ def top_k(
     """The k best gallery items of each query: indices int32 [Q, k] and scores float32 [Q, k].
 
     query_features [Q, D], gallery_features [G, D]. Best first; equal scores keep gallery order.
-    Raises UserError for k outside 1..G, NaN or infinite features and shapes that do not fit.
+    Raises ValueError for k outside 1..G and shapes that do not fit, InputError for features that
+    are not finite.
     """
     queries, gallery = checked_features(query_features, gallery_features)
     if not 1 <= k <= len(gallery):
-        raise UserError(f"top_k: k={k} must lie in 1..{len(gallery)}, the size of the gallery.")
+        raise ValueError(f"top_k: k={k} must lie in 1..{len(gallery)}, the size of the gallery.")
     similarity = feature_similarity(queries, gallery)
     indices = np.empty((len(queries), k), np.int32)
     scores = np.empty((len(queries), k), np.float32)
@@ -244,11 +245,11 @@ def _ranks(counts: np.ndarray, query: np.ndarray, ties: str) -> np.ndarray:
 
 
 def checked_features(query_features, gallery_features) -> tuple[np.ndarray, np.ndarray]:
-    """Both as matrices; UserError if one has bad rows or their widths differ."""
+    """Both as matrices; ValueError if their widths differ, and as of `checked_rows`."""
     queries = checked_rows(query_features, "query_features")
     gallery = checked_rows(gallery_features, "gallery_features")
     if queries.shape[1] != gallery.shape[1]:
-        raise UserError(
+        raise ValueError(
             f"query_features have {queries.shape[1]} numbers per row and gallery_features "
             f"{gallery.shape[1]}; embed both with the same model."
         )
@@ -256,15 +257,15 @@ def checked_features(query_features, gallery_features) -> tuple[np.ndarray, np.n
 
 
 def checked_rows(array, name: str) -> np.ndarray:
-    """`array` as a matrix; UserError if it is none, is empty, or has NaN or infinite numbers."""
+    """`array` as a matrix; ValueError if it is none or is empty, InputError if it is not finite."""
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise UserError(f"{name} must be a matrix that is not empty, but has shape {array.shape}.")
+        raise ValueError(f"{name} must be a matrix that is not empty, but has shape {array.shape}.")
     # In pieces, since a mask of a million rows takes half a gigabyte.
     finite = [np.isfinite(array[i : i + 4096]).all(axis=1) for i in range(0, len(array), 4096)]
     bad = np.flatnonzero(~np.concatenate(finite))
     if len(bad):
-        raise UserError(
+        raise InputError(
             f"{name} has NaN or infinite numbers in {len(bad)} of {len(array)} rows, first in row "
             f"{bad[0]}; look for a training that diverged or an overflow in half precision."
         )

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.seeds import words
 from jaxtbpr.core.workdir import COMMIT, Workdir
@@ -34,7 +34,7 @@ class Image:
 def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
     """Returns what tells one state of a reference from another; order: as for `images`.
 
-    Raises UserError if it is none.
+    Raises InputError if it is none.
     """
     folder = epath.Path(folder).expanduser()
     if splits := list_splits(folder):
@@ -43,8 +43,8 @@ def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
         return {name: files.sha256((folder / name / COMMIT).read_bytes())}
     try:
         form = formats.detect(folder)
-    except UserError as error:
-        raise UserError(_is_none(folder, str(error))) from error
+    except InputError as error:
+        raise InputError(_is_none(folder, str(error))) from error
     found = formats.annotation_files(folder, form)
     return {file.name: [file.stat().length, file.stat().mtime] for file in found}
 
@@ -54,7 +54,7 @@ def images(folder: epath.PathLike, split: str, order: Sequence[str]) -> Iterator
 
     folder: WORKDIR/build/NAME, another run's WORKDIR, or a folder in a form that `formats` knows.
     order: the record stages of a run; the images are those of the last one that is finished.
-    Raises UserError where it is none of these.
+    Raises InputError where it is none of these.
     """
     folder = epath.Path(folder).expanduser()
     if list_splits(folder):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT
 from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
@@ -57,11 +57,11 @@ class Saved:
     def tokenizer(self, words: str = "") -> Tokenizer:
         """Loads its tokenizer, or the one in the file or folder `words`.
 
-        Raises UserError where there is none or it has another number of tokens than the model.
+        Raises InputError where there is none or it has another number of tokens than the model.
         """
         found = tokenizer.load(words) if words else self._tokenizer()
         if found.get_vocab_size() != self.config.vocab_size:
-            raise UserError(
+            raise InputError(
                 f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
                 f"tokenizer has {found.get_vocab_size()}; put the model's own there."
             )
@@ -83,7 +83,7 @@ def open_saved(
     since most of them crop to a square, and a person has head and feet. resample: the filter, ""
     for the model's. changes: fields of `ClipConfig`; for another image size or text length the
     positions are resampled. Whatever is not as the checkpoint says is told in one line. Raises
-    UserError where anything is missing.
+    InputError where anything is missing.
     """
     directory = trained_folder(source)
     opened = _trained(directory, which, changes) if directory else _published(source, changes)
@@ -118,7 +118,7 @@ def _trained(
     try:
         own = ClipConfig.from_dict(saved["model"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
+        raise InputError(
             f"{directory / MODEL} describes no model of this version ({error!r}); restore it."
         ) from error
     config = dataclasses.replace(own, **changes)
@@ -168,7 +168,7 @@ def _chosen(asked: str, images: Images | None, source: str) -> Resize:
             why = "nothing beside it says how images are resized"
         else:
             why = f"{images.source.name} resizes images in a way that is not here"
-        raise UserError(f"resize='model' of {source}: {why}; choose squash, shortest or longest.")
+        raise InputError(f"resize='model' of {source}: {why}; choose squash, shortest or longest.")
     if told is not None and asked in ("model", told.mode):
         return told
     return Resize(asked)
@@ -186,7 +186,7 @@ def _resize_changes(images: Images | None, saved: Saved, used: Saved) -> list[st
         )
     if images is not None and saved.resample != used.resample:
         lines.append(
-            f"images are resized by {used.resample} as data.resample says, not by "
+            f"images are resized by {used.resample} as asked for, not by "
             f"{saved.resample} as {images.source.name} does."
         )
     return lines
@@ -216,7 +216,7 @@ def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -
     if pixel_moments(config.pixels) != pixel_moments(own.pixels):
         mean, std = pixel_moments(own.pixels)
         lines.append(
-            f"colours are normalised as model.pixels={config.pixels!r} says, not as it was "
+            f"colours are normalised as pixels={config.pixels!r} says, not as it was "
             f"trained (mean {mean}, deviation {std})."
         )
     return lines
@@ -225,7 +225,7 @@ def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -
 def _find_tokenizer(folder: epath.Path) -> Tokenizer:
     if any((folder / name).exists() for name in _TOKENIZER_FILES):
         return tokenizer.load(folder)
-    raise UserError(
+    raise InputError(
         f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); put "
         "that of the model there."
     )

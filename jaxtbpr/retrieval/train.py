@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.errors import InputError, UserError, of_key
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.stage import Stage
@@ -173,7 +173,8 @@ def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
             f"config.data.train_sets={tuple(data.train_sets)!r} must name at least one set, and "
             "none twice."
         )
-    train = [RetrievalSet(directory / name, "train") for name in data.train_sets]
+    with of_key("data.train_sets"):
+        train = [RetrievalSet(directory / name, "train") for name in data.train_sets]
     validated = [name for name in data.train_sets if "val" in list_splits(directory / name)]
     val = [RetrievalSet(directory / name, "val") for name in validated]
     return Sets(train, val, open_test_sets(data, directory))
@@ -182,7 +183,8 @@ def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
 def open_test_sets(data: ConfigDict, directory: epath.Path) -> list[RetrievalSet]:
     """Opens the sets that `data.test_sets` names; if it is empty, all that have a test split."""
     names = data.test_sets or list_sets(directory, "test")
-    return [RetrievalSet(directory / name, "test") for name in names]
+    with of_key("data.test_sets"):
+        return [RetrievalSet(directory / name, "test") for name in names]
 
 
 def open_start(config: ConfigDict) -> Saved | None:
@@ -191,14 +193,15 @@ def open_start(config: ConfigDict) -> Saved | None:
         return None
     if config.model.name:
         raise UserError("config.model.name goes without config.model.weights, which has its sizes.")
-    return open_saved(
-        config.model.weights,
-        image_size=tuple(config.data.image_size),
-        text_length=config.data.text_length,
-        resize=config.data.resize,
-        resample=config.data.resample,
-        **_computation(config.model),
-    )
+    with of_key("model.weights"):
+        return open_saved(
+            config.model.weights,
+            image_size=tuple(config.data.image_size),
+            text_length=config.data.text_length,
+            resize=config.data.resize,
+            resample=config.data.resample,
+            **_computation(config.model),
+        )
 
 
 def check(config: ConfigDict) -> None:
@@ -220,10 +223,11 @@ def open_tokenizer(data: ConfigDict, train: list[RetrievalSet], start: Saved | N
     if start is not None:
         try:
             return start.tokenizer(data.tokenizer)
-        except UserError as error:
+        except InputError as error:
             raise UserError(f"{error} Or name its folder in config.data.tokenizer.") from error
     if data.tokenizer:
-        return tokenizer.load(data.tokenizer)
+        with of_key("data.tokenizer"):
+            return tokenizer.load(data.tokenizer)
     captions = (text for one in train for captions in one.captions for text in captions)
     return tokenizer.learn(captions, data.vocab_size)
 
@@ -291,11 +295,15 @@ def build_trainer(
 ) -> Trainer:
     """Puts together all parts of a run in `directory`; nothing is compiled yet."""
     options, plan = config.train, make_plan(config.train, sets.train)
-    mesh = meshes.make_mesh(options.fsdp)
+    with of_key("train.fsdp"):
+        mesh = meshes.make_mesh(options.fsdp)
     check_batch(options, mesh)
-    model = Clip(start.config if start else model_config(config, words.get_vocab_size()))
+    with of_key("model"):
+        sizes = start.config if start else model_config(config, words.get_vocab_size())
+    model = Clip(sizes)
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    optimizers.check_frozen(params, options.freeze)
+    with of_key("train.freeze"):
+        optimizers.check_frozen(params, options.freeze)
     resize = resize_of(config.data, start)
     batches = open_batches(config, sets.train, words, resize)
     recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
@@ -361,7 +369,8 @@ def check_captions(captions: int) -> None:
 
 def check_batch(options: ConfigDict, mesh: Mesh) -> None:
     """Raises UserError for a batch that devices and chunks do not divide, or without a loss."""
-    meshes.check_batch_size(options.batch_size, mesh, "train.batch_size")
+    with of_key("train.batch_size"):
+        meshes.check_batch_size(options.batch_size, mesh)
     if options.batch_size // mesh.size % options.chunks:
         raise UserError(
             f"config.train.chunks={options.chunks} does not divide the "
@@ -466,31 +475,35 @@ def open_batches(
     data = config.data
     if any((one.caption_weights != 1).any() for one in train):
         check_captions(config.train.captions)
-    return loader.train_loader(
-        train,
-        words,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        image_size=tuple(data.image_size),
-        text_length=data.text_length,
-        resample=data.resample,
-        resize=resize,
-        augment=data.augment,
-        caption_noise=data.caption_noise,
-        set_weights=data.set_weights.to_dict(),
-        views=loader.Views(
-            second=config.train.multi_view,
-            strong=config.train.simclr > 0,
-            words=config.train.mlm > 0,
-            captions=config.train.captions,
-            facts=config.train.targets == "facts",
-        ),
-        workers=data.workers,
-        threads=data.threads,
-        cache_mb=data.cache_mb,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    weights = data.set_weights.to_dict()
+    with of_key("data.set_weights"):
+        loader.check_set_weights(weights, train)
+    with of_key("train"):
+        return loader.train_loader(
+            train,
+            words,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            image_size=tuple(data.image_size),
+            text_length=data.text_length,
+            resample=data.resample,
+            resize=resize,
+            augment=data.augment,
+            caption_noise=data.caption_noise,
+            set_weights=weights,
+            views=loader.Views(
+                second=config.train.multi_view,
+                strong=config.train.simclr > 0,
+                words=config.train.mlm > 0,
+                captions=config.train.captions,
+                facts=config.train.targets == "facts",
+            ),
+            workers=data.workers,
+            threads=data.threads,
+            cache_mb=data.cache_mb,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
 
 # --- outputs -------------------------------------------------------------------------------------

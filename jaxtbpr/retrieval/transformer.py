@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtbpr.core.attention import attention as attend
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 Dtype = Any
 
@@ -59,16 +59,16 @@ class TowerConfig:
 
     def __post_init__(self):
         if self.width % self.heads:
-            raise UserError(
+            raise InputError(
                 f"a tower of width {self.width} cannot have {self.heads} heads; "
                 "choose a number of heads that divides the width."
             )
         if self.activation not in ACTIVATIONS:
-            raise UserError(
+            raise InputError(
                 f"activation {self.activation!r} is unknown; use one of {', '.join(ACTIVATIONS)}."
             )
         if self.rope and self.width // self.heads % 4:
-            raise UserError(
+            raise InputError(
                 f"rotary positions need heads of a multiple of 4 channels, not "
                 f"{self.width // self.heads}; change the width or the number of heads."
             )

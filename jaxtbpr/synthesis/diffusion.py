@@ -59,9 +59,10 @@ class Engine:
             checkpoint = checkpoints.open_checkpoint(
                 options.model, sampling.dtype, options.prediction
             )
-        self._generator = Generator(
-            checkpoint, sampling, seed=seed, batch_size=options.batch_size, label=stage
-        )
+        with of_key("generate"):
+            self._generator = Generator(
+                checkpoint, sampling, seed=seed, batch_size=options.batch_size, label=stage
+            )
         self._made = {
             "negative_prompt": options.negative,
             "seed": seed,

@@ -102,7 +102,8 @@ def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[st
     prompts = [record["prompt"] for record in left]
     sight = config.finetune.perceptual
     layers = perception.layers(sight.model) if sight.weight else None
-    problems = training.train(images, prompts, config.finetune, config.seed, directory, layers)
+    with of_key("finetune"):
+        problems = training.train(images, prompts, config.finetune, config.seed, directory, layers)
     reasons |= {
         record["id"]: f"the prompt {problem}"
         for record, problem in zip(left, problems, strict=True)

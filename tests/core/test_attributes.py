@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.core.attributes import COLOURS, PERSON, SCENE, check, normalise
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 PEOPLE = [attributes.sample_person(seeds.rng(0, "test", i)) for i in range(3000)]
 ANYONE = st.fixed_dictionaries({slot: st.sampled_from(values) for slot, values in PERSON.items()})
@@ -71,12 +71,12 @@ def test_the_rules_agree_slots(change, slot, value):
     ],
 )
 def test_check_names_slot_and_value(change, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         check(PEOPLE[0] | change)
 
 
 def test_check_wants_every_slot_of_a_scene_that_it_is_given():
-    with pytest.raises(UserError, match="weather=None"):
+    with pytest.raises(InputError, match="weather=None"):
         check(PEOPLE[0] | {"background": "park"})
 
 

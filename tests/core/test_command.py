@@ -5,7 +5,7 @@ import pytest
 from absl import flags
 
 from jaxtbpr.core import command, compilation
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
     ("error", "said", "status"),
     [
         (UserError("give a --name."), "give a --name.\n", 1),
+        (InputError("a.json is empty."), "a.json is empty.\n", 1),
         (OSError(28, "No space left", "/a/b"), "No space left: /a/b; mend it", 1),
         (OSError("odd"), "odd; mend it", 1),
         (KeyboardInterrupt(), "stopped\n", 130),
@@ -65,10 +66,16 @@ def test_what_a_user_can_mend_or_stops_ends_a_command_with_one_sentence(
     assert capsys.readouterr().err.startswith(said)
 
 
-def test_an_error_shows_its_trace_where_that_is_asked_for(monkeypatch):
+@pytest.mark.parametrize("kind", [UserError, InputError, OSError])
+def test_an_error_shows_its_trace_where_that_is_asked_for(monkeypatch, kind):
     monkeypatch.setattr(command.sys, "argv", ["evaluate", "--traceback"])
-    with pytest.raises(UserError), command.faults_told():
-        raise UserError("give a --name.")
+    with pytest.raises(kind), command.faults_told():
+        raise kind("give a --name.")
+
+
+def test_a_fault_of_the_program_always_shows_its_trace():
+    with pytest.raises(ValueError, match="not aligned"), command.faults_told():
+        raise ValueError("shapes (2,) and (3,) not aligned")
 
 
 def test_a_flag_that_must_be_given_may_not_be_empty():

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from jaxtbpr.core import files, seeds
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
@@ -28,10 +28,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
 
 
 def test_a_missing_or_broken_json_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="nothing.json does not exist"):
+    with pytest.raises(InputError, match="nothing.json does not exist"):
         files.read_json(tmp_path / "nothing.json")
     (tmp_path / "half.json").write_text('{"a": ')
-    with pytest.raises(UserError, match="half.json is not valid JSON"):
+    with pytest.raises(InputError, match="half.json is not valid JSON"):
         files.read_json(tmp_path / "half.json")
 
 
@@ -78,7 +78,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path, below, said):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         files.check_output(tmp_path / below, "--output")
 
 
@@ -87,13 +87,13 @@ def test_a_folder_to_write_may_have_to_be_made(tmp_path):
     for below in (".", "a", "a/b/c"):
         files.check_output(tmp_path / below, "--out", folder=True)
     assert not (tmp_path / "a").exists()
-    with pytest.raises(UserError, match=r"--out=.*file/a cannot be written \(.*is not a folder"):
+    with pytest.raises(InputError, match=r"--out=.*file/a cannot be written \(.*is not a folder"):
         files.check_output(tmp_path / "file" / "a", "--out", folder=True)
 
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_empty_output_is_not_the_folder_where_one_stands(folder):
-    with pytest.raises(UserError, match="--out is empty; give the"):
+    with pytest.raises(InputError, match="--out is empty; give the"):
         files.check_output("", "--out", folder=folder)
 
 
@@ -134,5 +134,5 @@ def test_json_lines_end_at_newlines_alone(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 1}\n{"id"')
-    with pytest.raises(UserError, match="x.jsonl line 2 is not valid JSON"):
+    with pytest.raises(InputError, match="x.jsonl line 2 is not valid JSON"):
         list(files.read_json_lines(tmp_path / "x.jsonl"))

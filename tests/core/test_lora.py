@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtbpr.core import lora
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.model import Clip, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
 from tests.retrieval.test_model import CONFIG
@@ -43,13 +43,13 @@ def test_the_change_is_of_low_rank_where_it_was_asked_for(scan):
 
 def test_an_expression_that_matches_no_kernel_is_refused():
     such = "matches no kernel; .* such as 'image/projection/kernel'"
-    with pytest.raises(UserError, match=such):
+    with pytest.raises(InputError, match=such):
         lora.init(params_of(False), "image/.*/bias", 2, jax.random.key(1))
-    with pytest.raises(UserError, match=r"^'\(' is no regular expression"):
+    with pytest.raises(InputError, match=r"^'\(' is no regular expression"):
         lora.init({}, "(", 2, jax.random.key(1))
-    with pytest.raises(UserError, match="and here is none"):
+    with pytest.raises(InputError, match="and here is none"):
         lora.init({"bias": jnp.zeros(2)}, ".*", 2, jax.random.key(1))
-    with pytest.raises(UserError, match="a rank of 0"):
+    with pytest.raises(InputError, match="a rank of 0"):
         lora.init({"kernel": jnp.zeros((2, 2))}, ".*", 0, jax.random.key(1))
 
 
@@ -88,5 +88,5 @@ def test_the_change_of_another_model_is_refused(change, said):
         change,
         is_leaf=lambda x: isinstance(x, tuple),
     )
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         lora.merge(params, change)

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 CAPTIONS = [
     f"A {age} {sex} wearing a {colour} {garment}, carrying a bag!"
@@ -198,37 +198,37 @@ def test_a_clip_tokenizer_survives_saving(tmp_path):
 
 
 def test_learning_from_nothing_is_an_error():
-    with pytest.raises(UserError, match="no captions to learn a vocabulary from"):
+    with pytest.raises(InputError, match="no captions to learn a vocabulary from"):
         tokens.learn(["", " . "], 400)
 
 
 def test_a_vocabulary_without_room_for_the_bytes_is_an_error():
-    with pytest.raises(UserError, match="vocabulary of 299 tokens is too small.*at least 300"):
+    with pytest.raises(InputError, match="vocabulary of 299 tokens is too small.*at least 300"):
         tokens.learn(CAPTIONS, 299)
 
 
 def test_missing_and_broken_files_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere.json does not exist"):
+    with pytest.raises(InputError, match=r"nowhere.json does not exist"):
         tokens.load(tmp_path / "nowhere.json")
-    with pytest.raises(UserError, match=r"vocab.json does not exist"):
+    with pytest.raises(InputError, match=r"vocab.json does not exist"):
         tokens.load(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(UserError, match=r"merges.txt does not exist"):
+    with pytest.raises(InputError, match=r"merges.txt does not exist"):
         tokens.load(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"merges.txt holds no merges of words"):
+    with pytest.raises(InputError, match=r"merges.txt holds no merges of words"):
         tokens.load(tmp_path)
     (tmp_path / "merges.txt").write_text("a b\n")
-    with pytest.raises(UserError, match="vocabulary files that do not fit"):
+    with pytest.raises(InputError, match="vocabulary files that do not fit"):
         tokens.load(tmp_path)
     (tmp_path / "vocab.json").unlink()
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer file"):
+    with pytest.raises(InputError, match=r"tokenizer.json is not a tokenizer file"):
         tokens.load(tmp_path)
 
 
 def test_a_tokenizer_without_a_last_end_token_is_an_error(tmp_path, learned):
     text = learned.to_str().replace(tokens.END, "[SEP]")
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(UserError, match=r"must have '<\|startoftext\|>', and '<\|endoftext\|>'"):
+    with pytest.raises(InputError, match=r"must have '<\|startoftext\|>', and '<\|endoftext\|>'"):
         tokens.load(tmp_path)

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxtbpr.core import images
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.datasets import build, builder, rows
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from tests.datasets.folders import FORMS, caption, deep_bytes, make_folder, turned_bytes
@@ -308,13 +308,13 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
 
 
 def test_a_missing_set_or_split_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="is not a built set; run stage 'build'"):
+    with pytest.raises(InputError, match="is not a built set; run stage 'build'"):
         RetrievalSet(tmp_path, "test")
     build_folder(tmp_path, "icfg_pedes", people=1)
-    with pytest.raises(UserError, match=r"has no split 'val', only \['train', 'test'\]"):
+    with pytest.raises(InputError, match=r"has no split 'val', only \['train', 'test'\]"):
         RetrievalSet(tmp_path / "run" / "build" / "real", "val")
     (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds 0 finished TFDS sets"):
+    with pytest.raises(InputError, match="holds 0 finished TFDS sets"):
         RetrievalSet(tmp_path, "test").image_bytes(0)
 
 
@@ -344,7 +344,9 @@ def test_a_file_of_images_that_was_cut_short_is_one_sentence(tmp_path, share):
     (path,) = directory.rglob("*-test.array_record*")
     os.truncate(path, int(share * path.stat().st_size))
     source = RetrievalSet(directory, "test").images
-    with pytest.raises(UserError, match=r"real, split 'test', cannot be read .*; delete .*/build "):
+    with pytest.raises(
+        InputError, match=r"real, split 'test', cannot be read .*; delete .*/build "
+    ):
         source[0]
 
 

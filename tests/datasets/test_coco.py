@@ -1,6 +1,6 @@
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import formats
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import write_image, write_json
@@ -80,12 +80,12 @@ def test_karpathys_split_is_read(tmp_path):
 
 def test_fiftyone_is_refused_with_the_way_to_convert_it(tmp_path):
     write_json(tmp_path / "samples.json", {"samples": [{"filepath": "0.jpg", "caption": "x"}]})
-    with pytest.raises(UserError, match=r"is of FiftyOne.*CSVDataset"):
+    with pytest.raises(InputError, match=r"is of FiftyOne.*CSVDataset"):
         formats.detect(tmp_path)
 
 
 def test_an_object_that_is_no_annotation_gets_no_well_known_name(tmp_path):
     write_json(tmp_path / "captions.json", {"images": [{"id": 1}], "annotations": [{"bbox": []}]})
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         formats.detect(tmp_path)
     assert "near to" not in str(caught.value)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import formats, published
 from tests.datasets.folders import CORRUPT, FORMS, make_folder, write_image, write_json
 
@@ -83,13 +83,13 @@ def test_a_format_can_be_named(tmp_path):
 
 
 def test_an_unknown_format_name_is_an_error_that_lists_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="format='cuhk' is not known.*cuhk_pedes"):
+    with pytest.raises(InputError, match="format='cuhk' is not known.*cuhk_pedes"):
         formats.read(tmp_path, "cuhk")
 
 
 def test_a_named_format_that_is_not_there_says_what_it_looks_for(tmp_path):
     folder = make_folder(tmp_path, "cuhk_pedes")
-    with pytest.raises(UserError, match=r"is not RSTPReid.*data_captions\.json"):
+    with pytest.raises(InputError, match=r"is not RSTPReid.*data_captions\.json"):
         formats.read(folder.path, "rstpreid")
 
 
@@ -103,31 +103,33 @@ def test_images_may_lie_in_a_folder_of_their_own(tmp_path):
 
 def test_a_folder_one_level_too_high_names_the_right_one(tmp_path):
     make_folder(tmp_path, "cuhk_pedes", name="CUHK-PEDES")
-    with pytest.raises(UserError, match=r"one level too high.*/CUHK-PEDES \(CUHK-PEDES\)"):
+    with pytest.raises(InputError, match=r"one level too high.*/CUHK-PEDES \(CUHK-PEDES\)"):
         formats.detect(tmp_path)
 
 
 @pytest.mark.parametrize("inner", ["imgs", "imgs/cam_a", "processed_data"])
 def test_a_folder_too_deep_names_the_right_one(tmp_path, inner):
     folder = make_folder(tmp_path, "rasa", people=5)
-    with pytest.raises(UserError, match=f"a part of a data set; give {folder.path} "):
+    with pytest.raises(InputError, match=f"a part of a data set; give {folder.path} "):
         formats.detect(folder.path / inner)
 
 
 def test_an_annotation_file_in_place_of_its_folder_names_the_folder(tmp_path):
     folder = make_folder(tmp_path, "rstpreid")
-    with pytest.raises(UserError, match=f"is a file; give the folder that holds it, {folder.path}"):
+    with pytest.raises(
+        InputError, match=f"is a file; give the folder that holds it, {folder.path}"
+    ):
         formats.detect(folder.path / "data_captions.json")
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="nowhere does not exist"):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         formats.detect(tmp_path / "nowhere")
 
 
 def test_an_unknown_folder_tells_the_nearest_name(tmp_path):
     write_json(tmp_path / "reid_row.json", [{"who": 1}])
-    with pytest.raises(UserError, match=r"reid_row\.json is near to reid_raw\.json") as error:
+    with pytest.raises(InputError, match=r"reid_row\.json is near to reid_raw\.json") as error:
         formats.detect(tmp_path)
     assert "call the column" not in str(error.value)
     assert all(form.looks_for in formats.list_known() for form in formats.FORMATS)
@@ -135,19 +137,21 @@ def test_an_unknown_folder_tells_the_nearest_name(tmp_path):
 
 def test_images_without_annotation_ask_for_a_table(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"images but no annotation; add a captions\.csv"):
+    with pytest.raises(InputError, match=r"images but no annotation; add a captions\.csv"):
         formats.detect(tmp_path)
 
 
 def test_a_table_without_the_right_columns_tells_its_columns(tmp_path):
     (tmp_path / "list.csv").write_text("photo,words\na.jpg,a man\n")
-    with pytest.raises(UserError, match=r"list\.csv is no table.*its columns are photo, words"):
+    with pytest.raises(InputError, match=r"list\.csv is no table.*its columns are photo, words"):
         formats.detect(tmp_path)
 
 
 def test_a_broken_json_is_named_when_nothing_is_recognised(tmp_path):
     (tmp_path / "anno.json").write_text('[{"id": 1, "fi')
-    with pytest.raises(UserError, match=r"anno\.json is not complete, valid JSON \(line 1: Unterm"):
+    with pytest.raises(
+        InputError, match=r"anno\.json is not complete, valid JSON \(line 1: Unterm"
+    ):
         formats.detect(tmp_path)
 
 
@@ -156,21 +160,21 @@ def test_a_truncated_annotation_is_an_error_with_its_line(tmp_path):
     text = (folder.path / "reid_raw.json").read_text().replace("}, {", "},\n{")
     (folder.path / "reid_raw.json").write_text(text[: len(text) // 2])
     with pytest.raises(
-        UserError, match=r"reid_raw\.json is not complete, valid JSON \(line 10: Unterm"
+        InputError, match=r"reid_raw\.json is not complete, valid JSON \(line 10: Unterm"
     ):
         read_all(folder.path)
 
 
 def test_an_annotation_that_is_not_utf8_is_an_error(tmp_path):
     (tmp_path / "data_captions.json").write_bytes('[{"id": "é"}]'.encode("latin-1"))
-    with pytest.raises(UserError, match="is not UTF-8"):
+    with pytest.raises(InputError, match="is not UTF-8"):
         read_all(tmp_path)
 
 
 def test_annotations_of_several_sets_are_not_mixed(tmp_path):
     folder = make_folder(tmp_path, "aptm")
     (folder.path / "cuhk_val.json").rename(folder.path / "rstp_val.json")
-    with pytest.raises(UserError, match=r"annotations of 2 sets.*rstp_val\.json"):
+    with pytest.raises(InputError, match=r"annotations of 2 sets.*rstp_val\.json"):
         formats.read(folder.path)
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, entry, formats
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import write_image
@@ -76,7 +76,7 @@ def test_names_encoded_for_the_web_are_told(tmp_path):
 
 def test_an_archive_in_place_of_a_folder_is_to_be_unpacked(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"set\.zip is an archive; unpack it"):
+    with pytest.raises(InputError, match=r"set\.zip is an archive; unpack it"):
         survey(tmp_path / "set.zip")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import json_stream
 
 VALUES = st.recursive(
@@ -62,7 +62,7 @@ def test_numbers_are_not_cut_at_the_end_of_a_chunk(tmp_path, monkeypatch, chunk)
 )
 def test_broken_json_is_an_error_that_names_the_place(tmp_path, text, reason):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(InputError, match=reason):
         list(json_stream.iterate_json(tmp_path / "a.json"))
 
 

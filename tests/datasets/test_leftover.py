@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, formats
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import write_image, write_json
@@ -62,10 +62,10 @@ def test_a_test_file_that_cannot_be_read_is_a_problem_and_is_refused_by_build(tm
     path = own_folder(tmp_path, {name: BAD_TESTS[reason]})
     (problem,) = survey(path).problems()
     assert reason in problem
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         build.fingerprint(make_config(folders={"own": str(path)}))
     assert problem in str(error.value)
-    with pytest.raises(UserError, match="would be read in part"):
+    with pytest.raises(InputError, match="would be read in part"):
         built(path, tmp_path / "run")
 
 
@@ -75,7 +75,7 @@ def test_bytes_of_windows_1252_are_told_with_their_line(tmp_path):
     (problem,) = survey(path).problems()
     assert "test.csv is not UTF-8 after line 2 (byte 0xe9" in problem
     assert "Windows-1252" in problem
-    with pytest.raises(UserError, match=r"test\.csv is not UTF-8 after line 2"):
+    with pytest.raises(InputError, match=r"test\.csv is not UTF-8 after line 2"):
         built(path, tmp_path / "run")
 
 
@@ -143,7 +143,7 @@ def test_a_test_set_in_another_place_or_form_is_not_lost_in_silence(tmp_path, na
     (problem,) = survey(path).problems()
     assert problem.startswith(f"{name} is not read")
     assert reason in problem
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         built(path, tmp_path / "run")
     assert problem in str(error.value)
 
@@ -207,7 +207,7 @@ def test_hidden_files_and_locks_of_editors_are_no_annotation(tmp_path):
 )
 def test_a_folder_of_one_such_table_tells_the_same_reason(tmp_path, data, reason):
     (tmp_path / "captions.csv").write_bytes(data)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(InputError, match=reason):
         formats.detect(tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_a_split_of_texts_beside_images_is_told_once_beside_tables(tmp_path):
     assert problem.startswith(
         "folder train is not read beside test/metadata.csv; it is images with"
     )
-    with pytest.raises(UserError, match="folder train is not read"):
+    with pytest.raises(InputError, match="folder train is not read"):
         built(tmp_path, tmp_path / "run")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from jaxtbpr.core import images, options
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, loader, pairs, transforms
 from jaxtbpr.datasets.resizing import MODES, Resize
 from jaxtbpr.datasets.source import RetrievalSet
@@ -179,7 +179,7 @@ def test_sets_have_the_share_of_their_weights_and_begin_anew(both, words):
     visits = images[pairs_seen == often]
     assert len(visits) > 1
     assert len(np.unique(visits, axis=0)) == len(visits)
-    with pytest.raises(UserError, match="must give each of the train sets real, other a weight"):
+    with pytest.raises(InputError, match="must give each of the train sets real, other a weight"):
         loader.train_loader(both, words, **PLAIN, set_weights={"real": 1.0})
 
 
@@ -327,9 +327,9 @@ def test_a_loader_can_be_set_back(real, words):
 def test_a_checkpoint_of_another_order_is_refused(real, both, words, change):
     state = loader.train_loader([real], words, **PLAIN | change).get_state()
     ours = loader.train_loader([real], words, **PLAIN)
-    with pytest.raises(UserError, match=r"data order was \{.*this run's is \{.*same data, seed"):
+    with pytest.raises(InputError, match=r"data order was \{.*this run's is \{.*same data, seed"):
         ours.set_state(state)
-    with pytest.raises(UserError, match='"pairs": 40.*"pairs": 30'):
+    with pytest.raises(InputError, match='"pairs": 40.*"pairs": 30'):
         ours.set_state(loader.train_loader(both, words, **PLAIN).get_state())
 
 
@@ -448,14 +448,14 @@ def test_every_view_is_resized_as_is_asked_for(real, words):
 
 
 def test_a_batch_larger_than_the_set_is_an_error_with_both_numbers(real, words):
-    with pytest.raises(UserError, match=r"batch of 31 is larger than the 30 .* of real/train"):
+    with pytest.raises(InputError, match=r"batch of 31 is larger than the 30 .* of real/train"):
         loader.train_loader([real], words, **PLAIN | {"batch_size": 31})
-    with pytest.raises(UserError, match=r"batch of 31 is larger than the 30"):
+    with pytest.raises(InputError, match=r"batch of 31 is larger than the 30"):
         loader.steps_per_epoch([real], 31)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error(real, words):
-    with pytest.raises(UserError, match=r"batch of 4 cannot be shared out evenly to 3 processes"):
+    with pytest.raises(InputError, match=r"batch of 4 cannot be shared out evenly to 3 processes"):
         loader.train_loader([real], words, **PLAIN, process_count=3)
 
 

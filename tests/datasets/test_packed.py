@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, formats, packed
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import encoded_image
@@ -143,7 +143,7 @@ def test_a_shard_that_is_cut_short_is_told(tmp_path, name):
         write_parquet(tmp_path / name, [{"bytes": photo, "path": "c.jpg"}], text=["x"])
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[:700] if name == "a.tar" else data[:-20])
-    with pytest.raises(UserError, match="is not a complete .*; copy it again"):
+    with pytest.raises(InputError, match="is not a complete .*; copy it again"):
         list(formats.read(tmp_path))
 
 
@@ -166,7 +166,7 @@ def test_a_shard_that_is_cut_between_its_files_is_told(tmp_path, length):
     # There tarfile itself ends in silence.
     write_tar(tmp_path / "whole.tar", [("a.jpg", b"x"), ("a.txt", b"x"), ("b.jpg", b"x")])
     (tmp_path / "test.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:length])
-    with pytest.raises(UserError, match=r"test\.tar is not a complete tar file"):
+    with pytest.raises(InputError, match=r"test\.tar is not a complete tar file"):
         list(packed.rows(tmp_path / "test.tar"))
 
 

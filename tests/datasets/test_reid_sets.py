@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.datasets import build, formats, validate
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import write_image
@@ -119,7 +119,7 @@ def test_a_list_that_is_damaged_is_told(tmp_path):
 
 def test_a_text_file_of_another_kind_is_no_list(tmp_path):
     (tmp_path / "list_train.txt").write_text("see the paper\n")
-    with pytest.raises(UserError, match="not recognised"):
+    with pytest.raises(InputError, match="not recognised"):
         formats.detect(tmp_path)
 
 

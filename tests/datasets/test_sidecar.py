@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, formats
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import encoded_image
@@ -94,7 +94,7 @@ def test_texts_without_image_are_set_aside_and_images_without_text_are_kept(tmp_
 
 def test_boxes_beside_images_are_no_captions(tmp_path):
     write(tmp_path, "a", txt="0 0.5 0.5 0.1 0.2\n", json='{"shapes": [], "imagePath": "a.jpg"}')
-    with pytest.raises(UserError, match="is not recognised"):
+    with pytest.raises(InputError, match="is not recognised"):
         formats.detect(tmp_path)
 
 

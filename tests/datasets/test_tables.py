@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, formats
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import write_image
@@ -90,7 +90,7 @@ def test_the_split_is_the_rows_own_then_the_files(tmp_path):
 def test_two_tables_of_different_names_are_not_mixed(tmp_path):
     for name in ("one.csv", "two.csv"):
         write_csv(tmp_path / name, ["image", "caption"], [["a.jpg", "x"]])
-    with pytest.raises(UserError, match="annotations of 2 sets"):
+    with pytest.raises(InputError, match="annotations of 2 sets"):
         formats.read(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_table_that_is_not_utf8_is_an_error(tmp_path):
     rows = "".join(f"{k}.jpg,a man\n" for k in range(4000))
     text = "image,caption\n" + rows + "b.jpg,café\n"
     (tmp_path / "captions.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"captions\.csv is not UTF-8"):
+    with pytest.raises(InputError, match=r"captions\.csv is not UTF-8"):
         list(formats.read(tmp_path))
 
 
@@ -242,7 +242,7 @@ def test_a_second_column_of_names_is_told_to_be_unused(tmp_path):
 
 def test_a_table_without_column_names_is_refused_as_such(tmp_path):
     (tmp_path / "captions.csv").write_text("a.jpg,a man,1\n")
-    with pytest.raises(UserError, match=r"captions\.csv has no line of column names"):
+    with pytest.raises(InputError, match=r"captions\.csv has no line of column names"):
         formats.detect(tmp_path)
 
 
@@ -264,13 +264,13 @@ def test_a_column_split_without_a_split_gives_way_to_one_that_tells_it(tmp_path,
 
 def test_a_file_of_another_encoding_is_not_said_to_be_near_to_a_known_name(tmp_path):
     (tmp_path / "captions.json").write_bytes(json.dumps([{"image": "a.jpg"}]).encode("utf-16"))
-    with pytest.raises(UserError, match=r"captions\.json is not UTF-8 but UTF-16"):
+    with pytest.raises(InputError, match=r"captions\.json is not UTF-8 but UTF-16"):
         formats.detect(tmp_path)
 
 
 def test_files_of_other_tools_are_named_where_nothing_is_recognised(tmp_path):
     (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"ARROW1")
-    with pytest.raises(UserError, match=r"\.arrow is in a form that is not read; save it as CSV"):
+    with pytest.raises(InputError, match=r"\.arrow is in a form that is not read; save it as CSV"):
         formats.detect(tmp_path)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import formats, published, roles, validate
 from jaxtbpr.datasets.entry import Entry
 from jaxtbpr.datasets.survey import survey
@@ -340,7 +340,7 @@ def test_a_table_of_other_columns_is_told_its_names_first_and_all_forms_by_valid
     tmp_path, capsys
 ):
     (tmp_path / "mine.csv").write_text("jpg,description_en,who\n0.jpg,a man,3\n")
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(InputError) as fault:
         formats.detect(tmp_path)
     first, _, rest = str(fault.value).partition("\n")
     assert not rest

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxtbpr.core import tokenizer
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling, image_size, unit_of
 from jaxtbpr.diffusion.networks import Networks
@@ -135,7 +135,7 @@ def test_what_is_not_finite_is_told_of_that_image():
 
 
 def test_a_negative_prompt_must_be_read_whole():
-    with pytest.raises(UserError, match="the negative prompt has .* takes 77: shorten it"):
+    with pytest.raises(InputError, match="the negative prompt has .* takes 77: shorten it"):
         make(negative="sunglasses and photography " * 20)
 
 
@@ -152,7 +152,7 @@ def test_a_unet_that_needs_more_than_noise_and_a_text_is_refused(channels, said)
     checkpoint = open_checkpoint(MODEL)
     sizes = dataclasses.replace(checkpoint.sizes, unet=checkpoint.sizes.unet.copy(channels))
     other = dataclasses.replace(checkpoint, sizes=sizes)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         Generator(other, Sampling(**SAMPLING), seed=0, batch_size=UNIT)
 
 
@@ -169,7 +169,7 @@ def test_the_default_size_is_a_tall_image_of_the_model_s_pixels():
     Like.sizes.unet = {"sample_size": (16, 8)}
     assert image_size(Like, 0, 0) == (128, 64)
     assert image_size(networks, 30, 18) == (30, 18)
-    with pytest.raises(UserError, match="31 x 16 pixels cannot be made: both must be multiples"):
+    with pytest.raises(InputError, match="31 x 16 pixels cannot be made: both must be multiples"):
         image_size(networks, 31, 16)
 
 
@@ -201,7 +201,7 @@ def test_the_fingerprint_of_a_single_file_is_also_of_what_is_beside_it(tmp_path)
 
 
 def test_a_folder_without_a_model_has_no_fingerprint(tmp_path):
-    with pytest.raises(UserError, match="holds nothing of a Stable Diffusion"):
+    with pytest.raises(InputError, match="holds nothing of a Stable Diffusion"):
         fingerprint(tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_the_tokenizer_must_have_the_words_of_the_text_encoder(tmp_path, change)
     merges = merges[:change] if change < 0 else [*merges, ("q", "q")]
     tokenizer.save_clip(merges, copy / "tokenizer", 77)
     said = f"tokenizer has {1000 + change} tokens, but the text encoder knows 1000"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         open_checkpoint(copy)
 
 

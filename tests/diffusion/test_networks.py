@@ -14,7 +14,7 @@ import pytest
 
 from jaxtbpr.core import lora
 from jaxtbpr.core.attention import attention, attention_map
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import layers, weights
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
 from jaxtbpr.diffusion.sizes import heads_of
@@ -167,7 +167,7 @@ def test_new_parameters_are_those_of_the_shapes(tiny):
 
 def test_a_text_that_is_too_long_is_refused(tiny):
     networks, params = tiny
-    with pytest.raises(UserError, match="78 tokens is longer than the 77"):
+    with pytest.raises(InputError, match="78 tokens is longer than the 77"):
         networks.encode_text(params, np.zeros((1, 78), np.int32))
 
 
@@ -234,14 +234,14 @@ def test_sizes_are_hashable_and_fill_what_old_configs_leave_out(reference):
 def test_what_the_networks_do_not_do_is_refused(reference, part, key, value, said):
     parts = configs(reference / "diffusion" / "sd1_tiny")
     parts[part][key] = value
-    with pytest.raises(UserError, match=said.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
         make_sizes(*parts)
 
 
 def test_all_that_is_wrong_is_said_at_once(reference):
     unet, vae, text = configs(reference / "diffusion" / "sd1_tiny")
     unet |= {"addition_embed_type": "text_time", "class_embed_type": "timestep"}
-    with pytest.raises(UserError, match="addition_embed_type.*class_embed_type.*shift_factor"):
+    with pytest.raises(InputError, match="addition_embed_type.*class_embed_type.*shift_factor"):
         make_sizes(unet, vae | {"shift_factor": 1.0}, text)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.sampling import guide, sample
 from jaxtbpr.diffusion.schedule import add_noise, velocity
@@ -95,7 +95,7 @@ def test_strength_says_how_many_steps_an_image_is_given(sampler):
     np.testing.assert_allclose(
         signal**2, np.interp(table.timesteps[0], np.arange(1000), alphas), rtol=0.02
     )
-    with pytest.raises(UserError, match="strength 0.05 of 10 steps leaves none"):
+    with pytest.raises(InputError, match="strength 0.05 of 10 steps leaves none"):
         samplers.image_to_image_table(schedule, 10, 0.05)
 
 
@@ -179,7 +179,7 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
     ],
 )
 def test_what_is_not_done_is_refused(config, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         scheduler_config.from_config(config)
 
 
@@ -212,14 +212,14 @@ def test_the_end_of_a_walk_is_as_each_class_has_it_where_a_config_does_not_say()
 
 def test_an_inversion_needs_steps_and_a_known_rule():
     schedule = scheduler_config.from_config(SD)
-    with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
+    with pytest.raises(InputError, match="0 steps are not between 1 and 1000"):
         samplers.inversion_table(schedule, 0)
     with pytest.raises(ValueError, match="rule '018' is not known"):
         samplers.inversion_table(schedule, 10, "018")
 
 
 def test_steps_must_be_possible():
-    with pytest.raises(UserError, match="0 steps are not between 1 and 1000"):
+    with pytest.raises(InputError, match="0 steps are not between 1 and 1000"):
         samplers.make_table(scheduler_config.from_config(SD), 0)
 
 
@@ -228,11 +228,11 @@ def test_steps_must_be_possible():
 def test_the_most_steps_have_finite_tables(sampler, spacing):
     schedule = scheduler_config.from_config(SD | {"timestep_spacing": spacing}, sampler)
     if sampler.startswith("dpmpp"):
-        with pytest.raises(UserError, match="1000 steps are not between 1 and 999"):
+        with pytest.raises(InputError, match="1000 steps are not between 1 and 999"):
             samplers.make_table(schedule, 1000)
     elif spacing == "leading":
         said = "1000 steps begin at timestep 1000, but the last is 999 .*steps_offset 1.*fewer"
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(InputError, match=said):
             samplers.make_table(schedule, 1000)
     else:
         assert_finite(samplers.make_table(schedule, 1000))

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from jaxtbpr.core import tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.weights import infer, ldm, names
 from tests.diffusion import single_file
@@ -70,7 +70,7 @@ def test_a_tensor_under_two_names_is_refused(tmp_path, reference):
     name = f"{TEXT}text_model.final_layer_norm.bias"
     twice = whole | {f"{TEXT}final_layer_norm.bias": whole[name]}
     safetensors.numpy.save_file(twice, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="holds one array twice, as .*keep one of them"):
+    with pytest.raises(InputError, match="holds one array twice, as .*keep one of them"):
         weights.load(tmp_path / "x.safetensors")
 
 

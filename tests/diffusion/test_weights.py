@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.networks import Networks, make_sizes
 from jaxtbpr.diffusion.weights import ldm
@@ -131,7 +131,7 @@ def test_shards_are_read_by_their_index(folder):
     shard(folder / TEXT, "model.safetensors.index.json", "model-0000{}-of-00002.safetensors")
     assert_equal(weights.load(folder)[1], expected)
     (folder / "text_encoder" / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(UserError, match="text_encoder lacks model-00002-of-00002.safetensors"):
+    with pytest.raises(InputError, match="text_encoder lacks model-00002-of-00002.safetensors"):
         weights.load(folder)
 
 
@@ -179,7 +179,7 @@ def test_a_unet_alone_takes_the_rest_from_the_base(tmp_path, reference):
         alone / "unet" / "diffusion_pytorch_model.safetensors",
         lambda arrays: {name: array + (name == "conv_out.bias") for name, array in arrays.items()},
     )
-    with pytest.raises(UserError, match="tuned lacks vae/config.json, text_encoder/config.json"):
+    with pytest.raises(InputError, match="tuned lacks vae/config.json, text_encoder/config.json"):
         weights.load(alone)
     found, expected = weights.load(alone, base=base), weights.load(base)
     assert found[0] == expected[0]
@@ -294,15 +294,15 @@ def test_a_single_file_that_lacks_or_has_more_is_refused(tmp_path, reference):
     control = {"control_model.input_blocks.0.0.weight": np.zeros(3, "f")}
     gone = "model.diffusion_model.middle_block.0.in_layers.0.weight"
     safetensors.numpy.save_file({k: x for k, x in whole.items() if k != gone} | control, path)
-    with pytest.raises(UserError, match=rf"missing: {gone}; unexpected: control_model"):
+    with pytest.raises(InputError, match=rf"missing: {gone}; unexpected: control_model"):
         weights.load(path)
     unet = {k: x for k, x in whole.items() if k.startswith("model.")}
     safetensors.numpy.save_file(unet, path)
-    with pytest.raises(UserError, match="no whole Stable Diffusion 1.x or 2.x"):
+    with pytest.raises(InputError, match="no whole Stable Diffusion 1.x or 2.x"):
         weights.load(path)
     layer = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
     safetensors.numpy.save_file({k: x for k, x in whole.items() if k != layer}, path)
-    with pytest.raises(UserError, match=f"lacks '{layer}', without which the sizes"):
+    with pytest.raises(InputError, match=f"lacks '{layer}', without which the sizes"):
         weights.load(path)
 
 
@@ -315,7 +315,7 @@ def test_a_single_file_that_lacks_or_has_more_is_refused(tmp_path, reference):
 def test_a_folder_without_a_part_is_refused(folder, gone):
     path = folder / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UserError, match=rf"model lacks {gone}"):
+    with pytest.raises(InputError, match=rf"model lacks {gone}"):
         weights.load(folder)
 
 
@@ -330,7 +330,7 @@ def test_tensors_that_do_not_fit_are_listed(folder):
         r"model/unet does not fit the model \(unet\); missing: conv_in.bias; unexpected: "
         r"extra.weight; of another shape: conv_out.weight \[4, 8, 1, 1\] \(for \[4, 8, 3, 3\] here"
     )
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         weights.load(folder)
 
 
@@ -339,7 +339,7 @@ def test_a_foreign_model_is_refused_in_one_sentence(folder):
     index |= {"_class_name": "StableDiffusionXLPipeline"}
     index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline with text_encoder_2, no "):
+    with pytest.raises(InputError, match="is a StableDiffusionXLPipeline with text_encoder_2, no "):
         weights.load(folder)
 
 
@@ -368,7 +368,7 @@ def test_configs_that_make_no_sense_are_told_by_their_entry(folder, name, conten
     if isinstance(content, dict):
         content = json.loads((folder / name).read_text()) | content
     (folder / name).write_text(json.dumps(content))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         weights.load(folder)
 
 
@@ -378,7 +378,7 @@ def test_quantised_weights_are_refused(folder, code):
     data = len(header).to_bytes(8, "little") + header.encode() + rest
     (folder / UNET).write_bytes(data)
     with pytest.raises(
-        UserError, match=rf"another kind than is read here \(the first: x, {code}\)"
+        InputError, match=rf"another kind than is read here \(the first: x, {code}\)"
     ):
         weights.load(folder)
 
@@ -391,31 +391,31 @@ def test_a_home_folder_may_be_named_by_its_tilde(folder, monkeypatch):
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "pytorch_model.ckpt"])
 def test_pickles_are_refused(folder, name):
     (folder / UNET).rename(folder / "unet" / name)
-    with pytest.raises(UserError, match=rf"{name} is a pickle, .*convert_pt.py"):
+    with pytest.raises(InputError, match=rf"{name} is a pickle, .*convert_pt.py"):
         weights.load(folder)
-    with pytest.raises(UserError, match=r"is a pickle, .*convert_pt.py"):
+    with pytest.raises(InputError, match=r"is a pickle, .*convert_pt.py"):
         weights.load(folder / "unet" / name)
 
 
 def test_files_that_are_none_are_refused(folder, tmp_path):
-    with pytest.raises(UserError, match="nowhere does not exist; give a folder"):
+    with pytest.raises(InputError, match="nowhere does not exist; give a folder"):
         weights.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="model_index.json is no .safetensors file"):
+    with pytest.raises(InputError, match="model_index.json is no .safetensors file"):
         weights.load(folder / "model_index.json")
     (folder / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
-    with pytest.raises(UserError, match="is not a whole .safetensors file"):
+    with pytest.raises(InputError, match="is not a whole .safetensors file"):
         weights.load(folder)
     (folder / UNET).unlink()
-    with pytest.raises(UserError, match="model/unet holds no .safetensors file"):
+    with pytest.raises(InputError, match="model/unet holds no .safetensors file"):
         weights.load(folder)
 
 
 def test_parameters_of_other_sizes_are_not_saved(tmp_path, published):
     sizes, params, scheduler, words = weights.load(published)
     params["unet"] = dict(params["unet"], extra={"kernel": np.zeros(2, "f")})
-    with pytest.raises(UserError, match="parameters of unet .* extra/kernel"):
+    with pytest.raises(InputError, match="parameters of unet .* extra/kernel"):
         weights.save(tmp_path, sizes, params, scheduler, words)
-    with pytest.raises(UserError, match="holds no tokenizer"):
+    with pytest.raises(InputError, match="holds no tokenizer"):
         weights.save(tmp_path, sizes, weights.load(published)[1], scheduler, tmp_path)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxtbpr.core.attributes import COLOURS, PERSON, SCENE, hidden, normalise
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.render import contact_sheet, render, render_png
 from jaxtbpr.render.palette import GARMENT, HAIR, SKIN
 
@@ -225,12 +225,12 @@ def test_png_bytes_hold_the_same_pixels():
 
 
 def test_errors_name_what_is_wrong():
-    with pytest.raises(UserError, match="8x64 pixels; each side must be 16"):
+    with pytest.raises(InputError, match="8x64 pixels; each side must be 16"):
         render(WOMAN, seed=0, record_id="", height=8)
-    with pytest.raises(UserError, match="upper_colour='mauve'"):
+    with pytest.raises(InputError, match="upper_colour='mauve'"):
         render(WOMAN | {"upper_colour": "mauve"}, seed=0, record_id="")
     person = {slot: WOMAN[slot] for slot in PERSON}
-    with pytest.raises(UserError, match=r"scene slots \['background'"):
+    with pytest.raises(InputError, match=r"scene slots \['background'"):
         render(person, seed=0, record_id="")
 
 

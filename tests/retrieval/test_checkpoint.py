@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.checkpoint import Checkpoints
 from jaxtbpr.retrieval.train_step import TrainState
 
@@ -50,12 +50,12 @@ def test_a_damaged_checkpoint_or_one_of_other_shapes_is_a_sentence(tmp_path):
     other = {"w": _on_one_device(jax.ShapeDtypeStruct((3,), jnp.float32))}
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_params(1, right)["w"].tolist() == [1, 1]
-        with pytest.raises(UserError, match="checkpoint 1 in .* cannot be read"):
+        with pytest.raises(InputError, match="checkpoint 1 in .* cannot be read"):
             checkpoints.restore_params(1, other)
     for path in (tmp_path / "1" / "params").rglob("manifest*"):
         path.unlink()
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(UserError, match="checkpoint 1 in .* cannot be read"):
+        with pytest.raises(InputError, match="checkpoint 1 in .* cannot be read"):
             checkpoints.restore_params(1, right)
 
 
@@ -66,5 +66,5 @@ def _on_one_device(shape):
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(UserError, match="holds no checkpoint; run stage 'train' first"):
+        with pytest.raises(InputError, match="holds no checkpoint; run stage 'train' first"):
             checkpoints.step_of("last")

@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval import weights
 from jaxtbpr.retrieval.weights import keys, sizes
 from jaxtbpr.retrieval.weights.open_clip import to_open_clip
@@ -139,7 +139,7 @@ def hints_of(kind, part="", key="", value=None):
 def test_a_key_is_obeyed_neutral_or_refused(configured, kind, part, key, value, verdict):
     hints = hints_of(kind, part, key, value)
     if verdict == REFUSED:
-        with pytest.raises(UserError, match=key):
+        with pytest.raises(InputError, match=key):
             configured(kind, hints)
         return
     assert (configured(kind, hints) == configured(kind, hints_of(kind))) is (verdict == NEUTRAL)
@@ -159,7 +159,7 @@ def test_every_known_key_is_a_case(kind, verdicts):
 def test_rotary_angles_that_are_not_stretched_are_those_of_the_grid_alone(configured):
     fits = {"vision_cfg": {"rope": True, "intp_freq": False, "pt_hw_seq_len": 4}}
     assert configured("eva", fits).vision.rope_grid == 4  # a grid of 4 x 4
-    with pytest.raises(UserError, match="vision_cfg.intp_freq=False"):
+    with pytest.raises(InputError, match="vision_cfg.intp_freq=False"):
         configured("eva", {"vision_cfg": fits["vision_cfg"] | {"pt_hw_seq_len": 16}})
 
 
@@ -167,13 +167,13 @@ def test_a_tower_of_timm_is_one_of_those_that_are_here(configured):
     given = {"timm_pool": "token", "timm_proj": None}
     for name in (TIMM, f"hf-hub:timm/{TIMM}.merged2b"):
         configured("timm", {"vision_cfg": given | {"timm_model_name": name}})
-    with pytest.raises(UserError, match="timm_pool='avg'"):  # what open_clip takes where untold
+    with pytest.raises(InputError, match="timm_pool='avg'"):  # what open_clip takes where untold
         configured("timm", {"vision_cfg": {"timm_model_name": TIMM, "timm_proj": None}})
 
 
 def test_a_tokenizer_that_shortens_texts_its_own_way_is_refused(configured):
     given = {"tokenizer_kwargs": {"clean": "lower", "reduction_mask": "random"}}
-    with pytest.raises(UserError, match="reduction_mask"):
+    with pytest.raises(InputError, match="reduction_mask"):
         configured("openai", {"quick_gelu": True, "text_cfg": given})
 
 
@@ -206,5 +206,5 @@ def test_a_value_of_another_kind_is_a_sentence(key, value):
         "vision_model.encoder.layers.0.mlp.fc1.weight": (256, 64),
         "text_model.embeddings.token_embedding.weight": (49408, 64),
     }
-    with pytest.raises(UserError, match=rf"its config says vision_config\.{key}="):
+    with pytest.raises(InputError, match=rf"its config says vision_config\.{key}="):
         sizes.infer("huggingface", shapes, "", given, "model")

@@ -14,7 +14,7 @@ from etils import epath
 
 from jaxtbpr.core import files, images, tokenizer
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import RetrievalSet
@@ -184,7 +184,7 @@ def test_the_best_on_test_is_by_recall_then_map():
 
 
 def test_an_untrained_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"neither a model trained here .model.json. nor"):
+    with pytest.raises(InputError, match=r"neither a model trained here .model.json. nor"):
         evaluate.load(tmp_path, batch_size=8)
 
 
@@ -289,7 +289,7 @@ def test_a_training_that_is_not_finished_is_told(trained, tmp_path, capsys):
     described = json.loads((tmp_path / "model.json").read_text())
     described["model"]["a_field_of_tomorrow"] = 1
     (tmp_path / "model.json").write_text(json.dumps(described))
-    with pytest.raises(UserError, match="model.json describes no model of this version"):
+    with pytest.raises(InputError, match="model.json describes no model of this version"):
         saved.open_saved(tmp_path)
 
 
@@ -303,11 +303,11 @@ def test_a_run_of_several_sets_or_none_of_the_split_asks_for_one(trained, tmp_pa
     for name in ("a", "b"):
         shutil.copytree(trained.dir("build") / "synthetic", tmp_path / "build" / name)
     run = epath.Path(tmp_path)
-    with pytest.raises(UserError, match=r"several sets have split 'test': name one of .*/a, .*/b"):
+    with pytest.raises(InputError, match=r"several sets have split 'test': name one of .*/a, .*/b"):
         evaluate.find_built(run, "test")
     for name in ("a", "b"):
         (tmp_path / "build" / name / "test.jsonl").unlink()
-    with pytest.raises(UserError, match=r"none of its sets has split 'test': name one of"):
+    with pytest.raises(InputError, match=r"none of its sets has split 'test': name one of"):
         evaluate.find_built(run, "test")
 
 

@@ -10,7 +10,7 @@ from etils import epath
 from PIL import Image
 
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.retrieval import evaluate, export, saved, scoring, train, weights
 from jaxtbpr.retrieval.train_log import MODEL
@@ -72,7 +72,7 @@ def test_the_settings_of_open_clip_are_read(tmp_path, values, size, expected, re
 
 def test_an_unknown_way_to_resize_is_a_sentence(tmp_path):
     describe(tmp_path, *OPEN_CLIP, {"resize_mode": "fold"})
-    with pytest.raises(UserError, match="does not tell how images are prepared .*'fold'"):
+    with pytest.raises(InputError, match="does not tell how images are prepared .*'fold'"):
         read_images(epath.Path(tmp_path), "openai", (32, 32))
 
 
@@ -90,19 +90,19 @@ def test_a_published_model_s_images_are_squashed_unless_it_is_asked_for_otherwis
     assert saved.open_saved(tmp_path, resize="longest").resize == Resize("longest")
     assert "here they are padded to a square (resize" in capsys.readouterr().err
     saved.open_saved(tmp_path, resample="box")
-    assert "resized by box as data.resample says, not by bicubic" in capsys.readouterr().err
+    assert "resized by box as asked for, not by bicubic" in capsys.readouterr().err
 
 
 def test_what_the_model_says_is_refused_where_it_says_nothing_or_what_is_not_here(tmp_path):
     write(tmp_path, PLAIN, "huggingface")
     describe(tmp_path, *HF, {"size": SIDES, "do_center_crop": False, "do_resize": False})
     with pytest.raises(
-        UserError, match=r"preprocessor_config.json resizes images in a way that is not"
+        InputError, match=r"preprocessor_config.json resizes images in a way that is not"
     ):
         saved.open_saved(tmp_path, resize="model")
     assert saved.open_saved(tmp_path).resize == SQUASH
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(UserError, match="nothing beside it says .*; choose squash, shortest or"):
+    with pytest.raises(InputError, match="nothing beside it says .*; choose squash, shortest or"):
         saved.open_saved(tmp_path, resize="model")
 
 
@@ -138,11 +138,11 @@ def test_a_format_that_cannot_say_how_images_are_resized_is_refused(tmp_path):
     def save(config, kind, **how):
         weights.save_folder(tmp_path, params_of(config), config, None, kind=kind, **how)
 
-    with pytest.raises(UserError, match="CLIPImageProcessor cannot resize images by 'longest'"):
+    with pytest.raises(InputError, match="CLIPImageProcessor cannot resize images by 'longest'"):
         save(PLAIN, "huggingface", resize=Resize("longest"))
-    with pytest.raises(UserError, match=r"1\.25 times as large before they are cropped"):
+    with pytest.raises(InputError, match=r"1\.25 times as large before they are cropped"):
         save(PLAIN, "openai", resize=Resize("shortest", larger=1.25))
-    with pytest.raises(UserError, match="open_clip resizes by bicubic, .* by bilinear"):
+    with pytest.raises(InputError, match="open_clip resizes by bicubic, .* by bilinear"):
         save(tall, "openai", resize=Resize("shortest"), resample="bilinear")
 
 

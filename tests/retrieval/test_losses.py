@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import losses
 
 LOSSES = {"nitc": losses.nitc_loss, "ritc": losses.ritc_loss}
@@ -154,7 +153,7 @@ def test_the_scale_is_capped_but_its_gradient_is_not():
 
 
 def test_an_unknown_kind_of_soft_label_is_an_error():
-    with pytest.raises(UserError, match="soft_labels='sigmoids' is unknown; use one of sigmoid"):
+    with pytest.raises(ValueError, match="soft_labels='sigmoids' is unknown; use one of sigmoid"):
         losses.nitc_loss(*random_inputs(2), soft_labels="sigmoids")
 
 

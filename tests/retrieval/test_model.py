@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval import heads, model, transformer
 from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
@@ -123,11 +123,11 @@ def test_a_config_survives_json():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="6x16 pixels have no patch of 8"):
+    with pytest.raises(InputError, match="6x16 pixels have no patch of 8"):
         dataclasses.replace(CONFIG, image_size=(6, 16))
-    with pytest.raises(UserError, match="needs a patch of 4, 8, 16 or 32, not 2"):
+    with pytest.raises(InputError, match="needs a patch of 4, 8, 16 or 32, not 2"):
         dataclasses.replace(CONFIG, patch=2, stem="hierarchical")
-    with pytest.raises(UserError, match="width 16 cannot have 3 heads"):
+    with pytest.raises(InputError, match="width 16 cannot have 3 heads"):
         TowerConfig(width=16, layers=1, heads=3)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import optimizer
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import TowerConfig
@@ -70,7 +69,7 @@ def test_after_the_last_step_the_rate_stays_at_its_end():
 
 @pytest.mark.parametrize("warmup_steps", [-1, 7])
 def test_a_warm_up_outside_the_training_is_an_error(warmup_steps):
-    with pytest.raises(UserError, match=f"steps=6 cannot have warmup_steps={warmup_steps}"):
+    with pytest.raises(ValueError, match=f"steps=6 cannot have warmup_steps={warmup_steps}"):
         optimizer.warmup_cosine(
             learning_rate=1.0, start=0.1, end=0.2, warmup_steps=warmup_steps, steps=6
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.embed import Features
 from jaxtbpr.retrieval.pair_weights import PairWeights
 
@@ -64,5 +64,5 @@ def test_weights_wait_for_their_epoch(tmp_path):
 
 
 def test_lost_weights_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"epoch_0003.npz is gone, .* restore it or --rerun"):
+    with pytest.raises(InputError, match=r"epoch_0003.npz is gone, .* restore it or --rerun"):
         make_weights(tmp_path, "mixture").restore(3)

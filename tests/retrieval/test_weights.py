@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.resizing import Resize
 from jaxtbpr.retrieval import saved, weights
 from jaxtbpr.retrieval.model import PIXELS, Clip, ClipConfig, init_params
@@ -110,7 +110,7 @@ def test_half_precision_is_read_as_float32(tmp_path, dtype):
 
 def test_a_number_too_great_for_half_precision_is_refused(tmp_path):
     params = params_of(PLAIN) | {"logit_scale": np.float32(1e5)}
-    with pytest.raises(UserError, match="logit_scale has numbers that float16 cannot hold"):
+    with pytest.raises(InputError, match="logit_scale has numbers that float16 cannot hold"):
         weights.save_tensors(tmp_path / "x", params, PLAIN, "openai", "float16")
 
 
@@ -130,7 +130,7 @@ def test_shards_are_read_by_their_index(tmp_path, name):
     path.write_text(json.dumps({"weight_map": index}))
     assert_equal(weights.load(tmp_path)[1], params_of(config))
     (tmp_path / "part-1.safetensors").unlink()
-    with pytest.raises(UserError, match=rf"lacks part-1.safetensors, which {name} names"):
+    with pytest.raises(InputError, match=rf"lacks part-1.safetensors, which {name} names"):
         weights.load(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_a_damaged_tensor_is_a_sentence(tmp_path, name, change, said):
     path = tmp_path / "model.safetensors"
     arrays = safetensors.numpy.load_file(path)
     safetensors.numpy.save_file(arrays | {name: np.array(change(arrays[name]))}, path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         weights.load(tmp_path)
 
 
@@ -197,7 +197,7 @@ def test_open_clips_epsilon_and_gelu_are_obeyed(tmp_path):
 def test_a_config_that_is_no_object_is_a_sentence(tmp_path):
     write(tmp_path, PLAIN, "openai")
     (tmp_path / "open_clip_config.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match="is no JSON object"):
+    with pytest.raises(InputError, match="is no JSON object"):
         weights.load(tmp_path)
 
 
@@ -227,17 +227,17 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
     arrays["visual.proj"] = np.zeros((64, 23), "f")
     arrays["logit_scale"] = np.zeros(5, "f")
     safetensors.numpy.save_file(arrays, path)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         weights.load(tmp_path)
     assert "missing: ln_final.weight" in str(caught.value)
     assert "unexpected: head.weight" in str(caught.value)
     assert "logit_scale [5] (for [] here)" in str(caught.value)
     assert "visual.proj [64, 23] (for [64, 24] here)" in str(caught.value)
     safetensors.numpy.save_file({"bert.x": np.zeros(1, "f")}, path)
-    with pytest.raises(UserError, match=r"tensors \(bert.x, ...\) of no CLIP that is known"):
+    with pytest.raises(InputError, match=r"tensors \(bert.x, ...\) of no CLIP that is known"):
         weights.load(tmp_path)
     path.write_bytes(b"no tensors")
-    with pytest.raises(UserError, match="not a whole .safetensors file"):
+    with pytest.raises(InputError, match="not a whole .safetensors file"):
         weights.load(tmp_path)
 
 
@@ -255,7 +255,7 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
 def test_another_kind_of_model_is_called_by_its_name(tmp_path, array, kind, said):
     safetensors.numpy.save_file({array: np.zeros((2, 3, 4, 4), "f")}, tmp_path / "x.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} if kind else {}))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         weights.load(tmp_path)[0]
 
 
@@ -304,7 +304,7 @@ def test_a_file_without_a_logit_scale_gets_irras_and_is_told(tmp_path, capsys):
 def test_what_is_left_over_of_a_tower_is_refused(tmp_path):
     write(tmp_path, PLAIN, "openai")
     rename(tmp_path / "model.safetensors", lambda k: k, ["visual.ls_1.gamma"])
-    with pytest.raises(UserError, match=r"unexpected: visual\.ls_1\.gamma"):
+    with pytest.raises(InputError, match=r"unexpected: visual\.ls_1\.gamma"):
         weights.load(tmp_path)
 
 
@@ -323,29 +323,29 @@ def test_the_constants_of_published_files_are_no_parameters(tmp_path):
 
 
 def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="does not exist; give a folder"):
+    with pytest.raises(InputError, match="does not exist; give a folder"):
         weights.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="neither a model trained here"):
+    with pytest.raises(InputError, match="neither a model trained here"):
         weights.load(tmp_path)
     (tmp_path / "clip.pt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"is a pickle, .*convert_pt.py"):
+    with pytest.raises(InputError, match=r"is a pickle, .*convert_pt.py"):
         weights.load(tmp_path)
     (tmp_path / "x.bin.index.json").write_text("{}")  # of a model in several pickles
-    with pytest.raises(UserError, match=r"convert_pt.py .*/x.bin.index.json .*/x.safetensors$"):
+    with pytest.raises(InputError, match=r"convert_pt.py .*/x.bin.index.json .*/x.safetensors$"):
         weights.load(tmp_path)
     config = write(tmp_path, PLAIN, "openai")
     (tmp_path / "open_clip_config.json").unlink()
-    with pytest.raises(UserError, match="does not tell its activation"):
+    with pytest.raises(InputError, match="does not tell its activation"):
         weights.load(tmp_path)
     weights.save_tensors(tmp_path / "two.safetensors", params_of(config), config, "openai")
     (tmp_path / "model.safetensors").rename(tmp_path / "one.safetensors")
-    with pytest.raises(UserError, match="holds 2 .safetensors files"):
+    with pytest.raises(InputError, match="holds 2 .safetensors files"):
         weights.load(tmp_path)
 
 
 def test_an_id_that_the_hub_does_not_give_is_a_sentence(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="could not be had from the hub"):
+    with pytest.raises(InputError, match="could not be had from the hub"):
         weights.load("someone/no-such-clip")
 
 
@@ -358,16 +358,16 @@ HIERARCHICAL = dataclasses.replace(PLAIN, stem="hierarchical")
     [
         (TALL, "huggingface", "knows no images that are not square; .*--format=openai"),
         (dataclasses.replace(PLAIN, vision=EVA.vision), "huggingface", "no gates, .*=eva"),
-        (HIERARCHICAL, "huggingface", "hierarchical stem; train with --config.model.stem=patch"),
+        (HIERARCHICAL, "huggingface", "hierarchical stem; train with stem='patch'"),
         (EVA, "openai", "does not hold an EVA02-CLIP; use --format=eva"),
         (PLAIN, "eva", "eva holds EVA02-CLIP alone, .*; use --format=openai"),
         (TALL, "timm", "timm holds EVA02-CLIP alone, .*; use --format=openai"),
-        (HIERARCHICAL, "openai", "hierarchical stem; train with --config.model.stem=patch"),
+        (HIERARCHICAL, "openai", "hierarchical stem; train with stem='patch'"),
     ],
 )
 def test_a_format_that_cannot_hold_a_model_names_the_one_that_can(tmp_path, config, kind, told):
     words = tokens.learn(["a red coat"], 300)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(InputError, match=told):
         weights.save_folder(tmp_path / "x", params_of(config), config, words, kind=kind)
     assert not (tmp_path / "x").exists()
 
@@ -398,7 +398,7 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
     other = tokens.learn(["a red coat and a blue bag"] * 9, 320)
     tokens.save(other, tmp_path / "other.json")
     if other.get_vocab_size() != config.vocab_size:
-        with pytest.raises(UserError, match="put the model.s own there"):
+        with pytest.raises(InputError, match="put the model.s own there"):
             opened.tokenizer(str(tmp_path / "other.json"))
 
 
@@ -418,7 +418,7 @@ def test_two_models_are_not_mixed_in_a_folder(tmp_path, kind, there):
     for _ in range(2):  # the same again takes the place of the first
         weights.save_folder(tmp_path, params_of(config), config, words, kind=kind)
     (tmp_path / there).write_text("")
-    with pytest.raises(UserError, match=rf"holds another model \({there}\), which would be mixed"):
+    with pytest.raises(InputError, match=rf"holds another model \({there}\), which would be mixed"):
         weights.save_folder(tmp_path, params_of(config), config, words, kind=kind)
 
 
@@ -486,7 +486,7 @@ def test_images_that_are_prepared_otherwise_than_told_are_told(tmp_path, capsys)
     saved.open_saved(tmp_path)
     assert "nothing beside it says how images are prepared" in capsys.readouterr().err
     describe(tmp_path, "preprocessor_config.json", None, {"image_mean": [1, 2]})
-    with pytest.raises(UserError, match="does not tell how images are prepared"):
+    with pytest.raises(InputError, match="does not tell how images are prepared"):
         saved.open_saved(tmp_path)
 
 

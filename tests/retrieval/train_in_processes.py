@@ -15,7 +15,7 @@ import sys
 import jax
 
 from jaxtbpr.core import compilation
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval import train
 from jaxtbpr.retrieval.train_log import TrainLog
 from tests.datasets.sets import make_workdir
@@ -38,5 +38,5 @@ if __name__ == "__main__":
     config = make_config(**{"train.steps": steps, "train.fsdp": fsdp})
     try:
         print(json.dumps(train.run(config, make_workdir(root))["outputs"]))
-    except UserError as error:
+    except InputError as error:
         sys.exit(f"stopped: {error}")

@@ -159,7 +159,7 @@ def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
     [
         ({"vae_parts": "decoder"}, "there is no autoencoder yet"),
         ({"vae": {"steps": 0}}, "there is no autoencoder yet"),
-        ({"channels": (24, 48)}, r"finetune.channels \(24, 48\) must be multiples of 16"),
+        ({"channels": (24, 48)}, r"config.finetune: channels \(24, 48\) must be multiples of 16"),
         ({"vae_channels": (8,) * 6}, "both must be multiples of 32"),  # of images of 32x16
     ],
 )

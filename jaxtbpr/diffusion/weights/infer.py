@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from jaxtbpr.core import tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.weights import names
 from jaxtbpr.diffusion.weights.ldm import TEXT_1, TEXT_2, TEXT_LAYERS, UNET, V1, V2, VAE
 
@@ -35,7 +35,7 @@ def infer(kind: str, shapes: Shapes, source: str) -> dict[str, dict[str, Any]]:
             "text_encoder": _infer_text(kind, shapes),
         }
     except KeyError as error:
-        raise UserError(
+        raise InputError(
             f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
             "known; fetch it again."
         ) from error

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.tensors import FUSED, FUSED_BIAS, Tensor, unwrapped
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
@@ -89,14 +89,14 @@ def current(name: str) -> str:
 
 
 def recognise(shapes: Shapes, source: str) -> str:
-    """Returns V1 or V2. Raises UserError for other files."""
+    """Returns V1 or V2. Raises InputError for other files."""
     if f"{UNET}input_blocks.0.0.weight" in shapes:
         if f"{TEXT_1}text_model.embeddings.token_embedding.weight" in shapes:
             return V1
         if f"{TEXT_2}token_embedding.weight" in shapes:
             return V2
     some = ", ".join(sorted(shapes)[:3]) or "none"
-    raise UserError(
+    raise InputError(
         f"{source} has tensors ({some}, ...) of no whole Stable Diffusion 1.x or 2.x; give a "
         "checkpoint with UNet, VAE and text encoder, or a Diffusers folder."
     )

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files, progress, tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
 from jaxtbpr.diffusion.weights import infer, ldm, names
@@ -60,7 +60,7 @@ def load(
     a folder; what a single file does not tell (see `infer`). prediction: of the UNet, epsilon or
     v_prediction, in place of what the scheduler config says or of what a single file is marked
     with; "": as they say, and one line tells where a file of 2.x says nothing and is taken for
-    v_prediction. Raises UserError that says what is missing, unexpected or mis-shaped.
+    v_prediction. Raises InputError that says what is missing, unexpected or mis-shaped.
     """
     path = tensors.find(source, FETCHED)
     if path.is_file():
@@ -83,8 +83,8 @@ def load(
 def _sizes(configs: Mapping[str, Any], source: epath.Path) -> Sizes:
     try:
         return make_sizes(*(configs[name] for name in NETWORKS))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 # --- Diffusers folders ----------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def _refuse_foreign(folder: epath.Path) -> None:
     index = files.read_json_object(folder / "model_index.json")
     foreign = [name for name in _FOREIGN_PARTS if index.get(name) not in (None, [None, None])]
     if foreign:
-        raise UserError(
+        raise InputError(
             f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, no "
             "Stable Diffusion 1.x or 2.x, the only kind that is known here; give one of those."
         )
@@ -112,7 +112,7 @@ def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
         found |= {part: having[0]} if having else {}
     missing = [mark for part, mark in marks.items() if part not in found]
     if missing:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(map(os.fspath, folders))} lacks {', '.join(missing)}; give the whole "
             "Diffusers folder of a Stable Diffusion 1.x or 2.x, or a single .safetensors file."
         )
@@ -153,7 +153,7 @@ def read_tensors(
     dtype: str | None,
     ignored: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Returns a network's parameters, of `shapes`; raises UserError on all that does not fit.
+    """Returns a network's parameters, of `shapes`; raises InputError on all that does not fit.
 
     Arrays are read one after the other, so that no second copy of all is in memory; that they fit
     is known before the first is read.
@@ -167,7 +167,7 @@ def read_tensors(
         if theirs is not None and _squeezed(theirs) != _squeezed(needed):
             misshaped.append(f"{one.theirs} {list(theirs)} (for {list(needed)} here)")
     if missing or unexpected or misshaped:
-        raise UserError(tensors.misfit(source, kind, missing, unexpected, misshaped))
+        raise InputError(tensors.misfit(source, kind, missing, unexpected, misshaped))
     found = {}
     for one in wanted:
         stored = opened.read(one.theirs).reshape(stored_shape(one, shapes))

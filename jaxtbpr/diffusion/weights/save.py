@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files, tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
@@ -41,8 +41,8 @@ def save(
     """Writes model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler.
 
     params: of all three networks; dtype: of the files; None: as the parameters are.
-    tokenizer_files_from: the folder whose tokenizer files are copied. Raises UserError where
-    parameters are not those of `sizes` or a folder has no tokenizer.
+    tokenizer_files_from: the folder whose tokenizer files are copied. Raises ValueError
+    where parameters are not those of `sizes`, InputError where that folder has no tokenizer.
     """
     folder, shapes = epath.Path(folder), Networks(sizes).shapes()
     arrays = {name: _named(name, params, shapes[name]) for name in NETWORKS}
@@ -70,7 +70,7 @@ def _named(network: str, params: Mapping[str, Any], shapes: names.Shapes) -> dic
         wrong = sorted(
             path for path in found.keys() | shapes if found.get(path) != shapes.get(path)
         )
-        raise UserError(
+        raise ValueError(
             f"the parameters of {network} are not those of its sizes; missing, unexpected or of "
             f"another shape: {', '.join(wrong[:6])}."
         )
@@ -109,7 +109,7 @@ def _index(sizes: Sizes, scheduler: str) -> dict[str, Any]:
 def _copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
     present = [name for name in TOKENIZER_FILES if (source / name).exists()]
     if not {"vocab.json", "merges.txt"} <= set(present) and "tokenizer.json" not in present:
-        raise UserError(
+        raise InputError(
             f"{os.fspath(source)} holds no tokenizer (vocab.json and merges.txt, or "
             "tokenizer.json); give the folder of one."
         )

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval.losses.similarity import AxisName, gather, identity_targets, of_rows
 
 
@@ -122,10 +121,10 @@ def mask_channels(key: jax.Array, image_features, text_features, rate: float):
 
     Each channel goes with probability `rate`, one draw for the whole batch, before the features
     are normalised, so that no few channels can carry a wrong pair. Our reading of the channel
-    masking in SynTBPR's figure, of which nothing is published. Raises UserError for a rate that
+    masking in SynTBPR's figure, of which nothing is published. Raises ValueError for a rate that
     leaves nothing.
     """
     if not 0 <= rate < 1:
-        raise UserError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
+        raise ValueError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
     kept = jax.random.bernoulli(key, 1 - rate, (image_features.shape[-1],))
     return image_features * kept, text_features * kept

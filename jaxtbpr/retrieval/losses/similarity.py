@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.errors import UserError
 
 MAX_SCALE = 100.0
 SOFT_LABELS = ("sigmoid", "softmax")
@@ -87,10 +86,10 @@ def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
 
     logits [B, N]; same: bool [B, N], equal identity; f: elementwise sigmoid (SynTBPR's) or row
     softmax. Sigmoids of scaled logits are nearly all 0 or 1, so this is in effect a label
-    smoothing whose strength grows with N. Raises UserError for another `kind`.
+    smoothing whose strength grows with N. Raises ValueError for another `kind`.
     """
     if kind not in SOFT_LABELS:
-        raise UserError(f"soft_labels={kind!r} is unknown; use one of {', '.join(SOFT_LABELS)}.")
+        raise ValueError(f"soft_labels={kind!r} is unknown; use one of {', '.join(SOFT_LABELS)}.")
     hard = identity_targets(same, logits.dtype)
     soft = jax.nn.sigmoid(logits) if kind == "sigmoid" else jax.nn.softmax(logits)
     alpha = jnp.asarray(alpha, logits.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.resizing import FILTERS, MODES, SQUASH, Resize
 from jaxtbpr.retrieval.model import PIXELS, ClipConfig, Pixels, pixel_moments
 
@@ -38,7 +38,7 @@ class Images:
 def read_images(folder: epath.Path, kind: str, size: tuple[int, int]) -> Images | None:
     """Reads the settings beside a checkpoint of format `kind`, its own tool's first; None: none.
 
-    size: (H, W) of the model's images. Raises UserError where they are no settings of images.
+    size: (H, W) of the model's images. Raises InputError where they are no settings of images.
     """
     places = _HUGGINGFACE + _OPEN_CLIP if kind == "huggingface" else _OPEN_CLIP + _HUGGINGFACE
     for name, key in places:
@@ -51,7 +51,7 @@ def read_images(folder: epath.Path, kind: str, size: tuple[int, int]) -> Images 
         try:
             return read(given, path, size)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise UserError(
+            raise InputError(
                 f"{path} does not tell how images are prepared ({error!r}); restore it."
             ) from error
     return None
@@ -157,12 +157,12 @@ def fits_huggingface(config: ClipConfig, resize: Resize) -> bool:
 
 
 def to_huggingface(config: ClipConfig, resample: str, resize: Resize = SQUASH) -> dict[str, Any]:
-    """Returns preprocessor_config.json. Raises UserError for what `fits_huggingface` is not.
+    """Returns preprocessor_config.json. Raises InputError for what `fits_huggingface` is not.
 
     Of a middle that is half a pixel off it takes the pixel before, whatever `resize.half` says.
     """
     if not fits_huggingface(config, resize):
-        raise UserError(
+        raise InputError(
             f"Hugging Face's CLIPImageProcessor cannot resize images by {resize.mode!r} to "
             f"{config.image_size}; write them with --format=openai or --resize=squash."
         )
@@ -192,18 +192,18 @@ def _crop(config: ClipConfig, resize: Resize) -> dict[str, Any]:
 
 
 def to_open_clip(config: ClipConfig, resample: str, resize: Resize = SQUASH) -> dict[str, Any]:
-    """Returns open_clip's preprocess_cfg. Raises UserError for what it does not know."""
+    """Returns open_clip's preprocess_cfg. Raises InputError for what it does not know."""
     height, width = config.image_size
     known = _OPEN_CLIP_FILTERS
     if resize.mode == "shortest" and height != width:
         known = _OPEN_CLIP_FILTERS[:1]
     if resample not in known:
-        raise UserError(
+        raise InputError(
             f"open_clip resizes by {' or '.join(known)}, and the model's images by "
             f"{resample}; write it with --format=huggingface."
         )
     if resize.larger != 1:
-        raise UserError(
+        raise InputError(
             f"open_clip resizes to the model's size, and its images are {resize.larger:g} times as "
             "large before they are cropped; write it with --format=huggingface."
         )

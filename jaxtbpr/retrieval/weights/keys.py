@@ -8,7 +8,7 @@ CLIPTextConfig and CLIPVisionConfig in transformers 5.23.
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 # NEUTRAL: the same features whatever it says: a size that the tensors tell, what only a training
 # gives a meaning, or another way to compute or name the same. OFF: refused if it is on. A tuple:
@@ -88,13 +88,13 @@ _NUMBERS_OR_NULL = ("head_width", "heads")
 def refuse(
     given: Mapping[str, Any], verdicts: Mapping[str, Verdict], part: str, source: str, other: str
 ) -> None:
-    """Raises UserError for a key of `given` that makes another network than those that are here.
+    """Raises InputError for a key of `given` that makes another network than those that are here.
 
     part: of the config that `given` is, "" for the whole. other: the verdict on a key without one.
     """
     for key, value in given.items():
         if not _is_of_its_kind(key, value):
-            raise UserError(
+            raise InputError(
                 f"{source} cannot be read: its config says {f'{part}.{key}'.strip('.')}={value!r}, "
                 "which is no number above 0; fetch its config again."
             )
@@ -110,9 +110,9 @@ def _is_of_its_kind(key: str, value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
-def other_network(key: str, value: Any, source: str) -> UserError:
+def other_network(key: str, value: Any, source: str) -> InputError:
     """The error of a config that says `value` of `key`, which no network here has."""
-    return UserError(
+    return InputError(
         f"{source} is of a network that is not here: its config says {key}={value!r}; give "
         "another checkpoint."
     )

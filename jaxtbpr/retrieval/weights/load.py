@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files, tensors
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
 from jaxtbpr.retrieval.transformer import with_scan
@@ -61,7 +61,7 @@ class Checkpoint:
     folder: epath.Path
 
     def config(self) -> ClipConfig:
-        """Returns the model's own sizes. Raises UserError where they cannot be told."""
+        """Returns the model's own sizes. Raises InputError where they cannot be told."""
         return sizes.infer(self.kind, self.arrays.shapes, self.text_prefix, self.hints, self.source)
 
 
@@ -79,7 +79,7 @@ def load(
     Face's CLIPModel, OpenAI's CLIP, open_clip, EVA02-CLIP or timm. image_size: (H, W), and
     text_length: other than the checkpoint's, positions are then resampled. hints: sizes that the
     files do not tell, see `sizes`. changes: other fields of `ClipConfig`, such as dtype. Raises
-    UserError that lists what is missing, unexpected or of another shape.
+    InputError that lists what is missing, unexpected or of another shape.
     """
     checkpoint = open_checkpoint(source, hints)
     own = checkpoint.config()
@@ -125,7 +125,7 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         )
         unexpected = []
     if missing or unexpected or misshaped:
-        raise UserError(
+        raise InputError(
             tensors.misfit(checkpoint.source, checkpoint.kind, missing, unexpected, misshaped)
         )
     return with_scan(flax.traverse_util.unflatten_dict(found, sep="/"), config.scan)
@@ -188,13 +188,13 @@ def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
     """(format, prefix of the text tower's names), from names that only one format has."""
     kind = next((_MARKS[name] for name in _MARKS if name in shapes), None)
     if "visual.layer1.0.conv1.weight" in shapes:
-        raise UserError(
+        raise InputError(
             f"{path} is a CLIP whose vision tower is a ResNet, which is not here; give a ViT's."
         )
     if kind is None:
         _refuse_other_model(path)
         some = ", ".join(sorted(shapes)[:3]) or "none"
-        raise UserError(
+        raise InputError(
             f"{path} has tensors ({some}, ...) of no CLIP that is known: Hugging Face's CLIPModel, "
             "OpenAI's, open_clip's or EVA02-CLIP's ViT; give another checkpoint."
         )
@@ -204,7 +204,7 @@ def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
 
 
 def _refuse_other_model(path: epath.Path) -> None:
-    """Raises UserError where the config beside the weights tells what else they are of."""
+    """Raises InputError where the config beside the weights tells what else they are of."""
     config = (path if path.is_dir() else path.parent) / "config.json"
     given = files.read_json(config) if config.exists() else None
     if isinstance(given, dict) and (found := given.get("model_type")) not in (None, "clip"):
@@ -216,7 +216,7 @@ def _read_hints(folder: epath.Path, kind: str) -> dict[str, Any]:
     if kind == "huggingface":
         path = folder / "config.json"
         if not path.exists():
-            raise UserError(f"{path} does not exist; a Hugging Face checkpoint needs it.")
+            raise InputError(f"{path} does not exist; a Hugging Face checkpoint needs it.")
         return files.read_json(path)
     for name in ("open_clip_config.json", "model_config.json"):
         if (folder / name).exists():
@@ -237,7 +237,7 @@ def _read(
 ) -> list | None:
     """Our arrays of a tensor, float32; None where its shape fits neither as it is nor resampled.
 
-    own: the checkpoint's grid of patches, if it tells it. Raises UserError where a number is none.
+    own: the checkpoint's grid of patches, if it tells it. Raises InputError where a number is none.
     """
     stored = checkpoint.arrays.read(one.theirs)
     if one.layout.axes is not None and stored.ndim != one.layout.axes:
@@ -255,7 +255,7 @@ def _read(
         return None
     arrays = [np.array(array, np.float32, order="C") for array in arrays]
     if not all(np.isfinite(array).all() for array in arrays):
-        raise UserError(
+        raise InputError(
             f"{one.theirs} of {checkpoint.source} holds numbers that are not finite; fetch the "
             "checkpoint again."
         )

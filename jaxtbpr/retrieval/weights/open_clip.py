@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import TowerConfig
 from jaxtbpr.retrieval.weights import keys
@@ -20,11 +20,11 @@ _TIMM = {
 
 
 def refuse_other_networks(kind: str, hints: Mapping[str, Any], source: str) -> None:
-    """Raises UserError for a key that makes another network than those that are here."""
+    """Raises InputError for a key that makes another network than those that are here."""
     for part, verdicts in keys.OPEN_CLIP[kind].items():
         given = hints.get(part, {}) if part else hints
         if not isinstance(given, Mapping):
-            raise UserError(f"{part} of {source} is no JSON object; fetch its config again.")
+            raise InputError(f"{part} of {source} is no JSON object; fetch its config again.")
         if given.get("timm_model_name"):
             _check_timm(given["timm_model_name"], source)
             given = {"timm_pool": "avg", "timm_proj": "linear"} | dict(given)  # open_clip's own
@@ -42,31 +42,35 @@ def _check_timm(name: str, source: str) -> None:
 
 
 def refuse_layers(given: Mapping[str, Any], layers: int, part: str, source: str) -> None:
-    """Raises UserError where a tower's config has another number of blocks than its tensors."""
+    """Raises InputError where a tower's config has another number of blocks than its tensors."""
     if given.get("layers", layers) != layers:
-        raise UserError(
+        raise InputError(
             f"{source} has {layers} blocks in a tower of which its config says "
             f"{part}.layers={given['layers']!r}; fetch the checkpoint and its config again."
         )
 
 
 def eps(given: Mapping[str, Any], default: float) -> float:
-    """Returns the epsilon that `norm_kwargs` of a tower's config gives. Raises UserError."""
+    """Returns the epsilon that `norm_kwargs` of a tower's config gives. Raises InputError."""
     values = dict(given.get("norm_kwargs") or {})
     found = values.pop("eps", default)
     if values:
-        raise UserError(f"norm_kwargs of open_clip_config.json has {', '.join(values)}, not known.")
+        raise InputError(
+            f"norm_kwargs of open_clip_config.json has {', '.join(values)}, not known."
+        )
     return found
 
 
 def activation(quick: bool, given: Mapping[str, Any]) -> str:
-    """Returns the activation of a tower, from quick_gelu and `act_kwargs`. Raises UserError."""
+    """Returns the activation of a tower, from quick_gelu and `act_kwargs`. Raises InputError."""
     values = given.get("act_kwargs") or {}
     known = {"none": "gelu", "tanh": "gelu_tanh"}
     if not values:
         return "quick_gelu" if quick else "gelu"
     if quick or set(values) != {"approximate"} or values["approximate"] not in known:
-        raise UserError(f"act_kwargs={values!r} of open_clip_config.json is no GELU that is known.")
+        raise InputError(
+            f"act_kwargs={values!r} of open_clip_config.json is no GELU that is known."
+        )
     return known[values["approximate"]]
 
 
@@ -86,12 +90,12 @@ def to_open_clip(config: ClipConfig, kind: str) -> dict[str, Any]:
     """Returns the model config of a checkpoint in format `kind`.
 
     open_clip makes the model of it, but for "eva" and towers that timm does not have: those keep
-    the keys of EVA02-CLIP's own configs. Raises UserError for activations that cannot be said.
+    the keys of EVA02-CLIP's own configs. Raises InputError for activations that cannot be said.
     """
     vision, text = config.vision, config.text
     quick = text.activation == "quick_gelu"
     if kind == "openai" and (vision.activation == "quick_gelu") != quick:
-        raise UserError(
+        raise InputError(
             f"open_clip knows no vision tower of {vision.activation} beside a text tower of "
             f"{text.activation}; write it with --format=huggingface."
         )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 
 def resample_grid(
@@ -14,14 +14,14 @@ def resample_grid(
 
     own: (rows, columns) of the n patches; None: a square. The first position, of the class token,
     stays. Bilinear, see `_resize`. TBPS-CLIP's rule: where the form of the own grid is not told, a
-    grid of as many patches is not resampled. Raises UserError where n is then no square.
+    grid of as many patches is not resampled. Raises InputError where n is then no square.
     """
     rows, columns = grid
     count = len(positions) - 1
     if own == grid or (own is None and count == rows * columns):
         return positions
     if own is None and math.isqrt(count) ** 2 != count:
-        raise UserError(
+        raise InputError(
             f"positions of {count} patches, which are no square, cannot be resampled to "
             f"{rows}x{columns}; load the checkpoint at the image size that it was trained with."
         )

@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, normalizers, processors
 
 from jaxtbpr.core import files, tensors
 from jaxtbpr.core import tokenizer as tokenizers
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.transformer import with_scan
@@ -26,14 +26,14 @@ _READ = (
 
 
 def refuse_another_model(folder: epath.PathLike, kind: str) -> None:
-    """Raises UserError where `folder` holds what `save_folder` would not replace of a model.
+    """Raises InputError where `folder` holds what `save_folder` would not replace of a model.
 
     Whoever opens the folder afterwards could be given those, or a mixture of both.
     """
     own = _HUGGINGFACE if kind == "huggingface" else _OPEN_CLIP
     found = [path.name for path in files.matches(folder, *_READ) if path.name not in own]
     if found:
-        raise UserError(
+        raise InputError(
             f"{folder} holds another model ({', '.join(found)}), which would be mixed with this "
             "one; choose a new folder, or remove that model first."
         )
@@ -42,7 +42,7 @@ def refuse_another_model(folder: epath.PathLike, kind: str) -> None:
 def choose_format(config: ClipConfig, resize: Resize = SQUASH) -> tuple[str, str]:
     """Returns the format that most tools open a model in, of names.FORMATS, and why it is that.
 
-    Raises UserError where no format holds it.
+    Raises InputError where no format holds it.
     """
     other = sizes.other_format(config)
     if what := sizes.not_in_huggingface(config):
@@ -58,7 +58,7 @@ def save_tensors(
 ) -> None:
     """Writes all parameters to a .safetensors file with the names of `kind` (names.FORMATS).
 
-    Raises UserError where that format has no place for a parameter of the model, or `dtype` none
+    Raises InputError where that format has no place for a parameter of the model, or `dtype` none
     for one of its numbers.
     """
     tensors.write(path, _arrays(params, config, kind, dtype))
@@ -68,7 +68,7 @@ def _as(array: np.ndarray, dtype: str, path: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = np.asarray(array).astype(dtype)
     if not np.isfinite(found).all():
-        raise UserError(f"{path} has numbers that {dtype} cannot hold; write it in float32.")
+        raise InputError(f"{path} has numbers that {dtype} cannot hold; write it in float32.")
     return found
 
 
@@ -87,8 +87,8 @@ def save_folder(
 
     kind: "huggingface", for `transformers.CLIPModel` and `CLIPProcessor`, which then give the
     features that the model has here; another of names.FORMATS has open_clip's file names and may
-    hold EVA02's towers and tall images. Raises UserError for a model that the format cannot be, and
-    for a folder with another model's files.
+    hold EVA02's towers and tall images. Raises InputError for a model that the format cannot be,
+    and for a folder with another model's files.
     """
     folder = epath.Path(folder)
     refuse_another_model(folder, kind)
@@ -113,19 +113,19 @@ def save_folder(
 
 
 def _arrays(params: Any, config: ClipConfig, kind: str, dtype: str) -> dict[str, np.ndarray]:
-    """Returns all parameters by the names of `kind`. Raises UserError where it has no place."""
+    """Returns all parameters by the names of `kind`. Raises InputError where it has no place."""
     ours = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
     wanted = names.tensors(kind, config)
     left = set(ours) ^ {path for one in wanted for path in one.ours}
     if left:
         other = sizes.other_format(config)
         if other == "openai" != kind:
-            raise UserError(
+            raise InputError(
                 f"{kind} holds EVA02-CLIP alone, which this model is not; use --format=openai."
             )
         if other != "openai" == kind:
-            raise UserError("openai does not hold an EVA02-CLIP; use --format=eva or timm.")
-        raise UserError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
+            raise InputError("openai does not hold an EVA02-CLIP; use --format=eva or timm.")
+        raise InputError(f"the format {kind!r} has no {', '.join(sorted(left)[:4])} of this model.")
     return {
         one.theirs: one.layout.write([_as(ours[path], dtype, path) for path in one.ours])
         for one in wanted

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.model import ClipConfig
 from jaxtbpr.retrieval.published import EVA02, EVA02_VISION
 from jaxtbpr.retrieval.transformer import TowerConfig
@@ -24,9 +24,9 @@ _HF_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tan
 
 
 def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str) -> ClipConfig:
-    """Returns the config of a checkpoint. Raises UserError that names what it cannot tell."""
+    """Returns the config of a checkpoint. Raises InputError that names what it cannot tell."""
     if not isinstance(hints, Mapping):
-        raise UserError(f"the config beside {source} is no JSON object; fetch it again.")
+        raise InputError(f"the config beside {source} is no JSON object; fetch it again.")
     try:
         if kind == "huggingface":
             return _huggingface(shapes, hints, source)
@@ -35,14 +35,14 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
             return _openai(shapes, text_prefix, hints, source)
         return _eva(kind, shapes, text_prefix, hints, source)
     except KeyError as error:
-        raise UserError(
+        raise InputError(
             f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
             "known; fetch the checkpoint again."
         ) from error
-    except UserError:
+    except InputError:
         raise
     except (IndexError, ValueError) as error:
-        raise UserError(
+        raise InputError(
             f"{source} has a tensor of another number of axes than a CLIP's ({error}); fetch the "
             "checkpoint again."
         ) from error
@@ -51,7 +51,7 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
 def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfig:
     quick = hints.get("quick_gelu", "input_resolution" in shapes or None)
     if quick is None and not hints:
-        raise UserError(
+        raise InputError(
             f"{source} does not tell its activation (OpenAI's is QuickGELU, open_clip's own GELU); "
             "put the open_clip_config.json of the model beside it."
         )
@@ -176,7 +176,7 @@ def _huggingface_part(config: Hints, name: str, source: str) -> Hints:
     given = config.get(f"{name}_dict")
     given = config[name] if given is None else given
     if not isinstance(given, Mapping):
-        raise UserError(f"{name} of {source} is no JSON object; fetch its config again.")
+        raise InputError(f"{name} of {source} is no JSON object; fetch its config again.")
     keys.refuse(given, keys.HUGGINGFACE[name], name, source, keys.NEUTRAL)
     return given
 
@@ -190,7 +190,7 @@ def _huggingface_tower(
         raise keys.other_network(f"{name}_config.hidden_act", activation, source)
     layers = _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*")
     if given.get("num_hidden_layers", layers) != layers:
-        raise UserError(
+        raise InputError(
             f"{source} has {layers} blocks in a tower of which config.json says "
             f"{name}_config.num_hidden_layers={given['num_hidden_layers']!r}; fetch both again."
         )
@@ -216,7 +216,7 @@ def _image_size(positions: int, patch: int, vision: Hints, source: str) -> tuple
         columns = math.isqrt((positions - 1) // aspect)
         if aspect * columns * columns == positions - 1:
             return aspect * columns * patch, columns * patch
-    raise UserError(
+    raise InputError(
         f"{source} has positions of {positions - 1} patches, which are no square, and does not "
         "tell its image size; put [height, width] into the config beside it as image_size of its "
         "vision tower."
@@ -262,12 +262,12 @@ def _has_eva_biases(config: ClipConfig) -> bool:
 def other_format(config: ClipConfig) -> str:
     """Returns the format of names.FORMATS, not huggingface, that holds a model of this config.
 
-    Raises UserError where none does.
+    Raises InputError where none does.
     """
     if config.stem != "patch":
-        raise UserError(
-            "no published model has a hierarchical stem; train with --config.model.stem=patch to "
-            "export the model, or use the training's own folder, which every command here reads."
+        raise InputError(
+            "no published model has a hierarchical stem; train with stem='patch' to export the "
+            "model, or use the training's own folder, which every command here reads."
         )
     return "eva" if _has_eva_blocks(config) or _has_eva_biases(config) else "openai"
 
@@ -285,11 +285,11 @@ def not_in_huggingface(config: ClipConfig) -> str:
 def to_huggingface(config: ClipConfig) -> dict[str, Any]:
     """Returns config.json of a transformers CLIPModel.
 
-    Raises UserError where that model cannot be `config`.
+    Raises InputError where that model cannot be `config`.
     """
     other = other_format(config)
     if what := not_in_huggingface(config):
-        raise UserError(
+        raise InputError(
             f"Hugging Face's CLIPModel knows no {what}; write it with --format={other}."
         )
     ours = {value: key for key, value in _HF_ACTIVATIONS.items()}
