@@ -20,7 +20,7 @@ from etils import epath
 from PIL import Image
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 # What `look` tells of an image.
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
@@ -53,7 +53,7 @@ _NO_FILE = {
 _NOT_READ = {*_NO_FILE.values(), errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP}
 
 
-class ImageError(UserError):
+class ImageError(InputError):
     """An image that cannot be used.
 
     sentence: why, "the image ..."; path: of its file, "" where only its bytes were given.

@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from etils import epath
 
 from jaxtbpr.core import command, files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import failures, intervals, page, pictures, plots, results
@@ -167,7 +167,7 @@ def _digest(name: str, run: Run, unread: list[str]) -> str | None:
     """The digest of a run's images; None where they are gone, or cannot be read: see `unread`."""
     try:
         return SetImages(run.workdir.dir("build")).digest(name)
-    except UserError as error:
+    except InputError as error:
         unread.append(f"{error}, so that {run.name} is compared without knowing its gallery")
         return None
 
