@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -24,7 +25,7 @@ LOSSLESS = [
 ]
 
 
-def encode(pixels, kind, **options) -> bytes:
+def encode(pixels, kind="PNG", **options) -> bytes:
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     out = io.BytesIO()
     image.save(out, kind, **options)
@@ -83,6 +84,41 @@ def test_other_colours_become_what_they_show(mode, kind):
     expected = COLOURS if mode == "LAB" else np.asarray(between.convert("RGB"))
     found = opened(encode(image, kind)).astype(int)
     assert np.abs(found - expected).max() <= (16 if mode == "LAB" else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_every_kind_of_pixel_becomes_rgb_without_a_warning(mode):
+    image = Image.new(mode, (7, 9))
+    options = {"transparency": bytes([0, 9])} if mode == "P" else {}
+    data = encode(image, "TIFF" if mode == "CMYK" else "PNG", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = images.open_image(data)
+    assert (opened.mode, opened.size) == ("RGB", (7, 9))
+
+
+def test_alpha_is_dropped_without_compositing():
+    image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
+    assert images.open_image(encode(image)).getpixel((0, 0)) == (10, 200, 30)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_a_truncated_image_is_told(kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(pixels), kind)
+    images.open_image(data)
+    with pytest.raises(images.ImageError, match="cannot be decoded|no known image format"):
+        images.open_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"this is no image", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_no_image_are_told_in_the_same_words_each_time(data):
+    told = set()
+    for _ in range(2):
+        with pytest.raises(images.ImageError, match="no known image format|cannot") as raised:
+            images.open_image(data)
+        told.add(str(raised.value))
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
