@@ -1,6 +1,6 @@
 """Real people whom nobody has described (Market-1501, MSMT17, ...): a model writes the captions.
 
-After `python -m jaxtbpr.captioning.install`, on a machine with a GPU:
+After `python -m jaxtbpr.workers.install`, on a machine with a GPU:
 
   python -m jaxtbpr.main --config=configs/photos.py --config.photos.folder=/data/Market-1501
 

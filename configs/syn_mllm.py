@@ -1,7 +1,7 @@
 r"""SynTBPR's own way (arXiv:2503.22171): a language model writes the prompts, multimodal models
 write the captions, Stable Diffusion makes the images.
 
-On a machine with a GPU, after `python -m jaxtbpr.captioning.install` and `... install pose`:
+On a machine with a GPU, after `python -m jaxtbpr.workers.install` and `... install pose`:
 
   python -m jaxtbpr.main --config=configs/syn_mllm.py --config.generate.model=/models/sd-v1-5
   python -m jaxtbpr.main --config=configs/syn_mllm.py:server \

@@ -18,7 +18,7 @@ COMMANDS = {
     "export": ("jaxtbpr.retrieval.export", "a trained model for transformers or open_clip"),
     "export-data": ("jaxtbpr.datasets.export", "a built set for other tools"),
     "compare": ("jaxtbpr.report.compare", "one page that compares runs"),
-    "install": ("jaxtbpr.captioning.install", "an environment with torch for the workers"),
+    "install": ("jaxtbpr.workers.install", "an environment with torch for the workers"),
     "draw": ("jaxtbpr.render", "draw people from attributes"),
 }
 

@@ -17,7 +17,7 @@ from jaxtbpr.core.stage import Fingerprint
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build, seen
 from jaxtbpr.report import facts
-from jaxtbpr.retrieval import train
+from jaxtbpr.retrieval.training import setup
 
 
 def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
                 )
     is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "weigh"
     if is_weighed and "synthetic" in config.data.train_sets:
-        train.check_captions(config.train.captions)
+        setup.check_captions(config.train.captions)
 
 
 def _check_batch(config: ConfigDict, names: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import fid, pose_filter
 from jaxtbpr.captioning import stage as caption
 from jaxtbpr.core import options
 from jaxtbpr.core.options import Option, Options
@@ -10,9 +9,13 @@ from jaxtbpr.core.stage import Stage
 from jaxtbpr.datasets import build, photos
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import stage as report
-from jaxtbpr.retrieval import clip_filter, denoise_stage, evaluate, measure, perception, train
+from jaxtbpr.retrieval import clip_filter, evaluate, measure, train
+from jaxtbpr.retrieval import denoise as denoise_stage
+from jaxtbpr.retrieval.judging import perception
+from jaxtbpr.retrieval.training.options import DATA_OPTIONS, MODEL_OPTIONS
 from jaxtbpr.synthesis import augment, filter, finetune, generate, quality
 from jaxtbpr.synthesis.filter import FilterEngine
+from jaxtbpr.workers import fid, pose_filter
 
 FILTER_ENGINES = {
     "quality": FilterEngine(quality.OPTIONS, quality.refuse),
@@ -53,8 +56,8 @@ USUAL_STAGES = tuple(name for name, stage in STAGES.items() if stage.is_usual)
 OPTIONS: Options = {
     "seed": Option(0, "seed of everything random", low=0, high=2**32 - 1),
     "stages": Option(USUAL_STAGES, "the stages to run", choices=tuple(STAGES)),
-    "data": train.DATA_OPTIONS,
-    "model": train.MODEL_OPTIONS,
+    "data": DATA_OPTIONS,
+    "model": MODEL_OPTIONS,
 } | {name: stage.options for name, stage in STAGES.items()}
 
 

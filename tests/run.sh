@@ -27,7 +27,7 @@ if [ "${1:-}" = --isolated ]; then
   # wanted for its photographs alone.
   "$venv-torch/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     torch-fidelity==0.4.0 easydict==1.13
-  make_isolated "$venv-pose" -r jaxtbpr/captioning/worker/requirements-pose.txt onnx scikit-image
+  make_isolated "$venv-pose" -r jaxtbpr/workers/worker/requirements-pose.txt onnx scikit-image
   "$venv-pose/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     ultralytics==8.4.190
   make_isolated "$venv-newest" torch==2.13.0 'transformers[serving]==5.23.*' \

@@ -13,8 +13,8 @@ from jaxtbpr.diffusion.generator import Generator, Sampling
 from jaxtbpr.prompts import template
 from jaxtbpr.render import render_png
 from jaxtbpr.retrieval import zero_shot
+from jaxtbpr.retrieval.judging.scoring import Scorer
 from jaxtbpr.retrieval.saved import open_saved
-from jaxtbpr.retrieval.scoring import Scorer
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY_CLIP = ROOT / "jaxtbpr" / "assets" / "tiny-clip"

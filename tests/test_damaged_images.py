@@ -10,7 +10,8 @@ from jaxtbpr.core import files, images
 from jaxtbpr.datasets import build, image_check, photos, rows
 from jaxtbpr.datasets.survey import survey
 from jaxtbpr.report import pictures
-from jaxtbpr.retrieval import evaluate, measure, reference, scoring
+from jaxtbpr.retrieval import evaluate, measure
+from jaxtbpr.retrieval.judging import reference, scoring
 from jaxtbpr.synthesis.images import read_image, unreadable
 from tests.datasets.folders import FAULTS, Folder, make_folder, write_image
 from tests.datasets.sets import make_config, make_workdir

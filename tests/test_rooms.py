@@ -37,3 +37,9 @@ def test_every_room_is_in_the_table():
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_imports_only_what_it_may(room):
     assert imported(room) <= table()[room]
+
+
+def test_the_model_knows_nothing_of_its_training():
+    modules = (PACKAGE / "retrieval" / "clip").rglob("*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in modules)
+    assert set(re.findall(r"jaxtbpr\.retrieval\.(\w+)", text)) == {"clip"}

@@ -7,14 +7,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import answers, asking, instructions
-from jaxtbpr.captioning.answers import Limits, Refusal
-from jaxtbpr.captioning.asking import Settled, Want
+from jaxtbpr.captioning import instructions
 from jaxtbpr.core import manifest
 from jaxtbpr.core.manifest import Manifest, Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.workers import answers, asking
+from jaxtbpr.workers.answers import Limits, Refusal
+from jaxtbpr.workers.asking import Settled, Want
 
 OPTIONS: Options = {
     **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", most_tokens=160),

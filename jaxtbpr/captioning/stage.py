@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import asking, facts, models, template
+from jaxtbpr.captioning import facts, models, template
 from jaxtbpr.core import attributes, manifest
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.manifest import Record
@@ -17,6 +17,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.workers import asking
 
 SPLITS = ("train", "val", "test")
 

@@ -23,7 +23,7 @@ EMBEDDED = ("tiny-clip", "tiny-sd")  # the models that the package brings along
 
 _ASSETS = epath.Path(__file__).parents[1] / "assets"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-_CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "weights" / "convert_pt.py"
+_CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "clip" / "weights" / "convert_pt.py"
 _SHOWN = 6
 _WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 _LORA = re.compile(r"(^|[._])lora([._]|$)", re.IGNORECASE)

@@ -26,10 +26,10 @@ from jaxtbpr.core import record as records
 from jaxtbpr.core.errors import InputError, UserError, of_key
 from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.core.workers import process_map
 from jaxtbpr.datasets import builder, formats, own, published, reid_sets, rows, seen, survey
 from jaxtbpr.datasets.fingerprint import changes as fingerprint_changes
 from jaxtbpr.datasets.fingerprint import folder_fingerprint

@@ -20,9 +20,9 @@ from absl import flags
 from etils import epath
 from tokenizers import Tokenizer
 
+from jaxtbpr.core import process_pool as worker_processes
 from jaxtbpr.core import seeds
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.core import workers as worker_processes
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.datasets import noise, transforms

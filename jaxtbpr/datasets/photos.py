@@ -26,10 +26,10 @@ from jaxtbpr.core.manifest import (
     split_shards,
 )
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.core.workers import process_map
 from jaxtbpr.datasets import formats, packed, rows
 from jaxtbpr.datasets.entry import Entry, Notes
 from jaxtbpr.datasets.fingerprint import changes, folder_fingerprint

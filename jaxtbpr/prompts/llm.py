@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxtbpr.captioning import answers, asking
-from jaxtbpr.captioning.answers import Limits, Refusal
-from jaxtbpr.captioning.asking import Asker, Settled, Want
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
 from jaxtbpr.prompts.drawing import Prompt
+from jaxtbpr.workers import answers, asking
+from jaxtbpr.workers.answers import Limits, Refusal
+from jaxtbpr.workers.asking import Asker, Settled, Want
 
 OPTIONS: Options = {
     "engine": Option("transformers", "where the model runs", choices=asking.ENGINES),

@@ -13,7 +13,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxtbpr.captioning import asking
 from jaxtbpr.core import attributes, files, manifest
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError
@@ -26,6 +25,7 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import captions, descriptors, drawing, grammar, llm, plain, template
 from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
 from jaxtbpr.prompts.drawing import Prompt
+from jaxtbpr.workers import asking
 
 _MOST = template.MOST_IDENTITIES
 _KINDS = (*descriptors.KINDS, "plain")

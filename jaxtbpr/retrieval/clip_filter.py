@@ -15,7 +15,7 @@ from jaxtbpr.core.manifest import Record, Shard
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import require
-from jaxtbpr.retrieval import scoring
+from jaxtbpr.retrieval.judging import scoring
 
 OPTIONS: Options = {
     "way": Option("quantile", "what is refused", choices=("quantile", "threshold")),

@@ -1,108 +1,258 @@
-"""Which training pairs are wrong, told from their losses: a two-component mixture, and consensus.
+"""Stage denoise: captions that do not fit their image are dropped or count less in training.
 
-Pairs whose caption does not fit keep a high loss while a model learns, so the losses of an epoch
-have two humps. Host code on NumPy arrays of one number per pair; nothing here is trained.
+SynTBPR has a step "data denoising" between captioning and training. Here a CLIP scores each
+(image, caption) pair; a threshold, a quantile or a mixture of two normal distributions tells which
+scores are too low. It is not among the stages of a usual run; `config.stages` names it.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxtbpr.core.errors import InputError
+from jaxtbpr.core.errors import UserError, of_key
+from jaxtbpr.core.manifest import Record, Shard, set_aside
+from jaxtbpr.core.measured import Arrays, measure_shards
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.core.record import keep_captions
+from jaxtbpr.core.stage import Stage
+from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.datasets.source import SPLITS
+from jaxtbpr.retrieval.judging import scoring
+from jaxtbpr.retrieval.training import denoise
 
-THRESHOLD = 0.5
+OPTIONS: Options = {
+    "way": Option(
+        "mixture", "which pairs are doubted", choices=("mixture", "threshold", "quantile")
+    ),
+    "action": Option("drop", "what becomes of them", choices=("drop", "weigh")),
+    "low_weight": Option(
+        0.1, "weight of a doubted pair where the way gives no probability", low=0.0, high=1.0
+    ),
+    "splits": Option(("train",), "splits whose pairs are judged", choices=SPLITS),
+    **scoring.CUT_OPTIONS,
+    **scoring.JUDGE_OPTIONS,
+}
+
+EXAMPLES = 12
+BINS = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
-    """Two Gaussians on a line; component 0 has the lower mean."""
+class Verdict:
+    """What is thought of the captions of a record.
 
-    means: np.ndarray
-    variances: np.ndarray
-    shares: np.ndarray
-
-    def probability_of_low(self, values: np.ndarray) -> np.ndarray:
-        """Returns the posterior of the component of the lower mean, float64 [P]."""
-        return np.exp(self._log_posterior(values))[:, 0]
-
-    def _log_posterior(self, values: np.ndarray) -> np.ndarray:
-        log = self._log_joint(values)
-        return log - np.logaddexp(log[:, 0], log[:, 1])[:, None]
-
-    def _log_joint(self, values: np.ndarray) -> np.ndarray:
-        distance = (values[:, None] - self.means) ** 2 / self.variances
-        return np.log(self.shares) - 0.5 * (distance + np.log(2 * np.pi * self.variances))
-
-
-def fit_mixture(
-    values: np.ndarray, *, iterations: int = 100, tolerance: float = 1e-4, floor: float = 1e-4
-) -> Mixture:
-    """Fits two Gaussians to `values` [P] by expectation-maximisation.
-
-    It starts from the two halves about the middle of the range. iterations: at most; tolerance: of
-    the mean log-likelihood between two of them; floor: of the variances. (RDE has 10, 1e-2 and
-    5e-4, for heavy noise 100, 1e-4 and 1e-6.) Raises InputError for fewer than two values or
-    values that are not finite.
+    scores: float [captions]; clean: the probability that each fits its image, float [captions];
+    problem: why the image cannot be used, or "".
     """
-    values = np.asarray(values, np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        raise InputError(
-            f"a mixture of {len(values)} losses cannot be fitted; it takes two or more, all finite."
+
+    scores: np.ndarray
+    clean: np.ndarray
+    problem: str
+
+    @property
+    def fits(self) -> np.ndarray:
+        """Which captions are believed, bool [captions]."""
+        return self.clean >= denoise.THRESHOLD
+
+
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the stage reads from another."""
+    with of_key("denoise.model"):
+        return {"clip": scoring.fingerprint(config.denoise.model)}
+
+
+def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """Drops or weighs the pairs of the manifest before it.
+
+    Action `weigh` adds "caption_weights" to a record, one for each caption, which stage build packs
+    and the losses of stage train use. Returns the counts of every stage, and "pairs": what was
+    done, and how well it agrees with "caption_noise", see `account`.
+    """
+    options = config.denoise
+    shards = list(workdir.before("denoise").shards())
+    judged = [[r for r in shard if r["split"] in options.splits] for shard in shards]
+    if not any(judged):
+        raise UserError(
+            f"stage 'denoise' finds no record of the splits {tuple(options.splits)!r} in "
+            f"{workdir.root}; look at what was set aside before, or name others in "
+            "config.denoise.splits."
         )
-    low = (values <= 0.5 * (values.min() + values.max())).astype(np.float64)
-    found = _maximise(values, np.stack([low, 1 - low], axis=1), floor)
-    before = -np.inf
-    for _ in range(iterations):
-        log = found._log_joint(values)
-        likelihood = np.mean(np.logaddexp(log[:, 0], log[:, 1]))
-        if abs(likelihood - before) < tolerance:
-            break
-        before = likelihood
-        found = _maximise(values, np.exp(found._log_posterior(values)), floor)
-    order = np.argsort(found.means)
-    return Mixture(found.means[order], found.variances[order], found.shares[order])
+    verdicts = _judge(judged, options, workdir)
+    done = workdir.map_stage("denoise", lambda rs: ([_apply(r, verdicts, options)] for r in rs))
+    (workdir.dir("denoise") / "measured").rmtree(missing_ok=True)
+    found = account([record for shard in judged for record in shard], verdicts)
+    _tell(found)
+    return done | {"pairs": found}
 
 
-def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: Any) -> np.ndarray:
-    """Returns for each pair the probability that it is right, float64 [P], from its loss.
+def _judge(shards: Sequence[Shard], options: ConfigDict, workdir: Workdir) -> dict[str, Verdict]:
+    """Returns {id: verdict} of the records in `shards`."""
+    scorer = scoring.open_scorer(options)
+    measured = measure_shards(
+        shards,
+        workdir.dir("denoise") / "measured",
+        lambda shard: _score(scorer, shard, workdir, options.clauses),
+        label="denoise",
+    )
+    problems = np.concatenate([one["problem"] for one in measured])
+    scores = np.concatenate([one["score"] for one in measured])
+    records = [record for shard in shards for record in shard]
+    captions = [caption for record in records for caption in record["captions"]]
+    scorer.say_cut(captions, "denoise", clauses=options.clauses)
+    owner = np.repeat(np.arange(len(records)), [len(r["captions"]) for r in records])
+    usable = problems[owner] == ""
+    clean = np.ones(len(scores))
+    clean[usable] = clean_probability(scores[usable], options)
+    ends = np.cumsum([len(r["captions"]) for r in records])[:-1]
+    parts = zip(np.split(scores, ends), np.split(clean, ends), problems, strict=True)
+    return {
+        record["id"]: Verdict(score, probability, str(problem))
+        for record, (score, probability, problem) in zip(records, parts, strict=True)
+    }
 
-    The losses are brought to 0..1 first; equal losses tell nothing, and all are right. monotone: a
-    loss beyond the two means counts as the mean, so that the wider component does not take the
-    smallest losses, too: a smaller loss is never less right. options: of `fit_mixture`. DivideMix
-    (Li et al., ICLR 2020, arXiv:2002.07394); SynTBPR's figure names such a mixture.
+
+def _score(scorer: scoring.Scorer, shard: Shard, workdir: Workdir, clauses: bool) -> Arrays:
+    """The scores of all pairs of a shard, and what is wrong with its images."""
+    for record in shard:
+        if "captions" not in record or "image" not in record:
+            raise UserError(
+                f"stage 'denoise' needs images and captions, but record {record['id']} lacks one; "
+                "add stages 'generate' and 'caption' to config.stages."
+            )
+    features, problems = scoring.image_features(scorer, shard, workdir.root)
+    owner = np.repeat(np.arange(len(shard)), [len(record["captions"]) for record in shard])
+    captions = [caption for record in shard for caption in record["captions"]]
+    return {
+        "score": scorer.cosines(features[owner], captions, clauses=clauses),
+        "problem": problems,
+    }
+
+
+def clean_probability(scores: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+    """Returns the probability that each pair fits, float64 [P]; 0 or 1 but for the mixture."""
+    if options["way"] == "threshold":
+        return (scores >= options["least_score"]).astype(np.float64)
+    if options["way"] == "quantile":
+        return 1.0 - scoring.worst(scores, options["worst_share"])
+    if len(scores) < 2:
+        return np.ones(len(scores))
+    return denoise.clean_probability(-scores, monotone=True)
+
+
+def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict) -> Record:
+    """The record with its doubted captions dropped or with weights, or set aside."""
+    verdict = verdicts.get(record["id"])
+    if verdict is None:
+        if options.action == "weigh" and "captions" in record:
+            # All records of a set have weights or none.
+            return record | {"caption_weights": [1.0] * len(record["captions"])}
+        return record
+    if verdict.problem:
+        return set_aside(record, "denoise", verdict.problem)
+    if options.action == "weigh":
+        is_graded = options.way == "mixture"
+        weights = verdict.clean if is_graded else np.where(verdict.fits, 1.0, options.low_weight)
+        return record | {"caption_weights": [round(float(weight), 4) for weight in weights]}
+    if not verdict.fits.any():
+        best = max(verdict.scores, default=0.0)
+        reason = f"no caption of it fits its image: the best CLIP score is {best:.3f}"
+        return set_aside(record, "denoise", reason)
+    return keep_captions(record, verdict.fits)
+
+
+# --- what it did ---------------------------------------------------------------------------------
+
+
+def account(records: Sequence[Record], verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """Returns what was thought of all pairs, for the report.
+
+    {"pairs", "doubted": how many, "mean_clean": the mean probability, "histogram": {"edges",
+    "believed", "doubted"} of the scores, "examples": the lowest pairs and those nearest to being
+    believed, "noise": see `agreement`, None where no caption's noise is known}.
     """
-    losses = np.asarray(losses, np.float64)
-    span = np.ptp(losses)
-    if span == 0:
-        return np.ones(len(losses))
-    scaled = (losses - losses.min()) / span
-    found = fit_mixture(scaled, **options)
-    return found.probability_of_low(np.clip(scaled, *found.means) if monotone else scaled)
+    pairs = [pair for record in records for pair in _pairs(record, verdicts[record["id"]])]
+    fits = np.array([pair["clean"] >= denoise.THRESHOLD for pair in pairs], bool)
+    scores = np.array([pair["score"] for pair in pairs], float)
+    doubted = sorted((p for p, fit in zip(pairs, fits, strict=True) if not fit), key=_by_score)
+    half = EXAMPLES // 2
+    return {
+        "pairs": len(pairs),
+        "doubted": int((~fits).sum()),
+        "mean_clean": round(float(np.mean([p["clean"] for p in pairs])), 4) if pairs else 1.0,
+        "histogram": histogram(scores, fits),
+        "examples": doubted[:half] + doubted[half:][-half:],
+        "noise": agreement(
+            ~fits[np.array([pair["wrong"] is not None for pair in pairs], bool)],
+            np.array([bool(p["wrong"]) for p in pairs if p["wrong"] is not None], bool),
+        ),
+    }
 
 
-def confident_consensus(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns weights 0 or 1 of pairs, float32 [P], from two views of their losses (RDE's CCD).
+def agreement(doubted: np.ndarray, wrong: np.ndarray) -> dict[str, Any] | None:
+    """Returns how well doubt agrees with what is known to be wrong; bool [P] both.
 
-    first, second: what `clean_probability` says of the losses of two embeddings or directions.
-    Where both call a pair right or wrong it is so; where they differ a fair coin decides. Should
-    one call all pairs right, its most doubtful hundredth counts as wrong. Qin et al., CVPR 2024,
-    arXiv:2308.09911.
+    {"pairs", "wrong": how many, "precision": share of the doubted that are wrong, "recall": share
+    of the wrong that are doubted, "by_chance": the precision of doubting at random}.
     """
-    one, other = _confident(first), _confident(second)
-    coin = rng.random(len(one)) < 0.5
-    return np.where(one == other, one, coin).astype(np.float32)
+    if not len(wrong):
+        return None
+    both = int((doubted & wrong).sum())
+    return {
+        "pairs": len(wrong),
+        "wrong": int(wrong.sum()),
+        "precision": both / int(doubted.sum()) if doubted.any() else None,
+        "recall": both / int(wrong.sum()) if wrong.any() else None,
+        "by_chance": float(wrong.mean()),
+    }
 
 
-def _confident(probability: np.ndarray) -> np.ndarray:
-    clean = probability > THRESHOLD
-    return probability > np.quantile(probability, 0.01) if clean.all() else clean
+def histogram(scores: np.ndarray, fits: np.ndarray) -> dict[str, list]:
+    """Returns {"edges" [BINS + 1], "believed" [BINS], "doubted" [BINS]}: counts of the scores."""
+    edges = np.histogram_bin_edges(scores, BINS) if len(scores) else np.linspace(0, 1, BINS + 1)
+    counts = {"believed": scores[fits], "doubted": scores[~fits]}
+    found = {name: np.histogram(some, edges)[0].tolist() for name, some in counts.items()}
+    return {"edges": [round(float(edge), 5) for edge in edges], **found}
 
 
-def _maximise(values: np.ndarray, posterior: np.ndarray, floor: float) -> Mixture:
-    counts = posterior.sum(axis=0) + 1e-12
-    means = (posterior * values[:, None]).sum(axis=0) / counts
-    spread = (posterior * (values[:, None] - means) ** 2).sum(axis=0) / counts
-    return Mixture(means, spread + floor, counts / counts.sum())
+def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
+    """The pairs of a record; wrong: the slots that the caption says wrong, None if not known.
+
+    A caption that leaves an attribute out is not wrong.
+    """
+    if verdict.problem:
+        return []
+    noise = record.get("caption_noise")
+    known = noise is not None and len(noise) == len(record["captions"])
+    return [
+        {
+            "id": record["id"],
+            "image": {"path": record["image"]["path"]},
+            "caption": caption,
+            "score": round(float(verdict.scores[k]), 4),
+            "clean": round(float(verdict.clean[k]), 4),
+            "wrong": [slot for slot, _, said in noise[k] if said] if known else None,
+        }
+        for k, caption in enumerate(record["captions"])
+    ]
+
+
+def _by_score(pair: Mapping[str, Any]) -> tuple[float, str]:
+    return pair["score"], pair["id"]
+
+
+def _tell(found: Mapping[str, Any]) -> None:
+    words = f"denoise: {found['doubted']} of {found['pairs']} pairs doubted"
+    if noise := found["noise"]:
+        shares = {key: noise[key] for key in ("precision", "recall") if noise[key] is not None}
+        said = ", ".join(f"{key} {100 * share:.1f} %" for key, share in shares.items())
+        words += f"; {noise['wrong']} are known to be wrong: {said or 'none'}"
+    say(words)
+
+
+STAGE = Stage(
+    "denoise", "doubts some of them", OPTIONS, run, is_usual=False, fingerprint=fingerprint
+)

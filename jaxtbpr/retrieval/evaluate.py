@@ -31,11 +31,10 @@ from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, file_stem, find_built
-from jaxtbpr.retrieval.checkpoint import WHICH, Checkpoints
-from jaxtbpr.retrieval.embed import Embedder, Features
-from jaxtbpr.retrieval.metrics import Metrics
-from jaxtbpr.retrieval.model import Clip
-from jaxtbpr.retrieval.ranking import top_k
+from jaxtbpr.retrieval.clip.model import Clip
+from jaxtbpr.retrieval.evaluation.embed import Embedder, Features
+from jaxtbpr.retrieval.evaluation.metrics import Metrics
+from jaxtbpr.retrieval.evaluation.ranking import top_k
 from jaxtbpr.retrieval.saved import (
     RESIZE_HELP,
     RESIZES,
@@ -43,8 +42,9 @@ from jaxtbpr.retrieval.saved import (
     placed_shapes,
     trained_folder,
 )
-from jaxtbpr.retrieval.train import open_test_sets
-from jaxtbpr.retrieval.train_log import EVALS
+from jaxtbpr.retrieval.training.checkpoint import WHICH, Checkpoints
+from jaxtbpr.retrieval.training.log import EVALS
+from jaxtbpr.retrieval.training.setup import open_test_sets
 
 OPTIONS: Options = {
     "batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),

@@ -13,11 +13,11 @@ from absl import flags
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core.progress import say
-from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.checkpoint import WHICH
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.weights.names import FORMATS
+from jaxtbpr.retrieval.clip.weights.open_clip import timm_name
 from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
-from jaxtbpr.retrieval.weights.names import FORMATS
-from jaxtbpr.retrieval.weights.open_clip import timm_name
+from jaxtbpr.retrieval.training.checkpoint import WHICH
 
 AUTO = "auto"
 DTYPES = ("float32", "float16")

@@ -28,8 +28,8 @@ from jaxtbpr.core.progress import say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import SPLITS
-from jaxtbpr.retrieval import reference, scoring
-from jaxtbpr.retrieval.denoise_stage import histogram
+from jaxtbpr.retrieval.denoise import histogram
+from jaxtbpr.retrieval.judging import reference, scoring
 from jaxtbpr.retrieval.zero_shot import PROMPTS, Judge
 
 OPTIONS: Options = {

@@ -16,20 +16,14 @@ from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import COMMIT
 from jaxtbpr.datasets.resizing import MODES, SQUASH, Resize
-from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.checkpoint import Checkpoints
-from jaxtbpr.retrieval.model import (
-    SHARDING,
-    Clip,
-    ClipConfig,
-    init_params,
-    pixel_moments,
-)
-from jaxtbpr.retrieval.train_log import MODEL, TOKENIZER
-from jaxtbpr.retrieval.transformer import with_scan
-from jaxtbpr.retrieval.weights.images import Images, read_images
-from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import SHARDING, Clip, ClipConfig, init_params, pixel_moments
+from jaxtbpr.retrieval.clip.transformer import with_scan
+from jaxtbpr.retrieval.clip.weights.images import Images, read_images
+from jaxtbpr.retrieval.clip.weights.positions import resample_grid, resample_line
+from jaxtbpr.retrieval.training.checkpoint import Checkpoints
 
+MODEL, TOKENIZER = "model.json", "tokenizer.json"  # of a model trained here, beside checkpoints/
 # What one may ask of a model's images; "" is `open_saved`'s default.
 RESIZES = ("", *MODES, "model")
 RESIZE_HELP = "how images are resized; '': as trained here, of a published one squash"

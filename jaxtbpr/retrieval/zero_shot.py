@@ -17,8 +17,8 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.images import read
 from jaxtbpr.core.progress import say
 from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.retrieval.judging.scoring import Scorer
 from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
-from jaxtbpr.retrieval.scoring import Scorer
 
 # What is asked of each slot; "{}" is the words for a value.
 PROMPTS = {

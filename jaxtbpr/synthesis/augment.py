@@ -18,10 +18,10 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, set_aside
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.record import edit_of, require
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.core.workers import process_map
 from jaxtbpr.prompts import template
 from jaxtbpr.synthesis.generate import model_fingerprint
 from jaxtbpr.synthesis.images import (

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.core.workers import process_map
 from jaxtbpr.diffusion.samplers import SAMPLERS
 from jaxtbpr.synthesis.images import Job, RenderEngine
 

@@ -17,7 +17,7 @@ from jaxtbpr.core.images import ImageError
 from jaxtbpr.core.manifest import Record, Shard
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
-from jaxtbpr.core.workers import process_map
+from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.synthesis.images import read_image, unreadable
 
 OPTIONS: Options = {

@@ -15,8 +15,10 @@ import numpy as np
 
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import noise
-from jaxtbpr.retrieval import denoise, denoise_stage, scoring
+from jaxtbpr.retrieval import denoise as denoise_stage
+from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
+from jaxtbpr.retrieval.training import denoise
 
 
 def main():

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from jaxtbpr.retrieval import metrics
+from jaxtbpr.retrieval.evaluation import metrics
 
 
 def main():

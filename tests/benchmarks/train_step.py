@@ -70,10 +70,10 @@ def run_jax(options: argparse.Namespace) -> dict:
     import numpy as np
 
     from jaxtbpr.core import mesh as meshes
-    from jaxtbpr.retrieval import optimizer as optimizers
-    from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig
-    from jaxtbpr.retrieval.train_step import Recipe, compile_step, create_state
-    from jaxtbpr.retrieval.transformer import TowerConfig
+    from jaxtbpr.retrieval.clip.model import SHARDING, Clip, ClipConfig
+    from jaxtbpr.retrieval.clip.transformer import TowerConfig
+    from jaxtbpr.retrieval.training import optimizer as optimizers
+    from jaxtbpr.retrieval.training.step import Recipe, compile_step, create_state
 
     config = ClipConfig(
         image_size=(SIDE, SIDE), patch=PATCH, stem="patch", vision=TowerConfig(**VISION),

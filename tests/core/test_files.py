@@ -120,8 +120,8 @@ def test_no_module_hands_a_folder_s_name_to_epath_s_glob():
         if re.search(r"\.r?glob\(", line)
     ]
     # These hold paths of pathlib, whose glob takes the folder as it is.
-    plain = ("captioning/worker/answering/exchange.py", "captioning/isolated.py")
-    asked = ("captioning/asking.py", "core/files.py")
+    plain = ("workers/worker/answering/exchange.py", "workers/isolated.py")
+    asked = ("workers/asking.py", "core/files.py")
     assert [use for use in uses if use[0] not in plain + asked] == []
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from jaxtbpr.core import lora
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval.model import Clip, init_params
-from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.clip.model import Clip, init_params
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
 from tests.retrieval.test_model import CONFIG
 
 PATTERN = ".*/attn_[qv]/kernel"

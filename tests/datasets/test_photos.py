@@ -9,11 +9,11 @@ from jaxtbpr import pipeline, stages
 from jaxtbpr.core import images
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.image_check import NOTES
-from tests.captioning import fault_server
 from tests.datasets.folders import deep_bytes, encoded_image, turned_bytes
 from tests.datasets.sets import make_workdir
 from tests.datasets.test_packed import write_tar
 from tests.datasets.test_reid_sets import MARKET, NOBODY, write_market
+from tests.workers import fault_server
 
 
 def run(root, folder, *names, **changes):

@@ -20,13 +20,13 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxtbpr.captioning import asking, isolated
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import stage as prompts
-from tests.captioning import asked
+from jaxtbpr.workers import asking, isolated
 from tests.isolated import environments
+from tests.workers import asked
 
 pytestmark = pytest.mark.isolated
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from jaxtbpr.retrieval.weights import keys
+from jaxtbpr.retrieval.clip.weights import keys
 from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated

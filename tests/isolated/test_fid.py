@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxtbpr import stages
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import scoring
+from jaxtbpr.retrieval.judging import scoring
 from tests.isolated import environments
 from tests.retrieval.colours import Colours, make_run, record
 

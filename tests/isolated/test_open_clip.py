@@ -9,10 +9,10 @@ import pytest
 
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets.resizing import SQUASH, Resize
-from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.model import Clip, init_params
-from jaxtbpr.retrieval.published import PUBLISHED
-from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import Clip, init_params
+from jaxtbpr.retrieval.clip.published import PUBLISHED
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
 from tests.isolated import environments
 from tests.isolated.test_torch_clip import CAPTIONS, make_model, ours
 

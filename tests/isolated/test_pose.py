@@ -10,9 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxtbpr.captioning import pose_filter
 from jaxtbpr.core import files, options
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.workers import pose_filter
 from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated

@@ -17,11 +17,12 @@ from PIL import Image
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.datasets import transforms
 from jaxtbpr.datasets.resizing import Resize
-from jaxtbpr.retrieval import saved, weights
-from jaxtbpr.retrieval.losses.similarity import normalize
-from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.transformer import TowerConfig
-from jaxtbpr.retrieval.weights import convert_pt
+from jaxtbpr.retrieval import saved
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
+from jaxtbpr.retrieval.clip.weights import convert_pt
+from jaxtbpr.retrieval.training.losses.similarity import normalize
 from tests.isolated import environments
 
 pytestmark = pytest.mark.isolated

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file
 
-from jaxtbpr.retrieval import heads, losses
-from jaxtbpr.retrieval.weights import names
+from jaxtbpr.retrieval.clip.weights import names
+from jaxtbpr.retrieval.training import heads, losses
 
 MULTI_VIEW = losses.multi_view(losses.nitc_loss)
 PAIRED = ("image", "text", "logit_scale")

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from jaxtbpr.retrieval import metrics
+from jaxtbpr.retrieval.evaluation import metrics
 
 PUBLISHED_AS = {
     "gallery_order": "stable_order",

@@ -4,7 +4,7 @@ import json
 import math
 import pathlib
 
-from jaxtbpr.retrieval import optimizer
+from jaxtbpr.retrieval.training import optimizer
 
 
 def check(path) -> list[tuple[str, float, float]]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtbpr.retrieval import optimizer
+from jaxtbpr.retrieval.training import optimizer
 
 
 def check(path) -> list[tuple[str, float, float]]:

@@ -7,8 +7,9 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxtbpr.retrieval import losses, weights
-from jaxtbpr.retrieval.model import Clip
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import Clip
+from jaxtbpr.retrieval.training import losses
 
 FEATURES, UNIT, LOGITS = (1e-5, 5e-5), (0, 5e-6), (0, 1e-4)
 # Positions that a half-precision checkpoint has for another grid are rounded to its dtype after

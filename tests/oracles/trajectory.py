@@ -10,17 +10,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.retrieval import optimizer as optimizers
-from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.model import Clip
-from jaxtbpr.retrieval.objective import Objective
-from jaxtbpr.retrieval.train_step import (
-    Recipe,
-    direct_gradients,
-    state_of,
-    train_step,
-)
-from jaxtbpr.retrieval.weights import names
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import Clip
+from jaxtbpr.retrieval.clip.weights import names
+from jaxtbpr.retrieval.training import optimizer as optimizers
+from jaxtbpr.retrieval.training.objective import Objective
+from jaxtbpr.retrieval.training.step import Recipe, direct_gradients, state_of, train_step
 from tests.oracles.schedule import learning_rate
 
 HIGHEST = {"losses": 1e-4, "gradient_norm": 1e-4, "gradients": 1e-4, "parameters": 5e-5}

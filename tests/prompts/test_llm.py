@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import stage
-from tests.captioning.fault_server import serving
+from tests.workers.fault_server import serving
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

@@ -9,7 +9,7 @@ from jaxtbpr.core import files, manifest
 from jaxtbpr.core.tokenizer import Cut
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import transforms
-from jaxtbpr.retrieval.scoring import Scorer
+from jaxtbpr.retrieval.judging.scoring import Scorer
 
 LENGTH = 8
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}

@@ -9,6 +9,7 @@ from jaxtbpr.core import options
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.retrieval import evaluate, train
+from jaxtbpr.retrieval.training.options import DATA_OPTIONS, MODEL_OPTIONS
 from tests.datasets.sets import make_config as build_config
 from tests.datasets.sets import make_workdir, write_manifest
 
@@ -25,8 +26,8 @@ def make_config(**values) -> ConfigDict:
     """Returns what the pipeline hands to the stages; keys such as {"train.epochs": 2}."""
     config = ConfigDict({"seed": 0})
     sections = {
-        "data": train.DATA_OPTIONS,
-        "model": train.MODEL_OPTIONS,
+        "data": DATA_OPTIONS,
+        "model": MODEL_OPTIONS,
         "train": train.OPTIONS,
         "evaluate": evaluate.OPTIONS,
     }

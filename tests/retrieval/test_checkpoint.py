@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval.checkpoint import Checkpoints
-from jaxtbpr.retrieval.train_step import TrainState
+from jaxtbpr.retrieval.training.checkpoint import Checkpoints
+from jaxtbpr.retrieval.training.step import TrainState
 
 
 def state(step: int) -> TrainState:

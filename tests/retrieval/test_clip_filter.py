@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from jaxtbpr import stages
 from jaxtbpr.core import manifest, options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import scoring
+from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.synthesis import filter
 from tests.retrieval import colours
 from tests.retrieval.colours import Colours, make_run, record

@@ -6,10 +6,10 @@ import functools
 import pytest
 
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval import weights
-from jaxtbpr.retrieval.weights import keys, sizes
-from jaxtbpr.retrieval.weights.open_clip import to_open_clip
-from jaxtbpr.retrieval.weights.sizes import to_huggingface
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.weights import keys, sizes
+from jaxtbpr.retrieval.clip.weights.open_clip import to_open_clip
+from jaxtbpr.retrieval.clip.weights.sizes import to_huggingface
 from tests.retrieval.test_weights import EVA, PLAIN, params_of
 
 NEUTRAL, OBEYED, REFUSED = "neutral", "obeyed", "refused"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval import denoise
+from jaxtbpr.retrieval.training import denoise
 
 
 def two_humps(count=2000, wrong=0.3, seed=0):

@@ -14,8 +14,10 @@ from jaxtbpr.core.record import keep_captions
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.datasets.source import RetrievalSet
-from jaxtbpr.retrieval import denoise, denoise_stage, scoring, train
-from jaxtbpr.retrieval.denoise_stage import agreement
+from jaxtbpr.retrieval import denoise as denoise_stage
+from jaxtbpr.retrieval.denoise import agreement
+from jaxtbpr.retrieval.judging import scoring
+from jaxtbpr.retrieval.training import denoise, setup
 from tests.datasets.sets import make_config as build_config
 from tests.retrieval import runs
 from tests.retrieval.colours import Colours, make_run, record
@@ -185,13 +187,13 @@ def test_weights_reach_the_built_set_and_the_batches(tmp_path):
     np.testing.assert_allclose(one.caption_weights, np.concatenate(given))
     np.testing.assert_allclose(one.record(1)["caption_weights"], given[1])
     config = runs.make_config(**{"train.batch_size": 8})
-    sets = train.open_sets(config.data, workdir.dir("build"))
-    words = train.open_tokenizer(config.data, sets.train, None)
-    trainer = train.build_trainer(config, sets, words, workdir.dir("train"))
+    sets = setup.open_sets(config.data, workdir.dir("build"))
+    words = setup.open_tokenizer(config.data, sets.train, None)
+    trainer = setup.build_trainer(config, sets, words, workdir.dir("train"))
     np.testing.assert_allclose(trainer.weights(np.array([3, 8, 0])), [0.1, 0.1, 1.0])
     config.train.captions = 2
     with pytest.raises(UserError, match="gives an image one weight for all"):
-        train.open_batches(config, sets.train, words)
+        setup.open_batches(config, sets.train, words)
 
 
 def test_a_set_that_was_not_weighed_has_the_features_it_had_and_weights_of_one(tmp_path):

@@ -18,10 +18,12 @@ from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import RetrievalSet
-from jaxtbpr.retrieval import evaluate, saved, scoring, train
-from jaxtbpr.retrieval.checkpoint import Checkpoints
-from jaxtbpr.retrieval.embed import Embedder
-from jaxtbpr.retrieval.model import Clip, init_params
+from jaxtbpr.retrieval import evaluate, saved, train
+from jaxtbpr.retrieval.clip.model import Clip, init_params
+from jaxtbpr.retrieval.evaluation.embed import Embedder
+from jaxtbpr.retrieval.judging import scoring
+from jaxtbpr.retrieval.training import setup
+from jaxtbpr.retrieval.training.checkpoint import Checkpoints
 from tests.datasets.folders import make_folder, turned_bytes
 from tests.retrieval.runs import build_set, make_config
 from tests.retrieval.test_train import REPOSITORY
@@ -137,7 +139,7 @@ def test_evaluating_again_writes_the_same_bytes(trained, result):
 
 def test_padded_rows_do_not_change_features_or_metrics(trained, test_set):
     words = tokenizer.load(trained.dir("train") / "tokenizer.json")
-    model = Clip(train.model_config(make_config(), words.get_vocab_size()))
+    model = Clip(setup.model_config(make_config(), words.get_vocab_size()))
     params = jax.jit(functools.partial(init_params, model))(jax.random.key(0))
     found = []
     # Made multiples of the 8 devices, and no more than the set has: a million would be refused

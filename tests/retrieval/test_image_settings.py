@@ -12,9 +12,12 @@ from PIL import Image
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.datasets.resizing import SQUASH, Resize
-from jaxtbpr.retrieval import evaluate, export, saved, scoring, train, weights
-from jaxtbpr.retrieval.train_log import MODEL
-from jaxtbpr.retrieval.weights.images import read_images
+from jaxtbpr.retrieval import evaluate, export, saved, train
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.weights.images import read_images
+from jaxtbpr.retrieval.judging import scoring
+from jaxtbpr.retrieval.saved import MODEL
+from jaxtbpr.retrieval.training import setup
 from tests.retrieval.runs import build_set, make_config
 from tests.retrieval.test_weights import PLAIN, describe, params_of, write
 
@@ -150,17 +153,17 @@ def test_a_format_that_cannot_say_how_images_are_resized_is_refused(tmp_path):
 def sets(tmp_path_factory):
     """A built set, opened as training opens it, and its folder."""
     workdir = build_set(tmp_path_factory.mktemp("set"))
-    return train.open_sets(make_config().data, workdir.dir("build")), workdir
+    return setup.open_sets(make_config().data, workdir.dir("build")), workdir
 
 
 def test_a_run_remembers_how_its_images_are_resized(sets, tmp_path, capsys):
     config = make_config(**{"data.resize": "longest"})
     trained, folder = sets[0], epath.Path(tmp_path)
     words = tokens.learn(["a red coat"] * 3, 300)
-    trainer = train.build_trainer(config, trained, words, folder)
+    trainer = setup.build_trainer(config, trained, words, folder)
     assert trainer.batches.pairs.resize == Resize("longest")
     assert trainer.embedder._resize == Resize("longest")
-    how = {"resize": train.resize_of(config.data, None)}
+    how = {"resize": setup.resize_of(config.data, None)}
     train.write_model(trainer.recipe.model.config, "bicubic", folder, **how)
     (folder / "commit.json").write_text("{}")  # else it is told that the training is not finished
     assert saved.open_saved(folder).resize == Resize("longest")
@@ -181,9 +184,9 @@ def test_training_from_weights_resizes_as_they_say_if_asked_to(sets, tmp_path):
         **{"model.weights": str(tmp_path / "published"), "data.resize": "model",
            "data.image_size": (32, 32), "data.text_length": 12}
     )  # fmt: skip
-    start = train.open_start(config)
-    words = train.open_tokenizer(config.data, sets[0].train, start)
-    trainer = train.build_trainer(config, sets[0], words, epath.Path(tmp_path), start)
+    start = setup.open_start(config)
+    words = setup.open_tokenizer(config.data, sets[0].train, start)
+    trainer = setup.build_trainer(config, sets[0], words, epath.Path(tmp_path), start)
     assert trainer.batches.pairs.resize == CROPPED
     assert trainer.embedder._resize == CROPPED
     with pytest.raises(UserError, match="config.data.resize='model' means as config.model.weights"):

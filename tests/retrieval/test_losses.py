@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval.training import losses
 
 LOSSES = {"nitc": losses.nitc_loss, "ritc": losses.ritc_loss}
 each_loss = pytest.mark.parametrize("name", sorted(LOSSES))

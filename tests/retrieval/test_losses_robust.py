@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval.training import losses
 
 
 def make_inputs(rows=16, seed=0):

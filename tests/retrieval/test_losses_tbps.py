@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxtbpr.retrieval import losses
+from jaxtbpr.retrieval.training import losses
 from tests.oracles.losses import tbps_settings
 
 each_case = pytest.mark.parametrize("case", ["B6", "B16"])

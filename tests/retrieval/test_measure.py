@@ -11,7 +11,8 @@ from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
-from jaxtbpr.retrieval import measure, reference, scoring
+from jaxtbpr.retrieval import measure
+from jaxtbpr.retrieval.judging import reference, scoring
 from tests.datasets.folders import make_folder
 from tests.datasets.sets import make_config as build_config
 from tests.retrieval.colours import Colours, make_run, record

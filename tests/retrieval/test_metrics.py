@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.retrieval import metrics, ranking
+from jaxtbpr.retrieval.evaluation import metrics, ranking
 
 CASES = [
     "random_20x30",

@@ -10,9 +10,10 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval import heads, model, transformer
-from jaxtbpr.retrieval.model import SHARDING, Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.clip import model, transformer
+from jaxtbpr.retrieval.clip.model import SHARDING, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
+from jaxtbpr.retrieval.training import heads
 
 CONFIG = ClipConfig(
     image_size=(32, 16),

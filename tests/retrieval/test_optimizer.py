@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxtbpr.retrieval import optimizer
-from jaxtbpr.retrieval.model import Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.transformer import TowerConfig
+from jaxtbpr.retrieval.clip.model import Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
+from jaxtbpr.retrieval.training import optimizer
 
 each_case = pytest.mark.parametrize("case", range(7))
 each_model = pytest.mark.parametrize("model", ["syntbpr_eva02_b16", "tbpsclip_vitb16"])

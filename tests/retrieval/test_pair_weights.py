@@ -7,8 +7,8 @@ import pytest
 from etils import epath
 
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.retrieval.embed import Features
-from jaxtbpr.retrieval.pair_weights import PairWeights
+from jaxtbpr.retrieval.evaluation.embed import Features
+from jaxtbpr.retrieval.training.pair_weights import PairWeights
 
 PEOPLE = 64
 PARAMS = {"logit_scale": np.float32(3.0)}

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtbpr.retrieval import perception
-from jaxtbpr.retrieval.model import Clip
+from jaxtbpr.retrieval.clip.model import Clip
+from jaxtbpr.retrieval.judging import perception
 from jaxtbpr.retrieval.saved import open_saved
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.render import png, render
-from jaxtbpr.retrieval import scoring
+from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
 
 

@@ -16,8 +16,10 @@ import pytest
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
-from jaxtbpr.retrieval import losses, train, train_loop
-from jaxtbpr.retrieval.train_log import TrainLog
+from jaxtbpr.retrieval import train
+from jaxtbpr.retrieval.training import loop as train_loop
+from jaxtbpr.retrieval.training import losses, setup
+from jaxtbpr.retrieval.training.log import TrainLog
 from tests.datasets.sets import make_workdir
 from tests.retrieval.runs import build_set, make_config
 
@@ -85,7 +87,7 @@ def test_losses_are_the_same_on_other_devices(
     built, unbroken, tmp_path, monkeypatch, devices, count, fsdp
 ):
     make_mesh = functools.partial(meshes.make_mesh, devices=devices[:count])
-    monkeypatch.setattr(train.meshes, "make_mesh", make_mesh)
+    monkeypatch.setattr(setup.meshes, "make_mesh", make_mesh)
     root = copy_of(built, tmp_path)
     train.run(make_config(**{"train.fsdp": fsdp, "train.epochs": 3}), make_workdir(root))
     np.testing.assert_allclose(losses_of(root), losses_of(unbroken[0]), atol=1e-5)
@@ -192,7 +194,7 @@ def test_sigterm_saves_first_and_the_run_ends_like_an_unbroken_one(built, unbrok
 
 def test_chunks_train_like_the_whole_batch(built, unbroken, tmp_path, monkeypatch, devices):
     make_mesh = functools.partial(meshes.make_mesh, devices=devices[:2])
-    monkeypatch.setattr(train.meshes, "make_mesh", make_mesh)
+    monkeypatch.setattr(setup.meshes, "make_mesh", make_mesh)
     root = copy_of(built, tmp_path)
     train.run(make_config(**{"train.chunks": 4}), make_workdir(root))
     np.testing.assert_allclose(losses_of(root), losses_of(unbroken[0]), atol=1e-5)
@@ -258,8 +260,8 @@ def test_a_recipe_that_cannot_be_is_refused(built, values, said):
 
 
 def test_steps_win_over_epochs_and_the_end_is_evaluated(built):
-    sets = train.open_sets(make_config().data, built.dir("build"))
-    plan = train.make_plan(make_config(**{"train.steps": 7}).train, sets.train)
+    sets = setup.open_sets(make_config().data, built.dir("build"))
+    plan = setup.make_plan(make_config(**{"train.steps": 7}).train, sets.train)
     assert plan.steps == 7
     assert [n for n in range(1, 8) if plan.evaluates(n)] == [5, 7]
     assert [n for n in range(1, 8) if plan.saves(n)] == [2, 4, 5, 6, 7]

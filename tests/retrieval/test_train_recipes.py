@@ -12,7 +12,9 @@ from etils import epath
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.datasets.source import RetrievalSet
-from jaxtbpr.retrieval import evaluate, export, train, train_loop, weights
+from jaxtbpr.retrieval import evaluate, export, train
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.training import loop as train_loop
 from tests.retrieval.runs import build_set, make_config
 from tests.retrieval.test_weights import EVA, params_of
 

@@ -11,18 +11,19 @@ import pytest
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.retrieval import optimizer as optimizers
-from jaxtbpr.retrieval.model import Clip, ClipConfig
-from jaxtbpr.retrieval.objective import LOSSES, Objective
-from jaxtbpr.retrieval.train import OPTIONS, check_batch
-from jaxtbpr.retrieval.train_step import (
+from jaxtbpr.retrieval.clip.model import Clip, ClipConfig
+from jaxtbpr.retrieval.clip.transformer import TowerConfig
+from jaxtbpr.retrieval.training import optimizer as optimizers
+from jaxtbpr.retrieval.training.objective import LOSSES, Objective
+from jaxtbpr.retrieval.training.options import OPTIONS
+from jaxtbpr.retrieval.training.setup import check_batch
+from jaxtbpr.retrieval.training.step import (
     Recipe,
     cached_gradients,
     create_state,
     direct_gradients,
     train_step,
 )
-from jaxtbpr.retrieval.transformer import TowerConfig
 from jaxtbpr.stages import default_config
 
 TOWER = TowerConfig(16, 1, 2)

@@ -14,14 +14,15 @@ import safetensors.numpy
 from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.resizing import Resize
-from jaxtbpr.retrieval import saved, weights
-from jaxtbpr.retrieval.model import PIXELS, Clip, ClipConfig, init_params
-from jaxtbpr.retrieval.published import EVA02, EVA02_VISION, PUBLISHED
-from jaxtbpr.retrieval.transformer import TowerConfig, stack_blocks, unstack_blocks, with_scan
-from jaxtbpr.retrieval.weights import names
-from jaxtbpr.retrieval.weights.load import expected_shapes
-from jaxtbpr.retrieval.weights.open_clip import to_open_clip
-from jaxtbpr.retrieval.weights.positions import resample_grid, resample_line
+from jaxtbpr.retrieval import saved
+from jaxtbpr.retrieval.clip import weights
+from jaxtbpr.retrieval.clip.model import PIXELS, Clip, ClipConfig, init_params
+from jaxtbpr.retrieval.clip.published import EVA02, EVA02_VISION, PUBLISHED
+from jaxtbpr.retrieval.clip.transformer import TowerConfig, stack_blocks, unstack_blocks, with_scan
+from jaxtbpr.retrieval.clip.weights import names
+from jaxtbpr.retrieval.clip.weights.load import expected_shapes
+from jaxtbpr.retrieval.clip.weights.open_clip import to_open_clip
+from jaxtbpr.retrieval.clip.weights.positions import resample_grid, resample_line
 
 PLAIN = ClipConfig(
     image_size=(32, 32),

@@ -10,8 +10,8 @@ from etils import epath
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.retrieval import train, zero_shot
+from jaxtbpr.retrieval.judging.scoring import Scorer
 from jaxtbpr.retrieval.saved import open_saved
-from jaxtbpr.retrieval.scoring import Scorer
 from tests.retrieval import colours
 from tests.retrieval.runs import build_set, make_config
 

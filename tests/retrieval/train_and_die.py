@@ -7,7 +7,7 @@ import sys
 
 from jaxtbpr.core import compilation
 from jaxtbpr.retrieval import train
-from jaxtbpr.retrieval.train_log import TrainLog
+from jaxtbpr.retrieval.training.log import TrainLog
 from tests.datasets.sets import make_workdir
 from tests.retrieval.runs import make_config
 

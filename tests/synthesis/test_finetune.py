@@ -15,7 +15,7 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.diffusion.checkpoint import fingerprint, open_checkpoint
 from jaxtbpr.diffusion.generator import Generator, Sampling
-from jaxtbpr.retrieval import scoring
+from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.synthesis import generate
 
 pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes what they share

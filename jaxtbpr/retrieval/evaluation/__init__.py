@@ -1,0 +1,1 @@
+"""Features of whole sets, their ranking and its metrics."""

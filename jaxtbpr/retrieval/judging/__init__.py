@@ -1,0 +1,1 @@
+"""What a CLIP says of data: scores of pairs, measures of sets."""

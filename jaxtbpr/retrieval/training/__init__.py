@@ -1,0 +1,1 @@
+"""The training loop, its compiled step, losses, optimizer and checkpoints."""

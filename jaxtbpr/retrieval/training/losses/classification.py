@@ -1,0 +1,39 @@
+"""Losses of classifiers beside the contrastive ones: identities (IRRA) and masked words."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxtbpr.retrieval.training.losses.similarity import AxisName
+
+NOT_MASKED = -100
+
+
+def identity_loss(image_logits, text_logits, person_ids, *, axis_name: AxisName = None):
+    """Cross-entropy of the identities, mean of both modalities.
+
+    image_logits, text_logits: [B, identities], of one classifier on features that are not
+    normalised; person_ids: int [B], classes. IRRA (arXiv:2303.12501), TBPS-CLIP.
+    """
+    cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
+    loss = 0.5 * sum(
+        jnp.mean(cross_entropy(logits.astype(jnp.float32), person_ids))
+        for logits in (image_logits, text_logits)
+    )
+    return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
+
+
+def masked_word_loss(logits, labels, *, axis_name: AxisName = None):
+    """Cross-entropy of the masked words: mean over the places whose label is not -100.
+
+    logits: [B, L, vocabulary]; labels: int [B, L], the ids that were there. 0 where nothing is
+    masked. With `axis_name` the mean is over the places of all devices. IRRA, TBPS-CLIP.
+    """
+    masked = labels != NOT_MASKED
+    each = optax.losses.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), jnp.where(masked, labels, 0)
+    )
+    total, count = jnp.sum(jnp.where(masked, each, 0)), jnp.sum(masked)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)

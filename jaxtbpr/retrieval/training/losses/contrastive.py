@@ -1,0 +1,145 @@
+r"""Contrastive losses over identities: N-ITC and R-ITC of SynTBPR, C-ITC of TBPS-CLIP.
+
+A batch holds several images and captions of one identity, and all of them match. With
+L2-normalised features v, t, scale s and identities y,
+
+.. math:: S_{ij} = s\, v_i^\top t_j, \quad p_{ij} = \mathrm{softmax}_j(S_{ij}), \quad
+          q_{ij} = [y_i = y_j] \,/\, \textstyle\sum_k [y_i = y_k]
+
+and the same with t and v exchanged; a loss is the mean of the two directions. Letters: `B` rows
+(pairs on this device), `N` columns (pairs on all devices), `D` features.
+
+Every loss is a pure function ``loss(image_features [B, D], text_features [B, D],
+person_ids [B], logit_scale [], *, weights=None, at_once=0, axis_name=None, ...) -> scalar``. Most
+are written below as the function of one direction's logits S and of `same` [B, N], who matches
+whom, of which `of_rows` makes that. person_ids: identities; or labels int [B, 2, 1 + S] of image
+and caption, which match by facts (`similarity.matches`). weights: [B], of the pairs of this device,
+for a weighted mean; None: all 1. at_once: rows of the similarities that are held at a time, for
+batches of 32k and more; 0: all. With `axis_name` (inside `jax.shard_map`) its rows are this
+device's and its columns everybody's, gathered with gradient, and the result is the mean over all
+rows: that of one device with the whole batch. `global_loss` wraps this up for arrays that are
+sharded over a mesh.
+
+Everything is computed in float32 (float64 for such features), whatever dtype the features have:
+in half precision R-ITC's eps of 1e-8 would be 0.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxtbpr.retrieval.training.losses.similarity import (
+    AxisName,
+    Loss,
+    both_directions,
+    gather,
+    normalize,
+    of_rows,
+    product,
+    soft_targets,
+)
+
+
+@of_rows
+def nitc_loss(logits, same, *, alpha=0.0, soft_labels: str = "sigmoid") -> jax.Array:
+    r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
+
+    .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
+
+    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. Arguments
+    and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
+    """
+    targets = soft_targets(logits, same, alpha, soft_labels)
+    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
+
+
+@of_rows
+def ritc_loss(
+    logits, same, *, alpha=0.0, soft_labels: str = "sigmoid", eps: float = 1e-8
+) -> jax.Array:
+    r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
+
+    .. math:: \frac12 \left[\frac1B \sum_{ij} p_{ij} (\log p_{ij} - \log(Q_{ij} + \epsilon))\right]
+              + \text{(text to image)}
+
+    Q as in `nitc_loss`. Q + eps is not renormalised, so the loss can be slightly negative; eps
+    sets how hard probability on a wrong item is punished. SynTBPR has soft Q and eps 1e-8,
+    TBPS-CLIP hard Q (alpha 0) and eps 1e-2; IRRA's SDM (arXiv:2303.12501) is twice this loss with
+    hard Q, eps 1e-8 and a fixed scale of 50, see `sdm_loss`. Sources: see `nitc_loss`.
+    """
+    targets = soft_targets(logits, same, alpha, soft_labels)
+    log_p = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(log_p) * (log_p - jnp.log(targets + eps)), axis=1)
+
+
+def direction_losses(
+    image_features, text_features, person_ids, logit_scale, *, axis_name: AxisName = None
+) -> jax.Array:
+    """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient."""
+    arrays = (image_features, text_features, person_ids, logit_scale)
+    pairs = both_directions(*map(jax.lax.stop_gradient, arrays), axis_name)
+    return jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
+
+
+def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
+    """The mean of both directions of `direction_losses`, [B]."""
+    return jnp.mean(direction_losses(*arrays, axis_name=axis_name), axis=0)
+
+
+def sdm_loss(
+    image_features, text_features, person_ids, logit_scale=None, *, temperature=0.02, **options
+) -> jax.Array:
+    """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
+
+    The logit scale does not enter. options: of `ritc_loss`. IRRA (arXiv:2303.12501).
+    """
+    del logit_scale
+    scale = -math.log(temperature)
+    return 2 * ritc_loss(image_features, text_features, person_ids, scale, **options)
+
+
+def multi_view(loss: Loss) -> Loss:
+    """Multi-view supervision: the mean of `loss` of an image and of a second view of it.
+
+    The result takes the features of both, [B, D] each, where `loss` takes the image's. TBPS-CLIP
+    (arXiv:2308.10045), with `nitc_loss`.
+    """
+
+    def mean(image_features, view_features, *rest, **options):
+        views = (image_features, view_features)
+        return 0.5 * sum(loss(view, *rest, **options) for view in views)
+
+    return mean
+
+
+def citc_loss(
+    image_features,
+    text_features,
+    person_ids,
+    logit_scale,
+    *,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    r"""Cyclic contrastive loss: distances must not depend on which of the two is the caption.
+
+    .. math:: \frac14 \operatorname{mean}_{ij} (v_i^\top v_j - t_i^\top t_j)^2
+              + \frac14 \operatorname{mean}_{ij} (v_i^\top t_j - t_i^\top v_j)^2
+
+    Neither identities nor the scale enter; they are arguments so that all losses are called alike.
+    CyCLIP (Goel et al., NeurIPS 2022, arXiv:2205.14459) as in TBPS-CLIP (arXiv:2308.10045).
+    """
+    del person_ids, logit_scale
+    return 0.25 * sum(citc_parts(image_features, text_features, axis_name=axis_name))
+
+
+def citc_parts(
+    image_features, text_features, *, axis_name: AxisName = None
+) -> tuple[jax.Array, jax.Array]:
+    """The two means of `citc_loss`: (in-modal, cross-modal)."""
+    image, text = normalize(image_features), normalize(text_features)
+    images, texts = gather(image, axis_name), gather(text, axis_name)
+    in_modal = jnp.mean((product(image, images) - product(text, texts)) ** 2)
+    cross_modal = jnp.mean((product(image, texts) - product(text, images)) ** 2)
+    parts = (in_modal, cross_modal)
+    return parts if axis_name is None else jax.lax.pmean(parts, axis_name)

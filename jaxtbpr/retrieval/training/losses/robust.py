@@ -1,0 +1,130 @@
+r"""Losses that bear wrong pairs: smoothing, bootstrapping, GCE, symmetric cross-entropy, TAL.
+
+Each is a contrastive loss over identities with the arguments and sharding of `contrastive`, where
+`S`, `p` and the identity targets `q` are defined. `p_y` is the probability that a row gives to its
+own identity, the sum of p over the items of that identity, and `N` the number of columns.
+
+RDE's clean labels are weights of the pairs, see `denoise`. The published strategies that PAPER.md
+names are label smoothing, a two-component mixture and channel masking; their settings in the
+paper are not known, so the defaults here are those of the methods' own papers.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxtbpr.retrieval.training.losses.similarity import AxisName, gather, identity_targets, of_rows
+
+
+@of_rows
+def smoothed_loss(logits, same, *, beta: float = 0.1) -> jax.Array:
+    r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
+
+    Szegedy et al., CVPR 2016, arXiv:1512.00567. SynTBPR's figure names it.
+    """
+    targets = identity_targets(same, logits.dtype)
+    smooth = (1 - beta) * targets + beta / logits.shape[1]
+    return optax.losses.softmax_cross_entropy(logits, smooth)
+
+
+@of_rows
+def bootstrapped_loss(logits, same, *, share: float = 0.95, hard: bool = False) -> jax.Array:
+    r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
+
+    No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
+    """
+    own = jax.nn.softmax(logits)
+    if hard:
+        own = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=own.dtype)
+    targets = share * identity_targets(same, logits.dtype) + (1 - share) * own
+    return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
+
+
+@of_rows
+def gce_loss(logits, same, *, power: float = 0.7) -> jax.Array:
+    r"""Generalised cross-entropy, (1 - p_y^power) / power.
+
+    Cross-entropy for power -> 0, mean absolute error for 1. Zhang and Sabuncu, NeurIPS 2018,
+    arXiv:1805.07836.
+    """
+    log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
+    return -jnp.expm1(power * log_own) / power
+
+
+@of_rows
+def symmetric_loss(
+    logits, same, *, forward: float = 0.1, backward: float = 1.0, log_zero: float = -4.0
+) -> jax.Array:
+    r"""forward * cross-entropy + backward * reverse cross-entropy -sum_j p_j log q_j.
+
+    log_zero stands for log 0. Wang et al., ICCV 2019, arXiv:1908.06112. R-ITC is its reverse part
+    with log_zero = log eps, less the entropy of p.
+    """
+    targets = identity_targets(same, logits.dtype)
+    log_p = jax.nn.log_softmax(logits)
+    log_q = jnp.where(same, jnp.log(jnp.where(same, targets, 1)), log_zero)
+    straight = -jnp.sum(targets * log_p, axis=1)
+    return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
+
+
+def tal_loss(image_features, text_features, person_ids, logit_scale=None, **options) -> jax.Array:
+    r"""Triplet alignment loss: the log-sum-exp of all negatives in place of the hardest.
+
+    .. math:: [m - S^+_i + \tau \log \sum_{y_j \ne y_i} e^{S_{ij} / \tau}]_+
+              + \text{(text to image)}
+
+    S: cosines; S^+_i: the mean of those to the own identity, weighted by their softmax, no
+    gradient through the weights. options: margin (m, 0.1) and temperature (tau, 0.015). The logit
+    scale does not enter. Mean over pairs where RDE sums. Qin et al. (RDE), CVPR 2024,
+    arXiv:2308.09911.
+    """
+    del logit_scale
+    return 2 * _triplets(image_features, text_features, person_ids, None, **options)
+
+
+@of_rows
+def _triplets(cosines, same, *, margin: float = 0.1, temperature: float = 0.015) -> jax.Array:
+    scaled = cosines / temperature
+    share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
+    positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
+    negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
+    # A row without negatives has none to be kept apart from.
+    return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
+
+
+LOSSES = {
+    "smoothing": smoothed_loss,
+    "bootstrap": bootstrapped_loss,
+    "bootstrap_hard": functools.partial(bootstrapped_loss, share=0.8, hard=True),
+    "gce": gce_loss,
+    "symmetric": symmetric_loss,
+    "tal": tal_loss,
+}
+
+
+def small_loss_weights(row_losses, share, *, axis_name: AxisName = None) -> jax.Array:
+    """1 for the `share` of all rows with the smallest losses, else 0; [B] -> [B], no gradient.
+
+    The small-loss trick of co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872), which keeps
+    1 - min(epoch / 10, 1) * (rate of wrong pairs).
+    """
+    every = gather(jax.lax.stop_gradient(row_losses), axis_name)
+    kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(jnp.int32)
+    limit = jnp.sort(every)[kept - 1]
+    return (jax.lax.stop_gradient(row_losses) <= limit).astype(row_losses.dtype)
+
+
+def mask_channels(key: jax.Array, image_features, text_features, rate: float):
+    """Both modalities' features with the same random channels of the embedding set to 0.
+
+    Each channel goes with probability `rate`, one draw for the whole batch, before the features
+    are normalised, so that no few channels can carry a wrong pair. Our reading of the channel
+    masking in SynTBPR's figure, of which nothing is published. Raises ValueError for a rate that
+    leaves nothing.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
+    kept = jax.random.bernoulli(key, 1 - rate, (image_features.shape[-1],))
+    return image_features * kept, text_features * kept

@@ -1,0 +1,302 @@
+"""What a training step lowers: the weighted sum of the losses that a config asks for."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.retrieval.clip.model import Clip, ClipConfig
+from jaxtbpr.retrieval.training import heads, losses
+
+Arrays = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastiveLoss:
+    """A loss between images and one caption of each.
+
+    name: of its weight among the options and in an objective, and of its part in the metrics.
+    title, default: of that option. of(objective, alpha): returns the loss, a function of features,
+    ids and logit scale (see `losses`); alpha: this step's share of soft labels.
+    is_weighted: whether pairs have weights in it. is_enough: whether it alone makes images and
+    captions alike. by_rows: whether it can look at some rows of the similarities at a time. views:
+    whether it takes a second view of the image, too (`multi_view`).
+    """
+
+    name: str
+    title: str
+    of: Callable[["Objective", Any], Callable[..., jax.Array]]
+    default: float = 0.0
+    is_weighted: bool = True
+    is_enough: bool = True
+    by_rows: bool = True
+    views: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadLoss:
+    """A loss with a network of its own on top of the towers.
+
+    name, title, default, by_rows: as of a contrastive loss. head: the network's name;
+    make(objective): returns it; reads: "row" for each array [B, D] that it reads, "tokens" for
+    [B, L, D]. of(objective, mesh, head, features, batch): returns the loss, with head(*arrays).
+    """
+
+    name: str
+    title: str
+    head: str
+    make: Callable[["Objective"], nn.Module]
+    reads: tuple[str, ...]
+    of: Callable[["Objective", Mesh, Callable, Arrays, Arrays], jax.Array]
+    default: float = 0.0
+    by_rows: bool = True
+
+
+def _nitc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.nitc_loss, **_rows(objective), **_soft(objective, alpha))
+
+
+def _ritc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    settings = _rows(objective) | _soft(objective, alpha)
+    return functools.partial(losses.ritc_loss, eps=objective.eps, **settings)
+
+
+def _sdm(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.sdm_loss, **_rows(objective))
+
+
+def _robust(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+    return functools.partial(losses.ROBUST[objective.robust_kind], **_rows(objective))
+
+
+def _rows(objective: "Objective") -> dict[str, Any]:
+    return {"at_once": objective.loss_rows}
+
+
+def _soft(objective: "Objective", alpha: Any) -> dict[str, Any]:
+    return {"alpha": alpha, "soft_labels": objective.soft_labels}
+
+
+def _simclr(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    loss = functools.partial(losses.simclr_loss, temperature=objective.temperature)
+    return losses.global_loss(mesh, loss)(head(features["view_1"]), head(features["view_2"]))
+
+
+def _identity(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    logits = head(features["image"]), head(features["text"])
+    return losses.identity_loss(*logits, batch["identity"])
+
+
+def _mlm(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
+    logits = head(features["text_tokens"], features["image_tokens"])
+    return losses.masked_word_loss(logits, batch["labels"])
+
+
+CONTRASTIVE = (
+    ContrastiveLoss("nitc", "N-ITC", _nitc, default=1.0, views=True),
+    ContrastiveLoss("ritc", "R-ITC", _ritc),
+    ContrastiveLoss(
+        "citc", "C-ITC", lambda objective, alpha: losses.citc_loss,
+        is_weighted=False, is_enough=False, by_rows=False,
+    ),
+    ContrastiveLoss("sdm", "SDM", _sdm),
+    ContrastiveLoss("robust", "the loss robust_kind", _robust),
+)  # fmt: skip
+WITH_HEADS = (
+    HeadLoss(
+        "simclr", "SimCLR between two strong views", "view",
+        lambda objective: heads.ViewHead(objective.hidden), ("row",), _simclr, by_rows=False,
+    ),
+    HeadLoss(
+        "identity", "identity classification", "identity",
+        lambda objective: heads.IdentityHead(objective.identities), ("row",), _identity,
+    ),
+    HeadLoss(
+        "mlm", "masked language modelling", "words",
+        lambda objective: heads.MaskedWordHead(objective.vocab_size, objective.mlm_layers),
+        ("tokens", "tokens"), _mlm,
+    ),
+)  # fmt: skip
+LOSSES = (*CONTRASTIVE, *WITH_HEADS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The weights of the losses, 0 for those that are left out, and their settings.
+
+    nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
+    `robust_kind`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
+    captions: of each image; every contrastive loss is the mean over them of the loss with that one
+    alone, so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
+    soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
+    kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
+    count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
+    head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the word
+    head.
+    facts: slots by which captions match every image that they are true of, whoever is on it (as
+    labels do in UniCL, arXiv:2204.03610); 0: by identity alone.
+    loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
+
+    SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
+    multi_view, ritc 1 (eps 1e-2), citc 0.1, simclr 0.4. IRRA: sdm 1, identity 1, mlm 1.
+    """
+
+    nitc: float = 1.0
+    ritc: float = 0.0
+    citc: float = 0.0
+    sdm: float = 0.0
+    robust: float = 0.0
+    robust_kind: str = "smoothing"
+    simclr: float = 0.0
+    identity: float = 0.0
+    mlm: float = 0.0
+    multi_view: bool = False
+    captions: int = 1
+    facts: int = 0
+    soft_label_ratio: optax.Schedule = lambda step: 0.0
+    soft_labels: str = "sigmoid"
+    eps: float = 1e-8
+    keep: float = 1.0
+    channel_mask: float = 0.0
+    temperature: float = 0.1
+    hidden: int = 128
+    identities: int = 0
+    vocab_size: int = 0
+    mlm_layers: int = 4
+    loss_rows: int = 0
+
+    def heads(self) -> dict[str, nn.Module]:
+        """Returns the networks that only these losses have, by name."""
+        return {row.head: row.make(self) for row in WITH_HEADS if self.weight(row)}
+
+    def weight(self, row: ContrastiveLoss | HeadLoss) -> float:
+        """Returns the weight of a loss."""
+        return getattr(self, row.name)
+
+    def inputs(self, config: ClipConfig) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Returns {name of a batch's array: (its shape without the batch axis, its dtype)}."""
+        image = ((*config.image_size, 3), jnp.uint8)
+        words = ((config.text_length,), jnp.int32)
+        found = {"image": image, "tokens": words, "identity": ((), jnp.int32)}
+        found["weight"] = ((), jnp.float32)
+        if self.multi_view:
+            found["second"] = image
+        if self.captions > 1:
+            found["more"] = ((self.captions - 1, config.text_length), jnp.int32)
+        if self.facts:
+            found["shown"] = ((1 + self.facts,), jnp.int32)
+            found["said"] = ((self.captions, 1 + self.facts), jnp.int32)
+        if self.simclr:
+            found |= {"view_1": image, "view_2": image}
+        if self.mlm:
+            found |= {"masked": words, "labels": words}
+        return found
+
+    def features(self, model: Clip, params: Any, batch: Arrays) -> dict[str, jax.Array]:
+        """Returns everything that the losses need of the towers, arrays [B, ...]."""
+        apply = functools.partial(model.apply, {"params": params})
+        image = functools.partial(apply, method=Clip.encode_image)
+        text = functools.partial(apply, method=Clip.encode_text)
+        found = self._texts(text, batch)
+        if self.mlm:
+            found["image_tokens"] = image(batch["image"], every_token=True)
+            found["text_tokens"] = text(batch["masked"], every_token=True)
+            found["image"] = found["image_tokens"][:, 0]
+        else:
+            found["image"] = image(batch["image"])
+        for name in ("second", "view_1", "view_2"):
+            if name in batch:
+                found[name] = image(batch[name])
+        return found
+
+    def _texts(self, text, batch: Arrays) -> dict[str, jax.Array]:
+        """The features of all captions: "text" [B, D] and, if there are, "more" [B, n - 1, D]."""
+        if self.captions == 1:
+            return {"text": text(batch["tokens"])}
+        tokens = jnp.concatenate([batch["tokens"][:, None], batch["more"]], axis=1)
+        features = text(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
+        return {"text": features[:, 0], "more": features[:, 1:]}
+
+    def __call__(
+        self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any, step, key
+    ) -> dict[str, jax.Array]:
+        """Returns {"loss", and each part by name}, scalars over the global batch.
+
+        params: those of the heads and the logit scale; key: of this step's random draws.
+        """
+        scale = params["logit_scale"]
+        each = [
+            self._of_pairs(mesh, {**features, "text": text}, ids, batch["weight"], scale, step, key)
+            for text, ids in self._captions(features, batch)
+        ]
+        parts = jax.tree.map(lambda *values: sum(values) / len(values), *each)
+        parts |= self._of_heads(mesh, features, batch, params.get("heads", {}))
+        total = sum(getattr(self, name) * value for name, value in parts.items())
+        return {"loss": total} | (parts if len(parts) > 1 else {})
+
+    def _captions(self, features: Arrays, batch: Arrays) -> list[tuple[jax.Array, jax.Array]]:
+        """(features [B, D], whom they match by) of the images' first, second, ... captions."""
+        texts = [features["text"]]
+        texts += [features["more"][:, n] for n in range(self.captions - 1)]
+        if not self.facts:
+            return [(text, batch["identity"]) for text in texts]
+        said = [batch["said"][:, n] for n in range(self.captions)]
+        labels = [jnp.stack([batch["shown"], one], axis=1) for one in said]
+        return list(zip(texts, labels, strict=True))
+
+    def _of_pairs(self, mesh: Mesh, features: Arrays, ids, weight, scale, step, key) -> dict:
+        """The contrastive losses between images and one caption of each, which match by `ids`."""
+        image, text, second = features["image"], features["text"], features.get("second")
+        if self.channel_mask:
+            mask = functools.partial(losses.mask_channels, key, rate=self.channel_mask)
+            second = second if second is None else mask(second, text)[0]
+            image, text = mask(image, text)
+        weights = self._weights(mesh, (image, text, ids), scale, weight)
+        parts = {}
+        for row in filter(self.weight, CONTRASTIVE):
+            loss = losses.global_loss(mesh, row.of(self, self.soft_label_ratio(step)))
+            images: tuple[jax.Array, ...] = (image,)
+            if row.views and self.multi_view:
+                loss, images = losses.multi_view(loss), (image, second)
+            kept = {"weights": weights} if row.is_weighted else {}
+            parts[row.name] = loss(*images, text, ids, scale, **kept)
+        return parts
+
+    def _of_heads(self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any) -> dict:
+        def head(row, *arrays):
+            return row.make(self).apply({"params": params[row.head]}, *arrays)
+
+        return {
+            row.name: row.of(self, mesh, functools.partial(head, row), features, batch)
+            for row in filter(self.weight, WITH_HEADS)
+        }
+
+    def _weights(self, mesh: Mesh, pairs, scale, weight) -> jax.Array:
+        """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
+        if self.keep >= 1:
+            return weight
+        axes = mesh.axis_names
+
+        def select(*arrays):
+            rows = losses.pair_losses(*arrays, axis_name=axes)
+            return losses.small_loss_weights(rows, self.keep, axis_name=axes)
+
+        return weight * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
+
+
+def init_heads(objective: Objective, embed_dim: int, key: jax.Array) -> dict[str, Any]:
+    """Returns new parameters of the heads, {} where the objective has none."""
+    arrays = {"row": jnp.zeros((1, embed_dim)), "tokens": jnp.zeros((1, 2, embed_dim))}
+    inputs = {row.head: [arrays[kind] for kind in row.reads] for row in WITH_HEADS}
+    return {
+        name: head.init(jax.random.fold_in(key, n), *inputs[name])["params"]
+        for n, (name, head) in enumerate(sorted(objective.heads().items()))
+    }

@@ -1,0 +1,98 @@
+"""How much each training pair counts: its loss after every epoch, and what that says of it."""
+
+import dataclasses
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxtbpr.core import files, seeds
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.errors import InputError
+from jaxtbpr.core.progress import say
+from jaxtbpr.datasets.pairs import Pairs
+from jaxtbpr.datasets.source import RetrievalSet
+from jaxtbpr.retrieval.evaluation.embed import Embedder
+from jaxtbpr.retrieval.training import denoise, losses
+
+KINDS = ("", "mixture", "consensus")
+_FOLDER = "pair_losses"
+_directions = jax.jit(losses.direction_losses)
+
+
+@dataclasses.dataclass
+class PairWeights:
+    """The weights of all pairs in this epoch; all 1 at first.
+
+    kind: "" only writes the losses; "mixture" weighs each pair by the probability that it is
+    right; "consensus" drops those that both directions call wrong (`denoise`). first: epochs
+    without weights. directory: WORKDIR/train; a file per epoch goes to its pair_losses/, from
+    which a killed run takes its weights again.
+    """
+
+    kind: str
+    first: int
+    directory: epath.Path
+    embedder: Embedder
+    train: list[RetrievalSet]
+    pairs: Pairs
+
+    def __post_init__(self):
+        self._weights = np.ones(len(self.pairs), np.float32)
+
+    def of(self, pairs: np.ndarray) -> np.ndarray:
+        """Returns the weights float32 [B] of the pairs with these numbers."""
+        return self._weights[pairs]
+
+    def restore(self, epoch: int) -> None:
+        """Takes the weights that were found after `epoch` epochs."""
+        if epoch == 0:
+            return
+        path = self._path(epoch)
+        if not path.exists():
+            raise InputError(f"{path} is gone, which this run goes on from; restore it or --rerun.")
+        self._weights = np.load(io.BytesIO(path.read_bytes()))["weight"]
+
+    def update(self, params: Any, epoch: int) -> None:
+        """Measures every pair after `epoch` epochs, writes that and sets the weights."""
+        by_image, by_text = self._measure(params, epoch)
+        if self.kind and epoch >= self.first:
+            self._weights = self._judge(by_image, by_text, epoch)
+            say(f"train: pair weights of epoch {epoch + 1}: mean {self._weights.mean():.3f}")
+        if meshes.writes():
+            self._path(epoch).parent.mkdir(parents=True, exist_ok=True)
+            buffer = io.BytesIO()
+            np.savez(buffer, image_to_text=by_image, text_to_image=by_text, weight=self._weights)
+            files.write_bytes_atomic(self._path(epoch), buffer.getvalue(), durable=True)
+
+    def _judge(self, by_image: np.ndarray, by_text: np.ndarray, epoch: int) -> np.ndarray:
+        if self.kind == "mixture":
+            return denoise.clean_probability(0.5 * (by_image + by_text)).astype(np.float32)
+        rng = seeds.rng(self.pairs.seed, "consensus", epoch)
+        both = (denoise.clean_probability(values) for values in (by_image, by_text))
+        return denoise.confident_consensus(*both, rng)
+
+    def _measure(self, params: Any, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """N-ITC of every pair in both directions, float32 [P], among random others of its batch.
+
+        Without augmentation; the last batch is filled up with pairs that have been measured.
+        """
+        found = [self.embedder.features(params, one) for one in self.train]
+        images = np.concatenate([one.images for one in found])
+        captions = np.concatenate([one.captions for one in found])[self.pairs.caption_of_pair]
+        count, size = len(self.pairs), self.pairs.batch_size
+        order = seeds.rng(self.pairs.seed, "pair losses", epoch).permutation(count)
+        batches = np.resize(order, -(-count // size) * size).reshape(-1, size)
+        scale = np.float32(jax.device_get(params["logit_scale"]))
+        out = np.zeros((2, count), np.float32)
+        for batch in batches[::-1]:  # so that a pair's first place decides
+            ids = self.pairs.identity_of_pair[batch]
+            out[:, batch] = _directions(
+                images[self.pairs.image_of_pair[batch]], captions[batch], ids, scale
+            )
+        return out[0], out[1]
+
+    def _path(self, epoch: int) -> epath.Path:
+        return self.directory / _FOLDER / f"epoch_{epoch:04d}.npz"

@@ -1,0 +1,217 @@
+"""The training state and the one compiled step that changes it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtbpr.core import lora
+from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.average import moving_average
+from jaxtbpr.retrieval.clip.model import Clip, init_params
+from jaxtbpr.retrieval.training.objective import Objective, init_heads
+from jaxtbpr.retrieval.training.optimizer import frozen_mask
+
+Batch = dict[str, jax.Array]
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a step changes, or depends on and a checkpoint must hold.
+
+    step: int32 [], finished steps; key: uint32, data of the run's random key; step n draws from
+    fold_in(key, n). ema: the moving average of the parameters, None without one.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    key: jax.Array
+    ema: Any = None
+
+    @property
+    def weights(self) -> Any:
+        """The parameters to evaluate and to keep: the moving average where there is one."""
+        return clip_of(self.params) if self.ema is None else self.ema
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides what a step does, beside its data.
+
+    ema: decay of the moving average of the parameters, 0 for none. chunks: in how many parts the
+    towers take a batch; the loss always sees the whole of it (see `cached_gradients`). frozen:
+    parameters that get no gradient, as for `optimizer.adamw`. lora: expression of the kernels that
+    get a change of rank `lora_rank`, "" for none.
+    """
+
+    model: Clip
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    objective: Objective = dataclasses.field(default_factory=Objective)
+    ema: float = 0.0
+    chunks: int = 1
+    frozen: str = ""
+    lora: str = ""
+    lora_rank: int = 8
+
+    def features(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Returns what the losses need of the towers; no gradient to what is frozen."""
+        return self.objective.features(self.model, clip_of(hold(params, self.frozen)), batch)
+
+
+def clip_of(params: Any) -> Any:
+    """The parameters of the model: without those of heads, LoRA's change merged in."""
+    own = {name: tree for name, tree in params.items() if name not in ("heads", "lora")}
+    return lora.merge(own, params["lora"]) if "lora" in params else own
+
+
+def hold(params: Any, frozen: str) -> Any:
+    """`params` through which no gradient flows to what the expression `frozen` matches."""
+    if not frozen:
+        return params
+    held = frozen_mask(params, frozen)
+    return jax.tree.map(lambda x, h: jax.lax.stop_gradient(x) if h else x, params, held)
+
+
+def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
+    """Returns the state before the first step, of new parameters; run it under jax.jit."""
+    params_key, key = jax.random.split(key)
+    return state_of(init_params(recipe.model, params_key), key, recipe)
+
+
+def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
+    """Returns the state before the first step, of given parameters; run it under jax.jit.
+
+    params: of the model; the heads of the objective begin anew.
+    """
+    heads = init_heads(recipe.objective, recipe.model.config.embed_dim, jax.random.fold_in(key, 1))
+    ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
+    added = {"heads": heads} if heads else {}
+    if recipe.lora:
+        change_key = jax.random.fold_in(key, 2)
+        added["lora"] = lora.init(params, recipe.lora, recipe.lora_rank, change_key)
+    params = dict(params) | added
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=recipe.optimizer.init(params),
+        key=jax.random.key_data(key),
+        ema=ema,
+    )
+
+
+def train_step(
+    state: TrainState, batch: Batch, recipe: Recipe
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step over the global batch.
+
+    batch: the arrays of `Objective.inputs`. Returns the next state and the scalars of this step,
+    taken before the update.
+    """
+    differentiate = direct_gradients if recipe.chunks == 1 else cached_gradients
+    scalars, gradients = differentiate(state, batch, recipe)
+    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    scalars |= {
+        "gradient_norm": optax.tree.norm(gradients),
+        "logit_scale": jnp.exp(state.params["logit_scale"]),
+    }
+    ema = None
+    if state.ema is not None:
+        ema = moving_average(state.ema, clip_of(params), state.step, recipe.ema)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), scalars
+
+
+def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[dict, Any]:
+    """Returns (scalars, gradients) of the objective in one pass over the whole batch."""
+
+    def loss_of(params):
+        features = recipe.features(params, batch)
+        rest = _beside_towers(hold(params, recipe.frozen))
+        found = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
+        return found["loss"], found
+
+    (_, scalars), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    return scalars, gradients
+
+
+def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[dict, Any]:
+    """Returns what `direct_gradients` does, in the activation memory of one chunk of the batch.
+
+    The features of all chunks come first, without activations; the gradient of the loss by the
+    features is then carried through each chunk's towers, computed a second time. Gao et al.,
+    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021,
+    arXiv:2101.06983.
+    """
+    parts = _split(batch, recipe)
+    whole = jax.tree.map(_join, parts)  # in the order of the chunks
+
+    def loss_of(features, rest):
+        features = jax.tree.map(_join, features)
+        rest = hold(rest, recipe.frozen)
+        found = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
+        return found["loss"], found
+
+    def add_part(gradients, inputs):
+        part, cotangents = inputs
+        _, pull = jax.vjp(lambda params: recipe.features(params, part), state.params)
+        return jax.tree.map(jnp.add, gradients, pull(cotangents)[0]), None
+
+    features = jax.lax.map(lambda part: recipe.features(state.params, part), parts)
+    differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+    (_, scalars), (by_features, by_rest) = differentiate(features, _beside_towers(state.params))
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    gradients, _ = jax.lax.scan(add_part, zeros, (parts, by_features))
+    return scalars, gradients | by_rest
+
+
+def _beside_towers(params: Any) -> Any:
+    """What the losses have of the parameters: the logit scale and the heads."""
+    return {name: params[name] for name in ("logit_scale", "heads") if name in params}
+
+
+def _key_of(state: TrainState) -> jax.Array:
+    """The random key of this step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
+def _split(batch: Batch, recipe: Recipe) -> Batch:
+    """[B, ...] -> [chunks, B / chunks, ...]; each chunk has rows of every device, none moves."""
+    mesh, chunks = recipe.mesh, recipe.chunks
+    rows = NamedSharding(mesh, P(None, meshes.AXES))
+
+    def split(x):
+        x = x.reshape(mesh.size, chunks, -1, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x.reshape(chunks, -1, *x.shape[3:]), rows)
+
+    return jax.tree.map(split, batch)
+
+
+def _join(rows: jax.Array) -> jax.Array:
+    """[chunks, B / chunks, ...] -> [B, ...]."""
+    return rows.reshape(-1, *rows.shape[2:])
+
+
+def compile_step(recipe: Recipe, *, shapes: TrainState, batch_size: int) -> Step:
+    """Compiles `train_step` for one batch size; the state that it is given is donated.
+
+    shapes: the state's arrays as jax.ShapeDtypeStruct with their shardings. The result accepts
+    nothing else than these shapes, so no later step can compile anew.
+    """
+    rows = meshes.batch_sharding(recipe.mesh)
+    arrays = recipe.objective.inputs(recipe.model.config)
+    batch = {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=rows)
+        for name, (shape, dtype) in arrays.items()
+    }
+    step = functools.partial(train_step, recipe=recipe)
+    out = (meshes.shardings_of(shapes), meshes.replicated(recipe.mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(shapes, batch).compile()

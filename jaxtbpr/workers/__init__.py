@@ -1,0 +1,1 @@
+"""Models that are asked: requests, the processes of torch, and what is made of their answers."""

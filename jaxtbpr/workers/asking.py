@@ -1,0 +1,372 @@
+"""Asks language models for texts until each is one that will do, or has been asked too often.
+
+Stages caption and prompts say what they want; the models run in workers of their own (`isolated`)
+and share a folder with this side (`worker/answering/exchange.py`). An answer that will not do is
+asked for again with another seed. Everything is on disk, so that a killed run asks nothing twice
+that was answered, and ends the same.
+"""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import SECONDS_BETWEEN_LINES, say
+from jaxtbpr.core.seeds import rng
+from jaxtbpr.workers import isolated
+from jaxtbpr.workers.answers import Refusal, clean
+from jaxtbpr.workers.worker.answering import exchange
+
+ENGINES = ("transformers", "openai")
+
+_AHEAD = 64  # shards whose tasks are written before the first is answered
+_WARM = 0.7  # least temperature of a second try: without any the answer would be the same
+_REPEATED = 20  # repeated requests of a model after which it is told that it repeats itself
+_WAIT = 0.2  # seconds between looks at the folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Want:
+    """A text that is wanted.
+
+    key: names it in the run; group: texts of one group must differ; model: that is asked; image:
+    path from the workdir, or None; instruction: attempt (0, 1, ...) -> what is asked.
+    """
+
+    key: str
+    group: str
+    model: str
+    image: str | None
+    instruction: Callable[[int], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What came of a wish: the text, or None and the last refusal.
+
+    attempt: of the last answer; refused: the kinds of the answers that would not do.
+    """
+
+    text: str | None
+    attempt: int
+    refused: tuple[str, ...]
+    last: Refusal | None
+
+
+# (what is wanted, instruction, cleaned answer, how it finished, earlier answers of the group)
+Judge = Callable[[Want, str, str, str, list[str]], Refusal | None]
+
+
+def options(model: str, most_tokens: int) -> Options:
+    """Returns the config keys of a stage that asks models; model: the default one."""
+    return {
+        "models": Option((model,), "language models: folder or hub id, perhaps with @revision"),
+        "retries": Option(3, "times that a useless answer is asked for again", low=0, high=100),
+        "temperature": Option(0.7, "of sampling; 0: the likeliest words (asked again, at 0.7)",
+                              low=0.0, high=10.0),
+        "top_p": Option(0.9, "share of the likeliest words that are drawn from", low=0.01,
+                        high=1.0),
+        "most_tokens": Option(most_tokens, "tokens of an answer", low=1, high=100_000),
+        "dtype": Option("auto", "of a local model; auto: as it was saved",
+                        choices=("auto", "bfloat16", "float16", "float32")),
+        "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
+                             low=1, high=65536),
+        "trust": Option(("",), "models whose own code may run here"),
+        # Servers refuse parameters that they do not know, and know some by other names.
+        "parameters": {
+            name: Option(name, f"name that the server has for {name}; '': it is not sent")
+            for name in ("max_tokens", "temperature", "top_p", "seed")
+        },
+        "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
+        "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
+                              runtime=True),
+        "requests_per_minute": Option(0.0, "most requests of each worker to a server; 0: any",
+                                      low=0.0, runtime=True),
+        "timeout": Option(120.0, "seconds that a server has for an answer", low=0.01,
+                          runtime=True),
+        "tries": Option(8, "times that a server is tried with a request", low=1, high=1000,
+                        runtime=True),
+        "pause": Option(1.0, "seconds before a server is tried again, doubled each time", low=0.0,
+                        runtime=True),
+    } | isolated.OPTIONS  # fmt: skip
+
+
+def check(options: Mapping[str, Any], section: str) -> None:
+    """Raises UserError for options with which nothing can be asked, and without an environment.
+
+    options: of a stage that asks models: those of `options`, "least_words" and "most_words".
+    """
+    if not (options["models"] and all(options["models"])):
+        raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
+    if options["least_words"] > options["most_words"]:
+        raise UserError(
+            f"config.{section}.least_words={options['least_words']} is more than "
+            f"most_words={options['most_words']}, so that no answer would do."
+        )
+    if options["engine"] == "transformers":
+        for model in options["models"]:
+            _require_model(model, section)
+    isolated.check(options, section)
+
+
+def fingerprint(options: Mapping[str, Any]) -> dict[str, str]:
+    """Returns {model: SHA-256 of its files} of the models that are folders here."""
+    found = {}
+    for model in options["models"]:
+        folder = pathlib.Path(_located(model))
+        if folder.is_dir():
+            parts = sorted(path for path in folder.rglob("*") if path.is_file())
+            found[model] = files.sha256_of(map(epath.Path, parts))
+    return found
+
+
+def answer_all(
+    root: epath.PathLike,
+    folder: epath.PathLike,
+    tasks: Mapping[str, list[exchange.Row]],
+    options: Mapping[str, Any],
+    section: str,
+) -> list[exchange.Row]:
+    """Returns the workers' answers to tasks of requests, in order; those on disk are not asked for.
+
+    root: the workdir; folder: that is shared with the workers; options: of `isolated.OPTIONS` and
+    "engine". Raises UserError where the workdir is not a local folder.
+    """
+    _require_local(root, section, options["engine"])
+    folder = pathlib.Path(folder)
+    exchange.prepare(folder, {key: options[key] for key in ("engine", "claim_seconds")})
+    for task, requests in tasks.items():
+        exchange.write_task(folder, task, requests)
+    tell = _progress(folder, section, options["workers"])
+    try:
+        if exchange.open_tasks(folder):
+            with isolated.workers(folder, options, section) as watch:
+                while exchange.open_tasks(folder):
+                    watch()
+                    tell()
+                    time.sleep(_WAIT)
+    finally:
+        exchange.close(folder)
+    return [answer for task in tasks for answer in exchange.read_answers(folder, task)]
+
+
+class Asker:
+    """Asks the models of one stage of a run.
+
+    root: the workdir; section: of the config, "caption" or "prompts.llm"; options: its values,
+    those of `options` and "engine", one of ENGINES; seed: of the run. Raises UserError where the
+    workdir is not a local folder.
+    """
+
+    def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
+        _require_local(root, section, options["engine"])
+        self._root = pathlib.Path(root)
+        self._folder = self._root / section.partition(".")[0] / "asked"
+        self._section, self._options, self._seed = section, options, seed
+        self._repeated: dict[str, list[int]] = {}  # model -> [second tries, of these the same]
+        self._told: set[str] = set()  # models of which that was said
+
+    def ask(
+        self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
+    ) -> Iterator[tuple[int, dict[str, Settled]]]:
+        """Yields (number of a shard, {key: what came of it}) of each shard, as they are settled.
+
+        shards: (number, what gives the texts wanted for it). judge: says why an answer will not do.
+        """
+        waiting = iter(shards)
+        first = next(waiting, None)
+        if first is None:
+            return
+        exchange.prepare(self._folder, self._settings())
+        waiting = itertools.chain([first], waiting)
+        open_shards: dict[int, Iterator[dict[str, Settled] | None]] = {}
+        tell = _progress(self._folder, self._section, self._options["workers"])
+        try:
+            with isolated.workers(self._folder, self._options, self._section) as watch:
+                while self._open_more(open_shards, waiting, judge):
+                    settled = [(k, next(rounds)) for k, rounds in open_shards.items()]
+                    for number, done in settled:
+                        if done is not None:
+                            del open_shards[number]
+                            yield number, done
+                    if all(done is None for _, done in settled):
+                        watch()
+                        tell()
+                        time.sleep(_WAIT)
+        finally:
+            exchange.close(self._folder)
+            self._tell_repeated(1)
+
+    def _tell_repeated(self, least: int) -> None:
+        """Says, once, which models gave most of their useless answers again, word for word.
+
+        least: repeated requests of a model before it is said.
+        """
+        for model, (tries, same) in self._repeated.items():
+            if tries >= least and same > tries / 2 and model not in self._told:
+                self._told.add(model)
+                why = (
+                    "; the server seems to ignore temperature and seed, as transformers serve does "
+                    "unless do_sample is true in the model's generation_config.json"
+                )
+                say(f"{self._section}: model {model!r} gave the same answer again in {same} of "
+                    f"{tries} repeated requests, which had other seeds"
+                    f"{why if self._options['engine'] == 'openai' else ''}.")  # fmt: skip
+
+    def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
+        """Opens shards up to _AHEAD; returns whether any is open."""
+        for number, wants in itertools.islice(waiting, _AHEAD - len(open_shards)):
+            open_shards[number] = self._rounds(number, wants(), judge)
+        return bool(open_shards)
+
+    def _rounds(
+        self, shard: int, wants: list[Want], judge: Judge
+    ) -> Iterator[dict[str, Settled] | None]:
+        """Asks, checks and asks again; yields None as long as answers are awaited."""
+        settled: dict[str, Settled] = {}
+        groups: dict[str, list[str]] = {}
+        last: dict[str, str] = {}
+        for attempt in range(self._options["retries"] + 1):
+            tasks = self._write(shard, attempt, wants)
+            answers = [None] * len(tasks)
+            while None in answers:
+                answers = [exchange.read_answers(self._folder, task) for task in tasks]
+                if None in answers:
+                    yield None
+            found = {answer["id"]: answer for task in answers for answer in task}
+            self._count_repeated(wants, attempt, found, last)
+            self._tell_repeated(_REPEATED)
+            _settle(wants, attempt, found, settled, groups, judge)
+            wants = [want for want in wants if _is_open(settled[want.key])]
+        yield settled
+
+    def _count_repeated(
+        self, wants: list[Want], attempt: int, answers: Mapping[str, exchange.Row], last: dict
+    ) -> None:
+        """Counts the answers that are those of the attempt before; last: {key: its text}."""
+        for want in wants:
+            text = answers[f"{want.key}:{attempt}"].get("text")
+            if text and want.key in last:
+                counts = self._repeated.setdefault(want.model, [0, 0])
+                counts[0] += 1
+                counts[1] += text == last[want.key]
+            last[want.key] = text
+
+    def _write(self, shard: int, attempt: int, wants: list[Want]) -> list[str]:
+        """Writes a task for each model; returns their names."""
+        tasks = []
+        for number, model in enumerate(dict.fromkeys(self._options["models"])):
+            requests = [self._request(want, attempt) for want in wants if want.model == model]
+            if requests:
+                tasks.append(f"{shard:05d}-{number}-{attempt}")
+                exchange.write_task(self._folder, tasks[-1], requests)
+        return tasks
+
+    def _request(self, want: Want, attempt: int) -> exchange.Row:
+        seed = rng(self._seed, "asking", self._section, want.key, attempt).integers(2**31)
+        heat = self._options["temperature"]
+        image = want.image and os.path.relpath(self._root / want.image, self._folder)
+        return {
+            "id": f"{want.key}:{attempt}",
+            "model": _located(want.model),
+            "messages": [{"role": "user", "text": want.instruction(attempt)}],
+            "image": image,
+            "seed": int(seed),
+            "temperature": max(heat, _WARM) if attempt else heat,
+            "top_p": self._options["top_p"],
+            "most_tokens": self._options["most_tokens"],
+        }
+
+    def _settings(self) -> exchange.Row:
+        keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
+        keys += ("requests_per_minute", "timeout", "tries", "pause")
+        tables = {"parameters": dict(self._options["parameters"])}  # it may be a ConfigDict
+        trust = [_located(model) for model in self._options["trust"]]
+        return {key: self._options[key] for key in keys} | tables | {"trust": trust}
+
+
+def _located(model: str) -> str:
+    """A model as its worker is told it: a folder without "~"."""
+    return os.path.expanduser(model)
+
+
+def _require_model(model: str, section: str) -> None:
+    """Raises UserError where a model that can only be a folder is none; hub ids are not looked up.
+
+    A hub id is a name or owner/name.
+    """
+    folder = pathlib.Path(_located(model))
+    is_folder = folder.is_dir() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    if is_folder and not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise UserError(
+            f"config.{section}.models names {model}, which {what}; give the folder of a model, or "
+            "its hub id."
+        )
+
+
+def _require_local(root: epath.PathLike, section: str, engine: str) -> None:
+    if not files.is_local(root):
+        raise UserError(
+            f"engine {engine!r} of config.{section} shares files with its workers; choose a "
+            f"--workdir on a file system, not {os.fspath(root)}."
+        )
+
+
+def _settle(
+    wants: list[Want],
+    attempt: int,
+    answers: Mapping[str, exchange.Row],
+    settled: dict[str, Settled],
+    groups: dict[str, list[str]],
+    judge: Judge,
+) -> None:
+    """Judges the answers of one attempt; puts them into `settled`, the good ones into `groups`."""
+    for want in wants:
+        answer = answers[f"{want.key}:{attempt}"]
+        before = settled[want.key].refused if want.key in settled else ()
+        earlier = groups.setdefault(want.group, [])
+        text, refusal = "", Refusal("no answer", answer.get("problem", ""))
+        if "problem" not in answer:
+            text = clean(answer["text"])
+            refusal = judge(want, want.instruction(attempt), text, answer["finish"], earlier)
+        if refusal is None:
+            earlier.append(text)
+            settled[want.key] = Settled(text, attempt, before, None)
+        else:
+            settled[want.key] = Settled(None, attempt, (*before, refusal.kind), refusal)
+
+
+def _is_open(settled: Settled) -> bool:
+    return settled.text is None and settled.last.kind != "no answer"
+
+
+def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], None]:
+    """Returns what says, now and then, how many answers there are, or what is waited for.
+
+    workers: how many were started here.
+    """
+    began = said = time.monotonic()
+    whole: dict[str, int] = {}
+    before = exchange.count_answers(folder, whole)
+
+    def tell() -> None:
+        nonlocal said
+        if time.monotonic() - said <= SECONDS_BETWEEN_LINES:
+            return
+        said = time.monotonic()
+        answers, left = exchange.count_answers(folder, whole), len(exchange.open_tasks(folder))
+        what = f"{answers} answers so far, {left} task{'' if left == 1 else 's'} open"
+        if answers == before:
+            what = f"waiting for {isolated.first_answer(folder, workers)}"
+        say(f"{label}: {said - began:.0f} s, {what}")
+
+    return tell

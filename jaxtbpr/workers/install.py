@@ -1,0 +1,104 @@
+"""Makes an environment of the isolated worker: python -m jaxtbpr.workers.install [pose | fid]
+
+It lies under the user's cache folder and is found again by its requirements, so that another
+version of them gets another environment.
+"""
+
+import argparse
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+from jaxtbpr.core import files
+from jaxtbpr.core.errors import InputError, UserError
+from jaxtbpr.core.progress import say
+
+_WORKER = pathlib.Path(__file__).parent / "worker"
+# Of the engines that need an environment of their own.
+REQUIREMENTS = {
+    "transformers": _WORKER / "requirements.txt",
+    "pose": _WORKER / "requirements-pose.txt",
+    "fid": _WORKER / "requirements-fid.txt",
+}
+_SIZES = {  # with pip's default wheels on Linux
+    "transformers": "several GB: torch with CUDA",
+    "pose": "about 1 GB",
+    "fid": "several GB: torch with CUDA",
+}
+_DONE = "installed"  # written last
+# What pip says on the way that a user waits for; the rest is details of versions.
+_TOLD = re.compile(r"\s*(Collecting|Installing|Downloading (?!\S+\.metadata)|Building)")
+
+
+def place(requirements: pathlib.Path) -> pathlib.Path:
+    """Returns the environment's folder, which may not exist yet."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = files.sha256(requirements.read_bytes() + version.encode())
+    return home / "jaxtbpr" / f"worker-{digest[:12]}"
+
+
+def find(requirements: pathlib.Path) -> pathlib.Path | None:
+    """Returns the Python of the environment, None where it is not installed."""
+    folder = place(requirements)
+    return _python(folder) if (folder / _DONE).exists() else None
+
+
+def install(requirements: pathlib.Path) -> pathlib.Path:
+    """Makes the environment unless it is there; returns its Python.
+
+    Two that install at once take turns. Raises UserError where pip fails, with its last words.
+    """
+    folder = place(requirements)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found := find(requirements):
+            return found
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+        size = next(
+            (_SIZES[name] for name, path in REQUIREMENTS.items() if path == requirements), ""
+        )
+        say(f"installing the worker's environment into {folder} ({size or 'some GB'}) ...")
+        _run([sys.executable, "-m", "venv", str(folder)])
+        pip = [str(_python(folder)), "-m", "pip", "install", "--disable-pip-version-check"]
+        _run([*pip, "--progress-bar=off", "--requirement", str(requirements)])
+        files.write_text_atomic(folder / _DONE, requirements.read_text())
+    return _python(folder)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m jaxtbpr.workers.install")
+    parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
+    given = parser.parse_args()
+    try:
+        print(install(REQUIREMENTS[given.engine]))
+    except (InputError, OSError) as error:
+        say(str(error))
+        raise SystemExit(1) from error
+
+
+def _python(folder: pathlib.Path) -> pathlib.Path:
+    return folder / "bin" / "python"
+
+
+def _run(words: list[str]) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    said = ["it said nothing"]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, **both, text=True, env=env) as process:
+        for line in filter(str.strip, process.stdout):
+            said.append(line.strip())
+            if _TOLD.match(line):
+                say(f"  {line.strip()}")
+    if process.returncode:
+        raise UserError(f"`{' '.join(words)}` failed: {said[-1]}; mend it and start again.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""The worker processes of a run: which Python runs them, starting, watching and ending them."""
+
+import contextlib
+import dataclasses
+import http.client
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.core.progress import say
+from jaxtbpr.workers import install
+from jaxtbpr.workers.worker.answering import exchange
+
+WORKER = pathlib.Path(__file__).parent / "worker"
+# What the Python of an engine must be able to import.
+PACKAGES = {
+    "transformers": ("torch", "transformers", "PIL"),
+    "pose": ("numpy", "PIL"),  # and MediaPipe or onnxruntime, whichever the model needs
+    "fid": ("torch", "torch_fidelity", "PIL"),
+}
+
+# The config keys of whatever has workers.
+OPTIONS: Options = {
+    "python": Option("", "of the models' environment; '': the installed one", runtime=True),
+    "install": Option(False, "install that environment where it is missing", runtime=True),
+    "workers": Option(1, "workers started here; 0: all are started by hand", low=0, high=1024,
+                      runtime=True),
+    "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
+                            runtime=True),
+}  # fmt: skip
+
+_TOLD = 3  # exit status of a worker that says what is wrong in one sentence
+_KNOCK = 5.0  # seconds that a server has for taking a connection
+_DEATHS = 3  # without an answer in between, after which a worker is not started again
+# What would bring packages of this environment into the worker's.
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+
+
+@dataclasses.dataclass
+class _Worker:
+    """One process. name: that stands in its claims; log: what it writes, read up to byte `told`;
+    deaths: in a row."""
+
+    number: int
+    name: str
+    log: pathlib.Path
+    process: subprocess.Popen
+    told: int
+    deaths: int = 0
+    answers: int = 0
+
+
+@contextlib.contextmanager
+def workers(
+    folder: pathlib.Path, options: Mapping[str, Any], section: str
+) -> Iterator[Callable[[], None]]:
+    """Starts `options["workers"]` workers on a folder; they end with the block or this process.
+
+    Gives a function to be called now and then, which starts those anew that died, and raises
+    UserError where one says that something is wrong or dies without having answered anything.
+    """
+    count = options["workers"]
+    python = find_python(options, section) if count else "PYTHON"
+    command = [python, str(WORKER), str(folder.resolve())]
+    if not count:
+        say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
+    several = options["engine"] in ("transformers", "fid") and count > 1
+    started = [_start(command, folder, number, several) for number in range(count)]
+    try:
+        yield lambda: _watch(started, command, folder, several)
+    finally:
+        for worker in started:
+            _end(worker)
+            _pass_on_notes(worker)  # those since the last look
+
+
+def first_answer(folder: pathlib.Path, count: int) -> str:
+    """Says what is waited for while none of `count` workers started here has answered."""
+    if not count:
+        return "the first answer of a worker; all are started by hand"
+    if count == 1:
+        return f"the worker's first answer; its log is {_log(folder, 0)}"
+    return f"the workers' first answer; their logs are {_log(folder, '*')}"
+
+
+def check(options: Mapping[str, Any], section: str) -> None:
+    """Finds, or installs where that is wanted, what `workers` will need.
+
+    Raises UserError where there is no such Python, it lacks a package, or nobody is at the url of
+    a server. Workers that are started by hand may be where another Python and the server are.
+    """
+    if options["engine"] == "openai" and not options["url"].startswith(("http://", "https://")):
+        raise UserError(
+            f"config.{section}.url={options['url']!r} must begin with http:// or https://; it "
+            "usually ends with /v1."
+        )
+    if not options["workers"]:
+        return
+    if options["engine"] == "openai":
+        _require_server(options["url"], section)
+    else:
+        _check_packages(find_python(options, section), options, section)
+
+
+def find_python(options: Mapping[str, Any], section: str) -> str:
+    """Returns the Python that runs the workers of a section's engine.
+
+    Engine `openai` needs nothing but Python, hence this one. Raises UserError where there is none.
+    """
+    if options["engine"] == "openai":
+        return sys.executable
+    if options["python"]:
+        path = pathlib.Path(options["python"]).expanduser()
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            raise UserError(f"config.{section}.python={path} cannot be run; give a Python.")
+        return str(path)
+    engine = options["engine"]
+    requirements = install.REQUIREMENTS[engine]
+    if found := install.find(requirements):
+        return str(found)
+    if options["install"] or _is_wanted(engine):
+        return str(install.install(requirements))
+    raise UserError(
+        f"config.{section} asks models of engine {engine!r}, which need an environment apart from "
+        f"this one: run `python -m jaxtbpr.workers.install {engine}`, set "
+        f"config.{section}.install=True, or config.{section}.python to the Python of one."
+    )
+
+
+def _require_server(url: str, section: str) -> None:
+    """Raises UserError where nobody takes a connection; what is answered is the workers' affair.
+
+    A server may list no models, want a key, be loading, or be busy.
+    """
+    fault = None
+    try:
+        urllib.request.urlopen(url.rstrip("/") + "/models", timeout=_KNOCK).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except urllib.error.URLError as error:  # what urllib makes of faults before a request is sent
+        fault = error.reason
+    except (http.client.InvalidURL, ValueError) as error:
+        fault = error
+    except (OSError, http.client.HTTPException):
+        pass
+    if fault is not None:
+        raise UserError(
+            f"config.{section}.url={url!r}: no server can be reached there ({fault}); start it "
+            f"first, give the url of one that runs, or set config.{section}.workers=0 and start "
+            "workers where it is."
+        )
+
+
+def _check_packages(python: str, options: Mapping[str, Any], section: str) -> None:
+    """Raises UserError where a Python cannot run or does not find what the engine imports."""
+    engine = options["engine"]
+    names = PACKAGES[engine]
+    if engine == "pose":
+        names += ("onnxruntime" if options["model"].endswith(".onnx") else "mediapipe",)
+    program = (
+        "import sys, importlib.util as u; "
+        "print('lacks', *(name for name in sys.argv[1:] if u.find_spec(name) is None))"
+    )
+    try:
+        done = subprocess.run(
+            [python, "-c", program, *names], capture_output=True, text=True, env=_environment()
+        )
+    except OSError as error:
+        raise UserError(f"config.{section}.python={python} cannot be run: {error}.") from error
+    said = done.stdout.split()
+    if done.returncode or said[:1] != ["lacks"]:
+        raise UserError(f"config.{section}.python={python} is not a Python; give one.")
+    if lacking := said[1:]:
+        raise UserError(
+            f"engine {engine!r} of config.{section} needs what {python} does not have "
+            f"({', '.join(lacking)}); `python -m jaxtbpr.workers.install {engine}` makes its "
+            "environment."
+        )
+
+
+def _is_wanted(engine: str) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    place = install.place(install.REQUIREMENTS[engine])
+    say(f"The models of engine {engine!r} need an environment of their own in {place}: gigabytes.")
+    return input("Install it now? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _start(command: list[str], folder: pathlib.Path, number: int, several: bool) -> _Worker:
+    name = f"{os.uname().nodename}-{os.getpid()}-{number}"
+    log = _log(folder, number)
+    words = [*command, "--with-parent", "--name", name]
+    if several:
+        words += ["--device", f"gpu:{number}"]
+    env = _environment()
+    with log.open("ab") as file:
+        # The worker ends when its standard input does, that is with this process.
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env)
+        return _Worker(number, name, log, process, told=file.tell())
+
+
+def _log(folder: pathlib.Path, number: int | str) -> pathlib.Path:
+    return folder / f"worker-{number}.log"
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in _OURS}
+
+
+def _watch(started: list[_Worker], command: list[str], folder: pathlib.Path, several: bool) -> None:
+    for place, worker in enumerate(started):
+        _pass_on_notes(worker)
+        status = worker.process.poll()
+        if status is None:
+            continue
+        exchange.release(folder, worker.name)
+        answers = exchange.count_answers(folder, {})
+        deaths = 1 if answers != worker.answers else worker.deaths + 1
+        if status == _TOLD or deaths >= _DEATHS:
+            raise UserError(_last_words(worker, status))
+        say(f"a worker ended with status {status} and is started again; see {worker.log}")
+        _end(worker)
+        again = _start(command, folder, worker.number, several)
+        started[place] = dataclasses.replace(again, deaths=deaths, answers=answers)
+
+
+def _pass_on_notes(worker: _Worker) -> None:
+    """Says what the worker noted since the last time, line by line."""
+    with worker.log.open("rb") as file:
+        file.seek(worker.told)
+        new, end, _ = file.read().rpartition(b"\n")
+    worker.told += len(new + end)
+    for line in new.decode("utf-8", "replace").split("\n"):
+        if line.startswith(exchange.NOTE):
+            say(line.removeprefix(exchange.NOTE))
+
+
+def _last_words(worker: _Worker, status: int) -> str:
+    lines = worker.log.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+    if status == _TOLD:
+        return lines[-1]
+    return f"a worker ended {_DEATHS} times in a row ({lines[-1]}); see {worker.log}."
+
+
+def _end(worker: _Worker) -> None:
+    """Ends a worker, which gives up its claim."""
+    worker.process.terminate()
+    try:
+        worker.process.wait(20)
+    except subprocess.TimeoutExpired:
+        worker.process.kill()
+        worker.process.wait()
+    worker.process.stdin.close()

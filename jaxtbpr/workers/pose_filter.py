@@ -1,0 +1,162 @@
+"""Filter engine `pose`: keeps images of exactly one person of whom enough is seen, and crops them.
+
+SynTBPR's rule: of the head, of the upper body and of the legs at least one joint each must be
+located. The joints are found by an isolated worker (`worker/answering/pose.py`); what follows from
+them is told here. `stages.py` hands this engine to stage filter, which is in another room.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxtbpr.core import files
+from jaxtbpr.core.english import enumerate_phrases
+from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.manifest import Shard
+from jaxtbpr.core.options import Option, Options
+from jaxtbpr.workers import asking, isolated
+from jaxtbpr.workers.worker.answering.exchange import Row
+
+PACKAGED = "mediapipe"
+
+# The joints of COCO by number; the hips, 11 and 12, are of no group.
+GROUPS = {"head": range(5), "upper body": range(5, 11), "legs": range(13, 17)}
+
+OPTIONS: Options = {
+    "model": Option(PACKAGED, "mediapipe, which has its networks with it, or the .onnx file of a "
+                    "YOLO-pose or RTMO"),
+    "least_score": Option(0.25, "confidence from which on somebody is a person", low=0.0, high=1.0),
+    "overlap": Option(0.1, "intersection over union beyond which two boxes are one person",
+                      low=0.0, high=1.0),
+    "least_visible": Option(0.5, "confidence from which on a joint is located", low=0.0, high=1.0),
+    "crop": Option(True, "cut the images to their person"),
+    **isolated.OPTIONS,
+}  # fmt: skip
+
+# How much larger than the person's box a crop is, as in the published code: factor and pixels.
+_GAIN, _PADDING = 1.02, 10.0
+
+
+def fingerprint(config: ConfigDict) -> dict[str, Any]:
+    """Returns what tells one state of the model that the engine reads from another."""
+    model = _model(config)
+    return {} if model == PACKAGED else {"pose": files.sha256_of([epath.Path(model)])}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError where there is no environment for the model."""
+    isolated.check(config.filter.pose.to_dict() | {"engine": "pose"}, "filter.pose")
+
+
+def refuse(
+    shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
+) -> dict[str, str]:
+    """Returns {id: why the image of this record is refused}.
+
+    config: holds section `filter`; root: the workdir; directory: for what is found. Raises
+    UserError where there is no such model, or no environment for it.
+    """
+    records = {record["id"]: record for shard in shards for record in shard}
+    reasons = {
+        name: reason(answer, config.filter.pose.least_visible)
+        for name, answer in _answers(shards, config, root, directory).items()
+    }
+    return {name: f"{records[name]['image']['path']} {why}" for name, why in reasons.items() if why}
+
+
+def boxes(
+    shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
+) -> dict[str, tuple[int, int, int, int]]:
+    """Returns {id: the part of the image that shows its person}; nothing where crops are off.
+
+    shards: of images with one person; the rest as for `refuse`, which comes first.
+    """
+    if not config.filter.pose.crop:
+        return {}
+    found = _answers(shards, config, root, directory)
+    kept = {record["id"] for shard in shards for record in shard}
+    return {
+        name: crop_box(answer["persons"][0]["box"], answer["size"])
+        for name, answer in found.items()
+        if name in kept
+    }
+
+
+def reason(answer: Row, least_visible: float) -> str:
+    """Returns why an image is refused, "" where it is not; answer: of a pose worker.
+
+    A joint outside the image is not located.
+    """
+    if "problem" in answer:
+        return f"cannot be judged: {answer['problem']}"
+    persons = answer["persons"]
+    if not persons:
+        return "shows nobody"
+    if len(persons) > 1:
+        return f"shows more than one person: {len(persons)}"
+    located = is_located(np.array(persons[0]["joints"]), answer["size"], least_visible)
+    lacking = [f"the {name}" for name, joints in GROUPS.items() if not located[list(joints)].any()]
+    return f"shows no sure joint of {enumerate_phrases(lacking)}" if lacking else ""
+
+
+def is_located(joints: np.ndarray, size: Sequence[int], least_visible: float) -> np.ndarray:
+    """Returns which joints [17, 3] are sure enough and within an image of (width, height)."""
+    inside = np.all((joints[:, :2] > 0) & (joints[:, :2] < np.array(size)), axis=1)
+    return inside & (joints[:, 2] >= least_visible)
+
+
+def crop_box(box: Sequence[float], size: Sequence[int]) -> tuple[int, int, int, int]:
+    """Returns the part of an image that is cut out: left, top, right, bottom.
+
+    box: of the person; size: of the image, (width, height).
+    """
+    low, high = np.array(box[:2]), np.array(box[2:])
+    half = ((high - low) * _GAIN + _PADDING) / 2
+    middle, size = (low + high) / 2, np.array(size)
+    corners = np.clip([middle - half, middle + half], 0, size).astype(int)
+    left, top, right, bottom = corners.ravel().tolist()
+    return left, top, right, bottom
+
+
+def _model(config: ConfigDict) -> str:
+    """The model as workers are told it. Raises UserError where the file does not exist."""
+    model = config.filter.pose.model
+    path = epath.Path(model).expanduser()
+    if model == PACKAGED:
+        return model
+    if not (model.endswith(".onnx") and path.is_file()):
+        raise UserError(
+            f"config.filter.pose.model={model} is neither {PACKAGED!r} nor an .onnx file that "
+            "exists; give one of a YOLO-pose or RTMO."
+        )
+    return str(path.resolve())
+
+
+def _answers(
+    shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
+) -> Mapping[str, Row]:
+    """{id: what the worker found}, on disk if it was found before."""
+    options = config.filter.pose
+    folder = directory / "asked"
+    model = _model(config)
+    tasks = {
+        f"{number:05d}": [
+            {
+                "id": record["id"],
+                "model": model,
+                "image": os.path.relpath(root / record["image"]["path"], folder),
+                "least_score": options.least_score,
+                "overlap": options.overlap,
+            }
+            for record in shard
+        ]
+        for number, shard in enumerate(shards)
+        if shard
+    }
+    told = options.to_dict() | {"engine": "pose"}
+    answers = asking.answer_all(root, folder, tasks, told, "filter.pose")
+    return {answer["id"]: answer for answer in answers}

@@ -1,0 +1,158 @@
+"""The worker's loop: claim a task, answer it, until the folder is closed."""
+
+import argparse
+import contextlib
+import functools
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+
+from . import exchange
+from .exchange import Claim, Row
+
+# Yields answers to the requests whose ids are not in the collection, in any order.
+Engine = Callable[[list[Row], Collection[str]], Iterator[Row]]
+OpenEngine = Callable[[str], Engine]  # of a model
+
+STOPPED = 3  # exit status of a worker that has said why
+
+
+def note(sentence: str) -> None:
+    """Says something to the person who started the run, who need not do anything at once."""
+    print(exchange.NOTE + " ".join(sentence.split()), file=sys.stderr, flush=True)
+
+
+class Stop(Exception):
+    """What ends a worker: a sentence for the person who started it."""
+
+
+def main() -> None:
+    """The command line; see `--help`."""
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path, help="WORKDIR/caption/asked of a run")
+    parser.add_argument("--device", default="", help="cpu, cuda:1, ...; otherwise the first GPU")
+    parser.add_argument("--url", default="", help="server in place of the run's")
+    parser.add_argument("--name", default="", help="of this worker, different from all others")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
+    given = parser.parse_args()
+    if given.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what gives up the claim
+    name = given.name or f"{os.uname().nodename}-{os.getpid()}"
+    # At once, since requests to a server that are under way would be waited for.
+    os._exit(_run(given, name))
+
+
+def _run(given: argparse.Namespace, name: str) -> int:
+    """Serves; returns the exit status, after what there is to say about it."""
+    try:
+        settings = _settings(given.folder)
+        settings |= {"device": given.device} | ({"url": given.url} if given.url else {})
+        serve(given.folder, name, functools.partial(_open_engine, given.folder, settings), settings)
+    except Stop as stop:
+        # In one line, which the side that asks reads; what libraries say has several.
+        print(" ".join(str(stop).split()), file=sys.stderr, flush=True)
+        return STOPPED
+    except SystemExit as ended:
+        return ended.code
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        return 1
+    return 0
+
+
+def serve(
+    folder: pathlib.Path, name: str, open_engine: OpenEngine, settings: Row, wait: float = 0.5
+) -> None:
+    """Answers tasks until the folder is closed.
+
+    name: of this worker; settings: with "claim_seconds"; wait: seconds before it looks again where
+    there is nothing to do. Raises Stop.
+    """
+    model, engine = None, None
+    while not exchange.is_closed(folder):
+        claim = _next_claim(folder, name, settings["claim_seconds"], model)
+        if claim is None:
+            time.sleep(wait)
+            continue
+        with claim.kept_fresh(settings["claim_seconds"]):
+            requests = exchange.read_task(folder, claim.task)
+            if requests[0]["model"] != model:
+                engine = None  # frees the memory of the one before
+                model = requests[0]["model"]
+                engine = open_engine(model)
+            _answer(folder, claim, requests, engine)
+
+
+def _answer(folder: pathlib.Path, claim: Claim, requests: list[Row], engine: Engine) -> None:
+    done = exchange.partial_answers(folder, claim.task)
+    with contextlib.closing(engine(requests, done.keys())) as answers:
+        for answer in answers:
+            if claim.is_lost() or exchange.is_closed(folder):
+                return
+            claim.append(answer)
+    if not exchange.finish(folder, claim.task):
+        raise Stop(f"task {claim.task} of {folder} has requests without an answer")
+
+
+def _next_claim(folder: pathlib.Path, name: str, seconds: float, model: str | None) -> Claim | None:
+    """Claims the first open task that is free, one for the loaded model before others."""
+    tasks = exchange.open_tasks(folder)
+    if model is not None:
+        tasks.sort(key=lambda task: _model_of(folder, task) != model)
+    claims = (exchange.claim(folder, task, name, seconds) for task in tasks)
+    for claim in filter(None, claims):
+        if exchange.read_answers(folder, claim.task) is None:
+            return claim  # else another worker finished it since
+    return None
+
+
+@functools.lru_cache(maxsize=100_000)
+def _model_of(folder: pathlib.Path, task: str) -> str:
+    return exchange.read_task(folder, task)[0]["model"]
+
+
+def _settings(folder: pathlib.Path) -> Row:
+    path = folder / "settings.json"
+    if not path.exists():
+        raise Stop(f"{folder} has no settings.json; give the folder 'asked' of a run's stage.")
+    return exchange.read_lines(path)[0]
+
+
+def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
+    """Opens an engine for a model. Raises Stop where a package that it needs is missing."""
+    engine = settings["engine"]
+    # Imported here, since each engine needs other packages.
+    try:
+        if engine == "openai":
+            from .openai import Server
+
+            return Server(folder, settings, model)
+        if engine == "pose":
+            from .pose import Poses
+
+            return Poses(folder, model)
+        if engine == "fid":
+            from .inception import Inception
+
+            return Inception(folder, settings["device"], model)
+        from .transformers import LocalModel
+
+        return LocalModel(folder, settings, model)
+    except ImportError as error:
+        raise Stop(
+            f"engine {engine!r} needs what {sys.executable} does not have ({error}); "
+            f"`python -m jaxtbpr.workers.install {engine}` makes its environment."
+        ) from error
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(1)
