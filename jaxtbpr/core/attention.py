@@ -22,8 +22,7 @@ def attention(
     """
     # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
     if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
-        weights = attention_map(q, k, causal=causal, seen=seen).astype(v.dtype)
-        return jnp.matmul(weights, v.swapaxes(1, 2)).swapaxes(1, 2)
+        return apply_map(attention_map(q, k, causal=causal, seen=seen), v)
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
 
 
@@ -40,3 +39,11 @@ def attention_map(
     if seen is not None:
         logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
     return jax.nn.softmax(logits)
+
+
+def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """What attention of these weights gives: [B, N, T, S] and values [B, S, N, D] -> [B, T, N, D].
+
+    In the dtype of `v`.
+    """
+    return jnp.matmul(weights.astype(v.dtype), v.swapaxes(1, 2)).swapaxes(1, 2)

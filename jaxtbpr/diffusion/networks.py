@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxtbpr.core.attention import attention
 from jaxtbpr.diffusion import convolution, layers
+from jaxtbpr.diffusion.control import Control, Controlled, Layer
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
 
 # Every layer says that Flax classes are deprecated, some when they are imported.
@@ -43,9 +44,6 @@ from transformers.models.clip import modeling_flax_clip  # noqa: E402
 
 __all__ = ["Networks", "Sizes", "make_sizes"]
 
-# What may stand in for attention: (path of the layer, q [B, T, N, D], k and v [B, S, N, D]) ->
-# [B, T, N, D]. The path begins at the UNet and ends with "attn1" (self) or "attn2" (cross).
-Control = Callable[[tuple[str, ...], jax.Array, jax.Array, jax.Array], jax.Array]
 Params = Mapping[str, Any]
 _NETWORKS = ("unet", "vae", "text_encoder")
 
@@ -55,14 +53,12 @@ class Networks:
     """Text encoder, UNet and VAE of a Stable Diffusion; hashable, has no parameters of its own.
 
     dtype: of the products ("float32", "bfloat16"); norms, softmax and results stay float32.
-    control: replaces every attention of the UNet, see `Control`; must be hashable.
     params of every method: {"unet": ..., "vae": ..., "text_encoder": ...}, only what is used must
     be there.
     """
 
     sizes: Sizes
     dtype: str = "float32"
-    control: Control | None = None
 
     @property
     def scaling_factor(self) -> float:
@@ -108,11 +104,33 @@ class Networks:
 
         timesteps: one number or [B], also fractional; text: [B, L, D] as of `encode_text`.
         """
-        timesteps = jnp.atleast_1d(jnp.asarray(timesteps, jnp.float32))
-        module = _unet(self.sizes.unet, self.dtype)
-        arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
-        with nn.intercept_methods(self._unet_mending(latents.shape[1:3])):
-            return _widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
+        return self._predict(params, latents, timesteps, text, None)
+
+    def predict_controlled(
+        self,
+        params: Params,
+        control: Control,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        text: jax.Array,
+        step: jax.Array | int,
+        carry: Any,
+    ) -> tuple[jax.Array, Any]:
+        """Returns (what `predict` does, with attention by `control`; the carry after it).
+
+        step: how many steps came before; carry: what the step before left, see `Control`. Raises
+        InputError for a control that meets no layer of the UNet.
+        """
+        controlled = Controlled(control, step, carry)
+        predicted = self._predict(params, latents, timesteps, text, controlled)
+        return predicted, controlled.finish()
+
+    def attention_layers(self, size: tuple[int, int]) -> tuple[Layer, ...]:
+        """The UNet's layers of attention, in the order in which they run.
+
+        size: sides (h, w) of the latents.
+        """
+        return _attention_layers(self.sizes, tuple(size))
 
     def encode_image(self, params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, 3] in [-1, 1] -> (mean, log variance) of latents, [B, h, w, 4] each.
@@ -147,14 +165,23 @@ class Networks:
         found = _abstract(self.sizes)
         return {name: dict(found[name]) for name in _NETWORKS}
 
-    def _unet_mending(self, size: tuple[int, int]) -> "_Mending":
+    def _predict(self, params, latents, timesteps, text, controlled) -> jax.Array:
+        timesteps = jnp.atleast_1d(jnp.asarray(timesteps, jnp.float32))
+        module = _unet(self.sizes.unet, self.dtype)
+        arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
+        with nn.intercept_methods(self._unet_mending(latents.shape[1:3], controlled)):
+            return _widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
+
+    def _unet_mending(
+        self, size: tuple[int, int], controlled: Controlled | None = None
+    ) -> "_Mending":
         unet = self.sizes.unet
         return _Mending(
             groups=unet["norm_num_groups"],
             eps=unet["norm_eps"],
             size=size,
             levels=len(unet["block_out_channels"]),
-            control=self.control,
+            controlled=controlled,
         )
 
 
@@ -162,17 +189,22 @@ class Networks:
 
 
 @functools.cache
+def _attention_layers(sizes: Sizes, size: tuple[int, int]) -> tuple[Layer, ...]:
+    """By tracing a control that meets all."""
+    controlled = Controlled(Control(), 0, ())
+    jax.eval_shape(lambda: _init_unet(sizes, size, controlled))
+    return tuple(controlled.layers)
+
+
+@functools.cache
 def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
     """{network: {path: shape}}, by tracing the modules' own initialisation."""
 
     def init():
-        unet, vae, factor = sizes.unet, sizes.vae, Networks(sizes).factor
-        latents = jnp.zeros((1, unet["in_channels"], 8, 8))
-        states = jnp.zeros((1, 1, unet["cross_attention_dim"]))
+        vae, factor = sizes.vae, Networks(sizes).factor
         image = jnp.zeros((1, vae["in_channels"], factor, factor))
         ids, key = jnp.zeros((1, 1), jnp.int32), jax.random.key(0)
-        with nn.intercept_methods(Networks(sizes)._unet_mending((8, 8))):
-            found = {"unet": _unet(unet, "float32").init(key, latents, jnp.zeros(1), states)}
+        found = {"unet": _init_unet(sizes)}
         with nn.intercept_methods(_Mending()):
             found["vae"] = _vae(vae, "float32").init(key, image)
             found["text_encoder"] = _text_encoder(sizes.text, "float32").init(key, ids, None, ids)
@@ -185,6 +217,14 @@ def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
     return {
         name: {path: leaf.shape for path, leaf in leaves.items()} for name, leaves in flat.items()
     }
+
+
+def _init_unet(sizes: Sizes, size: tuple[int, int] = (8, 8), controlled: Controlled | None = None):
+    unet = sizes.unet
+    latents = jnp.zeros((1, unet["in_channels"], *size))
+    states = jnp.zeros((1, 1, unet["cross_attention_dim"]))
+    with nn.intercept_methods(Networks(sizes)._unet_mending(size, controlled)):
+        return _unet(unet, "float32").init(jax.random.key(0), latents, jnp.zeros(1), states)
 
 
 def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, jax.Array]:
@@ -236,14 +276,15 @@ class _Mending:
     """An interceptor of `nn.intercept_methods`, with what the mended layers must know.
 
     groups, eps: of the UNet's GroupNorms; None: the module's own. size: the sides of the UNet's
-    input; levels: how many sizes it works in, 0 in the other networks.
+    input; levels: how many sizes it works in, 0 in the other networks. controlled: what computes
+    the UNet's attention; None: attention as it is.
     """
 
     groups: int | None = None
     eps: float | None = None
     size: tuple[int, int] = (0, 0)
     levels: int = 0
-    control: Control | None = None
+    controlled: Controlled | None = None
 
     def larger(self, path: tuple[str, ...], size: tuple[int, int]) -> tuple[int, int]:
         """The sides that `size` is enlarged to by the layer at `path`.
@@ -252,7 +293,18 @@ class _Mending:
         """
         if not self.levels:
             return 2 * size[0], 2 * size[1]
-        level = self.levels - 2 - int(path[0].rpartition("_")[2])
+        return self._size_at(self.levels - 2 - _number(path[0]))
+
+    def layer(self, path: tuple[str, ...], heads: int) -> Layer:
+        """The layer of attention at `path`, which is the next that runs."""
+        level = self.levels - 1
+        if not path[0].startswith("mid"):
+            number = _number(path[0])
+            level = number if path[0].startswith("down") else level - number
+        block = len(self.controlled.layers) // 2  # each has one to itself and one to the text
+        return Layer(path, block, path[-1] == "attn2", self._size_at(level), heads)
+
+    def _size_at(self, level: int) -> tuple[int, int]:
         return tuple(-(-side // 2**level) for side in self.size)  # each halves, rounding up
 
     def __call__(self, call_next, args, kwargs, context):
@@ -260,6 +312,11 @@ class _Mending:
         if mend is None or context.method_name != "__call__":
             return call_next(*args, **kwargs)
         return mend(self, context.module, *args, **kwargs)
+
+
+def _number(name: str) -> int:
+    """Of "up_blocks_2": 2."""
+    return int(name.rpartition("_")[2])
 
 
 def _group_norm(mending, module, x):
@@ -317,10 +374,10 @@ def _unet_attention(mending, module, x, context=None, deterministic=True):
         states.reshape(*states.shape[:2], module.heads, -1)
         for states in (module.query(x), module.key(context), module.value(context))
     )
-    if mending.control is None:
+    if mending.controlled is None:
         h = attention(q, k, v)
     else:
-        h = mending.control(module.path, q, k, v).astype(v.dtype)
+        h = mending.controlled.attend(mending.layer(module.path, module.heads), q, k, v)
     return module.proj_attn(h.reshape(*h.shape[:2], -1))
 
 

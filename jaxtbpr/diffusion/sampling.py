@@ -1,26 +1,30 @@
 """The loop of all samplers, and classifier-free guidance: pure functions of arrays."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxtbpr.diffusion.samplers import Table
 
-Predict = Callable[[jax.Array, jax.Array], jax.Array]
+# (input [B, ...], timestep []) -> the network's answer, [B, ...]; where something is carried from
+# step to step, (input, timestep, number of steps before [], carry) -> (answer, carry).
+Predict = Callable[..., Any]
 Noise = Callable[[jax.Array], jax.Array]
 
 
 class Walk(NamedTuple):
     """Where a walk is. x: the sample, [B, ...]; before: the one before it; kept: [memory, B, ...],
-    what is kept of earlier steps, the newest first; i: number of finished steps, [].
+    what is kept of earlier steps, the newest first; i: number of finished steps, []; carry: what
+    `predict` left, any pytree; None: it carries nothing.
     """
 
     x: jax.Array
     before: jax.Array
     kept: jax.Array
     i: jax.Array
+    carry: Any = None
 
 
 def sample(
@@ -30,27 +34,30 @@ def sample(
     noise: Noise | None = None,
     *,
     trajectory: bool = False,
-) -> jax.Array:
+    carry: Any = None,
+) -> Any:
     """Walks `table` from `start` and returns the last sample, [B, ...] as `start` is.
 
-    predict: (input [B, ...], timestep []) -> answer of the network, [B, ...]; noise: step [] ->
-    noise [B, ...], for samplers that add it (Schedule.stochastic). trajectory: returns all
-    samples [n + 1, B, ...] instead, the start first.
+    predict: see `Predict`; noise: step [] -> noise [B, ...], for samplers that add it
+    (Schedule.stochastic). trajectory: returns all samples [n + 1, B, ...] instead, the start first.
+    carry: a pytree that `predict` is given and gives back in each step, here that of the first;
+    then (samples, the last carry) is returned.
     """
 
     def one(walk, row):
         walk = step(predict, row, walk, noise)
         return walk, walk.x if trajectory else None
 
-    last, samples = jax.lax.scan(one, begin(table, start), rows_of(table))
-    return jnp.concatenate([start[None], samples]) if trajectory else last.x
+    last, samples = jax.lax.scan(one, begin(table, start, carry), rows_of(table))
+    samples = jnp.concatenate([start[None], samples]) if trajectory else last.x
+    return samples if carry is None else (samples, last.carry)
 
 
-def begin(table: Table, start: jax.Array) -> Walk:
+def begin(table: Table, start: jax.Array, carry: Any = None) -> Walk:
     """Returns a walk that has not taken a step."""
     memory = table.weights.shape[1] - 1
     kept = jnp.zeros((memory, *start.shape), start.dtype)
-    return Walk(start, start, kept, jnp.int32(0))
+    return Walk(start, start, kept, jnp.int32(0), carry)
 
 
 def rows_of(table: Table) -> Table:
@@ -61,8 +68,11 @@ def rows_of(table: Table) -> Table:
 
 def step(predict: Predict, row: Table, walk: Walk, noise: Noise | None = None) -> Walk:
     """Takes one step of a walk; row: of `rows_of`; see `samplers` for the rule."""
-    x, before, kept, i = walk
-    answer = predict(row.scale * x, row.timesteps).astype(x.dtype)
+    x, before, kept, i, carry = walk
+    answer = predict(row.scale * x, row.timesteps, *(() if carry is None else (i, carry)))
+    if carry is not None:
+        answer, carry = answer
+    answer = answer.astype(x.dtype)
     new = jnp.clip(row.keep_x * x + row.keep_answer * answer, -row.limit, row.limit)
     recent = jnp.concatenate([new[None], kept])
     mean = jnp.tensordot(row.weights, recent, axes=1, precision="highest")
@@ -71,11 +81,11 @@ def step(predict: Predict, row: Table, walk: Walk, noise: Noise | None = None) -
     if noise is not None:
         after += row.from_noise * noise(i)
     kept = jnp.where(row.append, recent[: len(kept)], kept)
-    return Walk(after, x, kept, i + 1)
+    return Walk(after, x, kept, i + 1, carry)
 
 
 def guide(
-    predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    predict: Callable[..., Any],
     text: jax.Array,
     negative: jax.Array | None,
     scale: jax.Array | float,
@@ -83,16 +93,18 @@ def guide(
 ) -> Predict:
     """Returns the `predict` of `sample` under classifier-free guidance (arXiv:2207.12598).
 
-    predict: (input [B, ...], timestep, text states [B, L, D]) -> answer; text, negative: states
-    [B, L, D]; negative None: no guidance, and half the work. scale: guidance scale; rescale: share
-    phi of the answer whose deviation is set back to the text's (arXiv:2305.08891, eq. 15 and 16).
+    predict: (input [B, ...], timestep, text states [B, L, D]) -> answer, or with step and carry as
+    `Predict` has them; it is given 2 B rows, those of the negative text first. text, negative:
+    states [B, L, D]; negative None: no guidance, and half the work. scale: guidance scale; rescale:
+    share phi of the answer whose deviation is set back to the text's (arXiv:2305.08891, eq. 15 and
+    16).
     """
     if negative is None:
-        return lambda x, t: predict(x, t, text)
+        return lambda x, t, *carried: predict(x, t, text, *carried)
     both = jnp.concatenate([negative, text])
 
-    def guided(x, t):
-        without, with_text = jnp.split(predict(jnp.concatenate([x, x]), t, both), 2)
+    def combine(answers):
+        without, with_text = jnp.split(answers, 2)
         answer = without + scale * (with_text - without)
         if isinstance(rescale, int | float) and rescale == 0:
             return answer  # what the ratio of a constant answer, 0 / 0, must not spoil
@@ -102,5 +114,12 @@ def guide(
             answer, axes, ddof=1, keepdims=True
         )
         return answer * (rescale * ratio + (1 - rescale))
+
+    def guided(x, t, *carried):
+        answers = predict(jnp.concatenate([x, x]), t, both, *carried)
+        if not carried:
+            return combine(answers)
+        answers, carry = answers
+        return combine(answers), carry
 
     return guided

@@ -53,57 +53,6 @@ def test_one_timestep_counts_for_all_rows_and_may_be_fractional(tiny):
     np.testing.assert_allclose(rows[1], between, atol=np.abs(rows[0] - rows[2]).max())
 
 
-@dataclasses.dataclass(frozen=True)
-class Listening:
-    """Attention as it is, that notes which layers ask for it."""
-
-    heard: tuple = ()
-
-    def __call__(self, path, query, key, value):
-        HEARD.append((path, query.shape, key.shape))
-        return attention(query, key, value)
-
-
-HEARD = []
-
-
-def test_control_is_asked_by_every_attention_of_the_unet(tiny):
-    networks, params = tiny
-    HEARD.clear()
-    controlled = dataclasses.replace(networks, control=Listening())
-    assert hash(controlled) != hash(networks)
-    jax.eval_shape(controlled.predict, params, *inputs())
-    block = ("transformer_blocks_0",)
-    places = [("down_blocks_0", "attentions_0"), ("mid_block", "attentions_0")]
-    places += [("up_blocks_1", "attentions_0"), ("up_blocks_1", "attentions_1")]
-    expected = [(*place, *block, layer) for place in places for layer in ("attn1", "attn2")]
-    assert [path for path, _, _ in HEARD] == expected
-    # Two heads outside and four inside, as the config's "attention_head_dim" says.
-    assert HEARD[0][1:] == ((2, 32, 2, 4), (2, 32, 2, 4))
-    assert HEARD[1][1:] == ((2, 32, 2, 4), (2, 7, 2, 4))
-    assert HEARD[3][1:] == ((2, 8, 4, 4), (2, 7, 4, 4))
-    HEARD.clear()
-    controlled.encode_text(params, np.zeros((1, 3), np.int32))
-    assert HEARD == []
-
-
-@dataclasses.dataclass(frozen=True)
-class Silent:
-    """No text is attended to."""
-
-    def __call__(self, path, query, key, value):
-        own = attention(query, key, value)
-        return jnp.zeros_like(query) if path[-1] == "attn2" else own
-
-
-def test_control_replaces_attention(tiny):
-    networks, params = tiny
-    latents, steps, text = inputs()
-    silent = dataclasses.replace(networks, control=Silent())
-    predict = jax.jit(lambda text: silent.predict(params, latents, steps, text))
-    np.testing.assert_array_equal(predict(text), predict(0 * text))
-
-
 def test_gradients_are_finite_and_reach_every_parameter(tiny):
     networks, params = tiny
     latents, steps, text = inputs()

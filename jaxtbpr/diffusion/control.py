@@ -1,0 +1,90 @@
+"""Control of the UNet's attention: what editing by prompts and by shared attention is made of.
+
+A control stands in for the attention of the layers that it chooses, knows the step, and may carry
+something from layer to layer and from step to step, such as maps that a later step reads. It is a
+pytree: its arrays go into a compiled program as arguments, so one program serves every control of
+the same class and shapes. `Networks.predict_controlled` runs it through the UNet, and
+`sampling.sample` through the steps.
+
+Letters: `B` batch, `T` queries, `S` keys, `N` heads, `D` channels of a head.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+
+from jaxtbpr.core.attention import attention
+from jaxtbpr.core.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer of attention in the UNet; static.
+
+    path: from the UNet, ("down_blocks_0", "attentions_0", "transformer_blocks_0", "attn1");
+    block: how many transformer blocks run before its own; is_cross: it attends to the text, else to
+    the image itself; size: the sides (h, w) of what asks, T = h w; heads: N.
+    """
+
+    path: tuple[str, ...]
+    block: int
+    is_cross: bool
+    size: tuple[int, int]
+    heads: int
+
+
+class Control(flax.struct.PyTreeNode):
+    """What stands in for attention, to be subclassed; see the module.
+
+    Fields are arrays (or pytrees of them), and what is static, `flax.struct.field(
+    pytree_node=False)`. The base class computes attention as it is.
+    """
+
+    def meets(self, layer: Layer) -> bool:
+        """Whether it stands in for the attention of this layer; may depend on static fields."""
+        del layer
+        return True
+
+    def __call__(
+        self, step: jax.Array, layer: Layer, q: jax.Array, k: jax.Array, v: jax.Array, carry: Any
+    ) -> tuple[jax.Array, Any]:
+        """Returns (what comes of q [B, T, N, D], k and v [B, S, N, D]: [B, T, N, D]; the carry).
+
+        step: int32 [], how many steps came before; carry: what the layer before gave, in the first
+        layer the step before; it must keep its structure, shapes and dtypes. With
+        `core.attention`'s `attention_map` and `apply_map` a control can change the map between.
+        """
+        del step, layer
+        return attention(q, k, v), carry
+
+
+class Controlled:
+    """One run of a control through the UNet's layers: what it met, what it carries."""
+
+    def __init__(self, control: Control, step: jax.Array | int, carry: Any):
+        self.carry = carry
+        self.layers: list[Layer] = []
+        self._control, self._step, self._met = control, step, 0
+
+    def attend(self, layer: Layer, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        """Attention of one layer, by the control where that meets it."""
+        self.layers.append(layer)
+        if not self._control.meets(layer):
+            return attention(q, k, v)
+        self._met += 1
+        out, self.carry = self._control(self._step, layer, q, k, v, self.carry)
+        return out.astype(v.dtype)
+
+    def finish(self) -> Any:
+        """Returns the carry after the last layer. Raises InputError where none was met."""
+        if self._met:
+            return self.carry
+        kinds = {(layer.is_cross, layer.size): None for layer in self.layers}
+        had = (f"{'cross' if cross else 'self'} {h}x{w}" for cross, (h, w) in kinds)
+        raise InputError(
+            f"the control {type(self._control).__name__} meets none of the UNet's "
+            f"{len(self.layers)} layers of attention ({', '.join(had)}), so it would change "
+            "nothing; choose layers that there are at this size of image."
+        )
