@@ -21,6 +21,26 @@ compilation.use_cache()
 hypothesis.settings.register_profile("jaxtbpr", deadline=None)
 hypothesis.settings.load_profile("jaxtbpr")
 DATA = pathlib.Path(__file__).parent / "data"
+# They take minutes each.
+SLOWEST = (
+    "test_main_job.py",
+    "test_finetune.py",
+    "test_generator.py",
+    "test_generate_diffusion.py",
+    "test_processes.py",
+    "test_parity.py",
+    "test_assets.py",
+    "test_train.py",
+    "test_train_step.py",
+    "test_faults.py",
+    "test_captioning.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slowest files first, so that no process ends alone with one of them."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from jaxtbpr.diffusion.generator import Generator, Sampling, image_size, unit_of
 from jaxtbpr.diffusion.networks import Networks
 from tests.conftest import DATA
 
-pytestmark = pytest.mark.xdist_group("generator")  # one worker makes what they share
 MODEL = DATA / "reference" / "diffusion" / "sd1_tiny"
 SAMPLING = {"sampler": "euler_a", "steps": 2, "guidance": 3.0, "height": 32, "width": 16}
 PROMPTS = ["a man in a black jacket", "a woman", "a person in the forest", "a red coat", "a man"]

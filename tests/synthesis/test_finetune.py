@@ -18,7 +18,6 @@ from jaxtbpr.diffusion.generator import Generator, Sampling
 from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.synthesis import generate
 
-pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes what they share
 STAGE = stages.STAGES["finetune"]
 PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
 

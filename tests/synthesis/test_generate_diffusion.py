@@ -32,7 +32,6 @@ from tests.synthesis.stages import (
     prompt_records,
 )
 
-pytestmark = pytest.mark.xdist_group("generate_diffusion")  # one worker makes what they share
 MODEL = DATA / "reference" / "diffusion" / "sd1_tiny"
 COUNT = 8
 
