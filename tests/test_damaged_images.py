@@ -118,3 +118,9 @@ def test_a_disk_that_fails_is_no_fault_of_an_image(monkeypatch, tmp_path):
 
     with pytest.raises(OSError, match="Input/output error"):
         images.read(tmp_path / "a.png", read_bytes=fail)
+
+
+def test_a_path_that_no_file_can_have_is_a_fault_of_its_image():
+    row = {"path": "a\0.png", "sha256": None, "problem": "", "captions": ["x"]}
+    reason = rows.check(row, "/tmp")["set_aside"]["reason"]
+    assert reason == "the image cannot be read (embedded null byte)"
