@@ -23,9 +23,9 @@ from jaxtbpr.core.progress import SECONDS_BETWEEN_LINES, say
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.workers import isolated
 from jaxtbpr.workers.answers import Refusal, clean
-from jaxtbpr.workers.worker.answering import exchange
+from jaxtbpr.workers.worker.answering import engines, exchange
 
-ENGINES = ("transformers", "openai")
+ENGINES = tuple(name for name, engine in engines.ENGINES.items() if engine.writes_text)
 
 _AHEAD = 64  # shards whose tasks are written before the first is answered
 _WARM = 0.7  # least temperature of a second try: without any the answer would be the same
@@ -111,7 +111,7 @@ def check(options: Mapping[str, Any], section: str) -> None:
             f"config.{section}.least_words={options['least_words']} is more than "
             f"most_words={options['most_words']}, so that no answer would do."
         )
-    if options["engine"] == "transformers":
+    if not engines.ENGINES[options["engine"]].is_server:
         for model in options["models"]:
             _require_model(model, section)
     isolated.check(options, section)
@@ -217,9 +217,10 @@ class Asker:
                     "; the server seems to ignore temperature and seed, as transformers serve does "
                     "unless do_sample is true in the model's generation_config.json"
                 )
+                is_server = engines.ENGINES[self._options["engine"]].is_server
                 say(f"{self._section}: model {model!r} gave the same answer again in {same} of "
                     f"{tries} repeated requests, which had other seeds"
-                    f"{why if self._options['engine'] == 'openai' else ''}.")  # fmt: skip
+                    f"{why if is_server else ''}.")  # fmt: skip
 
     def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
         """Opens shards up to _AHEAD; returns whether any is open."""

@@ -16,18 +16,12 @@ import sys
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.progress import say
+from jaxtbpr.workers.worker.answering.engines import ENGINES
 
 _WORKER = pathlib.Path(__file__).parent / "worker"
 # Of the engines that need an environment of their own.
 REQUIREMENTS = {
-    "transformers": _WORKER / "requirements.txt",
-    "pose": _WORKER / "requirements-pose.txt",
-    "fid": _WORKER / "requirements-fid.txt",
-}
-_SIZES = {  # with pip's default wheels on Linux
-    "transformers": "several GB: torch with CUDA",
-    "pose": "about 1 GB",
-    "fid": "several GB: torch with CUDA",
+    name: _WORKER / engine.requirements for name, engine in ENGINES.items() if engine.requirements
 }
 _DONE = "installed"  # written last
 # What pip says on the way that a user waits for; the rest is details of versions.
@@ -60,10 +54,9 @@ def install(requirements: pathlib.Path) -> pathlib.Path:
         if found := find(requirements):
             return found
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-        size = next(
-            (_SIZES[name] for name, path in REQUIREMENTS.items() if path == requirements), ""
-        )
-        say(f"installing the worker's environment into {folder} ({size or 'some GB'}) ...")
+        rows = (name for name, path in REQUIREMENTS.items() if path == requirements)
+        size = next((ENGINES[name].download for name in rows), "some GB")
+        say(f"installing the worker's environment into {folder} ({size}) ...")
         _run([sys.executable, "-m", "venv", str(folder)])
         pip = [str(_python(folder)), "-m", "pip", "install", "--disable-pip-version-check"]
         _run([*pip, "--progress-bar=off", "--requirement", str(requirements)])

@@ -18,14 +18,9 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
 from jaxtbpr.workers import install
 from jaxtbpr.workers.worker.answering import exchange
+from jaxtbpr.workers.worker.answering.engines import ENGINES
 
 WORKER = pathlib.Path(__file__).parent / "worker"
-# What the Python of an engine must be able to import.
-PACKAGES = {
-    "transformers": ("torch", "transformers", "PIL"),
-    "pose": ("numpy", "PIL"),  # and MediaPipe or onnxruntime, whichever the model needs
-    "fid": ("torch", "torch_fidelity", "PIL"),
-}
 
 # The config keys of whatever has workers.
 OPTIONS: Options = {
@@ -72,7 +67,7 @@ def workers(
     command = [python, str(WORKER), str(folder.resolve())]
     if not count:
         say(f"{section}: start workers by hand, on any machine: {shlex.join(command)}")
-    several = options["engine"] in ("transformers", "fid") and count > 1
+    several = ENGINES[options["engine"]].one_per_gpu and count > 1
     started = [_start(command, folder, number, several) for number in range(count)]
     try:
         yield lambda: _watch(started, command, folder, several)
@@ -97,14 +92,15 @@ def check(options: Mapping[str, Any], section: str) -> None:
     Raises UserError where there is no such Python, it lacks a package, or nobody is at the url of
     a server. Workers that are started by hand may be where another Python and the server are.
     """
-    if options["engine"] == "openai" and not options["url"].startswith(("http://", "https://")):
+    is_server = ENGINES[options["engine"]].is_server
+    if is_server and not options["url"].startswith(("http://", "https://")):
         raise UserError(
             f"config.{section}.url={options['url']!r} must begin with http:// or https://; it "
             "usually ends with /v1."
         )
     if not options["workers"]:
         return
-    if options["engine"] == "openai":
+    if is_server:
         _require_server(options["url"], section)
     else:
         _check_packages(find_python(options, section), options, section)
@@ -113,9 +109,10 @@ def check(options: Mapping[str, Any], section: str) -> None:
 def find_python(options: Mapping[str, Any], section: str) -> str:
     """Returns the Python that runs the workers of a section's engine.
 
-    Engine `openai` needs nothing but Python, hence this one. Raises UserError where there is none.
+    One that asks a server needs nothing but Python, hence this one. Raises UserError where there is
+    none.
     """
-    if options["engine"] == "openai":
+    if ENGINES[options["engine"]].is_server:
         return sys.executable
     if options["python"]:
         path = pathlib.Path(options["python"]).expanduser()
@@ -162,7 +159,7 @@ def _require_server(url: str, section: str) -> None:
 def _check_packages(python: str, options: Mapping[str, Any], section: str) -> None:
     """Raises UserError where a Python cannot run or does not find what the engine imports."""
     engine = options["engine"]
-    names = PACKAGES[engine]
+    names = ENGINES[engine].packages
     if engine == "pose":
         names += ("onnxruntime" if options["model"].endswith(".onnx") else "mediapipe",)
     program = (

@@ -290,7 +290,7 @@ def test_a_model_that_is_shown_fewer_tokens_than_its_files_ask_for_is_told(tmp_p
 
 OUT_OF_MEMORY = """
 import json, pathlib, sys, torch
-from answering.serve import Stop
+from answering.errors import Stop
 from answering.transformers import LocalModel
 folder, most, large = sys.argv[1:]
 settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}

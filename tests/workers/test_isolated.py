@@ -1,6 +1,7 @@
 """The isolated worker: kills on either side change nothing; several share one run."""
 
 import ast
+import dataclasses
 import importlib
 import json
 import os
@@ -21,13 +22,14 @@ from tests.workers import asked, fault_server
 
 REAL = isolated.WORKER
 FAKE = pathlib.Path(__file__).parent / "fake_worker"
+NEEDS_NOTHING = dataclasses.replace(isolated.ENGINES["transformers"], packages=())
 OPTIONS = {"engine": "transformers", "python": sys.executable, "claim_seconds": 2.0}
 
 
 @pytest.fixture(autouse=True)
 def fake_worker(monkeypatch):
     monkeypatch.setattr(isolated, "WORKER", FAKE)
-    monkeypatch.setitem(isolated.PACKAGES, "transformers", ())  # it needs nothing
+    monkeypatch.setitem(isolated.ENGINES, "transformers", NEEDS_NOTHING)
 
 
 def run(root, **changes):
@@ -42,7 +44,7 @@ def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(isolated, "WORKER", FAKE)
-        patch.setitem(isolated.PACKAGES, "transformers", ())
+        patch.setitem(isolated.ENGINES, "transformers", NEEDS_NOTHING)
         result = run(root)
     return result, asked.captioned(root)
 
@@ -72,9 +74,10 @@ def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_pat
     folder.mkdir(parents=True)
     (folder / "slow").touch()
     program = (
-        "import pathlib, sys; from jaxtbpr.workers import isolated;"
-        "isolated.WORKER = pathlib.Path(sys.argv[2]); isolated.PACKAGES['transformers'] = ();"
-        "from tests.workers import asked; import json;"
+        "import json, pathlib, sys; from jaxtbpr.workers import isolated;"
+        "from tests.workers import asked; from tests.workers.test_isolated import NEEDS_NOTHING;"
+        "isolated.WORKER = pathlib.Path(sys.argv[2]);"
+        "isolated.ENGINES['transformers'] = NEEDS_NOTHING;"
         "asked.caption(pathlib.Path(sys.argv[1]), **json.loads(sys.argv[3]))"
     )
     words = [sys.executable, "-c", program, str(tmp_path), str(FAKE), json.dumps(OPTIONS)]
@@ -191,13 +194,14 @@ def reply(listening, answer):
 
 def test_a_python_that_is_none_or_lacks_packages_is_told_before_anything_runs(monkeypatch):
     given = {"engine": "pose", "model": "net.onnx", "workers": 1, "python": sys.executable}
-    monkeypatch.setitem(isolated.PACKAGES, "pose", ("json", "no_such_package"))
+    lacking = dataclasses.replace(isolated.ENGINES["pose"], packages=("json", "no_such_package"))
+    monkeypatch.setitem(isolated.ENGINES, "pose", lacking)
     with pytest.raises(
         UserError, match=r"engine 'pose' of config.filter.pose needs what .* does n"
     ):
         isolated.check(given, "filter.pose")
     with pytest.raises(
-        UserError, match=r"\(no_such_package, mediapipe\); `python -m jaxtbpr.capti"
+        UserError, match=r"\(no_such_package, mediapipe\); `python -m jaxtbpr.worke"
     ):
         isolated.check(given | {"model": "mediapipe"}, "filter.pose")
     with pytest.raises(UserError, match="config.filter.pose.python=/bin/ls is not a Python"):
@@ -296,6 +300,15 @@ def test_nothing_but_the_worker_imports_torch():
         importlib.import_module(".".join(parts).removesuffix(".__init__"))
     assert len(paths) > 150
     assert not {"torch", "torchvision", "mediapipe", "onnxruntime"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("engine", isolated.ENGINES.values(), ids=isolated.ENGINES)
+def test_each_engine_of_the_table_is_there(engine):
+    module, _, name = engine.opens.partition(".")
+    tree = ast.parse((REAL / "answering" / f"{module}.py").read_text())
+    (kind,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    (init,) = (n for n in kind.body if getattr(n, "name", "") == "__init__")
+    assert len(init.args.args) == 4  # self, folder, settings, model
 
 
 def test_requirements_are_pinned():

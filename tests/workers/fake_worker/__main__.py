@@ -16,7 +16,7 @@ import time
 ROOT = pathlib.Path(__file__).parents[3]
 sys.path[0] = str(ROOT / "jaxtbpr" / "workers" / "worker")
 
-from answering import serve  # noqa: E402
+from answering import errors, serve  # noqa: E402
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -54,9 +54,11 @@ def open_engine(folder, settings, model):
             yield {"id": request["id"]} | answer(folder, settings, request)
 
     if bad := {"jax", "jaxtbpr", "numpy"} & set(sys.modules):
-        raise serve.Stop(f"the worker has imported {bad}")
+        raise errors.Stop(f"the worker has imported {bad}")
     if model == "missing":
-        raise serve.Stop("model 'missing' cannot be loaded: not in the cache.\nSee:\n\n  the hub\n")
+        raise errors.Stop(
+            "model 'missing' cannot be loaded: not in the cache.\nSee:\n\n  the hub\n"
+        )
     if model == "broken":
         raise RuntimeError("out of luck")
     return engine

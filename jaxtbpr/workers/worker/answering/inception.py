@@ -11,20 +11,22 @@ import numpy as np
 import torch
 
 from .devices import device_name
+from .errors import Stop
 from .exchange import Row
 from .images import UNREADABLE, open_image
-from .serve import Stop
 
 _LAYER = "2048"  # the last pooling, as in Heusel et al., arXiv:1706.08500
 
 
 class Inception:
-    """The network. folder: that image paths start from; device: see `device_name`; weights: a
-    state dict in the layout of torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`.
+    """The network.
+
+    folder: that image paths start from; settings: "device" (see `device_name`); weights: a state
+    dict in the layout of torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`.
     """
 
-    def __init__(self, folder: pathlib.Path, device: str, weights: str):
-        self._folder, self._device = folder, device_name(device)
+    def __init__(self, folder: pathlib.Path, settings: Row, weights: str):
+        self._folder, self._device = folder, device_name(settings["device"])
         kind = _network_class()
         try:
             # torch-fidelity runs what a pickle says; so the file must be one that holds tensors.

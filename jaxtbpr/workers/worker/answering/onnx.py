@@ -6,7 +6,7 @@ from PIL import Image
 
 from . import decoding
 from .decoding import Persons
-from .serve import Stop
+from .errors import Stop
 
 _SIDE = 640  # of the input where the file leaves it open
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}

@@ -26,8 +26,8 @@ import urllib.request
 from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
+from .errors import Stop, note
 from .exchange import Row
-from .serve import Stop, note
 
 _LONGEST_PAUSE = 60.0  # seconds, of ours
 _LONGEST_WAIT = 600.0  # seconds that a server may ask for; beyond, the run is started again later

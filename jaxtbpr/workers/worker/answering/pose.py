@@ -14,9 +14,12 @@ Finder = Callable[[Image.Image, float, float], Persons]
 
 
 class Poses:
-    """Finds the persons of images. folder: that image paths start from; model: see `_open`."""
+    """Finds the persons of images.
 
-    def __init__(self, folder: pathlib.Path, model: str):
+    folder: that image paths start from; settings: none are read; model: see `_open`.
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         self._folder, self._find = folder, _open(model)
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import transformers
 
+from .errors import Stop, note
 from .exchange import Row
-from .serve import Stop, note
 
 PROBE = (64, 128)  # width and height of the image whose tokens are counted at the start
 

@@ -10,25 +10,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 
 from . import exchange
+from .engines import ENGINES, Engine
+from .errors import Stop
 from .exchange import Claim, Row
 
-# Yields answers to the requests whose ids are not in the collection, in any order.
-Engine = Callable[[list[Row], Collection[str]], Iterator[Row]]
 OpenEngine = Callable[[str], Engine]  # of a model
 
 STOPPED = 3  # exit status of a worker that has said why
-
-
-def note(sentence: str) -> None:
-    """Says something to the person who started the run, who need not do anything at once."""
-    print(exchange.NOTE + " ".join(sentence.split()), file=sys.stderr, flush=True)
-
-
-class Stop(Exception):
-    """What ends a worker: a sentence for the person who started it."""
 
 
 def main() -> None:
@@ -127,28 +118,13 @@ def _settings(folder: pathlib.Path) -> Row:
 
 def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
     """Opens an engine for a model. Raises Stop where a package that it needs is missing."""
-    engine = settings["engine"]
-    # Imported here, since each engine needs other packages.
+    name = settings["engine"]
     try:
-        if engine == "openai":
-            from .openai import Server
-
-            return Server(folder, settings, model)
-        if engine == "pose":
-            from .pose import Poses
-
-            return Poses(folder, model)
-        if engine == "fid":
-            from .inception import Inception
-
-            return Inception(folder, settings["device"], model)
-        from .transformers import LocalModel
-
-        return LocalModel(folder, settings, model)
+        return ENGINES[name].open(folder, settings, model)
     except ImportError as error:
         raise Stop(
-            f"engine {engine!r} needs what {sys.executable} does not have ({error}); "
-            f"`python -m jaxtbpr.workers.install {engine}` makes its environment."
+            f"engine {name!r} needs what {sys.executable} does not have ({error}); "
+            f"`python -m jaxtbpr.workers.install {name}` makes its environment."
         ) from error
 
 

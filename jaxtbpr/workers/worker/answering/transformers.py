@@ -18,9 +18,9 @@ from PIL import Image
 
 from . import seeing
 from .devices import device_name
+from .errors import Stop
 from .exchange import Row
 from .images import UNREADABLE, open_image
-from .serve import Stop
 
 _PROBE = {"messages": [{"role": "user", "text": "What is here?"}], "image": "probe"}
 _TOO_SMALL = "the GPU's memory is too small for one request to model"
