@@ -5,8 +5,10 @@ it is whole. While a shard is being made, `records-….journal` beside it has on
 input record that is done, so that a killed stage goes on at the record where it stopped.
 """
 
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from etils import epath
@@ -19,7 +21,8 @@ Record = dict
 Shard = list[Record]
 Work = Callable[..., Iterator[list[Record]]]  # see map_records
 
-_SHARD = re.compile(r"records-(\d{5})-of-(\d{5})\.jsonl")
+_SHARD = re.compile(r"records-(\d{5})(?:-of-(\d{5}))?\.jsonl")
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def set_aside(record: Record, stage: str, reason: str) -> Record:
@@ -47,8 +50,8 @@ class Manifest:
 
         Raises UserError for a shard that is missing or is not what was committed.
         """
-        for name in sorted(self._digests):
-            yield [record for record in self._read(name) if is_kept(record)]
+        for shard in self._shards():
+            yield [record for record in shard if is_kept(record)]
 
     def __iter__(self) -> Iterator[Record]:
         for shard in self.shards():
@@ -56,8 +59,14 @@ class Manifest:
 
     def set_aside(self) -> Iterator[Record]:
         """Yields the records that the stage set aside."""
-        for name in sorted(self._digests):
-            yield from (record for record in self._read(name) if not is_kept(record))
+        yield from (record for record in self.all_records() if not is_kept(record))
+
+    def all_records(self) -> Iterator[Record]:
+        """Yields the records that are kept and those that were set aside, in their order."""
+        yield from itertools.chain.from_iterable(self._shards())
+
+    def _shards(self) -> Iterator[Shard]:
+        return map(self._read, sorted(self._digests))
 
     def _read(self, name: str) -> Shard:
         path = self.directory / name
@@ -80,7 +89,7 @@ def map_records(
     work: Work,
     *,
     label: str,
-    shard_count: int,
+    shard_count: int | None,
     whole: bool = False,
     part: int = 0,
     parts: int = 1,
@@ -90,17 +99,19 @@ def map_records(
     shards: the input; output shard k comes from input shard k. work: takes an iterator of input
     records and yields, for each and in the same order, the list of its output records; it must
     depend on nothing else, since it is not called for records that are already done.
-    label: the stage's name, for the progress line. whole: `work` depends on a record's place among
-    those of its shard; it takes an iterator of all of them and the number of those that are done,
-    and yields for the others alone. part, parts: makes every parts-th shard only, from `part` on,
-    where several processes share the work.
+    label: the stage's name, for the progress line. shard_count: how many there are, None where that
+    is not known before the last; their names do not tell it then. whole: `work` depends on a
+    record's place among those of its shard; it takes an iterator of all of them and the number of
+    those that are done, and yields for the others alone. part, parts: makes every parts-th shard
+    only, from `part` on, where several processes share the work.
     """
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    of, slash = (f"-of-{shard_count:05d}", f"/{shard_count}") if shard_count else ("", "")
     for k, shard in enumerate(shards):
-        path = directory / f"records-{k:05d}-of-{shard_count:05d}.jsonl"
+        path = directory / f"records-{k:05d}{of}.jsonl"
         if k % parts == part and not path.exists():
-            _make_shard(shard, path, work, f"{label} {k + 1}/{shard_count}", whole)
+            _make_shard(shard, path, work, f"{label} {k + 1}{slash}", whole)
 
 
 def shard_digests(directory: epath.PathLike) -> dict[str, str]:
@@ -111,7 +122,7 @@ def shard_digests(directory: epath.PathLike) -> dict[str, str]:
     directory = epath.Path(directory)
     found = {p.name: _SHARD.fullmatch(p.name) for p in directory.iterdir()}
     found = {name: match for name, match in found.items() if match}
-    counts = {int(match[2]) for match in found.values()}
+    counts = {int(match[2]) for match in found.values() if match[2]}
     if len(counts) > 1 or (counts and len(found) != counts.pop()):
         raise UserError(f"{directory} lacks shards (it has {sorted(found)}); run its stage again.")
     return {name: files.sha256((directory / name).read_bytes()) for name in sorted(found)}
@@ -119,8 +130,8 @@ def shard_digests(directory: epath.PathLike) -> dict[str, str]:
 
 def count_records(manifest: Manifest) -> dict[str, int]:
     """Returns how many records a stage gave out and how many it set aside."""
-    aside = sum(1 for _ in manifest.set_aside())
-    return {"records_out": sum(1 for _ in manifest), "set_aside": aside}
+    kept = Counter(map(is_kept, manifest.all_records()))
+    return {"records_out": kept[True], "set_aside": kept[False]}
 
 
 def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
@@ -132,17 +143,17 @@ def _make_shard(
     shard: Sequence[Record], path: epath.Path, work: Work, label: str, whole: bool
 ) -> None:
     journal = path.with_suffix(".journal")
-    done = _resume(journal)
+    done = [list(map(_json, outputs)) for outputs in _resume(journal)]
     todo = shard[len(done) :]
     made = work(iter(shard), len(done)) if whole else work(iter(todo))
     with journal.open("ab") as file:
         for outputs in progress(made, total=len(todo), label=label):
-            file.write(_line(outputs))
+            done.append(list(map(_json, outputs)))
+            file.write(b"[" + b", ".join(done[-1]) + b"]\n")
             file.flush()
-            done.append(outputs)
     if len(done) != len(shard):
         raise RuntimeError(f"{label}: {len(shard)} records went in, {len(done)} came out")
-    lines = b"".join(_line(record) for outputs in done for record in outputs)
+    lines = b"".join(record + b"\n" for outputs in done for record in outputs)
     files.write_bytes_atomic(path, lines, durable=True)
     journal.unlink()
 
@@ -165,8 +176,8 @@ def _resume(journal: epath.Path) -> list[list[Record]]:
     return done
 
 
-def _line(value: Record | list[Record]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+def _json(record: Record) -> bytes:
+    return _ENCODER.encode(record).encode("utf-8")
 
 
 def _parse(path: epath.Path, number: int, line: bytes, redo: str) -> Record:

@@ -1,8 +1,9 @@
 """Stage build: TFDS sets out of the manifest before it and of folders of real data.
 
-Each set is made in two passes. *Check* decodes every image once and sets aside what cannot be
-used; it goes on at the record where a killed run stopped. *Write* copies the encoded images into
-array_record shards; it goes on at the shard (1,024 images) where a killed run stopped.
+The records of each set are read once. *Check* decodes every image once and sets aside what cannot
+be used; it goes on at the record where a killed run stopped. What it has found is then counted, and
+*write* copies the encoded images into array_record shards and makes the index, both in one pass; it
+goes on at the shards (1,024 images) where a killed run stopped.
 
     WORKDIR/build/NAME/BUILDER/1.0.0/   the TFDS set
     WORKDIR/build/NAME/train.jsonl ...  image id, identity and captions of each image, in order
@@ -10,6 +11,8 @@ array_record shards; it goes on at the shard (1,024 images) where a killed run s
     WORKDIR/build/set_aside.jsonl       what cannot be used, and why
 """
 
+import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -24,7 +27,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import files, seeds
 from jaxtbpr.core import record as records
 from jaxtbpr.core.errors import InputError, UserError, of_key
-from jaxtbpr.core.manifest import Manifest, Record, map_records, shard_digests
+from jaxtbpr.core.manifest import Manifest, Record, is_kept, map_records, shard_digests
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.progress import progress, say
@@ -219,18 +222,53 @@ def _finish_set(
     if not done.exists():
         root = str(workdir.root)
         manifest = _check(one, checked, root, config.build)
-        said = _say_what_is_wrong(one, manifest)
-        made = _write(one, manifest, directory, root, config)
+        found, said = _go_through(one, manifest)
+        made = _write(one, manifest, found, directory, root, config)
         files.write_json_atomic(done, made | {"said": said})
     checked.rmtree(missing_ok=True)
     return files.read_json(done)
 
 
-def _say_what_is_wrong(one: _Input, checked: Manifest) -> list[str]:
-    """Says what `validate` says of a folder; returns that with the remarks said before."""
+@dataclasses.dataclass
+class _Found:
+    """What is known of a set when all its images have been checked.
+
+    people: {split: {identity, in the order of their first image: (images, captions)}}; aside: the
+    rows that were set aside; is_weighted: whether the captions have weights, all or none.
+    """
+
+    people: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    aside: list[Record] = dataclasses.field(default_factory=list)
+    is_weighted: bool = False
+
+    def add(self, row: Record) -> None:
+        split = self.people.setdefault(row["split"], {})
+        images, captions = split.get(row["identity"], (0, 0))
+        split[row["identity"]] = images + 1, captions + len(row["captions"])
+        self.is_weighted = "caption_weights" in row
+
+
+def _go_through(one: _Input, checked: Manifest) -> tuple[_Found, list[str]]:
+    """Returns what is known of a set, and what `validate` says of a folder, which is told."""
+    found = _Found()
+
+    def usable_first() -> Iterator[Record]:
+        for row in checked.all_records():
+            if is_kept(row):
+                found.add(row)
+                yield row
+            else:
+                found.aside.append(row)
+        yield from found.aside
+
     if one.survey_rows is None:
-        return []
-    found = one.survey_rows(itertools.chain(checked, checked.set_aside()))
+        collections.deque(usable_first(), maxlen=0)
+        return found, []
+    return found, _say_what_is_wrong(one, one.survey_rows(usable_first()))
+
+
+def _say_what_is_wrong(one: _Input, found: survey.Survey) -> list[str]:
+    """Says what `validate` says of a folder; returns that with the remarks said before."""
     problems, notices = found.problems(), found.notices()
     for text in [*(f"PROBLEM {text}" for text in problems), *(f"warning: {t}" for t in notices)]:
         say(f"build {one.name}: {text}")
@@ -241,10 +279,8 @@ def _say_what_is_wrong(one: _Input, checked: Manifest) -> list[str]:
 
 def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -> Manifest:
     """Decodes every image; returns the rows with the bad ones set aside."""
-    count = sum(1 for _ in one.rows())
     stream = one.rows()
-    shards = -(-count // _CHUNK) or 1
-    chunks = (list(itertools.islice(stream, _CHUNK)) for _ in range(shards))
+    chunks = iter(lambda: list(itertools.islice(stream, _CHUNK)), [])
     with process_map(options.processes) as mapped:
         check = functools.partial(rows.check, root=root, exif=options.exif)
         map_records(
@@ -252,17 +288,21 @@ def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -
             directory,
             lambda records: ([row] for row in mapped(check, records)),
             label=f"build {one.name}: check",
-            shard_count=shards,
+            shard_count=None,
         )
     return Manifest(directory, shard_digests(directory))
 
 
 def _write(
-    one: _Input, checked: Manifest, directory: epath.Path, root: str, config: ConfigDict
+    one: _Input,
+    checked: Manifest,
+    found: _Found,
+    directory: epath.Path,
+    root: str,
+    config: ConfigDict,
 ) -> dict[str, Any]:
     """Writes the TFDS set, its index and what was set aside; returns what done.json holds."""
-    aside = [_aside_line(one.name, row) for row in checked.set_aside()]
-    people = _people(checked)
+    people, aside = found.people, [_aside_line(one.name, row) for row in found.aside]
     if not people:
         first = f", the first is {aside[0]['path']}: {aside[0]['reason']}" if aside else ""
         raise UserError(
@@ -270,17 +310,18 @@ def _write(
             "look at its folder with python -m jaxtbpr.datasets.validate."
         )
     lent = _lent_to_val(people, config.build.val_share, config.seed, one.name)
-    numbered = functools.partial(_rows_of, checked, lent, _numbers(people, lent))
-    present = [split for split in SPLITS if split in people or (split == "val" and lent)]
-    splits = {split: _counts(numbered(split)) for split in present}
-    images = {split: counts["images"] for split, counts in splits.items()}
-    is_weighted = "caption_weights" in next(iter(checked))  # all rows have weights, or none
-    _write_tfds(one, images, numbered, directory, root, is_weighted=is_weighted)
-    for split in splits:
-        lines = (_index_line(row) for row in numbered(split))
-        _write_lines(index_path(directory, split), lines)
-    _write_lines(directory / "set_aside.jsonl", aside)
+    splits = _counts(people, lent)
     kept = sum(counts["images"] for counts in splits.values())
+    numbered = progress(
+        _numbered(checked, lent, _numbers(people, lent)), total=kept, label=f"build {one.name}"
+    )
+    indexed = _index(numbered, directory, splits)
+    counts = {split: told["images"] for split, told in splits.items()}
+    read = functools.partial(rows.read_image, root=root)
+    builder_class = builder.BUILDERS.get(one.title, builder.PersonSet)
+    builder_class(counts, indexed, read, directory, is_weighted=found.is_weighted).build()
+    collections.deque(indexed, maxlen=0)  # all rows, where the TFDS set was whole
+    _write_lines(directory / "set_aside.jsonl", aside)
     return {
         "records_in": kept + len(aside),
         "records_out": kept,
@@ -289,14 +330,6 @@ def _write(
         "seen": seen.seen_people(people),
         "outputs": _digests(directory),
     }
-
-
-def _people(checked: Manifest) -> dict[str, dict[str, None]]:
-    """Returns {split: identities in the order of their first image}."""
-    people: dict[str, dict[str, None]] = {}
-    for row in checked:
-        people.setdefault(row["split"], {})[row["identity"]] = None
-    return people
 
 
 def _lent_to_val(people: dict, share: float, seed: int, name: str) -> set[str]:
@@ -316,42 +349,42 @@ def _numbers(people: dict, lent: set[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(order)}
 
 
-def _rows_of(
-    checked: Manifest, lent: set[str], numbers: dict[str, int], split: str
-) -> Iterator[Record]:
-    """Yields the rows of a split, with `identity` a number and `identity_name` what it was."""
+def _numbered(checked: Manifest, lent: set[str], numbers: dict[str, int]) -> Iterator[Record]:
+    """Yields the usable rows, with `identity` a number and `identity_name` what it was."""
     for row in checked:
-        is_lent = row["split"] == "train" and row["identity"] in lent
-        if split == ("val" if is_lent else row["split"]):
-            name = row["identity"]
-            yield row | {"identity": numbers[name], "identity_name": name}
+        name = row["identity"]
+        split = "val" if row["split"] == "train" and name in lent else row["split"]
+        yield row | {"split": split, "identity": numbers[name], "identity_name": name}
 
 
-def _counts(split_rows: Iterator[Record]) -> dict[str, int]:
-    people, images, captions = set(), 0, 0
-    for row in split_rows:
-        people.add(row["identity"])
-        images += 1
-        captions += len(row["captions"])
-    return {"identities": len(people), "images": images, "captions": captions}
-
-
-def _write_tfds(
-    one: _Input,
-    images: dict[str, int],
-    numbered: Callable[[str], Iterator[Record]],
-    directory: epath.Path,
-    root: str,
-    *,
-    is_weighted: bool,
-) -> None:
-    streams = {
-        split: (count, progress(numbered(split), total=count, label=f"build {one.name}/{split}"))
-        for split, count in images.items()
+def _counts(people: dict, lent: set[str]) -> dict[str, dict[str, int]]:
+    """Returns {split: how many identities, images and captions it has}, those lent in val."""
+    parts = {split: dict(people.get(split, {})) for split in SPLITS}
+    parts["val"] |= {name: parts["train"].pop(name) for name in lent}
+    return {
+        split: {
+            "identities": len(part),
+            "images": sum(images for images, _ in part.values()),
+            "captions": sum(captions for _, captions in part.values()),
+        }
+        for split, part in parts.items()
+        if part
     }
-    builder_class = builder.BUILDERS.get(one.title, builder.PersonSet)
-    read = functools.partial(rows.read_image, root=root)
-    builder_class(streams, read, directory, is_weighted=is_weighted).build()
+
+
+def _index(
+    numbered: Iterable[Record], directory: epath.Path, splits: Iterable[str]
+) -> Iterator[Record]:
+    """Yields the rows unchanged; the index of each split is there when all have gone through."""
+    paths = {split: index_path(directory, split) for split in splits}
+    unfinished = {split: path.parent / f".{path.name}.tmp" for split, path in paths.items()}
+    with contextlib.ExitStack() as stack:
+        opened = {split: stack.enter_context(path.open("wb")) for split, path in unfinished.items()}
+        for row in numbered:
+            opened[row["split"]].write(_line(_index_line(row)))
+            yield row
+    for split, path in paths.items():
+        unfinished[split].replace(path)
 
 
 def _aside_line(name: str, row: Record) -> dict[str, Any]:
@@ -371,8 +404,12 @@ def _write_lines(path: epath.Path, lines: Iterable[Any]) -> None:
     temporary = path.parent / f".{path.name}.tmp"
     with temporary.open("wb") as file:
         for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            file.write(_line(line))
     temporary.replace(path)
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
 def _digests(directory: epath.Path) -> dict[str, str]:
