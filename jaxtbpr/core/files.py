@@ -19,6 +19,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def read_bytes(path: epath.PathLike) -> bytes:
+    """Returns the bytes of a file; one of this machine is opened without the cost of an epath."""
+    if not is_local(path):
+        return epath.Path(path).read_bytes()
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def sha256_of(paths: Iterable[epath.PathLike]) -> str:
     """Returns the SHA-256 of several files, their names and all their bytes, in the given order.
 

@@ -90,7 +90,7 @@ def read(
     is another; OSError where the disk fails.
     """
     try:
-        data = (read_bytes or _read_bytes)(path)
+        data = (read_bytes or files.read_bytes)(path)
     except OSError as error:
         number = _NO_FILE.get(type(error), error.errno)
         if number not in _NOT_READ:
@@ -197,10 +197,6 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
 
 def _unread(why: str) -> str:
     return f"cannot be read ({why})"
-
-
-def _read_bytes(path: epath.PathLike) -> bytes:
-    return epath.Path(path).read_bytes()
 
 
 @dataclasses.dataclass(frozen=True)

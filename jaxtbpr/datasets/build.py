@@ -33,7 +33,17 @@ from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.progress import progress, say
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import builder, formats, own, published, reid_sets, rows, seen, survey
+from jaxtbpr.datasets import (
+    builder,
+    formats,
+    image_paths,
+    own,
+    published,
+    reid_sets,
+    rows,
+    seen,
+    survey,
+)
 from jaxtbpr.datasets.fingerprint import changes as fingerprint_changes
 from jaxtbpr.datasets.fingerprint import folder_fingerprint
 from jaxtbpr.datasets.leftover import Leftover
@@ -62,14 +72,15 @@ class _Input:
     """One set to build.
 
     rows: starts reading its rows. title: the published set, or "". remarks: what of the annotation
-    is not read as it stands. survey_rows: what `validate` finds, of rows that were checked.
+    is not read as it stands. survey_rows: what `validate` finds, of rows that were checked and the
+    names of the first images.
     """
 
     name: str
     rows: Callable[[], Iterator[Record]]
     title: str = ""
     remarks: tuple[str, ...] = ()
-    survey_rows: Callable[[Iterable[Record]], survey.Survey] | None = None
+    survey_rows: Callable[[Iterable[Record], Iterable[str]], survey.Survey] | None = None
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
@@ -264,7 +275,9 @@ def _go_through(one: _Input, checked: Manifest) -> tuple[_Found, list[str]]:
     if one.survey_rows is None:
         collections.deque(usable_first(), maxlen=0)
         return found, []
-    return found, _say_what_is_wrong(one, one.survey_rows(usable_first()))
+    first = itertools.islice(checked.all_records(), image_paths.PROBES)
+    names = [row["id"] for row in first if not row["problem"]]
+    return found, _say_what_is_wrong(one, one.survey_rows(usable_first(), names))
 
 
 def _say_what_is_wrong(one: _Input, found: survey.Survey) -> list[str]:

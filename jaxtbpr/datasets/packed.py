@@ -8,6 +8,7 @@ unpacked to the disk.
 import errno
 import functools
 import json
+import os
 import re
 import tarfile
 import threading
@@ -18,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 from etils import epath
 
+from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.entry import PATH_KEYS, BadRecord
 from jaxtbpr.datasets.image_paths import is_image
@@ -38,9 +40,9 @@ def is_packed(path: epath.PathLike) -> bool:
 
 def read_bytes(path: epath.PathLike) -> bytes:
     """Returns the bytes of an image file, or of one inside of another. Raises OSError."""
-    found = _PATH.fullmatch(str(path))
+    found = _PATH.fullmatch(os.fspath(path))
     if not found:
-        return epath.Path(path).read_bytes()
+        return files.read_bytes(path)
     file, kind, first, second, name = found.groups()
     if kind.lower() == "tar":
         return _slice(file, int(first), int(second))

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,7 +13,6 @@ from jaxtbpr.datasets import (
     finding,
     formats,
     image_check,
-    image_paths,
     published,
     reid_sets,
 )
@@ -179,17 +177,21 @@ def survey(
 
 
 def survey_rows(
-    folder: epath.Path, form: Format, images: epath.Path | None, rows: Iterable[Mapping[str, Any]]
+    folder: epath.Path,
+    form: Format,
+    images: epath.Path | None,
+    rows: Iterable[Mapping[str, Any]],
+    names: Iterable[str],
 ) -> Survey:
     """Returns what stage build knows of a folder once it has checked its images: likewise.
 
-    rows: see `rows.py`, those that were set aside included.
+    rows: see `rows.py`, those that were set aside included. names: of the first images of the
+    annotation, `image_paths.PROBES` of them.
     """
     result = Survey(folder, form, formats.annotation_files(folder, form), formats.image_paths(
         folder, form, images
     ))  # fmt: skip
-    entries = list(itertools.islice(formats.read(folder, form, images=images), image_paths.PROBES))
-    result.paths.settle(str(one.extra["image_id"]) for one in entries if not one.problem)
+    result.paths.settle(names)
     for row in rows:
         captions = (*row["captions"], *[""] * row.get("empty_captions", 0))
         entry = Entry(

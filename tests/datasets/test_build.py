@@ -1,5 +1,6 @@
 """Stage build: sets out of manifests and folders, what is set aside, and kills."""
 
+import collections
 import errno
 import io
 import json
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxtbpr.core import images
 from jaxtbpr.core.errors import InputError, UserError
-from jaxtbpr.datasets import build, builder, rows
+from jaxtbpr.core.manifest import Manifest
+from jaxtbpr.datasets import build, builder, formats, rows
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from tests.datasets.folders import FORMS, caption, deep_bytes, make_folder, turned_bytes
 from tests.datasets.sets import (
@@ -86,6 +89,47 @@ def test_a_manifest_becomes_the_set_synthetic(tmp_path):
     counts = {split: n["images"] for split, n in result["sets"]["synthetic"].items()}
     assert counts == {"train": 8, "val": 2, "test": 2}
     assert (result["records_in"], result["records_out"], result["set_aside"]) == (12, 12, 0)
+
+
+def test_what_is_built_is_read_once_and_checked_rows_twice(tmp_path, monkeypatch):
+    """Once to count them, which numbers the people, and once to write set and index."""
+    monkeypatch.setattr(build, "_CHUNK", 5)
+    write_manifest(tmp_path)
+    folder = make_folder(tmp_path, "rstpreid")
+    read = collections.Counter()
+    one_shard, all_entries = Manifest._read, formats.read
+
+    def counted_shard(manifest, name):
+        read[manifest.directory.name, name] += 1
+        return one_shard(manifest, name)
+
+    def counted_entries(*args, **kwargs):
+        read["folder"] += 1
+        return all_entries(*args, **kwargs)
+
+    monkeypatch.setattr(Manifest, "_read", counted_shard)
+    monkeypatch.setattr(formats, "read", counted_entries)
+    build.run(make_config(), make_workdir(tmp_path))
+    checked = {("checked", f"records-{k:05d}.jsonl"): 2 for k in range(3)}
+    assert read == {("caption", "records-00000-of-00001.jsonl"): 1} | checked
+    read.clear()
+    build.run(make_config(folders={"real": str(folder.path)}), make_workdir(tmp_path / "other"))
+    assert read["folder"] == 1
+
+
+def test_images_are_written_as_tfds_itself_writes_them(tmp_path):
+    records = write_manifest(tmp_path)
+    for record in records:
+        record["caption_weights"] = [0.25, 1.0]
+    commit_manifest(tmp_path, records)
+    build.run(make_config(), make_workdir(tmp_path))
+    source = RetrievalSet(tmp_path / "build" / "synthetic", "train").images
+    features = source._builder.info.features
+    serializer = ExampleSerializer(features.get_serialized_info())
+    for k in range(len(source)):
+        record = source.record(k) | {"image": io.BytesIO(source[k])}
+        example = serializer.get_tf_example(features.encode_example(record))
+        assert source._example(k) == example.SerializeToString(deterministic=True)
 
 
 def test_manifest_and_folders_are_built_side_by_side(tmp_path):
