@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import caption_lists, files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts.clauses import Clause, Ruler
 from jaxtbpr.prompts.drawing import Prompt
 
@@ -23,7 +23,7 @@ def read(path: str) -> dict[str, list[dict[str, str]]]:
     path: a text file with a caption a line; JSON lines (.jsonl) or a JSON list (.json) of objects
     with "captions" (the first counts) or "caption", and perhaps "split" and "file_path" or
     "image". Without a split they are training captions. A caption that came before is left out,
-    also that of another split. Raises UserError naming the file and the line.
+    also that of another split. Raises InputError naming the file and the line.
     """
     place = _find(path)
     found: dict[str, list[dict[str, str]]] = {}
@@ -54,14 +54,14 @@ def wrap(
 ) -> Iterator[Prompt]:
     """Yields the prompts of the first `count` captions of a split, in the file's order.
 
-    prefix: words before each caption, "" for none. Raises UserError where there are too few.
+    prefix: words before each caption, "" for none. Raises InputError where there are too few.
     """
     given = captions.get(split, [])
     if len(given) < count:
         most = f"{len(given)} or less" if given else "0"
-        raise UserError(
-            f"config.prompts.{split}={count} asks for more captions than {path} has: {len(given)} "
-            f"different ones of split {split!r}; set config.prompts.{split} to {most}"
+        raise InputError(
+            f"{split}={count} asks for more captions than {path} has: {len(given)} "
+            f"different ones of split {split!r}; set {split} to {most}"
             + ("." if given or split != "train" else ", or give another file.")
         )
     for row in given[:count]:
@@ -73,8 +73,8 @@ def wrap(
 def _find(path: str) -> epath.Path:
     place = epath.Path(path).expanduser()
     if not path or not place.is_file():
-        raise UserError(
-            f"config.prompts.captions={path!r} is not a file; engine 'captions' needs a text file "
+        raise InputError(
+            f"captions={path!r} is not a file; engine 'captions' needs a text file "
             "with a caption a line, JSON lines (.jsonl) or a JSON list (.json)."
         )
     return place
@@ -85,7 +85,7 @@ def _rows(place: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if place.suffix == ".json":
         table = files.read_json(place)
         if not isinstance(table, list):
-            raise UserError(f"{place} must hold a JSON list of objects with captions.")
+            raise InputError(f"{place} must hold a JSON list of objects with captions.")
         for number, row in enumerate(table, 1):
             yield f"{place} entry {number}", _object(row, f"{place} entry {number}")
         return
@@ -103,19 +103,19 @@ def _text(place: epath.Path) -> str:
     try:
         return place.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{place} is not UTF-8 text ({error}); save it as UTF-8.") from error
+        raise InputError(f"{place} is not UTF-8 text ({error}); save it as UTF-8.") from error
 
 
 def _json(line: str, where: str) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise UserError(f"{where} is not valid JSON ({error}); mend it.") from error
+        raise InputError(f"{where} is not valid JSON ({error}); mend it.") from error
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise UserError(f"{where} is {row!r}; it must be an object with 'captions' or 'caption'.")
+        raise InputError(f"{where} is {row!r}; it must be an object with 'captions' or 'caption'.")
     return row
 
 
@@ -126,5 +126,5 @@ def _caption(row: Mapping[str, Any], where: str) -> str:
     if listed is not None:
         given = (listed or [""])[0]
     if not isinstance(given, str):
-        raise UserError(f"{where} has no 'captions' or 'caption' that is text; mend or remove it.")
+        raise InputError(f"{where} has no 'captions' or 'caption' that is text; mend or remove it.")
     return " ".join(given.split())

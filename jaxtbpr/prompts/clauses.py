@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core.english import capitalised
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 ASSETS = epath.Path(__file__).parents[1] / "assets"
 
@@ -112,13 +112,13 @@ def estimate(text: str) -> int:
 
 
 def find_tokenizer(path: str) -> epath.Path:
-    """Returns the file or folder that `core.tokenizer.load` takes. Raises UserError if missing."""
+    """Returns the file or folder that `core.tokenizer.load` takes. Raises InputError if missing."""
     found = epath.Path(path).expanduser()
     if not found.exists() and (ASSETS / path).is_dir():
         found = ASSETS / path
     if not found.exists():
-        raise UserError(
-            f"config.prompts.tokenizer={path!r} does not exist; give a checkpoint's folder, its "
+        raise InputError(
+            f"tokenizer={path!r} does not exist; give a checkpoint's folder, its "
             "tokenizer's, or a tokenizer.json."
         )
     return found / "tokenizer" if (found / "tokenizer").is_dir() else found

@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 PACKAGED = epath.Path(__file__).parent / "vocabulary"
 
@@ -98,7 +98,7 @@ class Vocabulary:
     def admissible(self, slot: str, hand: Hand) -> tuple[Entry, ...]:
         """Returns the entries of `slot` that go with what was drawn before it.
 
-        A rule about a slot that was not drawn holds. Raises UserError where nothing is left.
+        A rule about a slot that was not drawn holds. Raises InputError where nothing is left.
         """
         if slot in DETAILS:
             return _details(slot, hand)
@@ -115,7 +115,7 @@ class Vocabulary:
             if all(entry.say in values for values in kept) and _holds(entry, hand)
         )
         if not found:
-            raise UserError(_nothing_left(slot, hand))
+            raise InputError(_nothing_left(slot, hand))
         return found
 
     def _bearings(self) -> dict[str, tuple[str, ...]]:
@@ -133,7 +133,7 @@ class Vocabulary:
 def load(folder: str) -> Vocabulary:
     """Reads the packaged vocabulary, with the files of `folder` ("": none) in place of its own.
 
-    Raises UserError naming the file, the slot and the entry where something is wrong.
+    Raises InputError naming the file, the slot and the entry where something is wrong.
     """
     entries: dict[str, tuple[Entry, ...]] = {}
     origin = {}
@@ -151,20 +151,20 @@ def load(folder: str) -> Vocabulary:
 def paths(folder: str) -> dict[str, epath.Path]:
     """Returns {file name: path}, those in `folder` before the packaged ones.
 
-    Raises UserError where the folder is missing or has JSON files of other names.
+    Raises InputError where the folder is missing or has JSON files of other names.
     """
     own: dict[str, epath.Path] = {}
     if folder:
         place = epath.Path(folder).expanduser()
         if not place.is_dir():
-            raise UserError(
-                f"config.prompts.vocabulary={folder!r} is not a folder; give the folder of your "
+            raise InputError(
+                f"vocabulary={folder!r} is not a folder; give the folder of your "
                 f"files ({', '.join(SLOTS)}), or '' for the packaged ones."
             )
         own = {path.name: path for path in place.iterdir() if path.suffix == ".json"}
         strange = sorted(own.keys() - SLOTS.keys())
         if strange or not own:
-            raise UserError(
+            raise InputError(
                 f"{place / strange[0] if strange else place} "
                 f"{'is' if strange else 'has'} no vocabulary file; name your files as the "
                 f"packaged ones that they replace: {', '.join(SLOTS)}."
@@ -196,14 +196,14 @@ def _nothing_left(slot: str, hand: Hand) -> str:
 
 def _check_slots(table: Any, name: str, path: epath.Path) -> None:
     if not isinstance(table, dict):
-        raise UserError(f"{path} must hold a JSON object {{slot: [entries]}} at its top.")
+        raise InputError(f"{path} must hold a JSON object {{slot: [entries]}} at its top.")
     wrong = sorted(table.keys() ^ set(SLOTS[name]))
     if wrong:
         state = "has the slot" if wrong[0] in table else "lacks the slot"
-        raise UserError(f"{path} {state} {wrong[0]!r}; its slots are {', '.join(SLOTS[name])}.")
+        raise InputError(f"{path} {state} {wrong[0]!r}; its slots are {', '.join(SLOTS[name])}.")
     for slot, given in table.items():
         if not isinstance(given, list) or not given:
-            raise UserError(f"{path}: {slot!r} must be a list with at least one entry.")
+            raise InputError(f"{path}: {slot!r} must be a list with at least one entry.")
 
 
 def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
@@ -211,12 +211,12 @@ def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
     where = f"{path}: entry {number + 1} of {slot!r}"
     table = {"say": value} if isinstance(value, str) else value
     if not isinstance(table, dict) or not isinstance(table.get("say"), str):
-        raise UserError(f"{where} is {value!r}; it must be a string, or an object with 'say'.")
+        raise InputError(f"{where} is {value!r}; it must be a string, or an object with 'say'.")
     known = {"say", "if", "set", "verb", *DETAILS}
     for key in table.keys() - known:
-        raise UserError(f"{where} has the key {key!r}; it may have {', '.join(sorted(known))}.")
+        raise InputError(f"{where} has the key {key!r}; it may have {', '.join(sorted(known))}.")
     if not isinstance(table.get("verb", ""), str):
-        raise UserError(f"{where} has verb {table['verb']!r}; it must be a string.")
+        raise InputError(f"{where} has verb {table['verb']!r}; it must be a string.")
     details = [(key, _strings(table[key], where, key)) for key in DETAILS if key in table]
     for key, words in [(slot, (table["say"],)), *details]:
         _refuse_braces(words, where, coloured=key in _COLOURED)
@@ -233,7 +233,7 @@ def _refuse_braces(words: tuple[str, ...], where: str, *, coloured: bool) -> Non
     for text in words:
         left = text.replace("{colour}", "") if coloured else text
         if "{" in left or "}" in left:
-            raise UserError(
+            raise InputError(
                 f"{where} says {text!r}; of braces there may only be {{colour}}, in the words of "
                 f"{', '.join(_COLOURED)}."
             )
@@ -241,14 +241,14 @@ def _refuse_braces(words: tuple[str, ...], where: str, *, coloured: bool) -> Non
 
 def _rule(given: Any, where: str, key: str) -> tuple[tuple[str, frozenset[str]], ...]:
     if not isinstance(given, dict):
-        raise UserError(f"{where} has {key} {given!r}; it must be an object {{slot: [values]}}.")
+        raise InputError(f"{where} has {key} {given!r}; it must be an object {{slot: [values]}}.")
     rules = {slot: _strings(values, where, f"{key}.{slot}") for slot, values in given.items()}
     return tuple((slot, frozenset(values)) for slot, values in rules.items())
 
 
 def _strings(given: Any, where: str, key: str) -> tuple[str, ...]:
     if not isinstance(given, list) or not given or not all(isinstance(v, str) for v in given):
-        raise UserError(f"{where} has {key} {given!r}; it must be a list of strings, not empty.")
+        raise InputError(f"{where} has {key} {given!r}; it must be a list of strings, not empty.")
     return tuple(" ".join(v.split()) for v in given)
 
 
@@ -263,17 +263,17 @@ def _check_rules(
     for number, entry in enumerate(given, 1):
         where = f"{origin[slot]}: entry {number} of {slot!r}"
         if says.index(entry.say) != number - 1:
-            raise UserError(f"{where} says {entry.say!r} once more; remove it.")
+            raise InputError(f"{where} says {entry.say!r} once more; remove it.")
         for key, other, values in _rules(entry):
             known = _values(other, entries)
             is_late = other in ORDER and (ORDER.index(other) > ORDER.index(slot)) == (key == "if")
             if not known or is_late or other == slot:
-                raise UserError(
+                raise InputError(
                     f"{where} has {key} {other!r}; '{key}' takes a slot drawn "
                     f"{'before' if key == 'if' else 'after'} it, in the order {', '.join(ORDER)}."
                 )
             for value in sorted(values - known):
-                raise UserError(
+                raise InputError(
                     f"{where} has {key} {other}={value!r}, which {other!r} of "
                     f"{origin.get(_SAME_LIST.get(other, other), 'the grammar')} does not have."
                 )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts import rules
 from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
 from jaxtbpr.prompts.decks import Dealer, Deck
@@ -56,7 +56,7 @@ def draw_prompts(
 
     Prompt k depends on the seed, the split, the vocabulary and k, not on `count`. A set of
     descriptors belongs to one split for good, so that test prompts are unseen in training. Keeps
-    16 bytes for each prompt, and as many for its text. Raises UserError when the vocabulary runs
+    16 bytes for each prompt, and as many for its text. Raises InputError when the vocabulary runs
     out.
     """
     dealer = Dealer(vocabulary, seed, split, writer.slots)
@@ -64,8 +64,8 @@ def draw_prompts(
     for number in range(count):
         made = _draw(dealer, writer, ruler, split, seen)
         if made is None:
-            raise UserError(
-                f"config.prompts.{split}={count} asks for more prompts than the vocabulary gives: "
+            raise InputError(
+                f"{split}={count} asks for more prompts than the vocabulary gives: "
                 f"{number} were found, then {_MOST_DEALS} draws gave none that is new and says no "
                 "word twice; ask for fewer, or add to the vocabulary."
             )

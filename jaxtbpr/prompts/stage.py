@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, files, manifest
 from jaxtbpr.core.balance import balance
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Manifest, Record, Shard
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -64,11 +64,14 @@ Draw = Callable[[str, int], Iterator[Prompt]]  # of a split, so many
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the files that the stage reads from another."""
     options = config.prompts
-    prints = {"tokenizer": tokenizer_digest(options.tokenizer)}
+    with of_key("prompts.tokenizer"):
+        prints = {"tokenizer": tokenizer_digest(options.tokenizer)}
     if options.engine == "captions":
-        prints["captions"] = captions.digest(options.captions)
+        with of_key("prompts.captions"):
+            prints["captions"] = captions.digest(options.captions)
     elif options.engine != "template":
-        paths = descriptors.paths(options.vocabulary)
+        with of_key("prompts.vocabulary"):
+            paths = descriptors.paths(options.vocabulary)
         prints |= {name: files.sha256(path.read_bytes()) for name, path in paths.items()}
     if options.engine == "llm":
         prints |= asking.fingerprint(options.llm)
@@ -121,6 +124,10 @@ class _Records:
         self.shortened = 0
 
     def __iter__(self) -> Iterator[Record]:
+        with of_key("prompts"):
+            yield from self._every()
+
+    def _every(self) -> Iterator[Record]:
         for split, count in self._counts.items():
             for number, prompt in enumerate(self._draw(split, count)):
                 self.redrawn += prompt.redrawn
@@ -147,15 +154,18 @@ def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     options, seed = config.prompts, config.seed
     subject = f"{options.subject} {options.subject_class}".strip() if options.subject else ""
     is_short = options.engine == "template" and not subject and options.most_tokens >= 77
-    ruler = Ruler(options.tokenizer, options.most_tokens, is_known=is_short)
+    with of_key("prompts.tokenizer"):
+        ruler = Ruler(options.tokenizer, options.most_tokens, is_known=is_short)
     if options.engine == "template":
         return lambda split, count: _drawn_people(ruler, seed, subject, split, count)
     if options.engine == "captions":
-        given = captions.read(options.captions)
+        with of_key("prompts.captions"):
+            given = captions.read(options.captions)
         return lambda split, count: captions.wrap(
             given, ruler, options.prefix, options.captions, split, count
         )
-    words = descriptors.load(options.vocabulary)
+    with of_key("prompts.vocabulary"):
+        words = descriptors.load(options.vocabulary)
     writer = plain.writer(subject)
     if options.engine in ("grammar", "llm"):
         if not options.kinds:

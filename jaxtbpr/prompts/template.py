@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from jaxtbpr.core import attributes
 from jaxtbpr.core.english import agree_articles, capitalised, enumerate_phrases
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.seeds import rng
 
 # The number of a split's first identity: a split can grow without renumbering another.
@@ -59,12 +59,18 @@ def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[s
 
     No two people look the same (see `look`), neither in this split nor across splits. Person k
     depends on `seed`, `split` and k alone, not on `count`, so that a split can be made larger
-    later. Keeps 16 bytes for each identity. Raises UserError when the vocabulary runs out.
+    later. Keeps 16 bytes for each identity. Raises InputError when the vocabulary runs out.
     """
     seen: set[bytes] = set()
     for number in range(FIRST_IDENTITY[split], FIRST_IDENTITY[split] + count):
         identity = f"{number:08d}"
-        person, repeats = _draw_unseen(seed, split, identity, seen)
+        drawn = _draw_unseen(seed, split, identity, seen)
+        if drawn is None:
+            raise InputError(
+                f"{split}={count} asks for more people than look different: {len(seen)} were "
+                f"found, then {_MOST_DRAWS} draws gave no new one; ask for fewer."
+            )
+        person, repeats = drawn
         seen.add(look(person))
         yield identity, person, repeats
 
@@ -111,7 +117,7 @@ def add_scene(text: str, scene: dict[str, str]) -> str:
 
 def _draw_unseen(
     seed: int, split: str, identity: str, seen: set[bytes]
-) -> tuple[dict[str, str], int]:
+) -> tuple[dict[str, str], int] | None:
     generator = rng(seed, "prompts", identity)
     repeats = 0
     for _ in range(_MOST_DRAWS):
@@ -122,10 +128,7 @@ def _draw_unseen(
         if digest not in seen:
             return person, repeats
         repeats += 1
-    raise UserError(
-        f"config.prompts.{split} asks for more people than look different: {len(seen)} were "
-        f"found, then {_MOST_DRAWS} draws gave no new one; ask for fewer."
-    )
+    return None
 
 
 def _person(record: dict[str, str], subject: str) -> str:

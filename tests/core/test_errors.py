@@ -11,12 +11,13 @@ from jaxtbpr.core import options
 from jaxtbpr.core.errors import InputError, UserError, of_key
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "jaxtbpr"
-LIBRARY_ROOMS = ("core", "datasets", "diffusion", "render", "retrieval")
+LIBRARY_ROOMS = ("core", "datasets", "diffusion", "prompts", "render", "retrieval")
 # The stages, commands and runs of these rooms, which know keys. All others a program may call.
 KNOW_KEYS = {
     "core": "command compilation errors manifest options record stage workdir",
     "datasets": "build export fingerprint image_check photos reid_sets seen validate",
     "diffusion": "fit",
+    "prompts": "llm stage",
     "render": "__main__",
     "retrieval": "clip_filter denoise_stage evaluate export measure perception train train_log "
     "train_loop zero_shot",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts import captions
 from jaxtbpr.prompts.clauses import Ruler
 
@@ -85,15 +85,15 @@ def test_a_caption_that_is_too_long_is_told_not_cut(tmp_path):
 )
 def test_a_wrong_file_is_one_clear_sentence(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         captions.read(str(tmp_path / name))
 
 
 def test_a_missing_file_and_too_few_captions_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"config.prompts.captions='' is not a file; engine"):
+    with pytest.raises(InputError, match=r"^captions='' is not a file; engine"):
         captions.read("")
     (tmp_path / "c.txt").write_text("one\ntwo\n")
-    with pytest.raises(UserError, match=r"config.prompts.train=3 asks .* 2 different .* to 2 or l"):
+    with pytest.raises(InputError, match=r"^train=3 asks .* 2 different .* to 2 or l"):
         wrapped(tmp_path / "c.txt", 3)
-    with pytest.raises(UserError, match=r"set config.prompts.val to 0\."):
+    with pytest.raises(InputError, match=r"set val to 0\."):
         wrapped(tmp_path / "c.txt", 1, "val")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxtbpr.core import tokenizer
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts.clauses import ASSETS, Clause, Ruler, estimate, join, tokenizer_digest
 
 TEXT = [
@@ -66,7 +66,7 @@ def test_a_tokenizer_is_found_in_a_checkpoints_folder(tmp_path):
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(json.loads(data)))
     assert tokenizer_digest(str(tmp_path)) != before
     assert tokenizer_digest("") == ""
-    with pytest.raises(UserError, match=r"config.prompts.tokenizer='/none' does not exist; give"):
+    with pytest.raises(InputError, match=r"^tokenizer='/none' does not exist; give"):
         Ruler("/none", 77)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtbpr.core.english import agree_articles
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts import descriptors, drawing, grammar, plain, rules
 from jaxtbpr.prompts.clauses import Ruler, join
 from jaxtbpr.prompts.descriptors import KINDS, Entry
@@ -137,7 +137,7 @@ def test_a_small_vocabulary_is_used_up_without_duplicates_and_then_told(tmp_path
     vocabulary = small(tmp_path, age=[f"x{letter}" for letter in "abcdefgh"])
     drawn = []
     prompts = drawing.draw_prompts(plain.writer(), vocabulary, RULER, 0, "train", 50)
-    with pytest.raises(UserError, match=r"config.prompts.train=50 asks for more prompts than"):
+    with pytest.raises(InputError, match=r"^train=50 asks for more prompts than"):
         drawn.extend(prompt.text.text for prompt in prompts)
     # Half of the 16 combinations belong to the train split.
     assert 4 <= len(drawn) == len(set(drawn)) <= 12

@@ -191,6 +191,14 @@ def test_files_from_outside_are_part_of_the_recipe(tmp_path):
     assert len(stage.fingerprint(configured(engine="captions", captions=file))["captions"]) == 64
 
 
+def test_a_file_that_is_missing_and_too_many_prompts_are_told_with_their_keys(tmp_path):
+    for key in ("tokenizer", "vocabulary"):
+        with pytest.raises(UserError, match=rf"^config\.prompts\.{key}='/none' "):
+            run(tmp_path, engine="grammar", **{key: "/none"})
+    with pytest.raises(UserError, match=r"^config\.prompts: train=999 asks for more captions"):
+        run(tmp_path, engine="captions", train=999)
+
+
 def test_no_kinds_and_too_many_identities_are_told(tmp_path):
     with pytest.raises(UserError, match=r"config.prompts.kinds is empty; name some of appearance"):
         run(tmp_path, engine="grammar", kinds=())

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtbpr.core import attributes
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.prompts import template
 
@@ -72,7 +72,7 @@ def test_looks_of_different_splits_never_meet_even_in_a_small_vocabulary(monkeyp
 
 def test_a_vocabulary_that_runs_out_is_one_clear_sentence(monkeypatch):
     monkeypatch.setattr(attributes, "sample_person", few_people(4))
-    with pytest.raises(UserError, match=r"config\.prompts\.train asks for more people"):
+    with pytest.raises(InputError, match=r"^train=5 asks for more people"):
         drawn(count=5)
 
 
