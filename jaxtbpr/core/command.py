@@ -1,5 +1,6 @@
 """What the commands share: no stray words, quiet libraries, errors in one sentence."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -10,7 +11,8 @@ from absl import app, flags, logging
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.progress import say
 
-flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
+_TRACEBACK = "Show where in the code an error comes from."
+flags.DEFINE_bool("traceback", False, _TRACEBACK)
 
 
 def run(work: Callable[[], None], usage: str) -> None:
@@ -58,6 +60,11 @@ def faults_told() -> Iterator[None]:
     except KeyboardInterrupt as error:
         say("stopped")
         raise SystemExit(130) from error  # as shells tell Ctrl-C
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """Declares --traceback for a command whose arguments are not absl's."""
+    parser.add_argument("--traceback", action="store_true", help=_TRACEBACK)
 
 
 def trace_is_wanted() -> bool:

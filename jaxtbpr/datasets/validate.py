@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags=flags if arguments.flags else None,
             )
         except InputError as error:
+            if arguments.traceback:
+                raise
             place = epath.Path(folder)
             known = None if own.explain(place) else published.set_of_folder(place.absolute().name)
             print(f"{error}\n{_ask(known)}")
@@ -69,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "python -m jaxtbpr.datasets.validate", description=__doc__.split("\n")[0]
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a data set")
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where in the code an error comes from"
-    )
+    command.add_traceback(parser)
     parser.add_argument(
         "--no-images",
         action="store_true",

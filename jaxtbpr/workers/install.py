@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 
-from jaxtbpr.core import files
-from jaxtbpr.core.errors import InputError, UserError
+from jaxtbpr.core import command, files
+from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 from jaxtbpr.workers.worker.answering.engines import ENGINES
 
@@ -68,12 +68,10 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m jaxtbpr.workers.install")
     parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
+    command.add_traceback(parser)
     given = parser.parse_args()
-    try:
+    with command.faults_told():
         print(install(REQUIREMENTS[given.engine]))
-    except (InputError, OSError) as error:
-        say(str(error))
-        raise SystemExit(1) from error
 
 
 def _python(folder: pathlib.Path) -> pathlib.Path:
