@@ -96,16 +96,12 @@ def test_the_front_knows_each_command():
     assert "'validat' is not a command; did you mean 'validate'?" in told.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("run", "--config.train.epochz=1"), ("validate", "/nowhere")],
-    ids=lambda words: words[0],
-)
-def test_an_error_is_one_sentence_and_with_traceback_shows_where_it_comes_from(words):
-    assert "Traceback" not in run("jaxtbpr.cli", *words).stderr
-    shown = run("jaxtbpr.cli", *words, "--traceback").stderr
+def test_an_error_is_one_sentence_and_with_traceback_shows_where_it_comes_from():
+    words = ("jaxtbpr.cli", "validate", "/nowhere")
+    assert "Traceback" not in run(*words).stderr
+    shown = run(*words, "--traceback").stderr
     assert "Traceback" in shown
-    assert "Error: " in shown.splitlines()[-1]
+    assert "Error: /nowhere does not exist" in shown.splitlines()[-1]
 
 
 def test_the_front_runs_a_command_as_the_module_would(tmp_path):

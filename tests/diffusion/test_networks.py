@@ -116,7 +116,7 @@ def test_new_parameters_are_those_of_the_shapes(tiny):
 
 def test_a_text_that_is_too_long_is_refused(tiny):
     networks, params = tiny
-    with pytest.raises(InputError, match="78 tokens is longer than the 77"):
+    with pytest.raises(ValueError, match="78 tokens is longer than the 77"):
         networks.encode_text(params, np.zeros((1, 78), np.int32))
 
 
