@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError
 
 THRESHOLD = 0.5
 
@@ -42,12 +42,12 @@ def fit_mixture(
 
     It starts from the two halves about the middle of the range. iterations: at most; tolerance: of
     the mean log-likelihood between two of them; floor: of the variances. (RDE has 10, 1e-2 and
-    5e-4, for heavy noise 100, 1e-4 and 1e-6.) Raises UserError for fewer than two values or
+    5e-4, for heavy noise 100, 1e-4 and 1e-6.) Raises InputError for fewer than two values or
     values that are not finite.
     """
     values = np.asarray(values, np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
-        raise UserError(
+        raise InputError(
             f"a mixture of {len(values)} losses cannot be fitted; it takes two or more, all finite."
         )
     low = (values <= 0.5 * (values.min() + values.max())).astype(np.float64)
