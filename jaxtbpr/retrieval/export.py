@@ -28,8 +28,8 @@ def export(
 ) -> None:
     """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
 
-    kind: of names.FORMATS, or "auto" for the one that most tools open it in. Raises InputError where
-    that format cannot hold it, and where `out` holds another model.
+    kind: of names.FORMATS, or "auto" for the one that most tools open it in. Raises InputError
+    where that format cannot hold it, and where `out` holds another model.
     """
     saved = open_saved(checkpoint, which, resize=resize)
     if kind == AUTO:
