@@ -277,8 +277,9 @@ def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[referenc
     options = config.measure
     if not options.reference:
         return []
-    every = reference.images(options.reference, options.reference_split, order)
-    return reference.sample(every, options.most, config.seed, lambda image: image.name)
+    with of_key("measure.reference"):
+        every = reference.images(options.reference, options.reference_split, order)
+        return reference.sample(every, options.most, config.seed, lambda image: image.name)
 
 
 def _look_at_reference(

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import options
-from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
 from jaxtbpr.retrieval import measure
@@ -122,12 +122,12 @@ def test_fid_is_of_the_usable_images_of_both_sides(tmp_path):
 
 def test_a_reference_that_is_none_or_has_no_such_split_is_told(tmp_path):
     workdir = make_run(tmp_path / "own", people(), after="measure")
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match=r"^config\.measure\.reference: .*nowhere"):
         run(workdir, reference=str(tmp_path / "nowhere"))
     built = folder_of("a built set", tmp_path / "built")
-    with pytest.raises(UserError, match=rf"is none of the WORKDIR .*; did you mean {built}\?"):
+    with pytest.raises(InputError, match=rf"is none of the WORKDIR .*; did you mean {built}\?"):
         reference.fingerprint(built.parent, ORDER)
-    with pytest.raises(UserError, match="is none of the WORKDIR .* published folder: .* not reco"):
+    with pytest.raises(InputError, match="is none of the WORKDIR .* published folder: .* not reco"):
         reference.fingerprint(workdir.root / "generate", ORDER)
     other = folder_of("a run", tmp_path / "other")
     with pytest.raises(UserError, match="has no usable image of split 'val'"):
