@@ -20,6 +20,12 @@ compilation.use_cache()
 # How long an example takes says nothing on a machine that does other work, too.
 hypothesis.settings.register_profile("jaxtbpr", deadline=None)
 hypothesis.settings.load_profile("jaxtbpr")
+# Tests of our own numerics. Elsewhere optax raises floats to integers, and Flax's LayerNorm and the
+# networks of diffusers mix float32 with bfloat16.
+STRICT = {
+    "test_examples", "test_losses", "test_losses_robust", "test_losses_tbps", "test_metrics",
+    "test_pair_weights", "test_samplers", "test_scoring",
+}  # fmt: skip
 DATA = pathlib.Path(__file__).parent / "data"
 # They take minutes each.
 SLOWEST = (
@@ -41,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the slowest files first, so that no process ends alone with one of them."""
     places = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def strict_promotion(request):
+    """Types are mixed where the code says so: half precision that turns into float32 by itself
+    costs memory, and integers that turn into floats cost digits."""
+    is_strict = pathlib.Path(request.path).stem in STRICT
+    with jax.numpy_dtype_promotion("strict" if is_strict else "standard"):
+        yield
 
 
 @pytest.fixture(scope="session")

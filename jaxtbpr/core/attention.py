@@ -6,6 +6,8 @@ Letters: `B` batch, `T` queries, `S` keys, `N` heads, `D` channels of a head.
 import jax
 import jax.numpy as jnp
 
+from jaxtbpr.core.dtypes import wide
+
 
 def attention(
     q: jax.Array,
@@ -31,8 +33,8 @@ def attention_map(
 ) -> jax.Array:
     """The weights of attention, [B, N, T, S] in float32 at least; each row sums to 1."""
     q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # CPUs want the rows of a head in a row
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=wide) * q.shape[-1] ** -0.5
+    products = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=wide(q.dtype))
+    logits = products * q.shape[-1] ** -0.5
     at = jnp.arange(k.shape[2])
     if causal:
         logits = jnp.where(jnp.arange(q.shape[2])[:, None] >= at, logits, -jnp.inf)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtbpr.core.dtypes import widen
+
 
 def group_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, eps: float
@@ -19,7 +21,7 @@ def group_norm(
     `x`. Wu and He, ECCV 2018, arXiv:1803.08494.
     """
     channels = x.shape[-1]
-    wide = _widen(x).reshape(len(x), -1, channels)
+    wide = widen(x).reshape(len(x), -1, channels)
     share = jnp.full(wide.shape[1], 1 / wide.shape[1], wide.dtype)
 
     def moment(values):
@@ -36,7 +38,7 @@ def group_norm(
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, eps: float) -> jax.Array:
     """LayerNorm of [..., C]; in float32 at least, by the two-pass formula, result as `x` is."""
-    wide = _widen(x)
+    wide = widen(x)
     moved = wide - wide.mean(axis=-1, keepdims=True)
     factor = jax.lax.rsqrt(jnp.square(moved).mean(axis=-1, keepdims=True) + eps)
     return (moved * factor * scale + bias).astype(x.dtype)
@@ -61,7 +63,3 @@ def timestep_features(
 def from_pixels(pixels: jax.Array) -> jax.Array:
     """Returns uint8 pixels as the VAE has them: float32 in [-1, 1]."""
     return pixels / jnp.float32(127.5) - 1
-
-
-def _widen(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

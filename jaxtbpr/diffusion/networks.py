@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtbpr.core.attention import attention
+from jaxtbpr.core.dtypes import widen
 from jaxtbpr.diffusion import convolution, layers
 from jaxtbpr.diffusion.control import Control, Controlled, Layer
 from jaxtbpr.diffusion.sizes import Sizes, make_sizes
@@ -92,9 +93,9 @@ class Networks:
         with nn.intercept_methods(_Mending()):
             found = module.apply(*arguments, output_hidden_states=True)
         return {
-            "last_hidden_state": _widen(found.last_hidden_state),
-            "hidden_states": tuple(map(_widen, found.hidden_states)),
-            "pooler_output": _widen(found.pooler_output),
+            "last_hidden_state": widen(found.last_hidden_state),
+            "hidden_states": tuple(map(widen, found.hidden_states)),
+            "pooler_output": widen(found.pooler_output),
         }
 
     def predict(
@@ -141,14 +142,14 @@ class Networks:
         arguments = {"params": params["vae"]}, images.transpose(0, 3, 1, 2)
         with nn.intercept_methods(_Mending()):
             found = module.apply(*arguments, method=module.encode).latent_dist
-        return _widen(found.mean), _widen(found.logvar)
+        return widen(found.mean), widen(found.logvar)
 
     def decode(self, params: Params, latents: jax.Array) -> jax.Array:
         """Latents [B, h, w, 4], divided by `scaling_factor` -> images [B, H, W, 3], not clipped."""
         module = _vae(self.sizes.vae, self.dtype)
         with nn.intercept_methods(_Mending()):
             found = module.apply({"params": params["vae"]}, latents, method=module.decode)
-        return _widen(found.sample.transpose(0, 2, 3, 1))
+        return widen(found.sample.transpose(0, 2, 3, 1))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Returns new random parameters, float32.
@@ -170,7 +171,7 @@ class Networks:
         module = _unet(self.sizes.unet, self.dtype)
         arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
         with nn.intercept_methods(self._unet_mending(latents.shape[1:3], controlled)):
-            return _widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
+            return widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
 
     def _unet_mending(
         self, size: tuple[int, int], controlled: Controlled | None = None
@@ -262,10 +263,6 @@ def _text_encoder(config: Mapping, dtype: str) -> nn.Module:
 def _without(config: Mapping, keys: tuple[str, ...]) -> dict[str, Any]:
     """The entries that the Flax class has, too."""
     return {key: value for key, value in config.items() if key not in keys}
-
-
-def _widen(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 # --- what is computed otherwise ------------------------------------------------------------------

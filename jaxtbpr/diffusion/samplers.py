@@ -88,6 +88,9 @@ def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
     """Returns the table that takes `steps` steps from noise to image, less the first `skip`.
 
     Raises InputError where the schedule has not so many timesteps.
+
+    >>> make_table(Schedule(kind="ddim"), 4).timesteps
+    array([750., 500., 250.,   0.], dtype=float32)
     """
     kind = KINDS[schedule.kind]
     most = schedule.train_steps - kind.intervals
@@ -101,6 +104,9 @@ def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Tab
 
     As diffusers' image-to-image pipeline counts: int(steps * strength) steps are done. PNDM makes
     one call more and, since no timestep is repeated then, lags one interval behind its timesteps.
+
+    >>> image_to_image_table(Schedule(kind="ddim"), 4, strength=0.5).timesteps
+    array([250.,   0.], dtype=float32)
     """
     done = min(int(steps * strength), steps)
     if done < 1:
@@ -116,6 +122,9 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
     rule: "current" steps from level t-r to t with the answer at t, as diffusers has it now; "0.18"
     steps from t to t+r, as diffusers 0.18 did, which SynTBPR's editing was made with.
     Raises InputError where the schedule has not so many timesteps.
+
+    >>> inversion_table(Schedule(kind="ddim"), 4).timesteps
+    array([  0., 250., 500., 750.], dtype=float32)
     """
     schedule = dataclasses.replace(schedule, eta=0.0)
     if not 1 <= steps <= schedule.train_steps:

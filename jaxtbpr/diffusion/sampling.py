@@ -42,6 +42,12 @@ def sample(
     (Schedule.stochastic). trajectory: returns all samples [n + 1, B, ...] instead, the start first.
     carry: a pytree that `predict` is given and gives back in each step, here that of the first;
     then (samples, the last carry) is returned.
+
+    >>> from jaxtbpr.diffusion.samplers import Schedule, make_table
+    >>> table = make_table(Schedule(kind="ddim", alpha_to_one=True), 2)
+    >>> found = sample(lambda x, t: jnp.zeros_like(x), table, jnp.ones(1))
+    >>> print(f"{found[0]:.3f}")  # 1 / sqrt(alpha)
+    1.902
     """
 
     def one(walk, row):
@@ -98,6 +104,10 @@ def guide(
     states [B, L, D]; negative None: no guidance, and half the work. scale: guidance scale; rescale:
     share phi of the answer whose deviation is set back to the text's (arXiv:2305.08891, eq. 15 and
     16).
+
+    >>> predict = guide(lambda x, t, text: text, jnp.ones(1), jnp.zeros(1), scale=7.5)
+    >>> print(predict(jnp.zeros(1), 0))
+    [7.5]
     """
     if negative is None:
         return lambda x, t, *carried: predict(x, t, text, *carried)

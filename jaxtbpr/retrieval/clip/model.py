@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxtbpr.core.dtypes import widen
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.clip.transformer import (
     REMAT,
@@ -243,7 +244,7 @@ def _transformer(config: ClipConfig, tower: TowerConfig, causal: bool) -> Transf
 def _project(config: ClipConfig, width: int, x, every_token: bool, use_bias: bool = False):
     """Tokens [B, L, W] into the common space, float32 at least; those of L = 1 become [B, D]."""
     x = dense(config.embed_dim, width**-0.5, config.dtype, "projection", use_bias)(x)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = widen(x)
     return x if every_token else x[:, 0]
 
 
@@ -310,7 +311,7 @@ def sine_positions(grid: tuple[int, int], width: int) -> jax.Array:
 
 def normalise_pixels(images: jax.Array, pixels: Pixels) -> jax.Array:
     """Maps 0..255 to about mean 0 and deviation 1, as `pixels` says; float32 at least."""
-    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    images = widen(images)
     if pixels == "none":
         return images
     mean, std = pixel_moments(pixels)

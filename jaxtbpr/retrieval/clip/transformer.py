@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtbpr.core.attention import attention as attend
+from jaxtbpr.core.dtypes import widen
 from jaxtbpr.core.errors import InputError
 
 Dtype = Any
@@ -205,7 +206,7 @@ def rotate(x: jax.Array, table, positions: jax.Array | None = None) -> jax.Array
     cos, sin = (jnp.asarray(part)[None, :, None] for part in table)
     if positions is not None:
         cos, sin = (part[0, positions][:, None] for part in (cos, sin))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widen(x)
     pairs = wide.reshape(*x.shape[:-1], -1, 2)
     turned = jnp.stack([-pairs[..., 1], pairs[..., 0]], axis=-1).reshape(x.shape)
     return (wide * cos + turned * sin).astype(x.dtype)

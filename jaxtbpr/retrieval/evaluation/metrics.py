@@ -79,6 +79,10 @@ def retrieval_metrics(
     Raises ValueError for shapes that do not fit and an unknown tie rule, InputError for NaN or
     infinite features and queries none of which has a positive. Protocol: Li et al., CVPR 2017
     (CUHK-PEDES); AP and INP as in IRRA, CVPR 2023.
+
+    >>> found = retrieval_metrics(np.eye(2), np.eye(2), np.array([7, 8]), np.array([8, 7]))
+    >>> found.R1, found.R5, found.mAP
+    (0.0, 1.0, 0.5)
     """
     queries, gallery = ranking.checked_features(query_features, gallery_features)
     similarity = ranking.feature_similarity(queries, gallery)
@@ -97,6 +101,11 @@ def similarity_metrics(
     """As `retrieval_metrics`, for scores that are not an inner product (a re-ranker's, say).
 
     similarity [Q, G], finite: give items that a re-ranker skipped a low number, not -inf.
+
+    >>> scores = np.array([[0.9, 0.5, 0.1]])
+    >>> found = similarity_metrics(scores, np.array([7]), np.array([8, 7, 7]))
+    >>> found.R1, found.R5, round(found.mAP, 4)  # (1/2 + 2/3) / 2
+    (0.0, 1.0, 0.5833)
     """
     matrix = ranking.checked_rows(similarity, "similarity")
     rows = ranking.matrix_similarity(matrix)

@@ -31,6 +31,10 @@ def top_k(
     query_features [Q, D], gallery_features [G, D]. Best first; equal scores keep gallery order.
     Raises ValueError for k outside 1..G and shapes that do not fit, InputError for features that
     are not finite.
+
+    >>> gallery = np.array([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]])
+    >>> print(*top_k(np.array([[1.0, 0.0]]), gallery, 2))
+    [[2 1]] [[1.  0.6]]
     """
     queries, gallery = checked_features(query_features, gallery_features)
     if not 1 <= k <= len(gallery):

@@ -14,6 +14,9 @@ def identity_loss(image_logits, text_logits, person_ids, *, axis_name: AxisName 
 
     image_logits, text_logits: [B, identities], of one classifier on features that are not
     normalised; person_ids: int [B], classes. IRRA (arXiv:2303.12501), TBPS-CLIP.
+
+    >>> print(f"{identity_loss(np.zeros((1, 4)), np.zeros((1, 4)), np.array([2])):.4f}")  # log 4
+    1.3863
     """
     cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
     loss = 0.5 * sum(
@@ -28,6 +31,10 @@ def masked_word_loss(logits, labels, *, axis_name: AxisName = None):
 
     logits: [B, L, vocabulary]; labels: int [B, L], the ids that were there. 0 where nothing is
     masked. With `axis_name` the mean is over the places of all devices. IRRA, TBPS-CLIP.
+
+    >>> labels = np.array([[NOT_MASKED, 3]])
+    >>> print(f"{masked_word_loss(np.zeros((1, 2, 4), 'f'), labels):.4f}")  # log 4
+    1.3863
     """
     masked = labels != NOT_MASKED
     each = optax.losses.softmax_cross_entropy_with_integer_labels(
@@ -36,4 +43,4 @@ def masked_word_loss(logits, labels, *, axis_name: AxisName = None):
     total, count = jnp.sum(jnp.where(masked, each, 0)), jnp.sum(masked)
     if axis_name is not None:
         total, count = jax.lax.psum((total, count), axis_name)
-    return total / jnp.maximum(count, 1)
+    return total / jnp.maximum(count, 1).astype(total.dtype)

@@ -49,6 +49,9 @@ def nitc_loss(logits, same, *, alpha=0.0, soft_labels: str = "sigmoid") -> jax.A
 
     alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. Arguments
     and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
+
+    >>> print(f"{nitc_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
+    0.3133
     """
     targets = soft_targets(logits, same, alpha, soft_labels)
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
@@ -67,6 +70,9 @@ def ritc_loss(
     sets how hard probability on a wrong item is punished. SynTBPR has soft Q and eps 1e-8,
     TBPS-CLIP hard Q (alpha 0) and eps 1e-2; IRRA's SDM (arXiv:2303.12501) is twice this loss with
     hard Q, eps 1e-8 and a fixed scale of 50, see `sdm_loss`. Sources: see `nitc_loss`.
+
+    >>> print(f"{ritc_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0, eps=1e-2):.4f}")
+    0.6490
     """
     targets = soft_targets(logits, same, alpha, soft_labels)
     log_p = jax.nn.log_softmax(logits)
@@ -76,14 +82,23 @@ def ritc_loss(
 def direction_losses(
     image_features, text_features, person_ids, logit_scale, *, axis_name: AxisName = None
 ) -> jax.Array:
-    """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient."""
+    """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient.
+
+    >>> print(np.asarray(direction_losses(np.eye(2), np.eye(2), np.array([0, 1]), 0.0)).round(4))
+    [[0.3133 0.3133]
+     [0.3133 0.3133]]
+    """
     arrays = (image_features, text_features, person_ids, logit_scale)
     pairs = both_directions(*map(jax.lax.stop_gradient, arrays), axis_name)
     return jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
 
 
 def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
-    """The mean of both directions of `direction_losses`, [B]."""
+    """The mean of both directions of `direction_losses`, [B].
+
+    >>> print(np.asarray(pair_losses(np.eye(2), np.eye(2), np.array([0, 1]), 0.0)).round(4))
+    [0.3133 0.3133]
+    """
     return jnp.mean(direction_losses(*arrays, axis_name=axis_name), axis=0)
 
 
@@ -93,6 +108,9 @@ def sdm_loss(
     """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
 
     The logit scale does not enter. options: of `ritc_loss`. IRRA (arXiv:2303.12501).
+
+    >>> print(f"{sdm_loss(np.eye(2), np.eye(2)[::-1], np.array([0, 1])):.2f}")  # -2 log 1e-8
+    36.84
     """
     del logit_scale
     scale = -math.log(temperature)
@@ -104,6 +122,10 @@ def multi_view(loss: Loss) -> Loss:
 
     The result takes the features of both, [B, D] each, where `loss` takes the image's. TBPS-CLIP
     (arXiv:2308.10045), with `nitc_loss`.
+
+    >>> loss = multi_view(nitc_loss)
+    >>> print(f"{loss(np.eye(2), np.eye(2)[::-1], np.eye(2), np.array([0, 1]), 0.0):.4f}")
+    0.8133
     """
 
     def mean(image_features, view_features, *rest, **options):
@@ -128,6 +150,9 @@ def citc_loss(
 
     Neither identities nor the scale enter; they are arguments so that all losses are called alike.
     CyCLIP (Goel et al., NeurIPS 2022, arXiv:2205.14459) as in TBPS-CLIP (arXiv:2308.10045).
+
+    >>> print(f"{citc_loss(np.eye(2), np.eye(2)[[0, 0]], None, None):.4f}")
+    0.2500
     """
     del person_ids, logit_scale
     return 0.25 * sum(citc_parts(image_features, text_features, axis_name=axis_name))
@@ -136,7 +161,12 @@ def citc_loss(
 def citc_parts(
     image_features, text_features, *, axis_name: AxisName = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The two means of `citc_loss`: (in-modal, cross-modal)."""
+    """The two means of `citc_loss`: (in-modal, cross-modal).
+
+    >>> in_modal, cross_modal = citc_parts(np.eye(2), np.eye(2)[[0, 0]])
+    >>> print(f"{in_modal:.2f} {cross_modal:.2f}")
+    0.50 0.50
+    """
     image, text = normalize(image_features), normalize(text_features)
     images, texts = gather(image, axis_name), gather(text, axis_name)
     in_modal = jnp.mean((product(image, images) - product(text, texts)) ** 2)

@@ -23,6 +23,9 @@ def smoothed_loss(logits, same, *, beta: float = 0.1) -> jax.Array:
     r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
 
     Szegedy et al., CVPR 2016, arXiv:1512.00567. SynTBPR's figure names it.
+
+    >>> print(f"{smoothed_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
+    0.3633
     """
     targets = identity_targets(same, logits.dtype)
     smooth = (1 - beta) * targets + beta / logits.shape[1]
@@ -34,6 +37,9 @@ def bootstrapped_loss(logits, same, *, share: float = 0.95, hard: bool = False) 
     r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
 
     No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
+
+    >>> print(f"{bootstrapped_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
+    0.3267
     """
     own = jax.nn.softmax(logits)
     if hard:
@@ -48,6 +54,9 @@ def gce_loss(logits, same, *, power: float = 0.7) -> jax.Array:
 
     Cross-entropy for power -> 0, mean absolute error for 1. Zhang and Sabuncu, NeurIPS 2018,
     arXiv:1805.07836.
+
+    >>> print(f"{gce_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0, power=1.0):.4f}")
+    0.2689
     """
     log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
     return -jnp.expm1(power * log_own) / power
@@ -61,6 +70,9 @@ def symmetric_loss(
 
     log_zero stands for log 0. Wang et al., ICCV 2019, arXiv:1908.06112. R-ITC is its reverse part
     with log_zero = log eps, less the entropy of p.
+
+    >>> print(f"{symmetric_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
+    1.1071
     """
     targets = identity_targets(same, logits.dtype)
     log_p = jax.nn.log_softmax(logits)
@@ -79,6 +91,9 @@ def tal_loss(image_features, text_features, person_ids, logit_scale=None, **opti
     gradient through the weights. options: margin (m, 0.1) and temperature (tau, 0.015). The logit
     scale does not enter. Mean over pairs where RDE sums. Qin et al. (RDE), CVPR 2024,
     arXiv:2308.09911.
+
+    >>> print(f"{tal_loss(np.eye(2), np.eye(2)[::-1], np.array([0, 1])):.2f}")
+    2.20
     """
     del logit_scale
     return 2 * _triplets(image_features, text_features, person_ids, None, **options)
@@ -109,6 +124,9 @@ def small_loss_weights(row_losses, share, *, axis_name: AxisName = None) -> jax.
 
     The small-loss trick of co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872), which keeps
     1 - min(epoch / 10, 1) * (rate of wrong pairs).
+
+    >>> print(small_loss_weights(np.array([0.1, 2.0, 0.3, 0.2], "f"), 0.75))
+    [1. 0. 1. 1.]
     """
     every = gather(jax.lax.stop_gradient(row_losses), axis_name)
     kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(jnp.int32)
@@ -123,8 +141,13 @@ def mask_channels(key: jax.Array, image_features, text_features, rate: float):
     are normalised, so that no few channels can carry a wrong pair. Our reading of the channel
     masking in SynTBPR's figure, of which nothing is published. Raises ValueError for a rate that
     leaves nothing.
+
+    >>> images, texts = mask_channels(jax.random.key(0), np.ones((1, 8)), np.ones((1, 8)), 0.5)
+    >>> bool(images.sum() < 8), bool((images == texts).all())
+    (True, True)
     """
     if not 0 <= rate < 1:
         raise ValueError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
     kept = jax.random.bernoulli(key, 1 - rate, (image_features.shape[-1],))
-    return image_features * kept, text_features * kept
+    images, texts = jnp.asarray(image_features), jnp.asarray(text_features)
+    return images * kept.astype(images.dtype), texts * kept.astype(texts.dtype)

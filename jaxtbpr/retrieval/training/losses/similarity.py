@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.dtypes import widen
 
 MAX_SCALE = 100.0
 SOFT_LABELS = ("sigmoid", "softmax")
@@ -23,6 +24,11 @@ def global_loss(mesh: Mesh, loss: Loss) -> Loss:
     The result takes the arrays that `loss` takes by position and, by name, the weights of the
     pairs if there are any. It equals `loss` of one device on them and may be used and
     differentiated under jax.jit; each device holds a [B, N] part of the similarities.
+
+    >>> mesh = meshes.make_mesh(devices=jax.devices()[:2])
+    >>> loss = global_loss(mesh, lambda x, axis_name: jax.lax.pmean(jnp.mean(x), axis_name))
+    >>> loss(np.array([1.0, 2.0], "f")).item()
+    1.5
     """
 
     def run(*arrays, weights=None):
@@ -66,6 +72,9 @@ def clamped_scale(logit_scale) -> jax.Array:
     """min(exp(logit_scale), 100), with the gradient of the unclamped exponential.
 
     So the parameter can come back from above its cap, where a plain minimum would leave it.
+
+    >>> print([round(float(clamped_scale(x)), 2) for x in (0.0, np.log(50), 9.0)])
+    [1.0, 50.0, 100.0]
     """
     scale = jnp.exp(jnp.minimum(logit_scale, 80.0))  # beyond, float32 is infinite
     clamped = jax.lax.stop_gradient(jnp.minimum(scale, MAX_SCALE))
@@ -73,9 +82,12 @@ def clamped_scale(logit_scale) -> jax.Array:
 
 
 def normalize(features) -> jax.Array:
-    """Rows of [..., D] divided by their Euclidean norm (1e-12 at least), in float32 or wider."""
-    features = jnp.asarray(features)
-    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    """Rows of [..., D] divided by their Euclidean norm (1e-12 at least), in float32 or wider.
+
+    >>> print(normalize(np.array([[3.0, 4.0]])))
+    [[0.6 0.8]]
+    """
+    features = widen(jnp.asarray(features))
     squares = jnp.sum(features**2, axis=-1, keepdims=True)
     # The floor is inside the root, whose gradient at 0 is infinite.
     return features * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
@@ -87,6 +99,10 @@ def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
     logits [B, N]; same: bool [B, N], equal identity; f: elementwise sigmoid (SynTBPR's) or row
     softmax. Sigmoids of scaled logits are nearly all 0 or 1, so this is in effect a label
     smoothing whose strength grows with N. Raises ValueError for another `kind`.
+
+    >>> same = np.array([[True, True, False]])
+    >>> print(soft_targets(np.zeros((1, 3), "f"), same, 0.5, "sigmoid").round(3))
+    [[0.4 0.4 0.2]]
     """
     if kind not in SOFT_LABELS:
         raise ValueError(f"soft_labels={kind!r} is unknown; use one of {', '.join(SOFT_LABELS)}.")
@@ -164,7 +180,11 @@ def matches(queries, items) -> jax.Array:
 
 
 def product(one, other) -> jax.Array:
-    """Inner products [B, N] of rows [B, D] and [N, D], at the full precision of their dtype."""
+    """Inner products [B, N] of rows [B, D] and [N, D], at the full precision of their dtype.
+
+    >>> print(product(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])))
+    [[11. 17.]]
+    """
     return jnp.matmul(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 

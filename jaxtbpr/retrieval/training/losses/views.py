@@ -15,13 +15,20 @@ def simclr_loss(first, second, *, temperature: float = 0.1, axis_name: AxisName 
     a_j / tau, with class i; the same with a and b exchanged; the mean of the two cross-entropies.
     With `axis_name` the rows are this device's, see `contrastive`. Chen et al., ICML 2020,
     arXiv:2002.05709.
+
+    >>> print(f"{simclr_loss(np.eye(2), np.eye(2), temperature=1.0):.4f}")
+    0.5514
     """
     loss = jnp.mean(simclr_rows(first, second, temperature=temperature, axis_name=axis_name))
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
 
 
 def simclr_rows(first, second, *, temperature: float = 0.1, axis_name: AxisName = None):
-    """The terms [B] of this device's images of which `simclr_loss` is the mean."""
+    """The terms [B] of this device's images of which `simclr_loss` is the mean.
+
+    >>> print(np.asarray(simclr_rows(np.eye(2), np.eye(2), temperature=1.0)).round(4))
+    [0.5514 0.5514]
+    """
     first, second = normalize(first), normalize(second)
     firsts, seconds = gather(first, axis_name), gather(second, axis_name)
     start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(first)
