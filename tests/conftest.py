@@ -1,4 +1,5 @@
-"""What every test needs: eight virtual devices, full float32 products, JAX's cache on disk."""
+"""What every test needs: eight virtual devices, full float32 products, JAX's cache on disk, and the
+shapes of arrays checked against their annotations."""
 
 import os
 import pathlib
@@ -12,9 +13,20 @@ os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Only now, since JAX reads the environment when it is imported.
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 from jaxtbpr.core import compilation
+
+# Before anything imports them: every call of these modules checks the shapes of its annotations.
+jaxtyping.install_import_hook(
+    [
+        "jaxtbpr.retrieval.evaluation.metrics",
+        "jaxtbpr.retrieval.evaluation.ranking",
+        "jaxtbpr.retrieval.training.losses",
+    ],
+    "beartype.beartype",
+)
 
 compilation.use_cache()
 # How long an example takes says nothing on a machine that does other work, too.

@@ -1,7 +1,16 @@
-"""Half precision is for products; sums, norms and softmax are taken in float32 at least."""
+"""Half precision is for products; sums, norms and softmax are taken in float32 at least.
+
+`Array` and `Scalar` are for annotations with shapes, as ``Float[Array, "b d"]`` (jaxtyping), which
+the tests check at every call.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Shaped
+
+Array = jax.Array | np.ndarray
+Scalar = Shaped[Array, ""] | float | int | np.number
 
 
 def widen(x: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ Ties. Items of equal similarity have no order of their own, so a rule must give 
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, Integer, Shaped
 
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.evaluation import ranking
@@ -51,10 +52,10 @@ class Metrics:
     queries_without_match: int
     gallery: int
     identities: int
-    cmc: np.ndarray = dataclasses.field(repr=False)
-    first_match_rank: np.ndarray = dataclasses.field(repr=False)
-    average_precision: np.ndarray = dataclasses.field(repr=False)
-    inverse_negative_penalty: np.ndarray = dataclasses.field(repr=False)
+    cmc: Float[np.ndarray, "50"] = dataclasses.field(repr=False)
+    first_match_rank: Integer[np.ndarray, " q"] = dataclasses.field(repr=False)
+    average_precision: Float[np.ndarray, " q"] = dataclasses.field(repr=False)
+    inverse_negative_penalty: Float[np.ndarray, " q"] = dataclasses.field(repr=False)
 
     def summary(self) -> dict[str, float | int]:
         """The single numbers, in the order above, for a table or a JSON file."""
@@ -112,7 +113,14 @@ def similarity_metrics(
     return _metrics(rows, matrix.shape, query_ids, gallery_ids, ties, chunk_bytes)
 
 
-def _metrics(similarity, size, query_ids, gallery_ids, ties, chunk_bytes) -> Metrics:
+def _metrics(
+    similarity: ranking.Similarity,
+    size: tuple[int, int],
+    query_ids,
+    gallery_ids,
+    ties: str,
+    chunk_bytes: int,
+) -> Metrics:
     queries, gallery = size
     query_ids = _checked_ids(query_ids, queries, "query_ids")
     gallery_ids = _checked_ids(gallery_ids, gallery, "gallery_ids")
@@ -130,7 +138,12 @@ def _metrics(similarity, size, query_ids, gallery_ids, ties, chunk_bytes) -> Met
     return _summarise(ranks, positives, gallery, identities=len(np.unique(gallery_ids)))
 
 
-def _summarise(ranks, positives, gallery, identities) -> Metrics:
+def _summarise(
+    ranks: Integer[np.ndarray, " pairs"],
+    positives: ranking.Positives,
+    gallery: int,
+    identities: int,
+) -> Metrics:
     """The metrics, from the rising ranks of each query's positives, [pairs]."""
     first, ap, inp = _per_query(ranks, positives)
     hits = np.bincount(first, minlength=CMC_RANKS + 1)[1 : CMC_RANKS + 1]
@@ -154,7 +167,9 @@ def _summarise(ranks, positives, gallery, identities) -> Metrics:
     )
 
 
-def _per_query(ranks, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _per_query(
+    ranks: Integer[np.ndarray, " pairs"], positives: ranking.Positives
+) -> tuple[Integer[np.ndarray, " q"], Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
     """Rank of the first positive, AP and INP of each query, [Q]; see `Metrics`."""
     number, query = positives.number, positives.query
     matched = number > 0
@@ -168,7 +183,7 @@ def _per_query(ranks, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, ap, inp
 
 
-def _checked_ids(ids, size: int, name: str) -> np.ndarray:
+def _checked_ids(ids, size: int, name: str) -> Shaped[np.ndarray, " {size}"]:
     ids = np.asarray(ids)
     if ids.shape != (size,):
         raise ValueError(f"{name} has shape {ids.shape}, but there are {size} rows to identify.")

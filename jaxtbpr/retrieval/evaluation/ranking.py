@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float32, Int32, Integer, Shaped
 
+from jaxtbpr.core.dtypes import Array, Scalar
 from jaxtbpr.core.errors import InputError
 
 TIES = ("pessimistic", "gallery_order", "optimistic")
@@ -25,7 +27,7 @@ TILE = FOLDS * LANES  # the gallery is padded to a multiple of it
 
 def top_k(
     query_features, gallery_features, k: int, *, chunk_bytes: int = CHUNK_BYTES
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int32[np.ndarray, "q {k}"], Float32[np.ndarray, "q {k}"]]:
     """The k best gallery items of each query: indices int32 [Q, k] and scores float32 [Q, k].
 
     query_features [Q, D], gallery_features [G, D]. Best first; equal scores keep gallery order.
@@ -50,7 +52,9 @@ def top_k(
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def _top_k(similarity, *, k):
+def _top_k(
+    similarity: Float32[Array, "rows columns"], *, k: int
+) -> list[Shaped[Array, "rows {k}"]]:
     similarity = jnp.where(similarity == 0, 0.0, similarity)  # top_k would put +0 before -0
     return jax.lax.top_k(similarity, k)
 
@@ -63,12 +67,16 @@ Similarity = Callable[[np.ndarray, int], jax.Array]
 nothing; padded rows are never read."""
 
 
-def feature_similarity(queries: np.ndarray, gallery: np.ndarray) -> Similarity:
+def feature_similarity(
+    queries: Shaped[np.ndarray, "q d"], gallery: Shaped[np.ndarray, "g d"]
+) -> Similarity:
     """Inner products of queries [Q, D] and gallery [G, D] in full float32."""
     size = len(gallery)
     padded = jnp.asarray(_pad_rows(gallery, TILE), jnp.float32)
 
-    def similarity(rows, height):
+    def similarity(
+        rows: Integer[np.ndarray, " rows"], height: int
+    ) -> Float32[Array, "{height} columns"]:
         chunk = _pad_rows(queries[rows].astype(np.float32), height)
         return _inner_products(chunk, padded, gallery_size=size)
 
@@ -78,12 +86,14 @@ def feature_similarity(queries: np.ndarray, gallery: np.ndarray) -> Similarity:
 _LARGEST = np.finfo(np.float32).max
 
 
-def matrix_similarity(matrix: np.ndarray) -> Similarity:
+def matrix_similarity(matrix: Shaped[np.ndarray, "q g"]) -> Similarity:
     """The rows of a matrix [Q, G] that somebody else has computed."""
     size = matrix.shape[1]
     columns = _round_up(size, TILE)
 
-    def similarity(rows, height):
+    def similarity(
+        rows: Integer[np.ndarray, " rows"], height: int
+    ) -> Float32[Array, "{height} columns"]:
         chunk = np.full((height, columns), -np.inf, np.float32)
         # What float32 cannot hold is no less similar than what is not there.
         chunk[: len(rows), :size] = np.clip(matrix[rows], -_LARGEST, _LARGEST)
@@ -93,14 +103,16 @@ def matrix_similarity(matrix: np.ndarray) -> Similarity:
 
 
 @functools.partial(jax.jit, static_argnames="gallery_size")
-def _inner_products(queries, gallery, *, gallery_size):
+def _inner_products(
+    queries: Float32[Array, "rows d"], gallery: Float32[Array, "columns d"], *, gallery_size: int
+) -> Float32[Array, "rows columns"]:
     # Full float32: the default precision of a GPU or TPU keeps 8 to 11 bits of a feature.
     products = jnp.matmul(queries, gallery.T, precision=jax.lax.Precision.HIGHEST)
     return products.at[:, gallery_size:].set(-jnp.inf)
 
 
 def _chunks(
-    similarity: Similarity, order: np.ndarray, gallery: int, chunk_bytes: int
+    similarity: Similarity, order: Integer[np.ndarray, " q"], gallery: int, chunk_bytes: int
 ) -> Iterator[tuple[np.ndarray, jax.Array]]:
     """Yields query indices, cut from `order`, and their similarities, at most `chunk_bytes` (or
     BLOCK_ROWS rows) of them. All chunks have one shape: the queries are spread evenly."""
@@ -123,13 +135,15 @@ class Positives:
     by_identity[first[q] : first[q] + number[q]], and its pairs are numbered from offset[q].
     """
 
-    by_identity: np.ndarray
-    first: np.ndarray
-    number: np.ndarray
-    offset: np.ndarray
+    by_identity: Int32[np.ndarray, " g"]
+    first: Integer[np.ndarray, " q"]
+    number: Integer[np.ndarray, " q"]
+    offset: Integer[np.ndarray, " q"]
 
     @classmethod
-    def find(cls, query_ids: np.ndarray, gallery_ids: np.ndarray) -> "Positives":
+    def find(
+        cls, query_ids: Shaped[np.ndarray, " q"], gallery_ids: Shaped[np.ndarray, " g"]
+    ) -> "Positives":
         """Pairs queries [Q] with the gallery items [G] of equal identity."""
         by_identity = np.argsort(gallery_ids, kind="stable").astype(np.int32)
         grouped = gallery_ids[by_identity]
@@ -138,18 +152,22 @@ class Positives:
         return cls(by_identity, first, number, np.cumsum(number) - number)
 
     @property
-    def query(self) -> np.ndarray:
+    def query(self) -> Integer[np.ndarray, " pairs"]:
         """The query of each pair, [pairs]."""
         return np.repeat(np.arange(len(self.number)), self.number)
 
-    def block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def block(
+        self, rows: Integer[np.ndarray, " rows"]
+    ) -> tuple[
+        Int32[np.ndarray, "height p"], Integer[np.ndarray, "height p"], Bool[np.ndarray, "height p"]
+    ]:
         """The pairs of up to BLOCK_ROWS queries as a table [BLOCK_ROWS, P], P the largest number
         of positives rounded up: gallery index, number of the pair, and which entries are real."""
         number, first, offset = np.zeros((3, BLOCK_ROWS), np.int64)
         number[: len(rows)] = self.number[rows]
         first[: len(rows)] = self.first[rows]
         offset[: len(rows)] = self.offset[rows]
-        steps = np.arange(_round_up(number.max(), BLOCK_POSITIVES))
+        steps = np.arange(_round_up(int(number.max()), BLOCK_POSITIVES))
         real = steps < number[:, None]
         index = np.where(real, first[:, None] + steps, 0)
         return self.by_identity[index], offset[:, None] + steps, real
@@ -162,7 +180,7 @@ def rank_positives(
     *,
     ties: str,
     chunk_bytes: int = CHUNK_BYTES,
-) -> np.ndarray:
+) -> Integer[np.ndarray, " pairs"]:
     """Ranks (from 1) of the positives, rising within each query, [pairs].
 
     gallery: its size. ties: the rule for equal scores, one of TIES. Positives of one query that
@@ -173,7 +191,9 @@ def rank_positives(
     return _ranks(counts[np.lexsort((counts, query))], query, ties)
 
 
-def _all_counts(similarity, positives, gallery, ties, chunk_bytes) -> np.ndarray:
+def _all_counts(
+    similarity: Similarity, positives: Positives, gallery: int, ties: str, chunk_bytes: int
+) -> Int32[np.ndarray, " pairs"]:
     """`_count_outranking` of every (query, positive) pair, [pairs]."""
     counts = np.empty(positives.number.sum(), np.int32)
     # Queries with alike numbers of positives share a block, so that little of it is padding.
@@ -194,12 +214,16 @@ def _all_counts(similarity, positives, gallery, ties, chunk_bytes) -> np.ndarray
 
 
 @jax.jit
-def _block(similarity, start):
+def _block(
+    similarity: Float32[Array, "rows columns"], start: Scalar
+) -> Float32[Array, "block columns"]:
     return jax.lax.dynamic_slice_in_dim(similarity, start, BLOCK_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="ties")
-def _count_outranking(similarity, columns, *, ties):
+def _count_outranking(
+    similarity: Float32[Array, "rows columns"], columns: Int32[Array, "rows p"], *, ties: str
+) -> Int32[Array, "rows p"]:
     """How many gallery items outrank each of some positives: int32 [BLOCK_ROWS, P].
 
     similarity [BLOCK_ROWS, G']; columns [BLOCK_ROWS, P]: the positives, whose own scores are read
@@ -228,7 +252,9 @@ def _count_outranking(similarity, columns, *, ties):
     return jnp.sum(jax.lax.optimization_barrier(folded), axis=(1, 3), dtype=jnp.int32)
 
 
-def _ranks(counts: np.ndarray, query: np.ndarray, ties: str) -> np.ndarray:
+def _ranks(
+    counts: Int32[np.ndarray, " pairs"], query: Integer[np.ndarray, " pairs"], ties: str
+) -> Integer[np.ndarray, " pairs"]:
     """Ranks of each query's positives from their sorted counts, both [pairs].
 
     Positives of equal score have equal counts (but under gallery_order, where no two are equal)
@@ -248,7 +274,9 @@ def _ranks(counts: np.ndarray, query: np.ndarray, ties: str) -> np.ndarray:
 # --- arguments ---------------------------------------------------------------------------------
 
 
-def checked_features(query_features, gallery_features) -> tuple[np.ndarray, np.ndarray]:
+def checked_features(
+    query_features, gallery_features
+) -> tuple[Shaped[np.ndarray, "q d"], Shaped[np.ndarray, "g d"]]:
     """Both as matrices; ValueError if their widths differ, and as of `checked_rows`."""
     queries = checked_rows(query_features, "query_features")
     gallery = checked_rows(gallery_features, "gallery_features")
@@ -260,7 +288,7 @@ def checked_features(query_features, gallery_features) -> tuple[np.ndarray, np.n
     return queries, gallery
 
 
-def checked_rows(array, name: str) -> np.ndarray:
+def checked_rows(array, name: str) -> Shaped[np.ndarray, "rows columns"]:
     """`array` as a matrix; ValueError if it is none or is empty, InputError if it is not finite."""
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:

@@ -3,13 +3,21 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Integer
 
+from jaxtbpr.core.dtypes import Array
 from jaxtbpr.retrieval.training.losses.similarity import AxisName
 
 NOT_MASKED = -100
 
 
-def identity_loss(image_logits, text_logits, person_ids, *, axis_name: AxisName = None):
+def identity_loss(
+    image_logits: Float[Array, "b identities"],
+    text_logits: Float[Array, "b identities"],
+    person_ids: Integer[Array, " b"],
+    *,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
     """Cross-entropy of the identities, mean of both modalities.
 
     image_logits, text_logits: [B, identities], of one classifier on features that are not
@@ -26,7 +34,12 @@ def identity_loss(image_logits, text_logits, person_ids, *, axis_name: AxisName 
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
 
 
-def masked_word_loss(logits, labels, *, axis_name: AxisName = None):
+def masked_word_loss(
+    logits: Float[Array, "b l vocabulary"],
+    labels: Integer[Array, "b l"],
+    *,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
     """Cross-entropy of the masked words: mean over the places whose label is not -100.
 
     logits: [B, L, vocabulary]; labels: int [B, L], the ids that were there. 0 where nothing is

@@ -28,9 +28,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
+from jaxtbpr.core.dtypes import Array, Scalar
 from jaxtbpr.retrieval.training.losses.similarity import (
     AxisName,
+    Ids,
     Loss,
     both_directions,
     gather,
@@ -42,7 +45,13 @@ from jaxtbpr.retrieval.training.losses.similarity import (
 
 
 @of_rows
-def nitc_loss(logits, same, *, alpha=0.0, soft_labels: str = "sigmoid") -> jax.Array:
+def nitc_loss(
+    logits: Float[Array, "b n"],
+    same: Bool[Array, "b n"],
+    *,
+    alpha: Scalar = 0.0,
+    soft_labels: str = "sigmoid",
+) -> Float[Array, " b"]:
     r"""Normalised image-text contrastive loss: cross-entropy to the identity targets.
 
     .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
@@ -59,8 +68,13 @@ def nitc_loss(logits, same, *, alpha=0.0, soft_labels: str = "sigmoid") -> jax.A
 
 @of_rows
 def ritc_loss(
-    logits, same, *, alpha=0.0, soft_labels: str = "sigmoid", eps: float = 1e-8
-) -> jax.Array:
+    logits: Float[Array, "b n"],
+    same: Bool[Array, "b n"],
+    *,
+    alpha: Scalar = 0.0,
+    soft_labels: str = "sigmoid",
+    eps: Scalar = 1e-8,
+) -> Float[Array, " b"]:
     r"""Reversed image-text contrastive loss: KL divergence from prediction to target.
 
     .. math:: \frac12 \left[\frac1B \sum_{ij} p_{ij} (\log p_{ij} - \log(Q_{ij} + \epsilon))\right]
@@ -80,8 +94,13 @@ def ritc_loss(
 
 
 def direction_losses(
-    image_features, text_features, person_ids, logit_scale, *, axis_name: AxisName = None
-) -> jax.Array:
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
+    person_ids: Ids,
+    logit_scale: Scalar,
+    *,
+    axis_name: AxisName = None,
+) -> Float[Array, "2 b"]:
     """N-ITC of each pair of this device, from image to text and back, [2, B]; no gradient.
 
     >>> print(np.asarray(direction_losses(np.eye(2), np.eye(2), np.array([0, 1]), 0.0)).round(4))
@@ -93,7 +112,7 @@ def direction_losses(
     return jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
 
 
-def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
+def pair_losses(*arrays, axis_name: AxisName = None) -> Float[Array, " b"]:
     """The mean of both directions of `direction_losses`, [B].
 
     >>> print(np.asarray(pair_losses(np.eye(2), np.eye(2), np.array([0, 1]), 0.0)).round(4))
@@ -103,8 +122,14 @@ def pair_losses(*arrays, axis_name: AxisName = None) -> jax.Array:
 
 
 def sdm_loss(
-    image_features, text_features, person_ids, logit_scale=None, *, temperature=0.02, **options
-) -> jax.Array:
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
+    person_ids: Ids,
+    logit_scale: Scalar | None = None,
+    *,
+    temperature: float = 0.02,
+    **options,
+) -> Float[Array, ""]:
     """Similarity distribution matching: twice `ritc_loss` at a fixed scale of 1 / temperature.
 
     The logit scale does not enter. options: of `ritc_loss`. IRRA (arXiv:2303.12501).
@@ -128,7 +153,9 @@ def multi_view(loss: Loss) -> Loss:
     0.8133
     """
 
-    def mean(image_features, view_features, *rest, **options):
+    def mean(
+        image_features: Float[Array, "b d"], view_features: Float[Array, "b d"], *rest, **options
+    ) -> Float[Array, ""]:
         views = (image_features, view_features)
         return 0.5 * sum(loss(view, *rest, **options) for view in views)
 
@@ -136,13 +163,13 @@ def multi_view(loss: Loss) -> Loss:
 
 
 def citc_loss(
-    image_features,
-    text_features,
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
     person_ids,
     logit_scale,
     *,
     axis_name: AxisName = None,
-) -> jax.Array:
+) -> Float[Array, ""]:
     r"""Cyclic contrastive loss: distances must not depend on which of the two is the caption.
 
     .. math:: \frac14 \operatorname{mean}_{ij} (v_i^\top v_j - t_i^\top t_j)^2
@@ -159,8 +186,11 @@ def citc_loss(
 
 
 def citc_parts(
-    image_features, text_features, *, axis_name: AxisName = None
-) -> tuple[jax.Array, jax.Array]:
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
+    *,
+    axis_name: AxisName = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The two means of `citc_loss`: (in-modal, cross-modal).
 
     >>> in_modal, cross_modal = citc_parts(np.eye(2), np.eye(2)[[0, 0]])

@@ -14,12 +14,22 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Bool, Float
 
-from jaxtbpr.retrieval.training.losses.similarity import AxisName, gather, identity_targets, of_rows
+from jaxtbpr.core.dtypes import Array, Scalar
+from jaxtbpr.retrieval.training.losses.similarity import (
+    AxisName,
+    Ids,
+    gather,
+    identity_targets,
+    of_rows,
+)
 
 
 @of_rows
-def smoothed_loss(logits, same, *, beta: float = 0.1) -> jax.Array:
+def smoothed_loss(
+    logits: Float[Array, "b n"], same: Bool[Array, "b n"], *, beta: Scalar = 0.1
+) -> Float[Array, " b"]:
     r"""N-ITC with smoothed labels, (1 - beta) q + beta / N.
 
     Szegedy et al., CVPR 2016, arXiv:1512.00567. SynTBPR's figure names it.
@@ -33,7 +43,13 @@ def smoothed_loss(logits, same, *, beta: float = 0.1) -> jax.Array:
 
 
 @of_rows
-def bootstrapped_loss(logits, same, *, share: float = 0.95, hard: bool = False) -> jax.Array:
+def bootstrapped_loss(
+    logits: Float[Array, "b n"],
+    same: Bool[Array, "b n"],
+    *,
+    share: Scalar = 0.95,
+    hard: bool = False,
+) -> Float[Array, " b"]:
     r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
 
     No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
@@ -49,7 +65,9 @@ def bootstrapped_loss(logits, same, *, share: float = 0.95, hard: bool = False) 
 
 
 @of_rows
-def gce_loss(logits, same, *, power: float = 0.7) -> jax.Array:
+def gce_loss(
+    logits: Float[Array, "b n"], same: Bool[Array, "b n"], *, power: Scalar = 0.7
+) -> Float[Array, " b"]:
     r"""Generalised cross-entropy, (1 - p_y^power) / power.
 
     Cross-entropy for power -> 0, mean absolute error for 1. Zhang and Sabuncu, NeurIPS 2018,
@@ -64,8 +82,13 @@ def gce_loss(logits, same, *, power: float = 0.7) -> jax.Array:
 
 @of_rows
 def symmetric_loss(
-    logits, same, *, forward: float = 0.1, backward: float = 1.0, log_zero: float = -4.0
-) -> jax.Array:
+    logits: Float[Array, "b n"],
+    same: Bool[Array, "b n"],
+    *,
+    forward: Scalar = 0.1,
+    backward: Scalar = 1.0,
+    log_zero: Scalar = -4.0,
+) -> Float[Array, " b"]:
     r"""forward * cross-entropy + backward * reverse cross-entropy -sum_j p_j log q_j.
 
     log_zero stands for log 0. Wang et al., ICCV 2019, arXiv:1908.06112. R-ITC is its reverse part
@@ -81,7 +104,13 @@ def symmetric_loss(
     return forward * straight - backward * jnp.sum(jnp.exp(log_p) * log_q, axis=1)
 
 
-def tal_loss(image_features, text_features, person_ids, logit_scale=None, **options) -> jax.Array:
+def tal_loss(
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
+    person_ids: Ids,
+    logit_scale: Scalar | None = None,
+    **options,
+) -> Float[Array, ""]:
     r"""Triplet alignment loss: the log-sum-exp of all negatives in place of the hardest.
 
     .. math:: [m - S^+_i + \tau \log \sum_{y_j \ne y_i} e^{S_{ij} / \tau}]_+
@@ -100,7 +129,13 @@ def tal_loss(image_features, text_features, person_ids, logit_scale=None, **opti
 
 
 @of_rows
-def _triplets(cosines, same, *, margin: float = 0.1, temperature: float = 0.015) -> jax.Array:
+def _triplets(
+    cosines: Float[Array, "b n"],
+    same: Bool[Array, "b n"],
+    *,
+    margin: Scalar = 0.1,
+    temperature: Scalar = 0.015,
+) -> Float[Array, " b"]:
     scaled = cosines / temperature
     share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
     positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
@@ -119,7 +154,9 @@ LOSSES = {
 }
 
 
-def small_loss_weights(row_losses, share, *, axis_name: AxisName = None) -> jax.Array:
+def small_loss_weights(
+    row_losses: Float[Array, " b"], share: Scalar, *, axis_name: AxisName = None
+) -> Float[Array, " b"]:
     """1 for the `share` of all rows with the smallest losses, else 0; [B] -> [B], no gradient.
 
     The small-loss trick of co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872), which keeps
@@ -134,7 +171,12 @@ def small_loss_weights(row_losses, share, *, axis_name: AxisName = None) -> jax.
     return (jax.lax.stop_gradient(row_losses) <= limit).astype(row_losses.dtype)
 
 
-def mask_channels(key: jax.Array, image_features, text_features, rate: float):
+def mask_channels(
+    key: jax.Array,
+    image_features: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
+    rate: float,
+) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """Both modalities' features with the same random channels of the embedding set to 0.
 
     Each channel goes with probability `rate`, one draw for the whole batch, before the features

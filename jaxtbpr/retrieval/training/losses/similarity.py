@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Bool, Float, Shaped
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.dtypes import widen
+from jaxtbpr.core.dtypes import Array, Scalar, widen
 
 MAX_SCALE = 100.0
 SOFT_LABELS = ("sigmoid", "softmax")
 Loss = Callable[..., jax.Array]
 AxisName = str | tuple[str, ...] | None
+Ids = Shaped[Array, " b"] | Shaped[Array, "b 2 labels"]  # with facts, see `matches`
 
 
 def global_loss(mesh: Mesh, loss: Loss) -> Loss:
@@ -50,16 +52,16 @@ def of_rows(row_loss: Callable[..., jax.Array]) -> Loss:
     """
 
     def loss(
-        image_features,
-        text_features,
-        person_ids,
-        logit_scale,
+        image_features: Float[Array, "b d"],
+        text_features: Float[Array, "b d"],
+        person_ids: Ids,
+        logit_scale: Scalar | None,
         *,
-        weights=None,
+        weights: Float[Array, " b"] | None = None,
         at_once: int = 0,
         axis_name: AxisName = None,
         **options,
-    ) -> jax.Array:
+    ) -> Float[Array, ""]:
         pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
         rows = functools.partial(row_loss, **options)
         return mean_of(rows, pairs, weights, axis_name, at_once)
@@ -68,7 +70,7 @@ def of_rows(row_loss: Callable[..., jax.Array]) -> Loss:
     return loss
 
 
-def clamped_scale(logit_scale) -> jax.Array:
+def clamped_scale(logit_scale: Scalar) -> Float[Array, ""]:
     """min(exp(logit_scale), 100), with the gradient of the unclamped exponential.
 
     So the parameter can come back from above its cap, where a plain minimum would leave it.
@@ -81,7 +83,7 @@ def clamped_scale(logit_scale) -> jax.Array:
     return clamped + (scale - jax.lax.stop_gradient(scale))
 
 
-def normalize(features) -> jax.Array:
+def normalize(features: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """Rows of [..., D] divided by their Euclidean norm (1e-12 at least), in float32 or wider.
 
     >>> print(normalize(np.array([[3.0, 4.0]])))
@@ -93,7 +95,9 @@ def normalize(features) -> jax.Array:
     return features * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
-def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
+def soft_targets(
+    logits: Float[Array, "b n"], same: Bool[Array, "b n"], alpha: Scalar, kind: str
+) -> Float[Array, "b n"]:
     """Targets Q [B, N]: alpha f(logits) + (1 - alpha) q, rows divided by their sum, no gradient.
 
     logits [B, N]; same: bool [B, N], equal identity; f: elementwise sigmoid (SynTBPR's) or row
@@ -113,7 +117,7 @@ def soft_targets(logits, same, alpha, kind: str) -> jax.Array:
     return jax.lax.stop_gradient(mixed / jnp.sum(mixed, axis=1, keepdims=True))
 
 
-def identity_targets(same, dtype) -> jax.Array:
+def identity_targets(same: Bool[Array, "b n"], dtype) -> Float[Array, "b n"]:
     """The targets q [B, N]: each row shares 1 among the items of its identity; same: bool."""
     same = same.astype(dtype)
     return same / jnp.sum(same, axis=1, keepdims=True)
@@ -127,20 +131,22 @@ class Direction:
     facts [B, 1 + S] and [N, 1 + S], see `matches`.
     """
 
-    queries: jax.Array
-    items: jax.Array
-    scale: jax.Array
-    query_ids: jax.Array
-    item_ids: jax.Array
+    queries: Float[Array, "b d"]
+    items: Float[Array, "n d"]
+    scale: Float[Array, ""]
+    query_ids: Shaped[Array, " b *labels"]
+    item_ids: Shaped[Array, " n *labels"]
 
-    def rows(self, row_loss, at_once: int = 0) -> jax.Array:
+    def rows(self, row_loss: Callable[..., jax.Array], at_once: int = 0) -> Float[Array, " b"]:
         """Returns row_loss(logits [B, N], same [B, N]) -> [B]; same: equal identity.
 
         at_once: computes so many rows at a time, and again for the backward pass, so that no
         [B, N] is held; 0: all rows. Rows that it does not divide are computed in one go.
         """
 
-        def of(queries, ids):
+        def of(
+            queries: Float[Array, "rows d"], ids: Shaped[Array, " rows *labels"]
+        ) -> Float[Array, " rows"]:
             logits = self.scale * product(queries, self.items)
             return row_loss(logits, matches(ids, self.item_ids))
 
@@ -153,7 +159,13 @@ class Direction:
         return jax.lax.map(lambda part: jax.checkpoint(of)(*part), parts).reshape(-1)
 
 
-def both_directions(image, text, person_ids, logit_scale, axis_name) -> tuple[Direction, Direction]:
+def both_directions(
+    image: Float[Array, "b d"],
+    text: Float[Array, "b d"],
+    person_ids: Ids,
+    logit_scale: Scalar | None,
+    axis_name: AxisName,
+) -> tuple[Direction, Direction]:
     """Image to text and text to image; logit_scale: None for cosines as they are."""
     image, text = normalize(image), normalize(text)
     one = jnp.ones((), image.dtype)
@@ -166,7 +178,9 @@ def both_directions(image, text, person_ids, logit_scale, axis_name) -> tuple[Di
     )
 
 
-def matches(queries, items) -> jax.Array:
+def matches(
+    queries: Shaped[Array, " b *labels"], items: Shaped[Array, " n *labels"]
+) -> Bool[Array, "b n"]:
     """Who matches whom, bool [B, N]: those of equal identity, and with facts those that agree.
 
     queries [B] and items [N]: identities; or [B, 1 + S] and [N, 1 + S]: the identity, then the
@@ -179,7 +193,7 @@ def matches(queries, items) -> jax.Array:
     return (one[..., 0] == other[..., 0]) | jnp.all(agree[..., 1:], axis=-1)
 
 
-def product(one, other) -> jax.Array:
+def product(one: Float[Array, "b d"], other: Float[Array, "n d"]) -> Float[Array, "b n"]:
     """Inner products [B, N] of rows [B, D] and [N, D], at the full precision of their dtype.
 
     >>> print(product(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])))
@@ -188,12 +202,18 @@ def product(one, other) -> jax.Array:
     return jnp.matmul(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def gather(rows, axis_name: AxisName):
+def gather(rows: Shaped[Array, " b *rest"], axis_name: AxisName) -> Shaped[Array, " n *rest"]:
     """The rows of all devices, [B, ...] -> [N, ...]; of this one without an axis."""
     return rows if axis_name is None else jax.lax.all_gather(rows, axis_name, tiled=True)
 
 
-def mean_of(row_loss, directions, weights=None, axis_name: AxisName = None, at_once: int = 0):
+def mean_of(
+    row_loss: Callable[..., jax.Array],
+    directions: tuple[Direction, Direction],
+    weights: Float[Array, " b"] | None = None,
+    axis_name: AxisName = None,
+    at_once: int = 0,
+) -> Float[Array, ""]:
     """Mean of `row_loss` over the rows of all devices and over both directions, by their weights.
 
     weights: [B], of this device's rows, or None for all 1. at_once: see `Direction.rows`.

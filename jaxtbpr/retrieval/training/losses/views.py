@@ -3,11 +3,19 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
+from jaxtbpr.core.dtypes import Array
 from jaxtbpr.retrieval.training.losses.similarity import AxisName, gather, normalize, product
 
 
-def simclr_loss(first, second, *, temperature: float = 0.1, axis_name: AxisName = None):
+def simclr_loss(
+    first: Float[Array, "b d"],
+    second: Float[Array, "b d"],
+    *,
+    temperature: float = 0.1,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
     r"""Each view must find the other of its image among both views of all images.
 
     first, second: features [B, D] of two views of the same images, after the projection head if
@@ -23,7 +31,13 @@ def simclr_loss(first, second, *, temperature: float = 0.1, axis_name: AxisName 
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
 
 
-def simclr_rows(first, second, *, temperature: float = 0.1, axis_name: AxisName = None):
+def simclr_rows(
+    first: Float[Array, "b d"],
+    second: Float[Array, "b d"],
+    *,
+    temperature: float = 0.1,
+    axis_name: AxisName = None,
+) -> Float[Array, " b"]:
     """The terms [B] of this device's images of which `simclr_loss` is the mean.
 
     >>> print(np.asarray(simclr_rows(np.eye(2), np.eye(2), temperature=1.0)).round(4))
@@ -34,7 +48,9 @@ def simclr_rows(first, second, *, temperature: float = 0.1, axis_name: AxisName 
     start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(first)
     own = start + jnp.arange(len(first))
 
-    def one_way(view, same_view, other_view):
+    def one_way(
+        view: Float[Array, "b d"], same_view: Float[Array, "n d"], other_view: Float[Array, "n d"]
+    ) -> Float[Array, " b"]:
         others = product(view, other_view) / temperature
         itself = own[:, None] == jnp.arange(len(same_view))[None, :]
         siblings = jnp.where(itself, -jnp.inf, product(view, same_view) / temperature)
