@@ -72,7 +72,7 @@ def test_what_measures_images_says_the_same(folder, said):
     _, problems = scoring.image_features(SCORER, records, folder.images)
     assert problems.tolist() == list(said.values())
     of_folder = reference.images(folder.path, "train", ())
-    assert {one.name: images.attempt(one.read).sentence for one in of_folder} == said
+    assert {one.name: images.attempt(one.open).sentence for one in of_folder} == said
 
 
 def test_build_evaluate_and_validate_say_the_same(folder, said, tmp_path, capsys):

@@ -14,6 +14,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
@@ -21,6 +22,8 @@ from PIL import Image
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError
+
+T = TypeVar("T")
 
 # What `look` tells of an image.
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
@@ -136,7 +139,7 @@ def at(path: epath.PathLike) -> Iterator[None]:
         raise ImageError(error.sentence, path) from error
 
 
-def attempt(reading: Callable[[], bytes]) -> bytes | ImageError:
+def attempt(reading: Callable[[], T]) -> T | ImageError:
     """Returns what `reading` gives, or the ImageError that it raises."""
     try:
         return reading()

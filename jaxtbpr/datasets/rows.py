@@ -90,8 +90,17 @@ def check_image(
     path: absolute or below `root`, also inside of another file; sha256: what it should have. Raises
     ImageError where it cannot be used, OSError where the disk fails.
     """
-    # Joined as text: an epath costs as much as the reading of a small image.
-    return images.check(os.path.join(root, path), sha256, read_bytes=packed.read_bytes)
+    return images.check(_join(root, path), sha256, read_bytes=packed.read_bytes)
+
+
+def read_file(root: epath.PathLike, path: str, sha256: str | None) -> bytes:
+    """Returns the bytes of an image, which is not decoded; see `check_image`."""
+    return images.read(_join(root, path), sha256, read_bytes=packed.read_bytes)
+
+
+def _join(root: epath.PathLike, path: str) -> str:
+    # As text: an epath costs as much as the reading of a small image.
+    return os.path.join(root, path)
 
 
 def read_image(row: Record, root: str) -> bytes:
@@ -100,7 +109,7 @@ def read_image(row: Record, root: str) -> bytes:
     One that is not to be turned has its pixels as they are stored, and no EXIF. Raises OSError,
     also where the file has changed since then.
     """
-    path = os.path.join(root, row["path"])
+    path = _join(root, row["path"])
     data = packed.read_bytes(path)
     if files.sha256(data) != row["sha256"]:
         raise OSError(errno.EIO, "The image was changed while its set was being built", path)

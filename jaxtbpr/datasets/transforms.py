@@ -39,15 +39,19 @@ _LEVELS = np.arange(256)
 
 
 def decode_image(
-    data: bytes, size: tuple[int, int], resample: str = "bicubic", resize: Resize = SQUASH
+    data: bytes | Image.Image,
+    size: tuple[int, int],
+    resample: str = "bicubic",
+    resize: Resize = SQUASH,
 ) -> np.ndarray:
     """Returns the image at `size`: uint8 [H, W, 3].
 
-    data: encoded image. size: (H, W). resample: one of FILTERS, antialiased. resize: by default
+    data: an image, encoded or opened. size: (H, W). resample: one of FILTERS, antialiased. resize: by default
     straight to the size, aspect ratio not kept, which is what TBPS-CLIP and SynTBPR do before they
     divide by 255 and normalise. Raises images.ImageError.
     """
-    return np.asarray(fit(images.open_image(data), size, resample, resize))
+    image = images.open_image(data) if isinstance(data, bytes) else data
+    return np.asarray(fit(image, size, resample, resize))
 
 
 def augment_image(

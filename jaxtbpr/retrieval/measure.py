@@ -14,13 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import duplicates, files
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError, of_key
-from jaxtbpr.core.images import attempt, open_image
+from jaxtbpr.core.images import ImageError, attempt
 from jaxtbpr.core.manifest import Record, Shard, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
@@ -256,17 +257,23 @@ def split_words(text: str) -> list[str]:
 
 def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     """Features, hashes and digests of images; zeros and "" where one cannot be used."""
-    read = [attempt(image.read) for image in images]
-    problems = scoring.problems(read)
-    hashes = np.zeros((len(read), duplicates.BITS // 8), np.uint8)
-    for row in np.flatnonzero(problems == ""):
-        hashes[row] = duplicates.perceptual_hash(np.asarray(open_image(read[row])))
-    return {
-        "features": scoring.usable_features(scorer, read),
-        "hash": hashes,
-        "digest": np.array([files.sha256(x) if isinstance(x, bytes) else "" for x in read], str),
-        "problem": problems,
-    }
+    hashes = np.zeros((len(images), duplicates.BITS // 8), np.uint8)
+    digests = [""] * len(images)
+
+    def opened() -> Iterator[PIL.Image.Image | ImageError]:
+        for row, image in enumerate(images):
+            found = attempt(image.open)
+            if isinstance(found, ImageError):
+                yield found
+                continue
+            data, pixels = found
+            digests[row] = files.sha256(data)
+            hashes[row] = duplicates.perceptual_hash(np.asarray(pixels))
+            yield pixels
+
+    features, problems = scoring.usable_features(scorer, opened())
+    digest = np.array(digests, str)
+    return {"features": features, "hash": hashes, "digest": digest, "problem": problems}
 
 
 def _usable(images: Sequence[reference.Image], seen: Seen) -> Iterator[bytes]:

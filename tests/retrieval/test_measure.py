@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxtbpr.core import options
+from jaxtbpr.core import images, options
 from jaxtbpr.core.errors import InputError, UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import build
@@ -91,6 +91,14 @@ def test_a_reference_may_be_of_any_kind(tmp_path, kind):
         assert numbers["cmmd"] == pytest.approx(scoring.cmmd(own, green), rel=1e-3)
         assert numbers["reference_feature_variance"] == pytest.approx(0, abs=1e-6)
     assert reference.fingerprint(given, ORDER) == reference.fingerprint(given, ORDER)
+
+
+def test_an_image_is_decoded_once(tmp_path, monkeypatch):
+    decoded, decode = [], images._decode
+    monkeypatch.setattr(images, "_decode", lambda data: decoded.append(data) or decode(data))
+    other = make_run(tmp_path / "other", people(("blue", "green")), after="measure").root
+    run(make_run(tmp_path / "own", people(), after="measure"), reference=str(other))
+    assert len(decoded) == 4 + 2
 
 
 def test_fid_is_of_the_usable_images_of_both_sides(tmp_path):

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from PIL.Image import Image
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import mesh as meshes
@@ -89,8 +91,11 @@ class Embedder:
         )
         return self._run(self._text, params, batches, "tokens")
 
-    def encoded_images(self, params: Any, images: Sequence[bytes]) -> np.ndarray:
-        """Returns the features float32 [N, D] of encoded images."""
+    def encoded_images(self, params: Any, images: Iterable[bytes | Image]) -> np.ndarray:
+        """Returns the features float32 [N, D] of images, encoded or opened; there must be one.
+
+        They are taken and resized one by one, so that no more than a batch of them is held.
+        """
         how = self._config.image_size, self._resample, self._resize
 
         def decode(some):
@@ -115,12 +120,15 @@ class Embedder:
         """Rows of a batch of `count` items: no more than there are, over all devices."""
         return min(self._batch_size, -(-count // self._mesh.size) * self._mesh.size)
 
-    def _rows(self, encode, params: Any, items: Sequence, make) -> np.ndarray:
+    def _rows(self, encode, params: Any, items: Iterable, make) -> np.ndarray:
         """Features of `items`; make: some of them -> rows of the tower's input."""
 
         def batches():
-            for start in range(0, len(items), self._batch_size):
-                rows = np.asarray(make(items[start : start + self._batch_size]))
+            left = iter(items)
+            for start in itertools.count(0, self._batch_size):
+                rows = np.asarray(make(itertools.islice(left, self._batch_size)))
+                if not len(rows):
+                    return
                 missing = self._batch_size - len(rows)
                 padded = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
                 mask = np.arange(self._batch_size) < len(rows)

@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import PIL.Image
 from etils import epath
 
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.core.images import ImageError
+from jaxtbpr.core.images import ImageError, open_image
 from jaxtbpr.core.seeds import words
 from jaxtbpr.core.workdir import COMMIT, Workdir
 from jaxtbpr.datasets import formats, rows
@@ -24,11 +25,16 @@ from jaxtbpr.datasets.source import RetrievalSet, index_path, list_splits
 class Image:
     """An image that has not been read.
 
-    read: gives the encoded image; raises ImageError where it cannot be used.
+    read: gives the encoded image; raises ImageError where its file cannot be read.
     """
 
     name: str
     read: Callable[[], bytes]
+
+    def open(self) -> tuple[bytes, PIL.Image.Image]:
+        """Returns (encoded image, the same in RGB). Raises ImageError where it cannot be used."""
+        data = self.read()
+        return data, open_image(data)
 
 
 def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
@@ -120,4 +126,4 @@ def _of_folder(folder: epath.Path, split: str) -> Iterator[Image]:
 def _read(root: epath.PathLike, path: str, sha256: str | None, problem: str = "") -> bytes:
     if problem:
         raise ImageError(problem, path)
-    return rows.check_image(root, path, sha256)[0]
+    return rows.read_file(root, path, sha256)

@@ -4,8 +4,10 @@ The measures are pure functions of features [N, D] of length 1. Texts are cleane
 and images resized, by the functions of the training loaders.
 """
 
+import functools
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
+from PIL.Image import Image
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core.images import ImageError, attempt
+from jaxtbpr.core.images import ImageError, attempt, open_image
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -77,11 +80,12 @@ class Scorer:
         self.width = saved.config.embed_dim
         self.logit_scale = float(np.exp(self._params["logit_scale"]))
 
-    def images(self, images: Sequence[bytes]) -> np.ndarray:
-        """Returns the features float32 [N, D], of length 1, of encoded images."""
-        if not images:
+    def images(self, images: Iterable[bytes | Image]) -> np.ndarray:
+        """Returns the features float32 [N, D], of length 1, of images, encoded or opened."""
+        left = iter(images)
+        if not (first := list(itertools.islice(left, 1))):
             return np.zeros((0, self.width), np.float32)
-        return self._embedder.encoded_images(self._params, images)
+        return self._embedder.encoded_images(self._params, itertools.chain(first, left))
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the features float32 [N, D], of length 1, of texts."""
@@ -148,24 +152,31 @@ def image_features(
 
     records: of a manifest, with images below `root`. An image that cannot be used has features 0.
     """
-    read = [_read(record["image"], root) for record in records]
-    return usable_features(scorer, read), problems(read)
+    return usable_features(
+        scorer, (attempt(functools.partial(_open, record["image"], root)) for record in records)
+    )
 
 
-def _read(image: dict[str, Any], root: epath.PathLike) -> bytes | ImageError:
-    return attempt(lambda: rows.check_image(root, image["path"], image["sha256"])[0])
+def _open(image: dict[str, Any], root: epath.PathLike) -> Image:
+    return open_image(rows.read_file(root, image["path"], image["sha256"]))
 
 
-def problems(read: Sequence[bytes | ImageError]) -> np.ndarray:
-    """Returns why each of the images that were read cannot be used, "" where it can: str [N]."""
-    return np.array([one.sentence if isinstance(one, ImageError) else "" for one in read], str)
+def usable_features(
+    scorer: Scorer, images: Iterable[Image | ImageError]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same of images that were opened, or why that failed; one is held at a time."""
+    problems: list[str] = []
 
+    def usable() -> Iterator[Image]:
+        for one in images:
+            problems.append(one.sentence if isinstance(one, ImageError) else "")
+            if not isinstance(one, ImageError):
+                yield one
 
-def usable_features(scorer: Scorer, read: Sequence[bytes | ImageError]) -> np.ndarray:
-    """Returns the features float32 [N, D] of encoded images; 0 of those that cannot be used."""
-    features = np.zeros((len(read), scorer.width), np.float32)
-    features[problems(read) == ""] = scorer.images([x for x in read if isinstance(x, bytes)])
-    return features
+    found = scorer.images(usable())
+    features = np.zeros((len(problems), scorer.width), np.float32)
+    features[np.array(problems, str) == ""] = found
+    return features, np.array(problems, str)
 
 
 def worst(scores: np.ndarray, share: float) -> np.ndarray:
