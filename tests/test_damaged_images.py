@@ -16,7 +16,7 @@ from jaxtbpr.synthesis.images import read_image, unreadable
 from tests.datasets.folders import FAULTS, Folder, make_folder, write_image
 from tests.datasets.sets import make_config, make_workdir
 
-SCORER = types.SimpleNamespace(width=2, images=lambda some: np.ones((len(some), 2)))
+SCORER = types.SimpleNamespace(width=2, images=lambda some: np.ones((len(list(some)), 2)))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Map = Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]
 
-_ITEMS_PER_MESSAGE = 8
+_ITEMS_PER_MESSAGE = 32  # a message takes as long as the check of a small image
 
 
 @contextlib.contextmanager

@@ -46,9 +46,9 @@ def decode_image(
 ) -> np.ndarray:
     """Returns the image at `size`: uint8 [H, W, 3].
 
-    data: an image, encoded or opened. size: (H, W). resample: one of FILTERS, antialiased. resize: by default
-    straight to the size, aspect ratio not kept, which is what TBPS-CLIP and SynTBPR do before they
-    divide by 255 and normalise. Raises images.ImageError.
+    data: an image, encoded or opened. size: (H, W). resample: one of FILTERS, antialiased. resize:
+    by default straight to the size, aspect ratio not kept, which is what TBPS-CLIP and SynTBPR do
+    before they divide by 255 and normalise. Raises images.ImageError.
     """
     image = images.open_image(data) if isinstance(data, bytes) else data
     return np.asarray(fit(image, size, resample, resize))
