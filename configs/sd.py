@@ -16,12 +16,12 @@ from jaxtbpr.stages import default_config
 def get_config(arg="full"):
     config = default_config()
     config.stages = ("prompts", "generate", "filter")
-    config.prompts.update(engine="grammar", per_prompt=5, train=4000, val=100, test=0)
-    config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance=8.5)
-    config.generate.update(dtype="bfloat16", quality=95)
+    config.prompts.update(engine="grammar", images_per_prompt=5, train=4000, val=100, test=0)
+    config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance_scale=8.5)
+    config.generate.update(dtype="bfloat16", jpeg_quality=95)
 
     if arg == "smoke":
-        config.prompts.update(train=2, val=0, per_prompt=2)
+        config.prompts.update(train=2, val=0, images_per_prompt=2)
         config.generate.update(steps=4, dtype="float32")
     elif arg != "full":
         raise ValueError(f"configs/sd.py:{arg} is not known; use configs/sd.py or :smoke")

@@ -20,7 +20,7 @@ def get_config(arg="full"):
     config.seed = 0
     config.prompts.update(train=1200, val=50, test=250)  # identities
     config.generate.update(height=128, width=64, engine="diffusion", model="tiny-sd")
-    config.generate.update(sampler="dpmpp_2m", steps=12, guidance=5.0)
+    config.generate.update(sampler="dpmpp_2m", steps=12, guidance_scale=5.0)
     config.augment.update(engine="diffusion", edits=2)  # so 3 images of each identity
     config.data.text_length = 48  # of tiny-clip's tokens 94 % of the captions have fewer
     config.data.augment.update(jitter=0.0, erase=0.0)  # so few epochs need no more

@@ -20,12 +20,12 @@ MLLMS = ("OpenGVLab/InternVL3-8B-hf", "Qwen/Qwen2.5-VL-7B-Instruct")
 
 def get_config(arg="full"):
     config = default_config()
-    config.prompts.update(engine="llm", per_prompt=5, train=4000, val=100, test=200)
+    config.prompts.update(engine="llm", images_per_prompt=5, train=4000, val=100, test=200)
     # Stage augment says another scene behind a prompt, in up to 27 of the text encoder's 77 tokens.
-    config.prompts.most_tokens = 50
-    config.prompts.llm.update(models=(LLM,), dtype="bfloat16", most_words=36)
-    config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance=8.5)
-    config.generate.update(dtype="bfloat16", quality=95)
+    config.prompts.max_tokens = 50
+    config.prompts.llm.update(models=(LLM,), dtype="bfloat16", max_words=36)
+    config.generate.update(engine="diffusion", sampler="pndm", steps=50, guidance_scale=8.5)
+    config.generate.update(dtype="bfloat16", jpeg_quality=95)
     # One person each, cropped; as the paper with --config.filter.pose.model=yolov8x-pose-p6.onnx
     config.filter.engines = ("quality", "pose")
     config.augment.update(engine="diffusion", edits=3)
@@ -38,7 +38,7 @@ def get_config(arg="full"):
         config.prompts.llm.engine = "openai"
         config.caption.update(engine="openai", models=MLLMS[1:])  # a server has one, mostly
     elif arg == "smoke":
-        config.prompts.update(train=4, val=1, test=1, per_prompt=2)
+        config.prompts.update(train=4, val=1, test=1, images_per_prompt=2)
         config.generate.update(steps=4, dtype="float32")
         config.augment.edits = 1
     elif arg != "full":

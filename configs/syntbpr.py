@@ -45,7 +45,7 @@ def get_config(arg="cuhk_pedes"):
         ritc_eps=1e-8,
         soft_labels="sigmoid",
         soft_label_ratio=0.005,
-        chunks=4,
+        grad_cache_chunks=4,
     )
     config.model.update(scan=True, dtype="bfloat16")
     return config

@@ -38,19 +38,19 @@ def get_config(arg="first"):
     config.generate.update(height=128, width=64)
     config.augment.edits = 3
     config.augment.change.update(background=1.0, weather=1.0, style=1.0)
-    config.caption.update(wrong=0.0, missing=0.0, fewest_words=5)
+    config.caption.update(wrong=0.0, missing=0.0, template_min_words=5)
     config.caption.per_image.train = 16
     config.caption.mention.update(MENTION)
     config.data.update(image_size=(128, 128), text_length=24, vocab_size=640, cache_mb=2048)
     config.data.augment.update(jitter=0.0, erase=0.0, crop_area=0.9)
-    config.model.update(patch=16, positions="sines", embed_dim=128, activation="quick_gelu")
+    config.model.update(patch_size=16, positions="sines", embed_dim=128, activation="quick_gelu")
     config.model.update(vision_width=128, vision_layers=5, vision_heads=4)
     config.model.update(text_width=96, text_layers=2, text_heads=4)
     # Eight captions of an image in a step, since images are what is dear; and short captions are
     # true of many images of a batch, which are no negatives.
     config.train.update(batch_size=64, captions=8, targets="facts")
     config.train.update(learning_rate=1e-3, warmup_epochs=0.02, clip_norm=1.0, weight_decay=0.1)
-    config.train.update(ema=0.998, eval_every=0.1)
+    config.train.update(ema_decay=0.998, eval_every=0.1)
 
     if arg not in ROUNDS:
         raise ValueError(f"configs/tiny_clip.py:{arg} is not known; the rounds are {list(ROUNDS)}")

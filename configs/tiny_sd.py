@@ -9,13 +9,13 @@ has seen drawn people alone and is not tiny-clip, which judges the images.
 
   python -m jaxtbpr.main --config=configs/tiny_sd.py
   python -m jaxtbpr.main --config=configs/tiny_sd.py:decoder \
-      --config.finetune.start=runs/tiny_sd/finetune/model
+      --config.finetune.model=runs/tiny_sd/finetune/model
   python -m jaxtbpr.main --config=configs/tiny_sd.py:whole \
-      --config.finetune.start=runs/tiny_sd-decoder/finetune/model
+      --config.finetune.model=runs/tiny_sd-decoder/finetune/model
   python -m jaxtbpr.main --config=configs/syn.py:scratch --workdir=runs/drawn \
       --config.generate.engine=render --config.augment.engine=render
   python -m jaxtbpr.main --config=configs/tiny_sd.py:last \
-      --config.finetune.start=runs/tiny_sd-whole/finetune/model
+      --config.finetune.model=runs/tiny_sd-whole/finetune/model
 """
 
 from jaxtbpr.stages import default_config

@@ -23,14 +23,14 @@ def prepare_arguments(argv: list[str]) -> list[str]:
     no number where one is wanted, and for a config file that is found neither as given nor among
     the packaged ones.
     """
-    words = [_checked(word) for word in _one_spelling(argv[1:])]
-    given = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
-    path, colon, argument = (given[-1] if given else "configs/syn.py").partition(":")
-    found = _find_config(path)
-    name = found.stem + (f"-{argument}" if argument else "")
+    arguments = [_checked(flag) for flag in _one_spelling(argv[1:])]
+    configs = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+    path, colon, argument = (configs[-1] if configs else "configs/syn.py").partition(":")
+    config_file = _find_config(path)
+    name = config_file.stem + (f"-{argument}" if argument else "")
     # First words lose to later ones, so what the user gave stays in force.
-    rest = [word for word in words if not word.startswith("--config=")]
-    return [argv[0], f"--config={found}{colon}{argument}", f"--workdir=runs/{name}", *rest]
+    rest = [flag for flag in arguments if not flag.startswith("--config=")]
+    return [argv[0], f"--config={config_file}{colon}{argument}", f"--workdir=runs/{name}", *rest]
 
 
 def is_config_error(error: Exception) -> bool:
@@ -38,9 +38,9 @@ def is_config_error(error: Exception) -> bool:
     return "Error whilst parsing config file" in str(error)  # so ml_collections calls it
 
 
-def explain_config_error(error: BaseException, words: list[str]) -> str:
+def explain_config_error(error: BaseException, argv: list[str]) -> str:
     """Returns one sentence on why the config file of a prepared command line cannot be used."""
-    path = words[1].removeprefix("--config=").split(":")[0]
+    path = argv[1].removeprefix("--config=").split(":")[0]
     while is_config_error(error) and error.__context__:
         error = error.__context__
     frames = traceback.extract_tb(error.__traceback__)
@@ -49,27 +49,27 @@ def explain_config_error(error: BaseException, words: list[str]) -> str:
     return f"the config file {where} does not work: {type(error).__name__}: {error}"
 
 
-def find_workdir(given: str) -> epath.Path:
+def find_workdir(path: str) -> epath.Path:
     """Returns the folder that --workdir names; "~" is the home folder, also after a "=".
 
     Raises UserError where it is empty.
     """
-    if not given:
+    if not path:
         raise UserError("--workdir is empty; give the folder of the run.")
-    return epath.Path(given).expanduser()
+    return epath.Path(path).expanduser()
 
 
 def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
     """Returns what a finished run prints last: its results and where its report is."""
-    words = [results_table(summary)] if summary.get("evaluate") else []
-    words += [f"not a test on unseen people: {text}" for text in summary.get("doubts", {}).values()]
+    lines = [results_table(summary)] if summary.get("evaluate") else []
+    lines += [f"not a test on unseen people: {text}" for text in summary.get("doubts", {}).values()]
     page = epath.Path(root) / "report" / "index.html"
     if page.exists() and "report" not in summary["outdated"]:
-        words.append(f"report: {page.resolve()}")
+        lines.append(f"report: {page.resolve()}")
     if summary["outdated"]:
         names = ", ".join(summary["outdated"])
-        words.append(f"of an earlier state: {names}; name them in config.stages to make them anew")
-    return "\n".join([*words, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
+        lines.append(f"of an earlier state: {names}; name them in config.stages to make them anew")
+    return "\n".join([*lines, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
 
 
 def add_stages(config: ConfigDict, more: Sequence[str]) -> None:
@@ -114,37 +114,37 @@ def _off(stage: Stage) -> str:
     return "" if stage.is_usual else f" (off; --with={stage.name})"
 
 
-def _checked(word: str) -> str:
+def _checked(argument: str) -> str:
     """A word of the command line; a list (`--config.stages=prompts,generate`) as Python has it."""
-    if not word.startswith("--config."):
-        return word
-    key, equals, value = word.removeprefix("--config.").partition("=")
+    if not argument.startswith("--config."):
+        return argument
+    key, equals, value = argument.removeprefix("--config.").partition("=")
     options.check_key(key, stages.OPTIONS)
     if not equals:
-        return word
+        return argument
     options.check_number(key, value, stages.OPTIONS)
     return f"--config.{key}={options.as_literal(key, value, stages.OPTIONS)}"
 
 
-def _one_spelling(words: list[str]) -> list[str]:
+def _one_spelling(argv: list[str]) -> list[str]:
     """Returns the words of a command line with every "-config X" written as "--config=X".
 
     So are the config keys whose values are lists.
     """
-    words = [re.sub(r"^-(?=config\b)", "--", word) for word in words]
+    argv = [re.sub(r"^-(?=config\b)", "--", argument) for argument in argv]
     joined: list[str] = []
-    for word in words:
+    for argument in argv:
         if joined and _wants_value(joined[-1]):
-            joined[-1] += f"={word}"
+            joined[-1] += f"={argument}"
         else:
-            joined.append(word)
+            joined.append(argument)
     return joined
 
 
-def _wants_value(word: str) -> bool:
-    if word == "--config":
+def _wants_value(argument: str) -> bool:
+    if argument == "--config":
         return True
-    option = options.flatten(stages.OPTIONS).get(word.removeprefix("--config."))
+    option = options.flatten(stages.OPTIONS).get(argument.removeprefix("--config."))
     return option is not None and isinstance(option.default, tuple)
 
 

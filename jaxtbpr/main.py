@@ -34,13 +34,13 @@ _RERUN = flags.DEFINE_bool(
 )
 
 
-def main(words: list[str]) -> None:
+def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
     from jaxtbpr import command_line, pipeline
     from jaxtbpr.core import mesh
 
-    if len(words) > 1:
-        raise UserError(f"{words[1]!r} is not a flag; write --config, --config.KEY or --workdir.")
+    if len(argv) > 1:
+        raise UserError(f"{argv[1]!r} is not a flag; write --config, --config.KEY or --workdir.")
     mesh.split_cpu()
     root = command_line.find_workdir(_WORKDIR.value)
     command_line.add_stages(_CONFIG.value, _WITH.value)
@@ -55,31 +55,31 @@ def _parse(argv: list[str]) -> list[str]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it
         print(answer)
         sys.exit(0)
-    words = command_line.prepare_arguments(argv)
-    sys.argv = words  # ml_collections looks there for the keys that are set
+    argv = command_line.prepare_arguments(argv)
+    sys.argv = argv  # ml_collections looks there for the keys that are set
     try:
-        return flags.FLAGS(words)
+        return flags.FLAGS(argv)
     except flags.Error as error:
         if not command_line.is_config_error(error):
             raise
-        raise UserError(command_line.explain_config_error(error, words)) from error
+        raise UserError(command_line.explain_config_error(error, argv)) from error
     except Exception as error:  # a config file is the user's program: anything can come of it
-        raise UserError(command_line.explain_config_error(error, words)) from error
+        raise UserError(command_line.explain_config_error(error, argv)) from error
 
 
-def _answer(words: list[str]) -> str:
+def _answer(argv: list[str]) -> str:
     """What --help and --keys print, "" where neither is asked for."""
     from jaxtbpr import command_line
 
-    if {"--help", "-h", "-help"} & set(words):
+    if {"--help", "-h", "-help"} & set(argv):
         stages = f"Stages:\n{command_line.stages_table()}"
         keys = "--keys=train prints the config keys of a section, --keys those of all."
         return f"{__doc__}\n{stages}\n\n{keys}\n{flags.FLAGS.main_module_help()}"
-    asked = [word for word in words if re.match(r"--?keys(=|$)", word)]
-    if not asked:
+    key_options = [argument for argument in argv if re.match(r"--?keys(=|$)", argument)]
+    if not key_options:
         return ""
-    after = words[words.index(asked[-1]) + 1 :]
-    section = asked[-1].partition("=")[2] or next(iter(after), "")
+    after = argv[argv.index(key_options[-1]) + 1 :]
+    section = key_options[-1].partition("=")[2] or next(iter(after), "")
     return command_line.keys_table(section)
 
 

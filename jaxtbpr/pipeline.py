@@ -15,7 +15,7 @@ from jaxtbpr.core import compilation, files, options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.stage import Fingerprint
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import build, seen
+from jaxtbpr.datasets import build, leakage
 from jaxtbpr.report import facts
 from jaxtbpr.retrieval.training import setup
 
@@ -26,7 +26,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     A stage finished before with the same config and inputs is skipped; one that was cut off goes
     on where it stopped. rerun: a stage that was made with another config is made anew, where
     otherwise UserError lists what differs; what it made is kept until then. Returns the summary,
-    also in `root/summary.json`. Raises UserError for everything that the user can mend.
+    also in `root/summary.json`. Raises UserError for everything that the user can fix.
     """
     options.validate(config, stages.OPTIONS)
     compilation.set_up()
@@ -92,7 +92,7 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
                     f"config.prompts.engine={config.prompts.engine!r} does not give: choose "
                     "another engine for it, or prompts.engine='template'."
                 )
-    is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "weigh"
+    is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "reweight"
     if is_weighed and "synthetic" in config.data.train_sets:
         setup.check_captions(config.train.captions)
 
@@ -125,7 +125,7 @@ def _check_batch(config: ConfigDict, names: list[str]) -> None:
 
 def _most_synthetic_pairs(config: ConfigDict, names: list[str]) -> int:
     edits = config.augment.edits if "augment" in names else 0
-    images = config.prompts.train * config.prompts.per_prompt * (1 + edits)
+    images = config.prompts.train * config.prompts.images_per_prompt * (1 + edits)
     return images * config.caption.per_image.train
 
 
@@ -152,16 +152,16 @@ def _config_of(name: str, config: ConfigDict) -> ConfigDict:
 
 
 def _require_records(name: str, workdir: Workdir) -> None:
-    """Raises UserError, with the commonest reason, where a stage has set aside all it was given."""
+    """Raises UserError, with the commonest reason, where a stage has rejected all it was given."""
     commit = workdir.commit(name)
-    if name not in stages.ORDER or commit["records_out"] or not commit["set_aside"]:
+    if name not in stages.ORDER or commit["records_out"] or not commit["rejected"]:
         return
-    reasons = [record["set_aside"]["reason"] for record in workdir.manifest(name).set_aside()]
+    reasons = [record["rejected"]["reason"] for record in workdir.manifest(name).rejected()]
     kinds = [facts.general_reason(reason) for reason in reasons]
     kind, count = Counter(kinds).most_common(1)[0]
     raise UserError(
-        f"stage {name!r} has set aside all of its {len(reasons)} records, {count} of them for a "
-        f"reason like this: {reasons[kinds.index(kind)]}; mend it, delete "
+        f"stage {name!r} has rejected all of its {len(reasons)} records, {count} of them for a "
+        f"reason like this: {reasons[kinds.index(kind)]}; fix it, delete "
         f"{workdir.dir(name)} and start again."
     )
 
@@ -170,16 +170,18 @@ def _write_summary(workdir: Workdir) -> dict[str, Any]:
     """Writes what the finished stages did; "outdated" are those made from what is no more."""
     done = workdir.commits(stages.STAGES)
     current = {name: commit for name, commit in done.items() if resume.is_current(commit, done)}
-    keys = ("seconds", "records_in", "records_out", "set_aside")
+    keys = ("seconds", "records_in", "records_out", "rejected")
     summary: dict[str, Any] = {
         "stages": {name: {key: c[key] for key in keys} for name, c in current.items()},
         "outdated": [name for name in done if name not in current],
     }
     if "evaluate" in current:
         summary["evaluate"] = current["evaluate"]["metrics"]
-        told = {name: seen.doubt(name, current.get("build", {}), current.get("train"))
+        doubt_of = {name: leakage.doubt(name, current.get("build", {}), current.get("train"))
                 for name in summary["evaluate"]}  # fmt: skip
-        summary |= {"doubts": doubts} if (doubts := {k: v for k, v in told.items() if v}) else {}
+        summary |= (
+            {"doubts": doubts} if (doubts := {k: v for k, v in doubt_of.items() if v}) else {}
+        )
     if "measure" in current:
         summary["measure"] = current["measure"]["measures"]
     files.write_json_atomic(workdir.root / "summary.json", summary)
@@ -196,7 +198,7 @@ def _explain(error: OSError, workdir: Workdir) -> UserError:
         errno.EPERM: "choose a --workdir that you may write",
         errno.EEXIST: "choose a --workdir that is a folder",
         errno.ENOTDIR: "choose a --workdir that is a folder",
-    }.get(error.errno, "mend it")
+    }.get(error.errno, "fix it")
     return UserError(
         f"{error.strerror or error} at {where}: {advice} and start again; what was done is kept."
     )

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from jaxtbpr import __version__, stages
 from jaxtbpr.core import files, options
-from jaxtbpr.core.circumstances import circumstances
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
+from jaxtbpr.core.run_info import run_info
 from jaxtbpr.core.stage import Fingerprint, Stage
 from jaxtbpr.core.workdir import COMMIT, Workdir
 
@@ -63,16 +63,16 @@ def run_stage(
     try:
         result = stage.run(config_of(stage, config), workdir)
         seconds = round(spent + time.monotonic() - began, 3)
-        told = {"recipe": recipe, "seconds": seconds, "versions": _versions()}
-        told["changed"] = _changed(recipe["config"])
-        told["ran"] = circumstances(devices=name in ("train", "evaluate"))
-        files.write_json_atomic(directory / COMMIT, told | result)
+        entries = {"recipe": recipe, "seconds": seconds, "versions": _versions()}
+        entries["changed"] = _changed(recipe["config"])
+        entries["ran"] = run_info(devices=name in ("train", "evaluate"))
+        files.write_json_atomic(directory / COMMIT, entries | result)
     finally:
         _give_back(directory, kept)  # where the new settings were refused
     started.unlink()
     kept.rmtree(missing_ok=True)
-    aside = f", {result['set_aside']} set aside" if result["set_aside"] else ""
-    say(f"{name}: {result['records_out']} records{aside}, {seconds:.1f} s")
+    rejected = f", {result['rejected']} rejected" if result["rejected"] else ""
+    say(f"{name}: {result['records_out']} records{rejected}, {seconds:.1f} s")
 
 
 def is_due(
@@ -100,8 +100,8 @@ def is_current(commit: Mapping[str, Any], done: Mapping[str, dict[str, Any]]) ->
     inputs = dict(commit["recipe"]["inputs"])
     inputs.pop(_FINGERPRINT, None)
     return all(
-        _digest(done.get(name)) == given and (given is None or is_current(done[name], done))
-        for name, given in inputs.items()
+        _digest(done.get(name)) == digests and (digests is None or is_current(done[name], done))
+        for name, digests in inputs.items()
     )
 
 
@@ -178,10 +178,10 @@ def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _key_of(stage: Stage, name: str, values: Mapping[str, Any]) -> str:
     """Returns the config key of what a fingerprint calls `name`: "clip" is filter.clip.model."""
-    own = f"{stage.name}.model" if name == "clip" else f"{stage.name}.{name}"
-    endings = (f".{name}", f".{name}.model", f".{name}.weights", own)
-    found = (key for end in endings for key in values if key.endswith(end) and values[key])
-    return next((f"config.{key}" for key in found), name)
+    key_of_stage = f"{stage.name}.model" if name == "clip" else f"{stage.name}.{name}"
+    endings = (f".{name}", f".{name}.model", f".{name}.weights", key_of_stage)
+    keys = (key for end in endings for key in values if key.endswith(end) and values[key])
+    return next((f"config.{key}" for key in keys), name)
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

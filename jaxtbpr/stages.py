@@ -18,12 +18,12 @@ from jaxtbpr.synthesis.filter import FilterEngine
 from jaxtbpr.workers import fid, pose_filter
 
 FILTER_ENGINES = {
-    "quality": FilterEngine(quality.OPTIONS, quality.refuse),
+    "quality": FilterEngine(quality.OPTIONS, quality.reject),
     "clip": FilterEngine(
-        clip_filter.OPTIONS, clip_filter.refuse, fingerprint=clip_filter.fingerprint
+        clip_filter.OPTIONS, clip_filter.reject, fingerprint=clip_filter.fingerprint
     ),
     "pose": FilterEngine(
-        pose_filter.OPTIONS, pose_filter.refuse, pose_filter.boxes,
+        pose_filter.OPTIONS, pose_filter.reject, pose_filter.boxes,
         pose_filter.fingerprint, pose_filter.check,
     ),
 }  # fmt: skip

@@ -68,7 +68,7 @@ def test_tiny_sd_is_a_small_diffusers_folder():
 
 
 def test_tiny_sd_draws_what_it_is_asked_for(judge, tmp_path):
-    sampling = Sampling(sampler="ddim", steps=25, guidance=5.0)
+    sampling = Sampling(sampler="ddim", steps=25, guidance_scale=5.0)
     generator = Generator(open_checkpoint("tiny-sd"), sampling, seed=SEED, batch_size=16)
     looks = [
         person | attributes.sample_scene(seeds.rng(SEED, "scene", name))

@@ -58,8 +58,8 @@ def test_stages_that_change_images_say_the_same(folder, said):
         assert raised.value.sentence == sentence
         assert unreadable(raised.value) in (raised.value.reason, f"cannot be read: {sentence}")
         record["image"]["path"] = str(path)
-        aside = photos._looked_at(record, str(folder.path), exif=True)
-        assert aside["set_aside"]["reason"] == sentence
+        rejected = photos._looked_at(record, str(folder.path), exif=True)
+        assert rejected["rejected"]["reason"] == sentence
 
 
 def test_what_measures_images_says_the_same(folder, said):
@@ -77,7 +77,7 @@ def test_what_measures_images_says_the_same(folder, said):
 
 def test_build_evaluate_and_validate_say_the_same(folder, said, tmp_path, capsys):
     build.run(make_config(folders={"real": str(folder.path)}), make_workdir(tmp_path / "run"))
-    lines = files.read_json_lines(epath.Path(tmp_path / "run/build/set_aside.jsonl"))
+    lines = files.read_json_lines(epath.Path(tmp_path / "run/build/rejected.jsonl"))
     assert {line["id"]: line["reason"] for line in lines} == said
     gallery = evaluate.open_set(epath.Path(folder.path), "test", epath.Path(tmp_path / "scratch"))
     first = next(iter(said))
@@ -122,5 +122,5 @@ def test_a_disk_that_fails_is_no_fault_of_an_image(monkeypatch, tmp_path):
 
 def test_a_path_that_no_file_can_have_is_a_fault_of_its_image():
     row = {"path": "a\0.png", "sha256": None, "problem": "", "captions": ["x"]}
-    reason = rows.check(row, "/tmp")["set_aside"]["reason"]
+    reason = rows.check(row, "/tmp")["rejected"]["reason"]
     assert reason == "the image cannot be read (embedded null byte)"

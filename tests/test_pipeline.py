@@ -22,7 +22,7 @@ class Recorder:
     def __init__(self):
         self.ran = []
         self.failure = None
-        self.reasons = {}  # id: why stage change sets the record aside
+        self.reasons = {}  # id: why stage change rejects the record
         self.check = lambda config: None  # of stage change
         self.fingerprint = lambda config: None  # of what the last stage reads from outside
 
@@ -42,14 +42,14 @@ class Recorder:
 
     def changed(self, record, seed):
         if record["id"] in self.reasons:
-            return manifest.set_aside(record, "change", self.reasons[record["id"]])
+            return manifest.reject(record, "change", self.reasons[record["id"]])
         return record | {"seed": seed}
 
     def finish(self, config, workdir):
         self.ran.append("finish")
         count = len(list(workdir.manifest("change")))
         score = {"R1": 0.5, "chance_R1": 0.1}
-        counts = {"records_in": count, "records_out": count, "set_aside": 0}
+        counts = {"records_in": count, "records_out": count, "rejected": 0}
         return {"outputs": {}, "metrics": {"a/test": score}} | counts
 
     def result(self, workdir, stage, records_in):
@@ -390,7 +390,7 @@ def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
             "config.caption.engine='template' needs the attributes",
         ),
         (
-            {"prompts.engine": "template", "denoise.action": "weigh", "train.captions": 2},
+            {"prompts.engine": "template", "denoise.action": "reweight", "train.captions": 2},
             "config.train.captions=2 gives an image one weight for all",
         ),
         (
@@ -440,13 +440,11 @@ def test_fid_is_checked_where_it_is_wanted(tmp_path):
         stages.STAGES["measure"].check(made)
 
 
-def test_a_stage_that_sets_everything_aside_ends_the_run_with_the_commonest_reason(
-    recorder, tmp_path
-):
+def test_a_stage_that_rejects_everything_ends_the_run_with_the_commonest_reason(recorder, tmp_path):
     recorder.reasons = {"0": "a/0.png is blank", "1": "a/1.png shows 3", "2": "a/2.png shows 2"}
     told = (
-        r"^stage 'change' has set aside all of its 3 records, 2 of them for a reason like this: "
-        rf"a/1.png shows 3; mend it, delete {tmp_path / 'change'} and start again\.$"
+        r"^stage 'change' has rejected all of its 3 records, 2 of them for a reason like this: "
+        rf"a/1.png shows 3; fix it, delete {tmp_path / 'change'} and start again\.$"
     )
     for _ in range(2):  # also where it is found so
         with pytest.raises(UserError, match=told):

@@ -21,7 +21,7 @@ def test_every_stage_before_the_report_is_shown_by_it():
 def test_a_row_is_all_that_the_report_needs_to_show_a_stage():
     search = Stage("search", "finds people", {}, run=lambda config, workdir: {})
     assert report.stage([search]).reads == ("search",)
-    counts = {"seconds": 1.0, "records_in": 2, "records_out": 2, "set_aside": 0}
+    counts = {"seconds": 1.0, "records_in": 2, "records_out": 2, "rejected": 0}
     (shown,) = facts.pipeline_strip({"search": counts}, {search.name: search.does})
     assert (shown["name"], shown["what"]) == ("search", "finds people")
 

@@ -98,7 +98,7 @@ def misread(
     return seen
 
 
-def said(slots: list[str], seen: Mapping[str, str | None]) -> dict[str, str]:
+def mentioned(slots: list[str], seen: Mapping[str, str | None]) -> dict[str, str]:
     """Returns {slot: value} of what is said when a writer who sees `seen` names `slots`."""
     facts = {slot: seen[slot] for slot in slots if seen[slot] is not None}
     return {slot: v for slot, v in facts.items() if _NEEDS.get(slot, slot) in facts}

@@ -68,14 +68,14 @@ _BEHIND, _PARTICIPLE, _PREDICATE = range(3)
 
 def _choices() -> list[tuple[tuple[str, ...], ...]]:
     """All skeletons, each a row of places with the turns of phrase that each place can have."""
-    found = []
+    sentences = []
     for count in (1, 2, 3):
         for extra in itertools.combinations(_MAYBE, count):
             for order in itertools.permutations((*_ALWAYS, *extra)):
-                found += [_one_sentence(order), _two_sentences(order)]
+                sentences += [_one_sentence(order), _two_sentences(order)]
                 if order[0] in ("hair", "clothes"):
-                    found.append(_front(order))
-    return found
+                    sentences.append(_front(order))
+    return sentences
 
 
 def _one_sentence(order: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -137,9 +137,9 @@ def pattern(number: int) -> str:
     return "".join(words)
 
 
-def draw(kind: str, rng: np.random.Generator) -> tuple[str, int | None]:
+def draw(instruction: str, rng: np.random.Generator) -> tuple[str, int | None]:
     """Returns an instruction and its pattern's number; kind "constant" has no pattern."""
-    if kind == "constant":
+    if instruction == "constant":
         return CONSTANT, None
     # A skeleton first, so that those with many turns of phrase are not all there is.
     which = int(rng.integers(len(_SKELETONS)))

@@ -15,39 +15,40 @@ from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.workers import answers, asking
 from jaxtbpr.workers.answers import Limits, Refusal
-from jaxtbpr.workers.asking import Settled, Want
+from jaxtbpr.workers.asking import Request, Result
 
 OPTIONS: Options = {
-    **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", most_tokens=160),
+    **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", max_tokens=160),
     "instruction": Option(
         "variable",
         "constant, after a sentence pattern drawn for each caption, or in turn",
         choices=(*instructions.KINDS, "both"),
     ),
-    "least_words": Option(8, "words that a model's caption must have", low=1, high=1000),
-    "most_words": Option(80, "words that it may have", low=1, high=10000),
+    "min_words": Option(8, "words that a model's caption must have", low=1, high=1000),
+    "max_words": Option(80, "words that it may have", low=1, high=10000),
 }
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Adds "captions" and "caption_source" to each record of the manifest before it.
 
-    caption_source: for each caption {"model", "instruction", "pattern" if there is one, "refused":
-    kinds of the answers before it}. Answers that would not do in the end are set aside in
-    "captions_refused" ({"model", "reason", "refused"}); a record that has no caption left is set
-    aside itself. Returns the usual counts and "answers", statistics of the captions.
+    caption_source: for each caption {"model", "instruction", "pattern" if there is one,
+    "rejected_answers": kinds of the answers before it}. Answers that would not do in the end are
+    rejected in "rejected_captions" ({"model", "reason", "rejected_answers"}); a record that has no
+     caption left is rejected itself. Returns the usual counts and "answers", statistics of the
+     captions.
     """
     options = config.caption.to_dict()
     shards = list(workdir.before("caption").shards())
     directory = workdir.dir("caption")
     names = [f"records-{k:05d}-of-{len(shards):05d}.jsonl" for k in range(len(shards))]
     todo = [k for k, name in enumerate(names) if not (directory / name).exists()]
-    wanted = ((k, lambda k=k: _wants(shards[k], config.seed, options)) for k in todo)
+    requests = ((k, lambda k=k: _requests(shards[k], config.seed, options)) for k in todo)
     asker = asking.Asker(workdir.root, "caption", options, config.seed)
-    for number, settled in asker.ask(wanted, _judge(options)):
+    for number, results in asker.ask(requests, _judge(options)):
 
-        def work(records: Iterator[Record], settled=settled) -> Iterator[list[Record]]:
-            return ([_finished(record, config.seed, options, settled)] for record in records)
+        def work(records: Iterator[Record], results=results) -> Iterator[list[Record]]:
+            return ([_finished(record, config.seed, options, results)] for record in records)
 
         manifest.map_records(
             shards, directory, work, label="caption", shard_count=len(shards),
@@ -64,49 +65,49 @@ def survey(made: Manifest) -> dict[str, Any]:
     lengths: Counter[int] = Counter()
     vocabulary: Counter[str] = Counter()
     models: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
     lost = 0
-    for record in itertools.chain(made, made.set_aside()):
+    for record in itertools.chain(made, made.rejected()):
         for caption, source in zip(
             record.get("captions", ()), record.get("caption_source", ()), strict=True
         ):
             lengths[len(caption.split())] += 1
             vocabulary.update(answers.words(caption))
             models[source["model"]] += 1
-            refused.update(source["refused"])
-        for source in record.get("captions_refused", ()):
-            refused.update(source["refused"])
+            rejected.update(source["rejected_answers"])
+        for source in record.get("rejected_captions", ()):
+            rejected.update(source["rejected_answers"])
             lost += 1
     total = max(lengths.total(), 1)
     return {
         "captions": lengths.total(),
         "mean_words": round(sum(length * n for length, n in lengths.items()) / total, 2),
-        "fewest_words": min(lengths, default=0),
-        "most_words": max(lengths, default=0),
+        "min_words": min(lengths, default=0),
+        "max_words": max(lengths, default=0),
         "vocabulary": len(vocabulary),
         "said_once": sum(count == 1 for count in vocabulary.values()),
         "models": dict(sorted(models.items())),
-        "refused": dict(refused.most_common()),
+        "rejected": dict(rejected.most_common()),
         "given_up": lost,
     }
 
 
-def _wants(records: list[Record], seed: int, options: Mapping[str, Any]) -> list[Want]:
+def _requests(records: list[Record], seed: int, options: Mapping[str, Any]) -> list[Request]:
     return [
-        _want(record, number, seed, options)
+        _request(record, number, seed, options)
         for record in records
         if _problem(record) is None
         for number in range(options["per_image"][record["split"]])
     ]
 
 
-def _want(record: Record, number: int, seed: int, options: Mapping[str, Any]) -> Want:
+def _request(record: Record, number: int, seed: int, options: Mapping[str, Any]) -> Request:
     """What is asked for caption `number` of a record: by the seed, whatever the others are."""
     name = record["id"]
     models = tuple(dict.fromkeys(options["models"]))
     # In turn from a random one on, so that the captions of an image are of several models.
     turn = rng(seed, "caption", "models", name).permutation(len(models))
-    return Want(
+    return Request(
         key=f"{name}/{number}",
         group=name,
         model=models[turn[number % len(models)]],
@@ -119,19 +120,21 @@ def _instruction(
     name: str, number: int, attempt: int, seed: int, options: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Returns an instruction, and what the record notes of it."""
-    kind = options["instruction"]
-    if kind == "both":
+    instruction = options["instruction"]
+    if instruction == "both":
         first = int(rng(seed, "caption", "kinds", name).integers(2))
-        kind = instructions.KINDS[(first + number) % 2]
-    text, pattern = instructions.draw(kind, rng(seed, "caption", "pattern", name, number, attempt))
-    return text, {"instruction": kind} | ({} if pattern is None else {"pattern": pattern})
+        instruction = instructions.KINDS[(first + number) % 2]
+    text, pattern = instructions.draw(
+        instruction, rng(seed, "caption", "pattern", name, number, attempt)
+    )
+    return text, {"instruction": instruction} | ({} if pattern is None else {"pattern": pattern})
 
 
 def _judge(options: Mapping[str, Any]) -> asking.Judge:
-    limits = Limits(options["least_words"], options["most_words"])
+    limits = Limits(options["min_words"], options["max_words"])
 
     def judge(
-        want: Want, instruction: str, text: str, finish: str, earlier: list[str]
+        request: Request, instruction: str, text: str, finish: str, earlier: list[str]
     ) -> Refusal | None:
         return answers.check(text, limits, instruction=instruction, finish=finish, earlier=earlier)
 
@@ -147,26 +150,29 @@ def _problem(record: Record) -> str | None:
 
 
 def _finished(
-    record: Record, seed: int, options: Mapping[str, Any], settled: Mapping[str, Settled]
+    record: Record, seed: int, options: Mapping[str, Any], results: Mapping[str, Result]
 ) -> Record:
-    """Returns `record` with its captions, or set aside."""
+    """Returns `record` with its captions, or rejected."""
     if problem := _problem(record):
-        return manifest.set_aside(record, "caption", problem)
+        return manifest.reject(record, "caption", problem)
     captions, sources, lost = [], [], []
     for number in range(options["per_image"][record["split"]]):
-        want = _want(record, number, seed, options)
-        done = settled[want.key]
-        source = {"model": want.model, "refused": list(done.refused)}
+        request = _request(record, number, seed, options)
+        done = results[request.key]
+        source = {"model": request.model, "rejected_answers": list(done.rejected)}
         if done.text is None:
             lost.append(source | {"reason": done.last.reason})
             continue
-        _, told = _instruction(record["id"], number, done.attempt, seed, options)
+        _, notes = _instruction(record["id"], number, done.attempt, seed, options)
         captions.append(done.text)
-        sources.append(source | told)
+        sources.append(source | notes)
     record = record | {"captions": captions, "caption_source": sources}
     if lost:
-        record["captions_refused"] = lost
+        record["rejected_captions"] = lost
     if not captions:
-        reason = f"no caption will do after {len(lost[0]['refused'])} tries: {lost[0]['reason']}"
-        return manifest.set_aside(record, "caption", reason)
+        reason = (
+            f"no caption will do after {len(lost[0]['rejected_answers'])} tries: "
+            f"{lost[0]['reason']}"
+        )
+        return manifest.reject(record, "caption", reason)
     return record

@@ -1,6 +1,6 @@
 """Noun phrases and verb phrases for what a caption says: the lower half of the grammar.
 
-Each function takes `said`, {slot: value} of the attributes that are named, and says nothing of
+Each function takes `facts`, {slot: value} of the attributes that are named, and says nothing of
 slots that it lacks. Articles are all "a"; `core.english.agree_articles` turns them into "an".
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtbpr.captioning import words
-from jaxtbpr.captioning.words import pick
+from jaxtbpr.captioning import vocabulary
+from jaxtbpr.captioning.vocabulary import pick
 
 Said = Mapping[str, str]
 
@@ -30,36 +30,36 @@ class Subject:
     their: str
 
 
-def subject(said: Said, rng: np.random.Generator) -> Subject:
+def subject(facts: Said, rng: np.random.Generator) -> Subject:
     """Returns the words for the person, by sex, age and build."""
-    sex, age = said.get("sex"), said.get("age")
-    noun = pick(words.SUBJECTS[sex], rng)
-    adjectives = [pick(words.ADJECTIVES["age"][age], rng)] if age else []
+    sex, age = facts.get("sex"), facts.get("age")
+    noun = pick(vocabulary.SUBJECTS[sex], rng)
+    adjectives = [pick(vocabulary.ADJECTIVES["age"][age], rng)] if age else []
     if age == "young" and sex and rng.random() < 0.2:
-        adjectives, noun = [], words.GIRL_OR_BOY[sex]
+        adjectives, noun = [], vocabulary.GIRL_OR_BOY[sex]
     behind = ""
-    if "build" in said:
-        build = pick(words.BUILD[said["build"]], rng)
+    if "build" in facts:
+        build = pick(vocabulary.BUILD[facts["build"]], rng)
         if build.startswith("of "):
             behind = " " + build
         else:
             adjectives.insert(0, build)
-    they, their = words.PRONOUNS.get(sex, (f"the {noun}", "their"))
+    they, their = vocabulary.PRONOUNS.get(sex, (f"the {noun}", "their"))
     return Subject(noun, " ".join([*adjectives, noun]) + behind, they, their)
 
 
-def hair(said: Said, their: str, rng: np.random.Generator) -> list[str]:
+def hair(facts: Said, their: str, rng: np.random.Generator) -> list[str]:
     """Returns [] or one phrase like "long black hair"."""
-    phrases = thing("hair", said, rng)
+    phrases = thing("hair", facts, rng)
     # Without a colour: "has her hair in a bun", since "has hair in a bun" tells nothing.
     return [f"{their} {p}" if p.startswith("hair ") else p for p in phrases]
 
 
-def thing(slot: str, said: Said, rng: np.random.Generator) -> list[str]:
+def thing(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
     """Returns [] or one phrase for a garment, a bag or the like: "a striped red sweater"."""
-    adjectives = _adjectives(slot, said, rng)
-    forms = words.NOUNS[slot].get(said.get(slot))
-    if forms is None or not (adjectives or slot in said):
+    adjectives = _adjectives(slot, facts, rng)
+    forms = vocabulary.NOUNS[slot].get(facts.get(slot))
+    if forms is None or not (adjectives or slot in facts):
         return []
     behind = [a for a in adjectives if a.startswith("with ")]
     before = [a for a in adjectives if not a.startswith("with ")]
@@ -70,40 +70,40 @@ def thing(slot: str, said: Said, rng: np.random.Generator) -> list[str]:
     return [" ".join([phrase, *behind])]
 
 
-def carried(said: Said, their: str, rng: np.random.Generator) -> list[tuple[str, str]]:
+def carried(facts: Said, their: str, rng: np.random.Generator) -> list[tuple[str, str]]:
     """Returns (verb, phrase) of the bag, the umbrella and the phone that are named."""
-    found = [("bag", phrase) for phrase in thing("bag", said, rng)]
-    if said.get("item") in ("umbrella", "phone"):
-        found += [("item", phrase) for phrase in thing("item", said, rng)]
+    phrases = [("bag", phrase) for phrase in thing("bag", facts, rng)]
+    if facts.get("item") in ("umbrella", "phone"):
+        phrases += [("item", phrase) for phrase in thing("item", facts, rng)]
     out = []
-    for slot, phrase in found:
-        verbs, places = words.CARRIED[said.get(slot)]
-        place = pick(places, rng).format(their=their) if len(found) == 1 else ""
+    for slot, phrase in phrases:
+        verbs, places = vocabulary.CARRIED[facts.get(slot)]
+        place = pick(places, rng).format(their=their) if len(phrases) == 1 else ""
         out.append((pick(verbs, rng), f"{phrase} {place}".strip()))
     return out
 
 
-def scene(said: Said, their: str, rng: np.random.Generator) -> list[str]:
+def scene(facts: Said, their: str, rng: np.random.Generator) -> list[str]:
     """Returns participles: "walking in a park", "seen from behind", "painted in oil"."""
-    posture = _forms(words.POSTURE, "posture", said, rng)
-    where = _forms(words.PLACE, "background", said, rng)
-    where += _forms(words.WEATHER, "weather", said, rng)
-    seen = _forms(words.VIEW, "view", said, rng)
+    posture = _forms(vocabulary.POSTURE, "posture", facts, rng)
+    where = _forms(vocabulary.PLACE, "background", facts, rng)
+    where += _forms(vocabulary.WEATHER, "weather", facts, rng)
+    seen = _forms(vocabulary.VIEW, "view", facts, rng)
     first = posture or seen or (["seen"] if where else [])
     whole = [" ".join([*first, *where])] if first else []
-    style = _forms(words.STYLE, "style", said, rng)
+    style = _forms(vocabulary.STYLE, "style", facts, rng)
     return [p.format(their=their) for p in whole + (seen if posture else []) + style]
 
 
-def _adjectives(slot: str, said: Said, rng: np.random.Generator) -> list[str]:
+def _adjectives(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
     """The adjectives of a thing in a natural order; those with "with" go behind the noun."""
     of_slot = ["upper_pattern", "upper_colour"] if slot == "upper" else [f"{slot}_colour"]
     if rng.random() < 0.3:
         of_slot.reverse()
     if slot == "upper":
         of_slot.insert(0, "sleeves")
-    return [pick(words.ADJECTIVES[s][said[s]], rng) for s in of_slot if s in said]
+    return [pick(vocabulary.ADJECTIVES[s][facts[s]], rng) for s in of_slot if s in facts]
 
 
-def _forms(table: Mapping, slot: str, said: Said, rng: np.random.Generator) -> list[str]:
-    return [pick(table[said[slot]], rng)] if slot in said else []
+def _forms(table: Mapping, slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
+    return [pick(table[facts[slot]], rng)] if slot in facts else []

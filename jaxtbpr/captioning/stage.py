@@ -36,8 +36,8 @@ OPTIONS: Options = {
     },
     "wrong": Option(0.02, "probability that a named attribute is wrong", low=0.0, high=1.0),
     "missing": Option(0.05, "probability that a named attribute is left out", low=0.0, high=1.0),
-    "fewest_words": Option(
-        template.FEWEST_WORDS, "words of a caption, if there is as much to see", low=1, high=40
+    "template_min_words": Option(
+        template.MIN_WORDS, "words of a caption, if there is as much to see", low=1, high=40
     ),
     "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
     "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
@@ -63,7 +63,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     caption_noise: for each caption the list of [slot, true value, said value or None], so that
     methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
     can be seen, "said": the same of what each caption says}, by which a caption can be held
-    against other images. Records whose attributes are missing or not consistent are set aside.
+    against other images. Records whose attributes are missing or not consistent are rejected.
     """
     options = config.caption.to_dict()
     if options["engine"] != "template":
@@ -76,14 +76,14 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 
 
 def add_captions(record: Record, seed: int, options: Mapping) -> Record:
-    """Returns `record` with its captions, or set aside; options: the section's plain values."""
+    """Returns `record` with its captions, or rejected; options: the section's plain values."""
     if "attributes" not in record:
         reason = "engine 'template' says attributes, and the record has none: use another engine"
-        return manifest.set_aside(record, "caption", reason)
+        return manifest.reject(record, "caption", reason)
     try:
         attributes.check(record["attributes"])
     except InputError as error:
-        return manifest.set_aside(record, "caption", str(error))
+        return manifest.reject(record, "caption", str(error))
     is_noisy = record["split"] in options["noisy_splits"]
     captions = [
         template.describe(
@@ -92,7 +92,7 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
             mention=options["mention"],
             wrong=options["wrong"] if is_noisy else 0.0,
             missing=options["missing"] if is_noisy else 0.0,
-            fewest_words=options["fewest_words"],
+            min_words=options["template_min_words"],
         )
         for k in range(options["per_image"][record["split"]])
     ]

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtbpr.captioning import facts, phrases, words
-from jaxtbpr.captioning.words import pick
+from jaxtbpr.captioning import facts, phrases, vocabulary
+from jaxtbpr.captioning.vocabulary import pick
 from jaxtbpr.core.english import agree_articles, capitalised, enumerate_phrases
 
-FEWEST_WORDS = 12
-MOST_WORDS = 45
+MIN_WORDS = 12
+MAX_WORDS = 45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,31 +54,31 @@ def describe(
     mention: Mapping[str, float] = facts.MENTION,
     wrong: float = 0.0,
     missing: float = 0.0,
-    fewest_words: int = FEWEST_WORDS,
+    min_words: int = MIN_WORDS,
 ) -> Caption:
     """Returns a caption of the image with these attributes (person and scene).
 
     mention: {slot: probability of naming it where it can be seen}. Of the named slots, missing is
     the share left out and wrong the share (of the rest) replaced by another value of the slot.
-    Without missing words a caption has `fewest_words` to 45 words, as far as there is enough to
+    Without missing words a caption has `min_words` to 45 words, as far as there is enough to
     see.
     """
     slots, count = facts.rank(attributes, rng, mention)
     seen = facts.misread(attributes, rng, wrong, missing)
-    text = _write(facts.said(slots[:count], seen), rng)
-    while len(text.split()) < fewest_words and count < len(slots):
+    text = _write(facts.mentioned(slots[:count], seen), rng)
+    while len(text.split()) < min_words and count < len(slots):
         count += 1
-        text = _write(facts.said(slots[:count], seen), rng)
-    while len(text.split()) > MOST_WORDS:
+        text = _write(facts.mentioned(slots[:count], seen), rng)
+    while len(text.split()) > MAX_WORDS:
         count -= 1
-        text = _write(facts.said(slots[:count], seen), rng)
+        text = _write(facts.mentioned(slots[:count], seen), rng)
     named = slots[:count]
-    return Caption(text, facts.said(named, seen), facts.noise(named, seen, attributes))
+    return Caption(text, facts.mentioned(named, seen), facts.noise(named, seen, attributes))
 
 
-def _write(said: Mapping[str, str], rng: np.random.Generator) -> str:
-    person = phrases.subject(said, rng)
-    sentences = _plan(said, person, rng)
+def _write(facts: Mapping[str, str], rng: np.random.Generator) -> str:
+    person = phrases.subject(facts, rng)
+    sentences = _plan(facts, person, rng)
     subjects = [
         f"{pick(('a', 'the', 'this'), rng)} {person.full}",
         person.they if rng.random() < 0.9 else f"the {person.noun}",
@@ -90,41 +90,41 @@ def _write(said: Mapping[str, str], rng: np.random.Generator) -> str:
 
 
 def _plan(
-    said: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
+    facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> list[list[Group]]:
     """Returns the groups of the one sentence or of both, in the order in which they are told."""
     is_now = rng.random() < 0.4  # "is wearing" rather than "wears", throughout
     is_split = rng.random() < 0.6
-    looks, clothes, more = _looks_and_clothes(said, person, rng)
+    looks, clothes, more = _looks_and_clothes(facts, person, rng)
     if not (is_split and clothes and more and rng.random() < 0.5):
         clothes, more = clothes + more, []
     dressed = _clothes(clothes, is_now, rng)
-    carried = _carried(phrases.carried(said, person.their, rng), is_now)
-    doing = _scene(phrases.scene(said, person.their, rng))
-    told = [group for group in (_looks(looks), dressed, carried, doing) if group]
+    carried = _carried(phrases.carried(facts, person.their, rng), is_now)
+    doing = _scene(phrases.scene(facts, person.their, rng))
+    groups = [group for group in (_looks(looks), dressed, carried, doing) if group]
     if rng.random() < 0.35:  # the clothes first
-        told.sort(key=lambda group: group is not dressed)
+        groups.sort(key=lambda group: group is not dressed)
     elif rng.random() < 0.2:
-        told = [told[k] for k in rng.permutation(len(told))]
+        groups = [groups[k] for k in rng.permutation(len(groups))]
     if more:
-        cut = int(rng.integers(told.index(dressed) + 1, len(told) + 1))
-        return [told[:cut], [_more_clothes(more, is_now), *told[cut:]]]
-    if is_split and len(told) > 1:
-        cut = int(rng.integers(1, len(told)))
-        return [told[:cut], told[cut:]]
-    return [told]
+        cut = int(rng.integers(groups.index(dressed) + 1, len(groups) + 1))
+        return [groups[:cut], [_more_clothes(more, is_now), *groups[cut:]]]
+    if is_split and len(groups) > 1:
+        cut = int(rng.integers(1, len(groups)))
+        return [groups[:cut], groups[cut:]]
+    return [groups]
 
 
 def _looks_and_clothes(
-    said: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
+    facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> tuple[list[str], list[str], list[str]]:
     """Phrases for what the person has, for the garments, and for what is worn besides."""
-    looks = phrases.hair(said, person.their, rng)
-    clothes = [p for slot in ("upper", "lower") for p in phrases.thing(slot, said, rng)]
-    more = [p for slot in ("shoes", "hat") for p in phrases.thing(slot, said, rng)]
-    if said.get("item") == "scarf":
-        more += phrases.thing("item", said, rng)
-    (looks if rng.random() < 0.5 else more).extend(phrases.thing("eyewear", said, rng))
+    looks = phrases.hair(facts, person.their, rng)
+    clothes = [p for slot in ("upper", "lower") for p in phrases.thing(slot, facts, rng)]
+    more = [p for slot in ("shoes", "hat") for p in phrases.thing(slot, facts, rng)]
+    if facts.get("item") == "scarf":
+        more += phrases.thing("item", facts, rng)
+    (looks if rng.random() < 0.5 else more).extend(phrases.thing("eyewear", facts, rng))
     if rng.random() < 0.2:
         rng.shuffle(more)
     return looks, clothes, more
@@ -165,7 +165,7 @@ def _carried(carried: list[tuple[str, str]], is_now: bool) -> Group | None:
     if len(verbs) == 1:  # one verb for both things
         carried = [(verbs.pop(), enumerate_phrases([phrase for _, phrase in carried]))]
     participle = " and ".join(f"{verb} {phrase}" for verb, phrase in carried)
-    simple = " and ".join(f"{words.FINITE[verb]} {phrase}" for verb, phrase in carried)
+    simple = " and ".join(f"{vocabulary.FINITE[verb]} {phrase}" for verb, phrase in carried)
     behind = "with " + enumerate_phrases([phrase for _, phrase in carried])
     return Group(f"is {participle}" if is_now else simple, participle, behind, participle)
 

@@ -15,21 +15,21 @@ def attention(
     v: jax.Array,
     *,
     causal: bool = False,
-    seen: jax.Array | None = None,
+    kv_lengths: jax.Array | None = None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(D)) v of every head: [B, T, N, D] and twice [B, S, N, D].
 
-    causal: a token sees itself and those before it; seen: int32 [B], how many keys, from the first
-    on, each row sees. The softmax is taken in float32 at least.
+    causal: a token sees itself and those before it; kv_lengths: int32 [B], how many keys, from the
+    first on, each row sees. The softmax is taken in float32 at least.
     """
     # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
     if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
-        return apply_map(attention_map(q, k, causal=causal, seen=seen), v)
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=seen)
+        return apply_map(attention_map(q, k, causal=causal, kv_lengths=kv_lengths), v)
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=kv_lengths)
 
 
 def attention_map(
-    q: jax.Array, k: jax.Array, *, causal: bool = False, seen: jax.Array | None = None
+    q: jax.Array, k: jax.Array, *, causal: bool = False, kv_lengths: jax.Array | None = None
 ) -> jax.Array:
     """The weights of attention, [B, N, T, S] in float32 at least; each row sums to 1."""
     q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # CPUs want the rows of a head in a row
@@ -38,8 +38,8 @@ def attention_map(
     at = jnp.arange(k.shape[2])
     if causal:
         logits = jnp.where(jnp.arange(q.shape[2])[:, None] >= at, logits, -jnp.inf)
-    if seen is not None:
-        logits = jnp.where(at < seen[:, None, None, None], logits, -jnp.inf)
+    if kv_lengths is not None:
+        logits = jnp.where(at < kv_lengths[:, None, None, None], logits, -jnp.inf)
     return jax.nn.softmax(logits)
 
 

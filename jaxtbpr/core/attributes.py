@@ -118,8 +118,8 @@ def sample_person(rng: np.random.Generator) -> dict[str, str]:
     """
     person = {}
     for slot in PERSON:
-        given = person.get("age" if slot == "hair_colour" else "sex", "")
-        weights = WEIGHTS.get(f"{slot}|{given}", WEIGHTS.get(slot, {}))
+        condition = person.get("age" if slot == "hair_colour" else "sex", "")
+        weights = WEIGHTS.get(f"{slot}|{condition}", WEIGHTS.get(slot, {}))
         person[slot] = _draw(rng, _choices(slot, person), weights)
     return normalise(person)
 
@@ -182,18 +182,18 @@ def hidden(record: dict[str, str]) -> set[str]:
     A change of such a slot changes no pixels, or so few that nobody could tell. record: person and
     scene.
     """
-    found = set()
+    slots = set()
     if record["upper"] == "coat" and record["lower"] in _UNDER_COAT:
-        found |= {"lower", "lower_colour"}
+        slots |= {"lower", "lower_colour"}
     if record["view"] == "back":
-        found.add("eyewear")
+        slots.add("eyewear")
     if record["hat"] != "none" and record["hair"] in _UNDER_HAT:
-        found |= {"hair", "hair_colour"}
+        slots |= {"hair", "hair_colour"}
     # A print is on chest and back, out of sight from the side and below a backpack.
     is_covered = record["view"] == "back" and record["bag"] == "backpack"
     if record["upper_pattern"] == "printed" and (is_covered or record["view"] in ("left", "right")):
-        found.add("upper_pattern")
-    return found
+        slots.add("upper_pattern")
+    return slots
 
 
 def _choices(slot: str, person: dict[str, str]) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ def balance(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, Any]]:
     """
     return {
         slot: {
-            "values": len(found),
-            "entropy": round(evenness(found), 4),
-            "fewest": min(found.values()),
-            "most": max(found.values()),
+            "values": len(numbers),
+            "entropy": round(evenness(numbers), 4),
+            "fewest": min(numbers.values()),
+            "most": max(numbers.values()),
         }
-        for slot, found in counts.items()
+        for slot, numbers in counts.items()
     }
 
 

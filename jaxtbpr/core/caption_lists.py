@@ -29,11 +29,11 @@ def items(value: Any) -> list[Any] | None:
         return _parse(value.strip())
     if not isinstance(value, list | tuple):
         return None
-    found: list[Any] = []
+    texts: list[Any] = []
     for one in value:
         inner = items(one)
-        found += [None if one != one else one] if inner is None else inner
-    return found
+        texts += [None if one != one else one] if inner is None else inner
+    return texts
 
 
 def is_nearly_list(text: str) -> bool:
@@ -45,16 +45,16 @@ def _parse(text: str) -> list[str | None] | None:
     if text[:1] not in tuple("[({") or text[-1:] not in tuple("])}"):
         return None
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return _tokens(text)
-    return _leaves(found) if isinstance(found, list) else None
+    return _leaves(value) if isinstance(value, list) else None
 
 
-def _leaves(found: list[Any]) -> list[str | None] | None:
+def _leaves(values: list[Any]) -> list[str | None] | None:
     """Returns the texts of nested lists in a flat list, or None where anything else is in them."""
     flat: list[str | None] = []
-    todo = found[::-1]
+    todo = values[::-1]
     while todo:
         one = todo.pop()
         if isinstance(one, list):
@@ -78,20 +78,20 @@ def _tokens(text: str) -> list[str | None] | None:
     while at < len(text):
         if at and depth == 0:
             return None  # the list has ended before the text
-        if found := _TEXT.match(text, at):
+        if match := _TEXT.match(text, at):
             try:
-                flat.append(ast.literal_eval(found[0]))
+                flat.append(ast.literal_eval(match[0]))
             except (SyntaxError, ValueError):  # no character has this number, or half a pair
                 return None
-        elif found := _NOTHING.match(text, at):
+        elif match := _NOTHING.match(text, at):
             flat.append(None)
-        elif found := _OPENING.match(text, at):
+        elif match := _OPENING.match(text, at):
             depth += 1
-        elif found := _CLOSING.match(text, at):
+        elif match := _CLOSING.match(text, at):
             depth -= 1
         else:
-            found = _BETWEEN.match(text, at)
-            if not found:
+            match = _BETWEEN.match(text, at)
+            if not match:
                 return None
-        at = found.end()
+        at = match.end()
     return flat if depth == 0 else None

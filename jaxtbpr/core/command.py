@@ -16,7 +16,7 @@ flags.DEFINE_bool("traceback", False, _TRACEBACK)
 
 
 def run(work: Callable[[], None], usage: str) -> None:
-    """Parses the command line and calls `work`; what the user can mend ends it with status 1.
+    """Parses the command line and calls `work`; what the user can fix ends it with status 1.
 
     usage: which flags to give, such as "--model and --workdir".
     """
@@ -45,7 +45,7 @@ def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 @contextlib.contextmanager
 def faults_told() -> Iterator[None]:
-    """Ends the program with status 1 and one sentence where the user can mend what is wrong.
+    """Ends the program with status 1 and one sentence where the user can fix what is wrong.
 
     Ctrl-C ends it with status 130 and one word; with --traceback an error shows where in the code
     it comes from.
@@ -76,4 +76,4 @@ def _sentence(error: InputError | OSError) -> str:
     if isinstance(error, InputError):
         return str(error)
     where = f": {os.fspath(error.filename)}" if error.filename is not None else ""
-    return f"{error.strerror or error}{where}; mend it and start again."
+    return f"{error.strerror or error}{where}; fix it and start again."

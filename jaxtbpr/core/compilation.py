@@ -31,10 +31,12 @@ def set_up() -> None:
     """
     use_cache()
     for name, value in SETTLED.items():
-        given = getattr(jax.config, name)
-        if given != value:
+        setting = getattr(jax.config, name)
+        if setting != value:
             jax.config.update(name, value)
-            say(f"{name.upper()}={given} is not for jaxtbpr, which goes on with {value}; unset it")
+            say(
+                f"{name.upper()}={setting} is not for jaxtbpr, which goes on with {value}; unset it"
+            )
 
 
 @contextlib.contextmanager

@@ -43,8 +43,8 @@ def duplicates_by_id(
     the same id. See `find_duplicates`.
     """
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    found = find_duplicates(hashes[order], distance)
-    return {ids[order[row]]: (ids[order[first]], bits) for row, (first, bits) in found.items()}
+    first_of = find_duplicates(hashes[order], distance)
+    return {ids[order[row]]: (ids[order[first]], bits) for row, (first, bits) in first_of.items()}
 
 
 def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, int]]:
@@ -56,7 +56,7 @@ def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, i
     """
     bits = np.unpackbits(hashes, axis=1)
     parts = [_groups(part) for part in np.array_split(bits, min(distance + 1, BITS), axis=1)]
-    found: dict[int, tuple[int, int]] = {}
+    first_of: dict[int, tuple[int, int]] = {}
     is_first = np.ones(len(hashes), bool)
     for row in range(len(hashes)):
         near = np.unique(np.concatenate([_before(part, row) for part in parts]))
@@ -64,9 +64,9 @@ def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, i
         apart = distances(hashes[row], hashes[near])
         hits = np.flatnonzero(apart <= distance)
         if len(hits):
-            found[row] = (int(near[hits[0]]), int(apart[hits[0]]))
+            first_of[row] = (int(near[hits[0]]), int(apart[hits[0]]))
             is_first[row] = False
-    return found
+    return first_of
 
 
 def _groups(part: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

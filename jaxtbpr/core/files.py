@@ -34,9 +34,9 @@ def sha256_of(paths: Iterable[epath.PathLike]) -> str:
     """
     total = hashlib.sha256()
     for path in map(epath.Path, paths):
-        told = path.stat()
-        changed = os.stat(path).st_mtime_ns if is_local(path) else told.mtime
-        total.update(f"{path.name} {_sha256_of(path, told.length, changed)}\n".encode())
+        status = path.stat()
+        changed = os.stat(path).st_mtime_ns if is_local(path) else status.mtime
+        total.update(f"{path.name} {_sha256_of(path, status.length, changed)}\n".encode())
     return total.hexdigest()
 
 
@@ -146,10 +146,10 @@ def read_json_object(path: epath.PathLike) -> dict[str, Any]:
 
     Raises InputError where the file is missing, is not JSON or holds something else.
     """
-    found = read_json(path)
-    if not isinstance(found, dict):
+    value = read_json(path)
+    if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; restore or delete it.")
-    return found
+    return value
 
 
 def read_json_lines(path: epath.PathLike) -> Iterator[Any]:
@@ -187,8 +187,8 @@ def matches(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
 
     The folder's own name is no pattern, whatever characters it has.
     """
-    found = {path for pattern in patterns for path in LiteralPath(folder).glob(pattern)}
-    return sorted(map(epath.Path, map(os.fspath, found)))
+    paths = {path for pattern in patterns for path in LiteralPath(folder).glob(pattern)}
+    return sorted(map(epath.Path, map(os.fspath, paths)))
 
 
 def is_local(path: epath.PathLike) -> bool:

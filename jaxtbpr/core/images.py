@@ -179,8 +179,8 @@ def look(data: bytes) -> frozenset[str]:
     is_transparent, rgb = _is_transparent(one.image), _rgb(one)
     top = rgb.crop((0, 0, rgb.width, 1))  # tells most images apart at once
     is_blank = all(low == high for part in (top, rgb) for low, high in part.getextrema())
-    told = {TRANSPARENT: is_transparent, BLANK: is_blank}
-    return one.found | {name for name, is_so in told.items() if is_so}
+    looks = {TRANSPARENT: is_transparent, BLANK: is_blank}
+    return one.found | {name for name, is_so in looks.items() if is_so}
 
 
 def plain(data: bytes, *, turn: bool = True) -> bytes:
@@ -216,8 +216,8 @@ class _Decoded:
 
     @property
     def found(self) -> frozenset[str]:
-        told = {TURNED: self.upright is not None, DEEP: self.is_deep}
-        return frozenset(name for name, is_so in told.items() if is_so)
+        looks = {TURNED: self.upright is not None, DEEP: self.is_deep}
+        return frozenset(name for name, is_so in looks.items() if is_so)
 
 
 def _rgb(one: _Decoded, *, turn: bool = True) -> Image.Image:

@@ -37,11 +37,11 @@ def kernels(params: Any, pattern: str) -> dict[str, tuple[int, ...]]:
     every = {
         "/".join(names): leaf.shape for names, leaf in _leaves(params) if names[-1] == "kernel"
     }
-    found = {path: shape for path, shape in every.items() if expression.fullmatch(path)}
-    if not found:
+    matched = {path: shape for path, shape in every.items() if expression.fullmatch(path)}
+    if not matched:
         such = f"such as {next(iter(every))!r}" if every else "and here is none"
         raise InputError(f"{pattern!r} matches no kernel; it must match whole paths, {such}.")
-    return found
+    return matched
 
 
 def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
@@ -109,5 +109,5 @@ def _add(kernel, change, scale, path):
 
 def _leaves(params: Any) -> list[tuple[list[str], Any]]:
     """[(names on the way, leaf)] of a tree of dicts, in JAX's order."""
-    found = jax.tree_util.tree_leaves_with_path(params)
-    return [([entry.key for entry in path], leaf) for path, leaf in found]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [([entry.key for entry in path], leaf) for path, leaf in leaves]

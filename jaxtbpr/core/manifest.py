@@ -25,14 +25,14 @@ _SHARD = re.compile(r"records-(\d{5})(?:-of-(\d{5}))?\.jsonl")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
-def set_aside(record: Record, stage: str, reason: str) -> Record:
-    """Returns `record` marked as set aside by `stage`; later stages do not see it."""
-    return record | {"set_aside": {"stage": stage, "reason": reason}}
+def reject(record: Record, stage: str, reason: str) -> Record:
+    """Returns `record` marked as rejected by `stage`; later stages do not see it."""
+    return record | {"rejected": {"stage": stage, "reason": reason}}
 
 
 def is_kept(record: Record) -> bool:
-    """Whether no stage has set `record` aside."""
-    return "set_aside" not in record
+    """Whether no stage has rejected `record`."""
+    return "rejected" not in record
 
 
 class Manifest:
@@ -57,12 +57,12 @@ class Manifest:
         for shard in self.shards():
             yield from shard
 
-    def set_aside(self) -> Iterator[Record]:
-        """Yields the records that the stage set aside."""
+    def rejected(self) -> Iterator[Record]:
+        """Yields the records that the stage rejected."""
         yield from (record for record in self.all_records() if not is_kept(record))
 
     def all_records(self) -> Iterator[Record]:
-        """Yields the records that are kept and those that were set aside, in their order."""
+        """Yields the records that are kept and those that were rejected, in their order."""
         yield from itertools.chain.from_iterable(self._shards())
 
     def _shards(self) -> Iterator[Shard]:
@@ -120,18 +120,18 @@ def shard_digests(directory: epath.PathLike) -> dict[str, str]:
     Raises UserError where a shard is missing.
     """
     directory = epath.Path(directory)
-    found = {p.name: _SHARD.fullmatch(p.name) for p in directory.iterdir()}
-    found = {name: match for name, match in found.items() if match}
-    counts = {int(match[2]) for match in found.values() if match[2]}
-    if len(counts) > 1 or (counts and len(found) != counts.pop()):
-        raise UserError(f"{directory} lacks shards (it has {sorted(found)}); run its stage again.")
-    return {name: files.sha256((directory / name).read_bytes()) for name in sorted(found)}
+    names = {p.name: _SHARD.fullmatch(p.name) for p in directory.iterdir()}
+    names = {name: match for name, match in names.items() if match}
+    counts = {int(match[2]) for match in names.values() if match[2]}
+    if len(counts) > 1 or (counts and len(names) != counts.pop()):
+        raise UserError(f"{directory} lacks shards (it has {sorted(names)}); run its stage again.")
+    return {name: files.sha256((directory / name).read_bytes()) for name in sorted(names)}
 
 
 def count_records(manifest: Manifest) -> dict[str, int]:
-    """Returns how many records a stage gave out and how many it set aside."""
+    """Returns how many records a stage gave out and how many it rejected."""
     kept = Counter(map(is_kept, manifest.all_records()))
-    return {"records_out": kept[True], "set_aside": kept[False]}
+    return {"records_out": kept[True], "rejected": kept[False]}
 
 
 def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:

@@ -126,7 +126,7 @@ def place(create: Callable[[], Any], mesh: Mesh, rules: Rules) -> Any:
     )
 
 
-def writes() -> bool:
+def is_primary_process() -> bool:
     """Whether this process writes what all processes would write alike: the first one does."""
     return jax.process_index() == 0
 

@@ -77,14 +77,15 @@ def check_key(key: str, options: Options) -> None:
 def check_number(key: str, text: str, options: Options) -> None:
     """Raises UserError where option `key` is a number and `text`, of a command line, is none."""
     option = flatten(options).get(key)
-    kind = type(option.default) if option else str
-    if kind not in (int, float):
+    number_type = type(option.default) if option else str
+    if number_type not in (int, float):
         return
     try:
-        kind(text)
+        number_type(text)
     except ValueError as error:
         raise UserError(
-            f"config.{key}={text} must be {_noun(kind)}, like the default {option.default!r}."
+            f"config.{key}={text} must be {_noun(number_type)}, like the default "
+            f"{option.default!r}."
         ) from error
 
 
@@ -109,33 +110,33 @@ def _unknown(key: str, known: list[str]) -> str:
 
 
 def _check_value(name: str, value: Any, option: Option) -> None:
-    kind = type(option.default)
+    value_type = type(option.default)
     if isinstance(option.default, Mapping):
-        kind = Mapping
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value_type = Mapping
+    if value_type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if kind is tuple and isinstance(value, list):
+    if value_type is tuple and isinstance(value, list):
         value = tuple(value)
-    is_bool_for_number = isinstance(value, bool) and kind in (int, float)
-    if not isinstance(value, kind) or is_bool_for_number:
+    is_bool_for_number = isinstance(value, bool) and value_type in (int, float)
+    if not isinstance(value, value_type) or is_bool_for_number:
         raise UserError(
-            f"{name}={value!r} is of type {type(value).__name__}; it must be {_noun(kind)}, "
+            f"{name}={value!r} is of type {type(value).__name__}; it must be {_noun(value_type)}, "
             f"like the default {option.default!r}."
         )
-    if kind is tuple:
+    if value_type is tuple:
         _check_elements(name, value, option)
     _check_range(name, value, option)
 
 
 def _check_elements(name: str, value: tuple, option: Option) -> None:
-    kind = type(option.default[0])
-    wrong = [v for v in value if type(v) is not kind]
+    element_type = type(option.default[0])
+    wrong = [v for v in value if type(v) is not element_type]
     if wrong:
         raise UserError(
             f"{name} has {wrong[0]!r} of type {type(wrong[0]).__name__}; its elements must be "
-            f"{_noun(kind)} each, like the default {option.default!r}."
+            f"{_noun(element_type)} each, like the default {option.default!r}."
         )
-    if kind is int and len(value) != len(option.default):
+    if element_type is int and len(value) != len(option.default):
         raise UserError(
             f"{name}={value!r} has {len(value)} elements; it must have {len(option.default)}, like "
             f"the default {option.default!r}."
@@ -164,9 +165,9 @@ def _elements(value: Any) -> tuple:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-def _noun(kind: type) -> str:
+def _noun(value_type: type) -> str:
     names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-    return names.get(kind, "a table" if kind is Mapping else f"a {kind.__name__}")
+    return names.get(value_type, "a table" if value_type is Mapping else f"a {value_type.__name__}")
 
 
 def as_literal(key: str, text: str, options: Options) -> str:
@@ -201,5 +202,5 @@ def _allowed(option: Option) -> str:
     if option.choices is not None:
         return "; of " + ", ".join(f"`{choice}`" for choice in option.choices)
     bounds = {"at least": option.low, "at most": option.high}
-    said = [f"{word} {value}" for word, value in bounds.items() if value is not None]
-    return "; " + ", ".join(said) if said else ""
+    phrases = [f"{word} {value}" for word, value in bounds.items() if value is not None]
+    return "; " + ", ".join(phrases) if phrases else ""

@@ -26,13 +26,13 @@ def progress(
 
 
 def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) -> Iterator[T]:
-    began = said = time.monotonic()
+    began = last_line = time.monotonic()
     first = None
     for count, item in enumerate(items, start + 1):
         yield item
         now = time.monotonic()
         first = first or now  # the first waits for what is compiled, and tells nothing of the pace
-        if now - said < SECONDS_BETWEEN_LINES:
+        if now - last_line < SECONDS_BETWEEN_LINES:
             continue
         done = count - start - 1
         if done:
@@ -42,7 +42,7 @@ def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) ->
         else:
             pace = f"the first after {now - began:.0f} s"
         say(f"{label}: {count}/{total} {unit}, {pace}")
-        said = now
+        last_line = now
 
 
 def say(text: str) -> None:

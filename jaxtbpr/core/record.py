@@ -42,13 +42,13 @@ FIELDS = (
     Field("prompt", "string", "prompts", "what asks for the image", is_provenance=True),
     Field("prompt_number", "integer", "prompts", "which prompt, where one has several images"),
     Field("tokens", "integer", "prompts", "length of the prompt", is_inherited=False),
-    Field("dropped", "list", "prompts", "clauses left out to fit", is_inherited=False),
-    Field("kind", "string", "prompts", "of a rough prompt: appearance, profession, ..."),
-    Field("rough", "string", "prompts", "the prompt before it was made rich"),
+    Field("dropped_clauses", "list", "prompts", "clauses left out to fit", is_inherited=False),
+    Field("prompt_kind", "string", "prompts", "of a rough prompt: appearance, profession, ..."),
+    Field("rough_prompt", "string", "prompts", "the prompt before it was made rich"),
     Field("descriptors", "object", "prompts", "descriptor -> the word drawn for it"),
     Field("source_caption", "string", "prompts", "the real caption of which the prompt is made"),
     Field("model", "string", "prompts", "language model that made the prompt rich"),
-    Field("refused", "list", "prompts", "kinds of its answers that would not do"),
+    Field("rejected_answers", "list", "prompts", "kinds of its answers that would not do"),
     Field("subject", "string", "prompts", "token and class of a fine-tuned subject"),
     Field("seed", "integer", "prompts", "of the run", is_provenance=True),
     Field("source", "string", "generate", "engine that made the image"),
@@ -56,19 +56,19 @@ FIELDS = (
     Field("attributes", "object", "prompts", "slot -> value, as drawn", is_provenance=True),
     Field("scene", "object", "augment", "slots that an edit changed, without attributes"),
     Field("image", "object", "generate", "path, sha256, height and width in pixels, looks"),
-    Field("made", "object", "generate", "sampler, steps, guidance, hash of the checkpoint, ...",
+    Field("generation", "object", "generate", "sampler, steps, guidance, hash of the model, ...",
           is_inherited=False, is_provenance=True),
     Field("captions", "list", "caption", "sentences", per_caption="itself"),
     Field("caption_noise", "list", "caption", "mistakes: [slot, true value, value said or null]",
           per_caption="itself"),
-    Field("caption_source", "list", "caption", "model, instruction, pattern, refused answers",
+    Field("caption_source", "list", "caption", "model, instruction, pattern, rejected answers",
           per_caption="itself"),
-    Field("captions_refused", "list", "caption", "what no answer would do for, and why"),
+    Field("rejected_captions", "list", "caption", "what no answer would do for, and why"),
     Field("facts", "object", "caption", "shown: what can be seen; said: what each caption says",
           per_caption="said", is_provenance=True, in_set=True),
     Field("caption_weights", "list", "denoise", "how much each caption counts in training",
           per_caption="itself", in_set=True),
-    Field("set_aside", "object", "any", "stage and reason, where it is not to be used"),
+    Field("rejected", "object", "any", "stage and reason, where it is not to be used"),
 )  # fmt: skip
 
 _ADVICE = {
@@ -98,15 +98,15 @@ def keep_captions(record: Record, kept: Sequence[bool]) -> Record:
 
 def edit_of(record: Record, number: int) -> Record:
     """Returns the record of the edit `number` of a base image, with what it takes over from it."""
-    own = {field.name for field in FIELDS if not field.is_inherited}
-    taken = {name: value for name, value in record.items() if name not in own}
+    left_out = {field.name for field in FIELDS if not field.is_inherited}
+    taken = {name: value for name, value in record.items() if name not in left_out}
     return taken | {"id": f"{record['id']}-{number}"}
 
 
 def provenance(record: Record) -> str:
     """Returns where an image comes from, as the JSON text that the built set keeps."""
-    found = [field.name for field in FIELDS if field.is_provenance and field.name in record]
-    return json.dumps({name: record[name] for name in found}, ensure_ascii=False)
+    names = [field.name for field in FIELDS if field.is_provenance and field.name in record]
+    return json.dumps({name: record[name] for name in names}, ensure_ascii=False)
 
 
 def set_fields(record: Record) -> Record:

@@ -22,7 +22,7 @@ class Stage:
     does: what it does, for people, as a verb phrase ("makes their images").
     options: its section of the config.
     run: does the work; returns {"outputs": {file: digest}, "records_in", "records_out",
-      "set_aside"} and what else the stage wants in its commit file.
+      "rejected"} and what else the stage wants in its commit file.
     reads: the stages whose outputs it reads; None means the nearest record stage before it.
     sections: the config sections that it reads besides its own and `seed`.
     is_usual: whether it runs where `config.stages` is not given.

@@ -102,11 +102,11 @@ class Opened:
 
     def metadata(self) -> dict[str, str]:
         """Returns what the files say of themselves beside their arrays."""
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for path in sorted(set(self.files.values())):
             with safe_open(os.fspath(path), "numpy") as file:
-                found |= file.metadata() or {}
-        return found
+                texts |= file.metadata() or {}
+        return texts
 
     def renamed(self, rule: Callable[[str], str]) -> "Opened":
         """Returns the same arrays under the names that `rule` gives them.
@@ -173,17 +173,17 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
     for name in names:
         if (path / name).exists():
             return _shards(path / name) if name.endswith(".json") else [path / name]
-    found = files.matches(path, "*.safetensors")
-    if len(found) == 1:
-        return found
+    paths = files.matches(path, "*.safetensors")
+    if len(paths) == 1:
+        return paths
     pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
-    if pickles and not found:
+    if pickles and not paths:
         indices = files.matches(path, "*.bin.index.json")  # of a model in several of them
         raise InputError(_pickle_refused((indices or pickles)[0]))
-    if not found:
+    if not paths:
         raise InputError(lacking)
     raise InputError(
-        f"{path} holds {len(found)} .safetensors files and none of the indices "
+        f"{path} holds {len(paths)} .safetensors files and none of the indices "
         f"{', '.join(name for name in names if name.endswith('.json'))}; name the file to read."
     )
 
@@ -193,13 +193,13 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
 
     Raises InputError where one is no whole file, for quantised arrays and for those of LoRA.
     """
-    found, shapes, types = {}, {}, {}
+    handles, shapes, types = {}, {}, {}
     for path in paths:
         try:
             with safe_open(os.fspath(path), "numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (it is no mapping)
                     part = opened.get_slice(name)
-                    found[name], shapes[name] = path, tuple(part.get_shape())
+                    handles[name], shapes[name] = path, tuple(part.get_shape())
                     types[name] = part.get_dtype()
         except (SafetensorError, OSError) as error:
             raise InputError(
@@ -208,7 +208,7 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
     changes = [name for name in types if _LORA.search(name)]
     if changes:
         raise InputError(
-            f"{found[changes[0]]} holds {len(changes)} arrays of LoRA (the first: {changes[0]}), "
+            f"{handles[changes[0]]} holds {len(changes)} arrays of LoRA (the first: {changes[0]}), "
             "which change another model: merge them into it (merge_and_unload() of PEFT, "
             "fuse_lora() and unload_lora_weights() of diffusers), save that whole and give it."
         )
@@ -216,26 +216,26 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
     if quantised:
         name = quantised[0]
         raise InputError(
-            f"{found[name]} holds {len(quantised)} arrays of another kind than is read here (the "
+            f"{handles[name]} holds {len(quantised)} arrays of another kind than is read here (the "
             f"first: {name}, {types[name]}); give the weights in float32, float16 or bfloat16."
         )
-    return Opened(found, shapes)
+    return Opened(handles, shapes)
 
 
 def misfit(
     source: str,
-    kind: str,
+    format: str,
     missing: Sequence[str],
     unexpected: Sequence[str],
     misshaped: Sequence[str],
 ) -> str:
-    """Returns the sentence on a checkpoint of `kind` that is not what the model needs."""
+    """Returns the sentence on a checkpoint of `format` that is not what the model needs."""
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
-    said = []
+    sentences = []
     for what, some in parts.items():
         more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
-        said += [f"{what}: {', '.join(some[:_SHOWN])}{more}"] if some else []
-    return f"{source} does not fit the model ({kind}); {'; '.join(said)}."
+        sentences += [f"{what}: {', '.join(some[:_SHOWN])}{more}"] if some else []
+    return f"{source} does not fit the model ({format}); {'; '.join(sentences)}."
 
 
 def _shards(index: epath.Path) -> list[epath.Path]:

@@ -187,11 +187,11 @@ def count_cut(
     tokenizer: Tokenizer, texts: Iterable[str], length: int, what: str = "captions"
 ) -> Cut:
     """Counts the texts that, cleaned, have more than `length` tokens, start and end included."""
-    found, texts = Cut(0, 0, length, what), iter(texts)
+    cut, texts = Cut(0, 0, length, what), iter(texts)
     while some := list(itertools.islice(texts, _CHUNK)):
         inner = _inner_ids(tokenizer, [_normalise(clean_caption(text)) for text in some], None)
-        found += Cut(sum(2 + len(ids) > length for ids in inner), len(some), length)
-    return found
+        cut += Cut(sum(2 + len(ids) > length for ids in inner), len(some), length)
+    return cut
 
 
 def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int] | None):
@@ -211,13 +211,13 @@ def _inner_ids(tokenizer: Tokenizer, texts: list[str], spelled: Mapping[str, int
 
 def mask_id(tokenizer: Tokenizer) -> int:
     """Returns the id of the mask token. Raises InputError where the vocabulary has none."""
-    found = tokenizer.token_to_id(MASK)
-    if found is None:
+    mask = tokenizer.token_to_id(MASK)
+    if mask is None:
         raise InputError(
             f"the tokenizer has no {MASK!r} token, which masked language modelling needs; use one "
             "learned here, or CLIP's vocab.json and merges.txt."
         )
-    return found
+    return mask
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int]:

@@ -48,8 +48,8 @@ class Workdir:
             if not self.root.is_dir():
                 raise UserError(f"{self.root} does not exist; give the WORKDIR of a run.")
             stages = sorted(path.name for path in self.root.iterdir())
-        found = {name: self.commit(name) for name in stages}
-        return {name: commit for name, commit in found.items() if commit}
+        by_stage = {name: self.commit(name) for name in stages}
+        return {name: commit for name, commit in by_stage.items() if commit}
 
     def manifest(self, stage: str) -> Manifest:
         """Returns the records of a finished stage.

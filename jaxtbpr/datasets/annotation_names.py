@@ -66,8 +66,8 @@ def _is_text(suffix: str) -> bool:
 
 def told_split(folder: epath.Path, file: epath.Path) -> str | None:
     """Returns the split that a file's name or folder tells; queries and a gallery are of a test."""
-    told = (file.stem, *file.relative_to(folder).parts[:-1])
-    return tables.table_split(folder, file) or ("test" if any(map(_TEST.search, told)) else None)
+    parts = (file.stem, *file.relative_to(folder).parts[:-1])
+    return tables.table_split(folder, file) or ("test" if any(map(_TEST.search, parts)) else None)
 
 
 def is_named_alike(file: epath.Path, taken: Iterable[epath.Path]) -> bool:
@@ -82,14 +82,14 @@ def beside(folder: epath.Path, taken: Iterable[epath.Path]) -> list[epath.Path]:
     in those that are called as splits or annotations are.
     """
     taken = list(taken)
-    own = dict.fromkeys([folder, *(file.parent for file in taken if not file.is_dir())])
+    folders = dict.fromkeys([folder, *(file.parent for file in taken if not file.is_dir())])
     others = (place for one in (folder, folder / "data") for place in _named_places(one))
-    found = [file for place in own for file in _files(place)]
+    files = [file for place in folders for file in _files(place)]
     for place in others:
-        inside = _files(place) if place not in own else []
-        found += inside if len(inside) <= _MANY else []
+        inside = _files(place) if place not in folders else []
+        files += inside if len(inside) <= _MANY else []
     return [
-        file for file in dict.fromkeys(found) if file not in taken and not _is_beside(file, taken)
+        file for file in dict.fromkeys(files) if file not in taken and not _is_beside(file, taken)
     ]
 
 

@@ -1,6 +1,6 @@
 """Stage build: TFDS sets out of the manifest before it and of folders of real data.
 
-The records of each set are read once. *Check* decodes every image once and sets aside what cannot
+The records of each set are read once. *Check* decodes every image once and rejects what cannot
 be used; it goes on at the record where a killed run stopped. What it has found is then counted, and
 *write* copies the encoded images into array_record shards and makes the index, both in one pass; it
 goes on at the shards (1,024 images) where a killed run stopped.
@@ -8,7 +8,7 @@ goes on at the shards (1,024 images) where a killed run stopped.
     WORKDIR/build/NAME/BUILDER/1.0.0/   the TFDS set
     WORKDIR/build/NAME/train.jsonl ...  image id, identity and captions of each image, in order
     WORKDIR/build/NAME/done.json        counts and digests; written last
-    WORKDIR/build/set_aside.jsonl       what cannot be used, and why
+    WORKDIR/build/rejected.jsonl       what cannot be used, and why
 """
 
 import collections
@@ -37,11 +37,11 @@ from jaxtbpr.datasets import (
     builder,
     formats,
     image_paths,
-    own,
+    leakage,
+    own_outputs,
     published,
     reid_sets,
     rows,
-    seen,
     survey,
 )
 from jaxtbpr.datasets.fingerprint import changes as fingerprint_changes
@@ -56,14 +56,14 @@ OPTIONS: Options = {
     "folders": Option({}, 'folders of real data: set name -> folder, "" for none'),
     "images": Option({}, "set name -> folder of its images, where that is not the usual one"),
     "formats": Option({}, "set name -> its form (see validate), where the detected one is wrong"),
-    "val_share": Option(
+    "val_fraction": Option(
         0.1,
         "share of the train identities that a set without a val split lends it",
         low=0,
         high=0.5,
     ),
     "exif": rows.EXIF,
-    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }
 
 
@@ -92,9 +92,9 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
     prints = {}
     for name, folder in _folders(config).items():
         form, images = _form(config, name, folder), _images(config, name)
-        found = formats.annotation_files(folder, form)
+        annotations = formats.annotation_files(folder, form)
         _refuse_loss(name, folder, formats.leftovers(folder, form))
-        prints[name] = folder_fingerprint(found, formats.read(folder, form, images=images))
+        prints[name] = folder_fingerprint(annotations, formats.read(folder, form, images=images))
     return prints
 
 
@@ -114,15 +114,15 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     for text in overlaps.values():
         say(f"build: warning: {text}")
     sets = {one.name: _finish_set(one, directory / one.name, config, workdir) for one in inputs}
-    aside = b"".join((directory / name / "set_aside.jsonl").read_bytes() for name in sets)
-    files.write_bytes_atomic(directory / "set_aside.jsonl", aside, durable=True)
+    rejected = b"".join((directory / name / "rejected.jsonl").read_bytes() for name in sets)
+    files.write_bytes_atomic(directory / "rejected.jsonl", rejected, durable=True)
     outputs = {f"{name}/{file}": d for name in sets for file, d in sets[name]["outputs"].items()}
-    keys = ("records_in", "records_out", "set_aside")
+    keys = ("records_in", "records_out", "rejected")
     counts = {key: sum(result[key] for result in sets.values()) for key in keys}
     splits = {name: result["splits"] for name, result in sets.items()}
-    told = {key: {name: sets[name][key] for name in sets} for key in ("seen", "said")}
-    told["overlaps"] = overlaps
-    return {"outputs": outputs, **counts, "sets": splits} | told
+    numbers = {key: {name: sets[name][key] for name in sets} for key in ("seen", "said")}
+    numbers["overlaps"] = overlaps
+    return {"outputs": outputs, **counts, "sets": splits} | numbers
 
 
 def _overlaps(inputs: Iterable[_Input]) -> dict[str, str]:
@@ -174,9 +174,9 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
 
 
 def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
-    given = config.build.formats.get(name)
-    with of_key(f"build.formats.{name}" if given else f"build.folders.{name}"):
-        form = formats.get(folder, given or None)
+    asked_form = config.build.formats.get(name)
+    with of_key(f"build.formats.{name}" if asked_form else f"build.folders.{name}"):
+        form = formats.get(folder, asked_form or None)
         if not form.captioned:
             raise InputError(f"{folder}: {reid_sets.how_to_caption(folder)}")
         return form
@@ -184,13 +184,13 @@ def _form(config: ConfigDict, name: str, folder: epath.Path) -> formats.Format:
 
 def _images(config: ConfigDict, name: str) -> epath.Path | None:
     """Returns the folder that the config names for the images of a set, if any."""
-    given = config.build.images.get(name)
-    if not given:
+    path = config.build.images.get(name)
+    if not path:
         return None
-    found = epath.Path(given).expanduser().absolute()
-    if not found.is_dir():
-        raise UserError(f"config.build.images.{name}={given} is no folder; check the path.")
-    return found
+    images = epath.Path(path).expanduser().absolute()
+    if not images.is_dir():
+        raise UserError(f"config.build.images.{name}={path} is no folder; check the path.")
+    return images
 
 
 def _refuse_loss(name: str, folder: epath.Path, unread: Iterable[Leftover]) -> None:
@@ -213,10 +213,10 @@ def _inputs(config: ConfigDict, workdir: Workdir) -> list[_Input]:
         remarks = (*(one.reason for one in unread), *formats.remarks(folder, form))
         for text in remarks:
             say(f"build {name}: warning: {text}")
-        known = None if own.is_export(folder) else form.known
+        known = None if own_outputs.is_export(folder) else form.known
         read = functools.partial(_read, folder, form, images)
-        found = functools.partial(survey.survey_rows, folder, form, images)
-        inputs.append(_Input(name, read, known or "", remarks, found))
+        survey_rows = functools.partial(survey.survey_rows, folder, form, images)
+        inputs.append(_Input(name, read, known or "", remarks, survey_rows))
     return inputs
 
 
@@ -233,23 +233,23 @@ def _finish_set(
     if not done.exists():
         root = str(workdir.root)
         manifest = _check(one, checked, root, config.build)
-        found, said = _go_through(one, manifest)
-        made = _write(one, manifest, found, directory, root, config)
-        files.write_json_atomic(done, made | {"said": said})
+        checked_set, remarks = _go_through(one, manifest)
+        made = _write(one, manifest, checked_set, directory, root, config)
+        files.write_json_atomic(done, made | {"said": remarks})
     checked.rmtree(missing_ok=True)
     return files.read_json(done)
 
 
 @dataclasses.dataclass
-class _Found:
+class _CheckedSet:
     """What is known of a set when all its images have been checked.
 
-    people: {split: {identity, in the order of their first image: (images, captions)}}; aside: the
-    rows that were set aside; is_weighted: whether the captions have weights, all or none.
+    people: {split: {identity, in the order of their first image: (images, captions)}}; rejected:
+    the rows that were rejected; is_weighted: whether the captions have weights, all or none.
     """
 
     people: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
-    aside: list[Record] = dataclasses.field(default_factory=list)
+    rejected: list[Record] = dataclasses.field(default_factory=list)
     is_weighted: bool = False
 
     def add(self, row: Record) -> None:
@@ -259,39 +259,39 @@ class _Found:
         self.is_weighted = "caption_weights" in row
 
 
-def _go_through(one: _Input, checked: Manifest) -> tuple[_Found, list[str]]:
+def _go_through(one: _Input, checked: Manifest) -> tuple[_CheckedSet, list[str]]:
     """Returns what is known of a set, and what `validate` says of a folder, which is told."""
-    found = _Found()
+    checked_set = _CheckedSet()
 
     def usable_first() -> Iterator[Record]:
         for row in checked.all_records():
             if is_kept(row):
-                found.add(row)
+                checked_set.add(row)
                 yield row
             else:
-                found.aside.append(row)
-        yield from found.aside
+                checked_set.rejected.append(row)
+        yield from checked_set.rejected
 
     if one.survey_rows is None:
         collections.deque(usable_first(), maxlen=0)
-        return found, []
+        return checked_set, []
     first = itertools.islice(checked.all_records(), image_paths.PROBES)
     names = [row["id"] for row in first if not row["problem"]]
-    return found, _say_what_is_wrong(one, one.survey_rows(usable_first(), names))
+    return checked_set, _say_what_is_wrong(one, one.survey_rows(usable_first(), names))
 
 
-def _say_what_is_wrong(one: _Input, found: survey.Survey) -> list[str]:
+def _say_what_is_wrong(one: _Input, result: survey.Survey) -> list[str]:
     """Says what `validate` says of a folder; returns that with the remarks said before."""
-    problems, notices = found.problems(), found.notices()
+    problems, notices = result.problems(), result.notices()
     for text in [*(f"PROBLEM {text}" for text in problems), *(f"warning: {t}" for t in notices)]:
         say(f"build {one.name}: {text}")
-    if loss := found.loss():
+    if loss := result.loss():
         say(f"build {one.name}: {loss}")
     return [*problems, *one.remarks, *notices]
 
 
 def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -> Manifest:
-    """Decodes every image; returns the rows with the bad ones set aside."""
+    """Decodes every image; returns the rows with the bad ones rejected."""
     stream = one.rows()
     chunks = iter(lambda: list(itertools.islice(stream, _CHUNK)), [])
     with process_map(options.processes) as mapped:
@@ -309,48 +309,51 @@ def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -
 def _write(
     one: _Input,
     checked: Manifest,
-    found: _Found,
+    checked_set: _CheckedSet,
     directory: epath.Path,
     root: str,
     config: ConfigDict,
 ) -> dict[str, Any]:
-    """Writes the TFDS set, its index and what was set aside; returns what done.json holds."""
-    people, aside = found.people, [_aside_line(one.name, row) for row in found.aside]
+    """Writes the TFDS set, its index and what was rejected; returns what done.json holds."""
+    people, rejected = (
+        checked_set.people,
+        [_rejected_line(one.name, row) for row in checked_set.rejected],
+    )
     if not people:
-        first = f", the first is {aside[0]['path']}: {aside[0]['reason']}" if aside else ""
+        first = f", the first is {rejected[0]['path']}: {rejected[0]['reason']}" if rejected else ""
         raise UserError(
-            f"set {one.name!r} has no usable image ({len(aside)} were set aside{first}); "
+            f"set {one.name!r} has no usable image ({len(rejected)} were rejected{first}); "
             "look at its folder with python -m jaxtbpr.datasets.validate."
         )
-    lent = _lent_to_val(people, config.build.val_share, config.seed, one.name)
+    lent = _lent_to_val(people, config.build.val_fraction, config.seed, one.name)
     splits = _counts(people, lent)
     kept = sum(counts["images"] for counts in splits.values())
     numbered = progress(
         _numbered(checked, lent, _numbers(people, lent)), total=kept, label=f"build {one.name}"
     )
     indexed = _index(numbered, directory, splits)
-    counts = {split: told["images"] for split, told in splits.items()}
+    counts = {split: numbers["images"] for split, numbers in splits.items()}
     read = functools.partial(rows.read_image, root=root)
     builder_class = builder.BUILDERS.get(one.title, builder.PersonSet)
-    builder_class(counts, indexed, read, directory, is_weighted=found.is_weighted).build()
+    builder_class(counts, indexed, read, directory, is_weighted=checked_set.is_weighted).build()
     collections.deque(indexed, maxlen=0)  # all rows, where the TFDS set was whole
-    _write_lines(directory / "set_aside.jsonl", aside)
+    _write_lines(directory / "rejected.jsonl", rejected)
     return {
-        "records_in": kept + len(aside),
+        "records_in": kept + len(rejected),
         "records_out": kept,
-        "set_aside": len(aside),
+        "rejected": len(rejected),
         "splits": splits,
-        "seen": seen.seen_people(people),
+        "seen": leakage.seen_people(people),
         "outputs": _digests(directory),
     }
 
 
-def _lent_to_val(people: dict, share: float, seed: int, name: str) -> set[str]:
+def _lent_to_val(people: dict, fraction: float, seed: int, name: str) -> set[str]:
     """Draws the train identities that become the val split of a set that has none."""
     train = sorted(people.get("train", ()))
-    if "val" in people or share == 0 or len(train) < 2:
+    if "val" in people or fraction == 0 or len(train) < 2:
         return set()
-    count = max(1, round(share * len(train)))
+    count = max(1, round(fraction * len(train)))
     chosen = seeds.rng(seed, "build", "val", name).choice(len(train), count, replace=False)
     return {train[i] for i in chosen}
 
@@ -400,15 +403,15 @@ def _index(
         unfinished[split].replace(path)
 
 
-def _aside_line(name: str, row: Record) -> dict[str, Any]:
+def _rejected_line(name: str, row: Record) -> dict[str, Any]:
     return {"set": name, "id": row["id"], "split": row["split"], "path": row["path"]} | row[
-        "set_aside"
+        "rejected"
     ]
 
 
 def _index_line(row: Record) -> dict[str, Any]:
     keys = {"image_id": "id", "identity": "identity", "identity_name": "identity_name"}
-    line = {key: row[own] for key, own in keys.items()} | {"captions": row["captions"]}
+    line = {key: row[field] for key, field in keys.items()} | {"captions": row["captions"]}
     return line | records.set_fields(row)
 
 
@@ -427,8 +430,8 @@ def _line(value: Any) -> bytes:
 
 def _digests(directory: epath.Path) -> dict[str, str]:
     """Returns {path below `directory`: SHA-256} of a set's files."""
-    found = files.matches(directory, "*.jsonl", "*/*/*")
-    names = sorted(str(path.relative_to(directory)) for path in found if path.is_file())
+    paths = files.matches(directory, "*.jsonl", "*/*/*")
+    names = sorted(str(path.relative_to(directory)) for path in paths if path.is_file())
     return {
         name: files.sha256((directory / name).read_bytes())
         for name in names

@@ -46,7 +46,7 @@ def read(folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths) -> 
 
     The split is the image's own, else that of the file's name, else train. Without `identity`
     (`person_id`, `pid`) at the image or its annotations, each image is a person of its own.
-    Annotations of no image are set aside.
+    Annotations of no image are rejected.
     """
     yield from merge_by_image((one for file in files for one in _entries(file, paths)), once=True)
 
@@ -58,21 +58,21 @@ def file_roles(files: Iterable[epath.Path]) -> dict[epath.Path, Roles]:
 
 def _roles(held: Mapping[str, Any]) -> Roles:
     images = [one for one in _list(held.get("images")) if isinstance(one, Mapping)]
-    said = [one for one in _list(held.get("annotations")) if isinstance(one, Mapping)]
-    keys = (entry.identity_key(one, "") for one in (*images, *said))
+    annotations = [one for one in _list(held.get("annotations")) if isinstance(one, Mapping)]
+    keys = (entry.identity_key(one, "") for one in (*images, *annotations))
     identity = next(filter(None, keys), None)
     return Roles(identity, "split" if any("split" in one for one in images) else None, ())
 
 
 def _entries(file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
     held = dict(_pairs(file))
-    said: dict[Any, list[Any]] = defaultdict(list)
+    annotations: dict[Any, list[Any]] = defaultdict(list)
     for number, one in enumerate(_list(held.get("annotations")), 1):
         if not isinstance(one, Mapping) or "image_id" not in one:
             where = f"annotation {number} of {file.name}"
-            yield entry.set_aside(where, "names no image: it has no 'image_id'")
+            yield entry.reject(where, "names no image: it has no 'image_id'")
         else:
-            said[str(one["image_id"])].append(one)
+            annotations[str(one["image_id"])].append(one)
     images = [_named(one) for one in _list(held.get("images"))]
     names = [one["file_name"] for one in images if isinstance(one, Mapping) and "file_name" in one]
     tail = file.stem.rsplit("_", 1)[-1]  # train2017/ of captions_train2017.json
@@ -80,31 +80,31 @@ def _entries(file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
     prefix = prefix if prefix and paths.settle(prefix + name for name in names[:PROBES]) else ""
     for number, one in enumerate(images, 1):
         where = f"image {number} of {file.name}"
-        notes = said.pop(str(one.get("id")), []) if isinstance(one, Mapping) else []
+        notes = annotations.pop(str(one.get("id")), []) if isinstance(one, Mapping) else []
         try:
             yield _entry(one, notes, lambda name: paths(prefix + name), file_split(file))
         except BadRecord as reason:
-            yield entry.set_aside(where, reason)
-    for image in said:
-        yield entry.set_aside(f"image_id {image} of {file.name}", "has captions but no image")
+            yield entry.reject(where, reason)
+    for image in annotations:
+        yield entry.reject(f"image_id {image} of {file.name}", "has captions but no image")
 
 
 def _entry(
-    image: Any, said: list[Mapping[str, Any]], path: Callable[[str], str], named: str | None
+    image: Any, annotations: list[Mapping[str, Any]], path: Callable[[str], str], named: str | None
 ) -> Entry:
     name = entry.image_name(image)
-    captions = [one.get("caption") for one in said]
+    captions = [one.get("caption") for one in annotations]
     captions += [one.get("raw") for one in _list(image.get("sentences")) if isinstance(one, dict)]
     split, word = named or "train", image.get("split")
     if word is not None:
         split = "train" if str(word).lower() == _REST else entry.split_name(word)
-    values = [one.get(key) for one in (image, *said) for key in entry.PERSON_KEYS]
-    found = [entry.identity_or_own(value, name) for value in values if value not in (None, "")]
-    told = {identity for identity, _ in found}
-    if len(told) > 1:
-        raise BadRecord(f"({name}) shows several people: {', '.join(sorted(told))}")
-    identity = next(iter(told), entry.own_identity(name))
-    notes = next((notes for _, notes in found), ())
+    values = [one.get(key) for one in (image, *annotations) for key in entry.PERSON_KEYS]
+    identities = [entry.identity_or_own(value, name) for value in values if value not in (None, "")]
+    names_of = {identity for identity, _ in identities}
+    if len(names_of) > 1:
+        raise BadRecord(f"({name}) shows several people: {', '.join(sorted(names_of))}")
+    identity = next(iter(names_of), entry.own_identity(name))
+    notes = next((notes for _, notes in identities), ())
     captions, lists = listed.split_value(captions, "'caption'")
     texts = entry.caption_list(captions)
     return Entry(path(name), texts, identity, split, {"image_id": name}, notes=notes + lists)

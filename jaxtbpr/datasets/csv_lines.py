@@ -82,8 +82,8 @@ def _holds_rows(used: list[str], delimiter: str, width: int, path: int) -> bool:
     rows = [_split(line, delimiter) for line in used]
     if delimiter == "\t" and len(rows) > 1 and {len(row) for row in rows} == {width}:
         return True  # captions hold no tabs
-    own, *names = [row[path].strip(' "') if len(row) > path else "" for row in rows]
-    ending = posixpath.splitext(own)[1] or "."
+    header, *names = [row[path].strip(' "') if len(row) > path else "" for row in rows]
+    ending = posixpath.splitext(header)[1] or "."
     return bool(names) and all(is_image(name) or name.endswith(ending) for name in names)
 
 

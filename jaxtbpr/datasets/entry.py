@@ -37,7 +37,7 @@ class Entry:
     captions: as they were given, empty ones included. identity: the person, as text.
     split: "train", "val" or "test". extra: what else the record tells: "image_id" (the name in
     the annotation), "seed", "prompt", "edits", "attributes", "captions_bt", ...
-    problem: why the record cannot be used, or "". Such an entry must be set aside and counted.
+    problem: why the record cannot be used, or "". Such an entry must be rejected and counted.
     notes: what was not read as it stands, one of the sentences below; see `Notes`.
     """
 
@@ -64,8 +64,8 @@ SAME_FILE = "images to which several names lead, whose captions are joined"
 REPEATED = "images of a record that is repeated word for word, and counted once"
 
 
-NO_CAPTION = "images without a caption, which will be set aside unless they get one"
-ONLY_EMPTY = "images whose captions are all empty, which will be set aside unless they get one"
+NO_CAPTION = "images without a caption, which will be rejected unless they get one"
+ONLY_EMPTY = "images whose captions are all empty, which will be rejected unless they get one"
 EMPTY = "empty captions beside good ones, which are left out"
 
 
@@ -97,7 +97,7 @@ class BadRecord(ValueError):
     """A record that a reader cannot use; the message ends the sentence "record N of FILE ..."."""
 
 
-def set_aside(where: str, reason: object, split: str = "train") -> Entry:
+def reject(where: str, reason: object, split: str = "train") -> Entry:
     """Returns the entry that stands for a record that cannot be used."""
     return Entry("", (), "", split, {"image_id": where}, problem=f"{where} {reason}")
 
@@ -211,8 +211,8 @@ def split_of(
 
     key: where the records of its file have it; named: what the file's name tells. Raises BadRecord.
     """
-    if (own := key or "split") in record:
-        split = split_name(record[own])
+    if (split_key := key or "split") in record:
+        split = split_name(record[split_key])
         return split, (OTHER_SPLIT,) if named not in (None, split) else ()
     return named or "train", (NO_SPLIT,) if key and named is None else ()
 

@@ -26,7 +26,7 @@ from etils import epath
 from jaxtbpr.core import command, files, images
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import progress, say
-from jaxtbpr.datasets import own
+from jaxtbpr.datasets import own_outputs
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built, list_splits
 
 # Forms that every tool reads; a phone's MPO begins as the JPEG that it shows.
@@ -59,7 +59,7 @@ def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, in
     part.mkdir(parents=True)
     changed: list[str] = []
     WRITERS[kind](splits, part, changed)
-    files.write_json_atomic(part / own.EXPORT, {"format": kind})
+    files.write_json_atomic(part / own_outputs.EXPORT, {"format": kind})
     part.rename(out)
     if changed:
         such = f"{len(changed):,} ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})"
@@ -158,8 +158,8 @@ def main() -> None:
     args = flags.FLAGS
     files.check_output(args.out, "--out", folder=True)
     counts = export(args.data, args.out, args.format)
-    told = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS if split in counts)
-    say(f"export: {told} images as {args.format} in {args.out}")
+    text = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS if split in counts)
+    say(f"export: {text} images as {args.format} in {args.out}")
 
 
 def define_flags() -> None:

@@ -18,7 +18,7 @@ def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
     A column for each slot that any image shows, and in it a number for each value; NOT_SHOWN and
     NOT_SAID where there is none. Raises InputError for a set without facts.
     """
-    shown, said = [], []
+    shown, mentioned = [], []
     for one in sets:
         for name, captions, facts in zip(one.image_ids, one.captions, one.facts, strict=True):
             if facts is None or len(facts["said"]) != len(captions):
@@ -27,18 +27,18 @@ def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
                     "targets='facts' needs; use 'identity', or stage 'caption'."
                 )
             shown.append(facts["shown"])
-            said += facts["said"]
-    slots = sorted({slot for facts in itertools.chain(shown, said) for slot in facts})
+            mentioned += facts["said"]
+    slots = sorted({slot for facts in itertools.chain(shown, mentioned) for slot in facts})
     numbers = {
-        slot: {value: n for n, value in enumerate(sorted(_values(slot, shown, said)))}
+        slot: {value: n for n, value in enumerate(sorted(_values(slot, shown, mentioned)))}
         for slot in slots
     }
 
     def table(rows: list[dict], missing: int) -> np.ndarray:
-        found = [[numbers[s].get(row.get(s), missing) for s in slots] for row in rows]
-        return np.array(found, np.int32).reshape(len(rows), len(slots))
+        codes = [[numbers[s].get(row.get(s), missing) for s in slots] for row in rows]
+        return np.array(codes, np.int32).reshape(len(rows), len(slots))
 
-    return table(shown, NOT_SHOWN), table(said, NOT_SAID)
+    return table(shown, NOT_SHOWN), table(mentioned, NOT_SAID)
 
 
 def _values(slot: str, *tables: list[dict]) -> set[str]:

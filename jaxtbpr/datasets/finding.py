@@ -45,8 +45,8 @@ def globbed(*patterns: str) -> Find:
     """Finds the files of the first pattern that has any, in the order of their names."""
 
     def find(folder: epath.Path) -> list[epath.Path]:
-        found = (files.matches(folder, pattern) for pattern in patterns)
-        return next(filter(None, found), [])
+        matches = (files.matches(folder, pattern) for pattern in patterns)
+        return next(filter(None, matches), [])
 
     return find
 
@@ -80,8 +80,10 @@ def dictionaries(*places: str, luperson: bool = False) -> Find:
         return isinstance(first[1], str | list) and bool(_LUPERSON.match(file.stem)) == luperson
 
     def find(folder: epath.Path) -> list[epath.Path]:
-        found = ([file for file in _json_files(folder / place) if fits(file)] for place in places)
-        return next(filter(None, found), [])
+        candidates = (
+            [file for file in _json_files(folder / place) if fits(file)] for place in places
+        )
+        return next(filter(None, candidates), [])
 
     return find
 
@@ -89,8 +91,8 @@ def dictionaries(*places: str, luperson: bool = False) -> Find:
 def coco_captions(folder: epath.Path) -> list[epath.Path]:
     """Finds COCO captions and Karpathy's splits, in the folder or in annotations/."""
     for place in (folder, folder / "annotations"):
-        if found := [file for file in _json_files(place) if _is_coco(file)]:
-            return found
+        if files_of_place := [file for file in _json_files(place) if _is_coco(file)]:
+            return files_of_place
     return []
 
 
@@ -103,11 +105,11 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
         return []
     data = folder / "data"
     for places in ([folder], tables.split_folders(folder), [data], tables.split_folders(data)):
-        found = [
+        table_files = [
             file for place in places for file in _annotations(place) if tables.is_readable(file)
         ]
-        if found:
-            return found
+        if table_files:
+            return table_files
     return []
 
 
@@ -122,22 +124,22 @@ def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> In
     """
     if folder.is_file():
         if annotation_names.is_archive(folder):
-            said = f"{folder} is an archive; unpack it, and give the folder that comes out."
+            sentence = f"{folder} is an archive; unpack it, and give the folder that comes out."
         else:
-            said = f"{folder} is a file; give the folder that holds it, {folder.parent}."
-        return InputError(said)
+            sentence = f"{folder} is a file; give the folder that holds it, {folder.parent}."
+        return InputError(sentence)
     if not folder.is_dir():
         return InputError(f"{folder} does not exist; check the path.")
     if other := _right_level(folder, match):
         return InputError(other)
     hints = _near_names(folder)
-    said = f"{folder} is not recognised as a data set; {'; '.join(hints)}."
+    sentence = f"{folder} is not recognised as a data set; {'; '.join(hints)}."
     if others := [file.name for file in _annotations(folder) if _is_other_table(file)]:
-        said += (
+        sentence += (
             f" In {', '.join(others[:3])} call the column of the images' files 'file_path' and that"
             " of the captions 'caption'; 'identity' and 'split' are read, too."
         )
-    return Unknown(said)
+    return Unknown(sentence)
 
 
 def _is_other_table(file: epath.Path) -> bool:
@@ -177,8 +179,8 @@ def _near_names(folder: epath.Path) -> list[str]:
 def _only_images(folder: epath.Path) -> list[str]:
     if any(is_image(path) for path in folder.iterdir()):
         return ["it holds images but no annotation; add a captions.csv"]
-    way = "`python -m jaxtbpr.datasets.validate FOLDER` lists the forms that are read"
-    return [f"it holds neither annotation nor images; {way}"]
+    advice = "`python -m jaxtbpr.datasets.validate FOLDER` lists the forms that are read"
+    return [f"it holds neither annotation nor images; {advice}"]
 
 
 def near_name(file: epath.Path) -> str | None:

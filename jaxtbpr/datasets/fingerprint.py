@@ -83,16 +83,16 @@ def _images(folder: str, endings: tuple[str, ...]) -> Iterator[tuple[str, int, i
     """Yields name, bytes and nanoseconds of the images in `folder`; not the last two in a cloud."""
     if not files.is_local(folder):
         there = epath.Path(folder)
-        found = there.iterdir() if there.is_dir() else ()
-        yield from sorted((path.name, 0, 0) for path in found if _is_one(path.name, endings))
+        entries = there.iterdir() if there.is_dir() else ()
+        yield from sorted((path.name, 0, 0) for path in entries if _is_one(path.name, endings))
         return
     try:
         with os.scandir(folder) as listing:
-            found = [one for one in listing if _is_one(one.name, endings)]
-            found = [one for one in found if os.path.isfile(one.path)]  # no link to itself
+            entries = [one for one in listing if _is_one(one.name, endings)]
+            entries = [one for one in entries if os.path.isfile(one.path)]  # no link to itself
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return  # its images are missing, which the check of each image tells
-    for entry in sorted(found, key=lambda entry: entry.name):
+    for entry in sorted(entries, key=lambda entry: entry.name):
         stat = entry.stat()
         yield entry.name, stat.st_size, stat.st_mtime_ns
 
@@ -102,10 +102,12 @@ def _is_one(name: str, endings: tuple[str, ...]) -> bool:
 
 
 def _annotation_changes(before: Print, now: Print) -> list[str]:
-    said = {name: "has changed" for name in now if name in before and before[name] != now[name]}
-    said |= {name: "is new" for name in now if name not in before}
-    said |= {name: "is gone" for name in before if name not in now}
-    return [f"{name} {text}" for name, text in sorted(said.items())]
+    changes_of = {
+        name: "has changed" for name in now if name in before and before[name] != now[name]
+    }
+    changes_of |= {name: "is new" for name in now if name not in before}
+    changes_of |= {name: "is gone" for name in before if name not in now}
+    return [f"{name} {text}" for name, text in sorted(changes_of.items())]
 
 
 def _image_changes(before: Print | None, now: Print) -> list[str]:

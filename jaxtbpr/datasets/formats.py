@@ -15,7 +15,7 @@ from jaxtbpr.datasets import (
     coco,
     finding,
     leftover,
-    own,
+    own_outputs,
     pretraining,
     published,
     reid_json,
@@ -134,14 +134,14 @@ def detect(folder: epath.PathLike) -> Format:
     Raises InputError, telling the nearest match and what to do, where none fits.
     """
     folder = epath.Path(folder)
-    found = None
+    form = None
     if folder.is_dir():
-        found = None if own.is_part_of_run(folder) else _match(folder)
-        if found is None and (told := own.explain(folder)):
-            raise InputError(told)
-    if found is None:
+        form = None if own_outputs.is_part_of_run(folder) else _match(folder)
+        if form is None and (explanation := own_outputs.explain(folder)):
+            raise InputError(explanation)
+    if form is None:
         raise finding.not_recognised(folder, _match)
-    return found
+    return form
 
 
 def list_known() -> str:
@@ -193,18 +193,18 @@ def remarks(folder: epath.PathLike, form: Format) -> list[str]:
         return []
     place = epath.Path(folder)
     if form.name == "coco":
-        found = coco.file_roles(form.find(place))
-        return roles.remarks(found, found, reid_json.file_split)
+        file_roles = coco.file_roles(form.find(place))
+        return roles.remarks(file_roles, file_roles, reid_json.file_split)
     taken = form.find(place)  # a dictionary has no columns
     if form.name == "aptm":
-        found = roles.json_roles(taken, pretraining.APTM_PERSON)
+        file_roles = roles.json_roles(taken, pretraining.APTM_PERSON)
     else:
-        found = tables.table_roles(taken)
-    if is_known or own.is_export(place):
-        found = {file: dataclasses.replace(one, unused=()) for file, one in found.items()}
+        file_roles = tables.table_roles(taken)
+    if is_known or own_outputs.is_export(place):
+        file_roles = {file: dataclasses.replace(one, unused=()) for file, one in file_roles.items()}
     split_of = functools.partial(tables.table_split, place)
-    said = roles.remarks(taken, found, split_of) + sidecar.remarks(place)
-    return said if form.name == "sidecar" else said + roles.same_split(taken, split_of)
+    sentences = roles.remarks(taken, file_roles, split_of) + sidecar.remarks(place)
+    return sentences if form.name == "sidecar" else sentences + roles.same_split(taken, split_of)
 
 
 def image_paths(
@@ -249,7 +249,7 @@ def published_title(form: Format, names: Iterable[str], folder: epath.PathLike) 
 
     Forms of a user's own data and of generated data hold none, nor does what was exported here.
     """
-    if own.is_export(folder):
+    if own_outputs.is_export(folder):
         return None
     if form.known or form.name not in SHARED_FORMS:
         return form.known

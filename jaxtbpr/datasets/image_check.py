@@ -60,11 +60,11 @@ def examine(path: epath.PathLike, *, decode: bool = True) -> Found:
 
 
 def found_of(row: Mapping[str, Any]) -> Found:
-    """Returns the same of a row that stage build has checked, by the reason it was set aside for.
+    """Returns the same of a row that stage build has checked, by the reason it was rejected for.
 
     A reason that is none of the image counts as no fault of it.
     """
-    reason = row.get("set_aside", {}).get("reason", "")
+    reason = row.get("rejected", {}).get("reason", "")
     fault = images.ImageError(reason, row["path"]) if reason.startswith("the image ") else None
     return Found(fault, frozenset(row.get("looks", ())))
 
@@ -101,11 +101,11 @@ class ImageReport:
         default_factory=lambda: collections.defaultdict(list)
     )
 
-    def add(self, name: str, found: Found) -> None:
+    def add(self, name: str, result: Found) -> None:
         """Counts the image of a usable entry."""
         self.checked += 1
-        self.notes.add(name, (text for look, text in NOTES.items() if look in found.looks))
-        fault = found.fault
+        self.notes.add(name, (text for look, text in NOTES.items() if look in result.looks))
+        fault = result.fault
         if fault and fault.is_missing:
             self.missing += 1
             self._keep("missing", name, fault)
@@ -113,13 +113,13 @@ class ImageReport:
             self.broken += 1
             self._keep("broken", name, fault)
 
-    def _keep(self, kind: str, name: str, fault: images.ImageError) -> None:
-        if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append((name, fault.reason))
+    def _keep(self, fault_kind: str, name: str, fault: images.ImageError) -> None:
+        if len(self.examples[fault_kind]) < EXAMPLES:
+            self.examples[fault_kind].append((name, fault.reason))
 
 
 def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
-    """Returns a sentence on how to mend missing images, or "" where no trace of them is found."""
+    """Returns a sentence on how to fix missing images, or "" where no trace of them is found."""
     names = list(names)
     expected = paths.root
     for folder in _places(paths.folder):
@@ -136,15 +136,15 @@ def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
     return ""
 
 
-def _move(paths: ImagePaths, found: epath.Path, name: str) -> str:
+def _move(paths: ImagePaths, place: epath.Path, name: str) -> str:
     expected = paths.root
-    if found.name.lower() in SPLITS:
-        return f"they lie in {found} and the like: write {found.name}/{name} into the annotation."
-    key = f"or give --images={found}, in a run --config.build.images.NAME={found}."
+    if place.name.lower() in SPLITS:
+        return f"they lie in {place} and the like: write {place.name}/{name} into the annotation."
+    key = f"or give --images={place}, in a run --config.build.images.NAME={place}."
     if expected.exists():
-        return f"they lie in {found}, not in {expected}: move them, {key}"
+        return f"they lie in {place}, not in {expected}: move them, {key}"
     return (
-        f"{expected.name}/ is not there, but images lie in {found}: rename it to {expected}, {key}"
+        f"{expected.name}/ is not there, but images lie in {place}: rename it to {expected}, {key}"
     )
 
 

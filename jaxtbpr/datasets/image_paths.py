@@ -51,14 +51,14 @@ class ImagePaths:
         """
         names = list(names)
         kinds = ([name for name in names if _is_absolute(name) == kind] for kind in (False, True))
-        found = {
+        places = {
             kind: place
             for kind, some in enumerate(kinds)
             if some and (place := self._best(some, self.roots) or self._best(some, others()))
         }
-        self._places.update(found)
-        self._root = next((place.root for place in found.values()), self._root)
-        return bool(found)
+        self._places.update(places)
+        self._root = next((place.root for place in places.values()), self._root)
+        return bool(places)
 
     def peek(
         self, records: Iterable[Any], others: Callable[[], list[epath.Path]] = list

@@ -149,8 +149,8 @@ class _Text:
         """Takes the next character, which must be one of `expected`."""
         character = self.peek()
         if not character or character not in expected:
-            found = repr(character) if character else "the end of the file"
-            raise ValueError(f"{found} where one of {' '.join(expected)} belongs")
+            actual = repr(character) if character else "the end of the file"
+            raise ValueError(f"{actual} where one of {' '.join(expected)} belongs")
         self._at += 1
         return character
 

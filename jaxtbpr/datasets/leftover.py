@@ -20,7 +20,7 @@ class Leftover:
     """A file that is not read. reason: a sentence with its name and what to do.
 
     loses: whether what it holds is needed for certain: it is damaged, or it tells a split that no
-    other file has. may_stay: whether it need not be mended: another form of data set reads it, or
+    other file has. may_stay: whether it need not be fixed: another form of data set reads it, or
     it may be something else than annotation.
     """
 
@@ -39,15 +39,15 @@ def leftovers(
     """
     places = [one for one in forms if one.is_dir() and one not in taken]
     beside = [*places, *annotation_names.beside(folder, [*taken, *places])]
-    found = [
+    unread = [
         one
         for file in beside
         if not _holds_images_alone(file) and (one := _leftover(folder, file, taken, forms))
     ]
     if len(taken) > 1:
         empty = [file for file in taken if _is_empty(file)]
-        found += [Leftover(one, f"{one.name} holds no record.", True, False) for one in empty]
-    return found
+        unread += [Leftover(one, f"{one.name} holds no record.", True, False) for one in empty]
+    return unread
 
 
 def _leftover(
@@ -60,12 +60,12 @@ def _leftover(
     name = f"folder {file.name}" if file.is_dir() else file.relative_to(folder)
     names = ", ".join(str(f.relative_to(folder)) for f in taken[:3])
     if file in forms:
-        way = "name that format, or move the file elsewhere"
-        reason = f"{name} is not read beside {names}; it is {forms[file]}: {way}."
+        advice = "name that format, or move the file elsewhere"
+        reason = f"{name} is not read beside {names}; it is {forms[file]}: {advice}."
         return Leftover(file, reason, loses, may_stay=True)
     if tables.is_readable(file):
-        way = "put all tables of a set into one folder, or into train/, val/ and test/"
-        reason = f"{name} is not read beside {names}: {way}, or move it elsewhere."
+        advice = "put all tables of a set into one folder, or into train/, val/ and test/"
+        reason = f"{name} is not read beside {names}: {advice}, or move it elsewhere."
         return Leftover(file, reason, loses, may_stay=False)
     is_elsewhere = file.parent not in {folder, *(one.parent for one in taken)}
     may_stay = is_elsewhere or annotation_names.is_perhaps(file)
@@ -109,8 +109,10 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
     if isinstance(first, entry.BadRecord):
         return f"is no table: its first row {first}", True
     if isinstance(first, tuple) and first[0] in ("samples", "frames"):
-        way = "export it there as CSV (dataset_type=fo.types.CSVDataset) with filepath and captions"
-        return f"is of FiftyOne, which is not read; {way}", False
+        advice = (
+            "export it there as CSV (dataset_type=fo.types.CSVDataset) with filepath and captions"
+        )
+        return f"is of FiftyOne, which is not read; {advice}", False
     if isinstance(first, tuple):
         return f"is an object whose first key is {first[0]!r}, not an array of records", False
     if not isinstance(first, Mapping):

@@ -25,11 +25,11 @@ def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
     result, notes = record, ()
     for key, value in record.items():
         if isinstance(value, str | list) and is_caption(str(key).lower()):
-            found, said = split_value(value, repr(key))
-            if said:
+            captions, remark = split_value(value, repr(key))
+            if remark:
                 result = copy.copy(record) if result is record else result
-                result[key] = found
-                notes += said
+                result[key] = captions
+                notes += remark
     return result, notes
 
 
@@ -37,13 +37,13 @@ def split_value(value: Any, name: str) -> tuple[Any, tuple[str, ...]]:
     """Returns captions as one list, and notes. name: what the notes call the value."""
     if isinstance(value, str) and value[:1].isalnum():
         return value, ()  # as nearly all are
-    found = caption_lists.items(value)
-    if found is None:
+    items = caption_lists.items(value)
+    if items is None:
         is_nearly = isinstance(value, str) and caption_lists.is_nearly_list(value)
         return value, (_NEARLY.format(name),) if is_nearly else ()
     notes = ()
     if isinstance(value, str):
         notes = (_LIST.format(name),)
-    elif len(found) != len(value) or any(caption_lists.items(one) is not None for one in value):
+    elif len(items) != len(value) or any(caption_lists.items(one) is not None for one in value):
         notes = (_NESTED.format(name),)
-    return found, notes
+    return items, notes

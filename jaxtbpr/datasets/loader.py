@@ -41,9 +41,9 @@ LOADER_OPTIONS: Options = {
     "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
     "augment": transforms.AUGMENT_OPTIONS,
     "caption_noise": Option(0.0, "share of train pairs that exchange captions", low=0, high=1),
-    "set_weights": Option({}, "share of each train set in a batch; {}: each pair once an epoch"),
+    "set_weights": Option({}, "share of each train set in a batch; {} = each pair once an epoch"),
     "workers": Option(
-        0, "worker processes that make batches; 0: threads", low=0, high=256, runtime=True
+        0, "worker processes that make batches; 0 = threads alone", low=0, high=256, runtime=True
     ),
     "threads": Option(2, "threads that make batches, in each worker", low=1, high=64, runtime=True),
     "cache_mb": Option(
@@ -94,9 +94,9 @@ class TrainLoader(Iterator[Batch]):
 
     def save_noise(self, directory: epath.Path) -> None:
         """Writes which pairs have another's caption, where there are any; see `noise`."""
-        given = self._pairs.caption_of_pair
-        if (given != np.arange(len(given))).any():
-            noise.save_index(directory, given, self._pairs.identity_of_pair)
+        caption_of_pair = self._pairs.caption_of_pair
+        if (caption_of_pair != np.arange(len(caption_of_pair))).any():
+            noise.save_index(directory, caption_of_pair, self._pairs.identity_of_pair)
 
     def get_state(self) -> dict[str, Any]:
         """Returns what `set_state` needs to go on after the last batch given; plain JSON."""
@@ -107,11 +107,11 @@ class TrainLoader(Iterator[Batch]):
 
         Raises InputError where it had other data, another seed or another batch size.
         """
-        own, saved = self._pairs.recipe(), state["recipe"]
-        if saved != own:
+        recipe, saved = self._pairs.recipe(), state["recipe"]
+        if saved != recipe:
             raise InputError(
                 f"the checkpoint's data order was {json.dumps(saved)}, this run's is "
-                f"{json.dumps(own)}; give the run the same data, seed and batch size."
+                f"{json.dumps(recipe)}; give the run the same data, seed and batch size."
             )
         self.close()
         self._given = int(state["batches"])
@@ -175,7 +175,7 @@ def train_loader(
             f"use a multiple of {process_count}."
         )
     _count_pairs(sets, batch_size)
-    share = batch_size // process_count
+    rows_of_process = batch_size // process_count
     pairs = Pairs.of(
         sets,
         tokenizer,
@@ -191,7 +191,7 @@ def train_loader(
         pairs_of_set=[sum(captions_per_image([one])) for one in sets],
         seed=seed,
         batch_size=batch_size,
-        rows=slice(process_index * share, (process_index + 1) * share),
+        rows=slice(process_index * rows_of_process, (process_index + 1) * rows_of_process),
     )
     return TrainLoader(pairs, workers=workers, threads=threads)
 

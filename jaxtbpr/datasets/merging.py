@@ -13,7 +13,7 @@ def merge_by_image(
 ) -> Iterator[Entry]:
     """Yields one entry per image, with the captions of all its records in their order.
 
-    A record that gives an image a second identity or split is yielded as one to set aside. told:
+    A record that gives an image a second identity or split is yielded as one to reject. told:
     images of several records carry a note. once: so do those of a record that is repeated word for
     word, which counts once. Holds all entries in memory. Order: that of each image's first record,
     bad records first.
@@ -37,8 +37,8 @@ def merge_by_image(
     yield from merged.values()
 
 
-def set_repeats_aside(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yields the entries; one of an image that came before is set aside.
+def reject_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yields the entries; one of an image that came before is rejected.
 
     For sets too large for `merge_by_image`: holds 8 bytes an image.
     """
@@ -47,7 +47,7 @@ def set_repeats_aside(entries: Iterable[Entry]) -> Iterator[Entry]:
         key = hash(one.path)
         if key in seen and not one.problem:
             reason = "has one more record; join the captions of an image in one"
-            yield entry.set_aside(str(one.extra["image_id"]), reason, one.split)
+            yield entry.reject(str(one.extra["image_id"]), reason, one.split)
         else:
             yield one
             seen.add(key)
@@ -83,4 +83,4 @@ def _conflict(first: Entry, second: Entry) -> Entry:
         f"{also}is given the identity {second.identity!r} in {second.split} after "
         f"{first.identity!r} in {first.split}"
     )
-    return entry.set_aside(str(second.extra["image_id"]), reason, second.split)
+    return entry.reject(str(second.extra["image_id"]), reason, second.split)

@@ -40,11 +40,11 @@ def is_packed(path: epath.PathLike) -> bool:
 
 def read_bytes(path: epath.PathLike) -> bytes:
     """Returns the bytes of an image file, or of one inside of another. Raises OSError."""
-    found = _PATH.fullmatch(os.fspath(path))
-    if not found:
+    match = _PATH.fullmatch(os.fspath(path))
+    if not match:
         return files.read_bytes(path)
-    file, kind, first, second, name = found.groups()
-    if kind.lower() == "tar":
+    file, form, first, second, name = match.groups()
+    if form.lower() == "tar":
         return _slice(file, int(first), int(second))
     try:
         with _LOCK:  # else all threads would decode the same group
@@ -126,18 +126,18 @@ def sample(parts: dict[str, Any]) -> Any:
     if len(images) != 1:
         return BadRecord(f"({parts['name']}) has {len(images)} images where one belongs")
     try:
-        told = json.loads(parts.get("json", b"{}"))
+        fields = json.loads(parts.get("json", b"{}"))
         texts = [parts[key].decode().strip() for key in _TEXTS if key in parts]
         labels = {_LABELS[key]: parts[key].decode().strip() for key in _LABELS if key in parts}
     except ValueError as error:  # not UTF-8, or not JSON
         return BadRecord(f"({parts['name']}) has a text or JSON that cannot be read ({error})")
-    if not isinstance(told, dict):
+    if not isinstance(fields, dict):
         return BadRecord(f"({parts['name']}) has a JSON that is no object")
     name, where = images[0]
-    said = [text for key in _CAPTIONS for text in _listed(told.get(key))]
-    told = {key: value for key, value in told.items() if key not in (*PATH_KEYS, *_CAPTIONS)}
-    captions = list(dict.fromkeys([*said, *texts]))
-    row = labels | told | {"file_path": name, IMAGE: where}
+    caption_texts = [text for key in _CAPTIONS for text in _listed(fields.get(key))]
+    fields = {key: value for key, value in fields.items() if key not in (*PATH_KEYS, *_CAPTIONS)}
+    captions = list(dict.fromkeys([*caption_texts, *texts]))
+    row = labels | fields | {"file_path": name, IMAGE: where}
     return row | {"captions": captions} if captions else row
 
 
@@ -181,11 +181,11 @@ def _image_column(schema: pyarrow.Schema) -> str | None:
     return next((field.name for field in schema if _holds_bytes(field.type)), None)
 
 
-def _holds_bytes(kind: pyarrow.DataType) -> bool:
-    if pyarrow.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
-    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+def _holds_bytes(data_type: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_struct(data_type):
+        index = data_type.get_field_index("bytes")
+        return index >= 0 and _holds_bytes(data_type.field(index).type)
+    return pyarrow.types.is_binary(data_type) or pyarrow.types.is_large_binary(data_type)
 
 
 def _has_path(schema: pyarrow.Schema, image: str) -> bool:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import seeds
 from jaxtbpr.core import tokenizer as tokens
-from jaxtbpr.datasets import eda, facts, noise, transforms
+from jaxtbpr.datasets import facts, noise, text_augmentation, transforms
 from jaxtbpr.datasets.resizing import Resize
 from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 
@@ -113,14 +113,14 @@ class Pairs:
     ) -> "Pairs":
         """Returns the pairs of `sets`, their captions cleaned and, if they stay whole, encoded."""
         captions = [tokens.clean_caption(c) for one in sets for cs in one.captions for c in cs]
-        given = noise.exchange(len(captions), caption_noise, seed)
-        captions = [captions[n] for n in given]
+        caption_of_pair = noise.exchange(len(captions), caption_noise, seed)
+        captions = [captions[n] for n in caption_of_pair]
         changes = any(rate > 0 for name, rate in augment.items() if name in _OF_CAPTIONS)
-        shown, said = facts.encode(sets) if views.facts else (None, None)
+        shown, mentioned = facts.encode(sets) if views.facts else (None, None)
         return cls(
             images=Images([one.images for one in sets], cache_bytes),
             image_of_pair=np.repeat(np.arange(sum(map(len, sets))), captions_per_image(sets)),
-            caption_of_pair=given,
+            caption_of_pair=caption_of_pair,
             weight_of_pair=np.concatenate([one.caption_weights for one in sets]),
             identity_of_image=_joint_identities(sets),
             captions=captions if changes else None,
@@ -131,7 +131,7 @@ class Pairs:
             seed=seed,
             views=views,
             shown=shown,
-            said=None if said is None else said[given],
+            said=None if mentioned is None else mentioned[caption_of_pair],
             **others,
         )
 
@@ -182,35 +182,35 @@ class Pairs:
     def _views(
         self, numbers: np.ndarray, index: np.ndarray, tokens: np.ndarray, rngs: list
     ) -> Batch:
-        found = {}
+        views = {}
         rows = list(zip(index.tolist(), rngs, strict=True))
         pairs = numbers[:, None]
         if self.views.captions > 1:
             others = [self._others(n, *row) for n, row in zip(numbers, rows, strict=True)]
             pairs = np.concatenate([pairs, others], axis=1)
             columns = [self._tokens(column, rngs) for column in pairs.T[1:]]
-            found["more"] = np.stack(columns, axis=1)
+            views["more"] = np.stack(columns, axis=1)
         if self.views.facts:
             identity = self.identity_of_image[index]
-            found["shown"] = np.column_stack([identity, self.shown[index]])
+            views["shown"] = np.column_stack([identity, self.shown[index]])
             every = np.broadcast_to(identity[:, None, None], (*pairs.shape, 1))
-            found["said"] = np.concatenate([every, self.said[pairs]], axis=2)
+            views["said"] = np.concatenate([every, self.said[pairs]], axis=2)
         if self.views.second:
-            found["second"] = np.stack([self._image(i, rng) for i, rng in rows])
+            views["second"] = np.stack([self._image(i, rng) for i, rng in rows])
         for name in ("view_1", "view_2") if self.views.strong else ():
             how = self.image_size, self.resample, self.resize
             strong = [
                 transforms.strong_view(self.images[i], how[0], rng, *how[1:]) for i, rng in rows
             ]
-            found[name] = np.stack(strong)
+            views[name] = np.stack(strong)
         if self.views.words:
             masked = [
                 mask_words(row, rng, self.tokenizer) for row, rng in zip(tokens, rngs, strict=True)
             ]
-            found["masked"], found["labels"] = (
+            views["masked"], views["labels"] = (
                 np.stack(part) for part in zip(*masked, strict=True)
             )
-        return found
+        return views
 
     def _others(self, number: int, image: int, rng: np.random.Generator) -> np.ndarray:
         """Numbers [captions - 1] of pairs of the same image, without pair `number` if it can be."""
@@ -227,7 +227,7 @@ class Pairs:
         if self.tokens is not None:
             return self.tokens[numbers]
         texts = [
-            eda.change_words(self.captions[n], rng, self.augment)
+            text_augmentation.change_words(self.captions[n], rng, self.augment)
             for n, rng in zip(numbers, rngs, strict=True)
         ]
         mixed = self._mixed(len(numbers))
@@ -251,10 +251,10 @@ def mask_words(
     """
     start, end = tokens.special_ids(tokenizer)
     chosen = (rng.random(len(row)) < rate) & (row != 0) & (row != start) & (row != end)
-    kind, other = rng.random(len(row)), rng.integers(0, end + 1, len(row))
+    draw, other = rng.random(len(row)), rng.integers(0, end + 1, len(row))
     # A start or end token in the middle would be read as the caption's end.
     other = np.where(other >= start, row, other)
-    masked = np.where(kind < 0.8, tokens.mask_id(tokenizer), np.where(kind < 0.9, other, row))
+    masked = np.where(draw < 0.8, tokens.mask_id(tokenizer), np.where(draw < 0.9, other, row))
     labels = np.where(chosen, row, -100)
     return np.where(chosen, masked, row).astype(np.int32), labels.astype(np.int32)
 

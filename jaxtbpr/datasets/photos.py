@@ -21,7 +21,7 @@ from jaxtbpr.core.manifest import (
     Record,
     count_records,
     map_records,
-    set_aside,
+    reject,
     shard_digests,
     split_shards,
 )
@@ -41,7 +41,7 @@ OPTIONS: Options = {
     "folder": Option("", "data set whose people are taken, in any form that validate knows"),
     "prompt": Option("a photo of a person", "what each of them is to stages that need a prompt"),
     "exif": rows.EXIF,
-    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }
 
 
@@ -53,12 +53,12 @@ def check(config: ConfigDict) -> None:
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the folder from another, see `fingerprint.py`."""
     folder, form = _folder(config)
-    found = formats.annotation_files(folder, form)
-    return {"folder": folder_fingerprint(found, formats.read(folder, form))}
+    annotations = formats.annotation_files(folder, form)
+    return {"folder": folder_fingerprint(annotations, formats.read(folder, form))}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
-    """Makes a record of each image; one that cannot be used is set aside with the reason.
+    """Makes a record of each image; one that cannot be used is rejected with the reason.
 
     A record has "id" (the image's name in the set), "identity", "split", "source", "prompt",
     "edits" and "image", whose path is absolute.
@@ -89,10 +89,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 
 
 def _folder(config: ConfigDict) -> tuple[epath.Path, formats.Format]:
-    given = config.photos.folder
-    if not given:
+    path = config.photos.folder
+    if not path:
         raise UserError("config.photos.folder is empty; give the folder of a data set.")
-    folder = epath.Path(given).expanduser().absolute()
+    folder = epath.Path(path).expanduser().absolute()
     with of_key("photos.folder"):
         return folder, formats.detect(folder)
 
@@ -107,18 +107,18 @@ def _record(one: Entry, title: str, prompt: str) -> Record:
         "edits": [],
         "image": {"path": one.path},
     }
-    return set_aside(record, "photos", one.problem) if one.problem else record
+    return reject(record, "photos", one.problem) if one.problem else record
 
 
 def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
-    """Returns a record with its image's digest, size and looks (see `images`), or set aside."""
-    if "set_aside" in record:
+    """Returns a record with its image's digest, size and looks (see `images`), or rejected."""
+    if "rejected" in record:
         return record
     path = record["image"]["path"]
     try:
         data, looks = rows.check_image("", path, None)
     except images.ImageError as error:
-        return set_aside(record, "photos", error.sentence)
+        return reject(record, "photos", error.sentence)
     if packed.is_packed(path) or looks & {images.DEEP, images.TURNED}:
         digest, data = files.sha256(data), images.plain(data, turn=exif)
         path = f"photos/images/{digest}.{images.format_of(data).lower()}"
@@ -126,8 +126,8 @@ def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes_atomic(target, data)
     width, height = images.open_image(data).size
-    told = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
-    return record | {"image": told | {"looks": sorted(looks)}}
+    facts = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
+    return record | {"image": facts | {"looks": sorted(looks)}}
 
 
 STAGE = Stage(

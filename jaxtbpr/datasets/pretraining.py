@@ -16,7 +16,7 @@ from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import PROBES, ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
-from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
+from jaxtbpr.datasets.merging import merge_by_image, reject_repeats
 from jaxtbpr.datasets.reid_json import file_split, make_entries
 from jaxtbpr.datasets.roles import Roles, json_roles
 
@@ -31,7 +31,7 @@ def read_one_identity_each(
     `caption` is a string or a list; `label` holds MALS's 27 attributes as 1, 0 or -1 (unknown),
     `phrases` and `boxes` SDA's parts of the caption with [cx, cy, w, h].
     """
-    yield from set_repeats_aside(_made(files, paths, _own))
+    yield from reject_repeats(_made(files, paths, _own))
 
 
 def _made(files: Iterable[epath.Path], paths: ImagePaths, make: Callable) -> Iterator[Entry]:
@@ -63,17 +63,17 @@ def read_aptm_finetune(
 
 def _people(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     files = list(files)
-    found = json_roles(files, APTM_PERSON)
+    roles = json_roles(files, APTM_PERSON)
     for file in files:
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_person, paths=paths, named=file_split(file), found=found[file])
+        make = functools.partial(_person, paths=paths, named=file_split(file), roles=roles[file])
         yield from make_entries(records, make, file)
 
 
-def _person(record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles) -> Entry:
+def _person(record: Mapping[str, Any], paths: ImagePaths, named: str | None, roles: Roles) -> Entry:
     name = entry.image_name(record, ("image", *entry.PATH_KEYS))
-    identity, unknown = entry.identity_of(record, name, found.identity)
-    split, notes = entry.split_of(record, found.split, named)
+    identity, unknown = entry.identity_of(record, name, roles.identity)
+    split, notes = entry.split_of(record, roles.split, named)
     captions, extra = entry.captions_of(record), {"image_id": name}
     return Entry(paths(name), captions, identity, split, extra, notes=notes + unknown)
 
@@ -127,7 +127,7 @@ def read_luperson_mllm(
         for number, pair in enumerate(iterate_json(file), 1):
             if not (isinstance(pair, tuple) and isinstance(pair[1], str) and pair[0].strip()):
                 where = f"record {number} of {file.name}"
-                yield entry.set_aside(where, "is no image name with one caption")
+                yield entry.reject(where, "is no image name with one caption")
                 continue
             name = entry.image_name({"image": pair[0]})
             is_unique = is_unique and bases.setdefault(_base(name), name) == name
@@ -173,7 +173,7 @@ def read_synth_pedes(
 
     `prompt_caption` and `attributes` are kept beside the captions, as the counts of the paper do.
     """
-    yield from set_repeats_aside(_made(files, paths, _synth))
+    yield from reject_repeats(_made(files, paths, _synth))
 
 
 def _synth(record: Mapping[str, Any], paths: ImagePaths) -> Entry:

@@ -163,16 +163,16 @@ def differences(title: str, counts: Mapping[str, Counts]) -> list[str]:
     none = Counts(0, 0, 0)
     known = KNOWN_SETS[title].counts
     return [
-        f"{split} {field} {found:,}, published {told:,}"
+        f"{split} {field} {actual:,}, published {published:,}"
         for split in SPLIT_ORDER
         if split in known or (known and split in counts)
-        for field, found, told in zip(
+        for field, actual, published in zip(
             ("identities", "images", "captions"),
             dataclasses.astuple(counts.get(split, none)),
             dataclasses.astuple(known.get(split, none)),
             strict=True,
         )
-        if found != told
+        if actual != published
     ]
 
 

@@ -41,13 +41,13 @@ def make_entries(
             one = make(record)
             yield dataclasses.replace(one, notes=one.notes + notes) if notes else one
         except BadRecord as reason:
-            yield entry.set_aside(f"record {number} of {epath.Path(file).name}", reason)
+            yield entry.reject(f"record {number} of {epath.Path(file).name}", reason)
 
 
 def file_split(file: epath.Path) -> str | None:
     """Returns the split that a file's name tells ("test_reid.json": "test"), or None."""
-    found = _SPLIT_WORD.search(file.stem)
-    return entry.SPLITS[found.group(1).lower()] if found else None
+    match = _SPLIT_WORD.search(file.stem)
+    return entry.SPLITS[match.group(1).lower()] if match else None
 
 
 def set_prefix(file: epath.Path) -> str:
@@ -71,18 +71,18 @@ def read_records(
 
 def _records(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     files = list(files)
-    found = json_roles(files)
+    roles = json_roles(files)
     for file in files:
         records = paths.peek(iterate_json(file))
-        make = functools.partial(_entry, paths=paths, named=file_split(file), found=found[file])
+        make = functools.partial(_entry, paths=paths, named=file_split(file), roles=roles[file])
         yield from make_entries(records, make, file)
 
 
-def _entry(record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles) -> Entry:
+def _entry(record: Mapping[str, Any], paths: ImagePaths, named: str | None, roles: Roles) -> Entry:
     name = entry.image_name(record)
     captions = entry.captions_of(record)
-    split, notes = entry.split_of(record, found.split, named)
-    identity, unknown = entry.identity_of(record, name, found.identity)
+    split, notes = entry.split_of(record, roles.split, named)
+    identity, unknown = entry.identity_of(record, name, roles.identity)
     extra = _extra(record, name)
     return Entry(paths(name), captions, identity, split, extra, notes=notes + unknown)
 

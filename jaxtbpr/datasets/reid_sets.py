@@ -59,11 +59,11 @@ def remarks(files: Iterable[epath.Path]) -> list[str]:
     if _are_lists(files):
         lines = {file.name: list(_lines(file)) for file in files}
         shared = _shared(lines)
-        said = (
+        sentences = (
             f"list_val.txt: its images ({len(lines.get('list_val.txt', ())):,}) are train, since "
             f"people of it ({len(shared):,}) are in list_train.txt, too."
         )
-        return [said] if shared else []
+        return [sentences] if shared else []
     counts: collections.Counter[str] = collections.Counter()
     for one in _photos(files):
         counts[one[2]] += 1
@@ -92,7 +92,7 @@ def _are_lists(files: list[epath.Path]) -> bool:
 def _read_folders(folders: list[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     for name, person, kind, split in _photos(folders):
         if kind == "stray":
-            yield entry.set_aside(name, "has a name that does not begin as 0002_c1 does", split)
+            yield entry.reject(name, "has a name that does not begin as 0002_c1 does", split)
         elif kind == "person":
             yield Entry(paths(name), (), person, split, {"image_id": name})
 
@@ -104,11 +104,11 @@ def _photos(folders: Iterable[epath.Path]) -> Iterator[tuple[str, str, str, str]
                       if is_image(path)]
         for folder in folders
     }  # fmt: skip
-    asked = {found[1] for _, found in named.get("query", ()) if found}
+    asked = {match[1] for _, match in named.get("query", ()) if match}
     for folder, photos in named.items():
-        for name, found in photos:
-            person, kind = found[1] if found else "", "person"
-            if not found:
+        for name, match in photos:
+            person, kind = match[1] if match else "", "person"
+            if not match:
                 kind = "stray"
             elif person.startswith("-"):
                 kind = "junk"
@@ -120,17 +120,17 @@ def _photos(folders: Iterable[epath.Path]) -> Iterator[tuple[str, str, str, str]
 def _read_lists(files: list[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     lines = {file.name: list(_lines(file)) for file in files}
     is_shared = bool(_shared(lines))
-    for file, found in lines.items():
+    for file, listed in lines.items():
         half, split = _LISTS[file]
         split = half if is_shared else split
-        above = _half(half, [name for name, _ in found if name], paths)
-        for number, (name, person) in enumerate(found, 1):
+        above = _half(half, [name for name, _ in listed if name], paths)
+        for number, (name, person) in enumerate(listed, 1):
             if name:
                 yield Entry(
                     paths(above(name)), (), f"{half}-{person}", split, {"image_id": above(name)}
                 )
             else:
-                yield entry.set_aside(f"line {number} of {file}", "is no path and number", split)
+                yield entry.reject(f"line {number} of {file}", "is no path and number", split)
 
 
 def _half(half: str, names: list[str], paths: ImagePaths) -> Callable[[str], str]:
@@ -140,8 +140,8 @@ def _half(half: str, names: list[str], paths: ImagePaths) -> Callable[[str], str
         place = form.format(half)
         return lambda name: f"{place}/{name}" if place else name
 
-    found = (one for one in map(above, _HALVES) if paths.settle(map(one, names[:PROBES])))
-    return next(found, above("{}"))
+    prefixes = (one for one in map(above, _HALVES) if paths.settle(map(one, names[:PROBES])))
+    return next(prefixes, above("{}"))
 
 
 def _shared(lines: dict[str, list[tuple[str, str]]]) -> set[str]:
@@ -157,9 +157,9 @@ def _lines(file: epath.Path) -> Iterator[tuple[str, str]]:
     """Yields (path, person) of each line, ("", "") for one that is not of this form."""
     with open_text(file, errors="replace") as text:
         for line in filter(str.strip, text):
-            found = _LINE.fullmatch(line)
-            is_good = found is not None and is_image(found[1])
-            yield (found[1].replace("\\", "/"), str(int(found[2]))) if is_good else ("", "")
+            match = _LINE.fullmatch(line)
+            is_good = match is not None and is_image(match[1])
+            yield (match[1].replace("\\", "/"), str(int(match[2]))) if is_good else ("", "")
 
 
 def _is_list(file: epath.Path) -> bool:

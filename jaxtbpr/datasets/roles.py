@@ -49,8 +49,8 @@ def file_roles(
     alike = {
         same: [samples[file] for file in files if keys[file] == same] for same in keys.values()
     }
-    found = {same: roles(together, counter) for same, together in alike.items()}
-    return {file: found[keys[file]] for file in files}
+    roles_of = {same: roles(together, counter) for same, together in alike.items()}
+    return {file: roles_of[keys[file]] for file in files}
 
 
 def roles(samples: list[list[Mapping[str, Any]]], counter: str = "id") -> Roles:
@@ -124,30 +124,34 @@ def _repeats(key: str, samples: list[list[Mapping[str, Any]]]) -> bool:
 
 def _split(keys: list[str], sample: list[Mapping[str, Any]]) -> str | None:
     named = _named(keys, _SPLIT)
-    told = [key for key in named if any(_is_split(row.get(key)) for row in sample)]
+    candidates = [key for key in named if any(_is_split(row.get(key)) for row in sample)]
     plain = [key for key in named if key.lower() == "split"]
-    return next((key for key in plain if key in told or not told), next(iter(told), None))
+    return next(
+        (key for key in plain if key in candidates or not candidates), next(iter(candidates), None)
+    )
 
 
 def _is_split(value: Any) -> bool:
     return str(value).strip().lower() in entry.SPLITS
 
 
-def remarks(files: Iterable[epath.Path], found: Mapping[epath.Path, Roles], split_of) -> list[str]:
+def remarks(
+    files: Iterable[epath.Path], roles_of: Mapping[epath.Path, Roles], split_of
+) -> list[str]:
     """Returns the sentences on how the columns of a user's own files are read.
 
-    found: {file: its roles}. split_of: returns the split that a file's name tells, or None.
+    roles_of: {file: its roles}. split_of: returns the split that a file's name tells, or None.
     """
-    said: dict[str, list[str]] = {}
+    files_of: dict[str, list[str]] = {}
     files = list(files)
     names = short_names(files)
-    is_one = len({columns.identity for columns in found.values()}) == 1
+    is_one = len({columns.identity for columns in roles_of.values()}) == 1
     usual = ("identity", "id", "image_id") if is_one else ()
     for file in files:
-        columns = found[file]
+        columns = roles_of[file]
         for text in _remarks(columns, split_of(file), usual=usual):
-            said.setdefault(text, []).append(names[file])
-    return [f"{_some(names)}: {text}." for text, names in said.items()]
+            files_of.setdefault(text, []).append(names[file])
+    return [f"{_some(names)}: {text}." for text, names in files_of.items()]
 
 
 def short_names(files: Iterable[epath.Path]) -> dict[epath.Path, str]:
@@ -182,17 +186,17 @@ def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
 
 
 def _remarks(columns: Roles, split: str | None, usual: tuple[str, ...]) -> list[str]:
-    said = []
+    sentences = []
     if columns.identity is None:
-        said.append("no column tells the identity: each image is a person of its own")
+        sentences.append("no column tells the identity: each image is a person of its own")
     elif columns.identity not in usual:
-        said.append(f"the identity is read from column {columns.identity!r}")
+        sentences.append(f"the identity is read from column {columns.identity!r}")
     if columns.split is None and split is None and columns.by_folder:
-        said.append("the split is read from the folders in the names of the images")
+        sentences.append("the split is read from the folders in the names of the images")
     elif columns.split is None and split is None:
-        said.append("no column tells the split: all train")
+        sentences.append("no column tells the split: all train")
     elif columns.split not in ("split", None):
-        said.append(f"the split is read from column {columns.split!r}")
+        sentences.append(f"the split is read from column {columns.split!r}")
     if columns.unused:
-        said.append(f"columns that are not used: {', '.join(columns.unused)}")
-    return said
+        sentences.append(f"columns that are not used: {', '.join(columns.unused)}")
+    return sentences

@@ -14,13 +14,13 @@ from etils import epath
 
 from jaxtbpr.core import files, images
 from jaxtbpr.core import record as records
-from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.core.options import Option
 from jaxtbpr.datasets import packed
 from jaxtbpr.datasets.entry import Entry, caption_problem
 
 EXIF = Option(
-    True, "turn photographs by their EXIF orientation, as viewers do; False: pixels as stored"
+    True, "turn photographs by their EXIF orientation, as viewers do; False = pixels as stored"
 )
 
 
@@ -58,27 +58,27 @@ def from_entry(entry: Entry, source: str) -> Record:
 
 
 def check(row: Record, root: str, *, exif: bool = True) -> Record:
-    """Returns `row` with its image's digest and without empty captions, or set aside.
+    """Returns `row` with its image's digest and without empty captions, or rejected.
 
     The image is decoded in full; what is special about it is under "looks" (see `images.look`).
     root: the workdir. exif: whether its EXIF orientation counts. Raises OSError where the disk
     fails.
     """
     if problem := row["problem"] or caption_problem(row["captions"]):
-        return set_aside(row, "build", problem)
+        return reject(row, "build", problem)
     try:
         data, looks = check_image(root, row["path"], row["sha256"])
     except images.ImageError as error:
-        return set_aside(row, "build", error.sentence)
-    said = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
+        return reject(row, "build", error.sentence)
+    indices = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
     more = {
-        "empty_captions": len(row["captions"]) - len(said),
+        "empty_captions": len(row["captions"]) - len(indices),
         "looks": sorted(looks),
         "as_stored": images.TURNED in looks and not exif,
     }
     if "caption_weights" in row:
-        more["caption_weights"] = [row["caption_weights"][k] for k in said]
-    captions = [row["captions"][k] for k in said]
+        more["caption_weights"] = [row["caption_weights"][k] for k in indices]
+    captions = [row["captions"][k] for k in indices]
     return row | {"captions": captions, "sha256": files.sha256(data)} | more
 
 

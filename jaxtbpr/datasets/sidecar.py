@@ -29,14 +29,14 @@ def find(folder: epath.Path) -> list[epath.Path]:
     """Finds the folders with such images: itself, img2dataset's, those of splits and imgs/."""
     if not folder.is_dir():
         return []
-    found = []
+    places = []
     inside = _inside(folder, _is_place)
     nested = [one for place in inside for one in _inside(place, _is_place)]
     for place in (folder, *inside, *nested):
-        found += [place] if _has_pairs(place) else []
+        places += [place] if _has_pairs(place) else []
         shards = _inside(place, _SHARD.fullmatch)
-        found += shards if any(map(_has_pairs, shards)) else []  # there may be thousands
-    return found
+        places += shards if any(map(_has_pairs, shards)) else []  # there may be thousands
+    return places
 
 
 def rows(place: epath.Path) -> Iterator[Any]:
@@ -73,8 +73,8 @@ def remarks(folder: epath.Path) -> list[str]:
     for path in folder.iterdir():
         if _STATS.fullmatch(path.name):
             try:
-                told = json.loads(path.read_bytes())
-                asked, got = asked + told["count"], got + told["successes"]
+                stats = json.loads(path.read_bytes())
+                asked, got = asked + stats["count"], got + stats["successes"]
             except (ValueError, KeyError, TypeError):
                 continue  # of something else
     lost = asked - got

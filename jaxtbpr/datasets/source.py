@@ -26,8 +26,8 @@ def list_splits(directory: epath.PathLike) -> list[str]:
 def list_sets(directory: epath.PathLike, split: str) -> list[str]:
     """Returns the names of the sets in `directory` (WORKDIR/build) that have `split`, sorted."""
     directory = epath.Path(directory)
-    found = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-    return [name for name in found if split in list_splits(directory / name)]
+    names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    return [name for name in names if split in list_splits(directory / name)]
 
 
 def find_built(folder: epath.Path, split: str | None = None) -> epath.Path | None:
@@ -43,12 +43,12 @@ def find_built(folder: epath.Path, split: str | None = None) -> epath.Path | Non
     for place in (folder, folder / "build"):
         sets = list(dict.fromkeys(name for each in SPLITS for name in list_sets(place, each)))
         if sets:
-            found = list_sets(place, split) if split else sets
-            if len(found) == 1:
-                return place / found[0]
-            these = ", ".join(str(place / name) for name in found or sets)
+            matching = list_sets(place, split) if split else sets
+            if len(matching) == 1:
+                return place / matching[0]
+            these = ", ".join(str(place / name) for name in matching or sets)
             what = f"split {split!r}" if split else "a split"
-            fault = "several sets have" if found else "none of its sets has"
+            fault = "several sets have" if matching else "none of its sets has"
             raise InputError(f"{folder} is a run, and {fault} {what}: name one of {these}.")
     return None
 
@@ -87,16 +87,16 @@ class ImageSource(Sequence):
         if not -count <= i < count:
             raise IndexError(f"image {i} of {count}")
         try:
-            found, reason = self._raw[i], "a record is empty"
+            data, reason = self._raw[i], "a record is empty"
         except (RuntimeError, ValueError, IndexError) as error:  # so array_record tells of damage
-            found, reason = b"", str(error)
-        if not found:
+            data, reason = b"", str(error)
+        if not data:
             raise InputError(
                 f"the images of {self.directory}, split {self.split!r}, cannot be read ({reason}): "
                 f"a file there was cut short or changed; delete {self.directory.parent} and run "
                 "stage 'build' again."
             )
-        return found
+        return data
 
     def record(self, i: int) -> dict[str, Any]:
         """Returns all features of image i, the image encoded."""
@@ -107,13 +107,13 @@ class ImageSource(Sequence):
 
     @functools.cached_property
     def _builder(self) -> tfds.core.DatasetBuilder:
-        found = files.matches(self.directory, "*/*/dataset_info.json")
-        if len(found) != 1:
+        infos = files.matches(self.directory, "*/*/dataset_info.json")
+        if len(infos) != 1:
             raise InputError(
-                f"{self.directory} holds {len(found)} finished TFDS sets where one belongs; "
+                f"{self.directory} holds {len(infos)} finished TFDS sets where one belongs; "
                 "run stage 'build', or give the folder of one set below WORKDIR/build."
             )
-        return tfds.builder_from_directory(files.LiteralPath(found[0].parent))
+        return tfds.builder_from_directory(files.LiteralPath(infos[0].parent))
 
     @functools.cached_property
     def _raw(self) -> Sequence[bytes]:

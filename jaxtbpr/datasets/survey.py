@@ -16,11 +16,11 @@ from jaxtbpr.datasets import (
     published,
     reid_sets,
 )
+from jaxtbpr.datasets.caption_checks import CaptionChecker, Flag
 from jaxtbpr.datasets.entry import EMPTY, NO_CAPTION, ONLY_EMPTY, Entry, Notes, caption_problem
 from jaxtbpr.datasets.formats import Format
 from jaxtbpr.datasets.image_check import Found, ImageReport
 from jaxtbpr.datasets.leftover import Leftover
-from jaxtbpr.datasets.lint import Flag, Linter
 from jaxtbpr.datasets.published import Tally
 from jaxtbpr.datasets.unlisted import Unlisted
 
@@ -34,7 +34,7 @@ NAMES = 1000  # image names looked at to tell which published set it is
 class Survey:
     """What was found in a folder.
 
-    unusable: records set aside; usable: {split: images that a run takes}; broken: the sentence on a
+    unusable: records rejected; usable: {split: images that a run takes}; broken: the sentence on a
     file that could not be read to its end, or "". known: the title of the published set, or None.
     """
 
@@ -45,7 +45,7 @@ class Survey:
     tally: Tally = dataclasses.field(default_factory=Tally)
     images: ImageReport = dataclasses.field(default_factory=ImageReport)
     unlisted: Unlisted = dataclasses.field(default_factory=Unlisted)
-    linter: Linter = dataclasses.field(default_factory=Linter)
+    caption_checker: CaptionChecker = dataclasses.field(default_factory=CaptionChecker)
     unusable: int = 0
     unusable_examples: list[str] = dataclasses.field(default_factory=list)
     split_rule: str = ""
@@ -66,34 +66,34 @@ class Survey:
         counts = {split: one.images for split, one in self.tally.counts().items()}
         if self.broken or not self.form.captioned or self.usable.total() == sum(counts.values()):
             return ""
-        told = (f"{split} {self.usable[split]:,} of {n:,}" for split, n in counts.items())
-        return f"images that a run takes, with a caption and whole: {', '.join(told)}."
+        phrases = (f"{split} {self.usable[split]:,} of {n:,}" for split, n in counts.items())
+        return f"images that a run takes, with a caption and whole: {', '.join(phrases)}."
 
     def problems(self) -> list[str]:
-        """Returns what must be mended, each with the way to mend it."""
-        found = [self.broken] if self.broken else []
-        found += [one.reason for one in self.leftovers if one.loses or not one.may_stay]
+        """Returns what must be fixed, each with the way to fix it."""
+        sentences = [self.broken] if self.broken else []
+        sentences += [one.reason for one in self.leftovers if one.loses or not one.may_stay]
         if not self.form.captioned:
-            found.append(reid_sets.how_to_caption(self.folder))
+            sentences.append(reid_sets.how_to_caption(self.folder))
         if not self.images.checked and not self.broken:
-            found.append("there is no usable record in it.")
+            sentences.append("there is no usable record in it.")
         if self.unusable:
             such = _such(self.unusable_examples, self.unusable)
-            found.append(f"records that cannot be used and will be set aside: {such}.")
-        return found + self.uncaptioned.lines() + self._image_problems() + self._leaks()
+            sentences.append(f"records that cannot be used and will be rejected: {such}.")
+        return sentences + self.uncaptioned.lines() + self._image_problems() + self._leaks()
 
     def _image_problems(self) -> list[str]:
-        images, found = self.images, []
+        images, sentences = self.images, []
         if images.missing:
             names = [name for name, _ in images.examples["missing"]]
             such = _such(names, images.missing, images.checked)
             hint = image_check.where_missing_images_are(self.paths, names)
-            found.append(f"images missing: {such}" + (f"; {hint}" if hint else "."))
+            sentences.append(f"images missing: {such}" + (f"; {hint}" if hint else "."))
         if images.broken:
             broken = [f"{name} {fault}" for name, fault in images.examples["broken"]]
             such = _such(broken, images.broken, images.checked)
-            found.append(f"images corrupt or truncated: {such}; unpack or copy them again.")
-        return found
+            sentences.append(f"images corrupt or truncated: {such}; unpack or copy them again.")
+        return sentences
 
     def _leaks(self) -> list[str]:
         shared = self.tally.in_several_splits()
@@ -103,17 +103,17 @@ class Survey:
 
     def _doubts(self) -> list[str]:
         """Returns what is odd about the whole set, which none of its records shows."""
-        said, alike = [], self.tally.alike()
+        sentences, alike = [], self.tally.alike()
         if alike:
-            said.append(
+            sentences.append(
                 "identities that differ by case or leading zeros alone, read as different: "
                 f"{_such(alike, len(alike))}; write a person in one way."
             )
         count, names = self.unlisted.find(str(self.paths.root))
         # Where folders are the annotation, their reader has looked at each image in them.
         if count and not any(file.is_dir() for file in self.files):
-            said.append(f"image files that no usable record names: {_such(names, count)}.")
-        return said
+            sentences.append(f"image files that no usable record names: {_such(names, count)}.")
+        return sentences
 
     def notices(self) -> list[str]:
         """Returns what records and images hold that is not read as it stands, or is special."""
@@ -121,25 +121,25 @@ class Survey:
 
     def warnings(self) -> list[str]:
         """Returns what the user should know but may be as it must."""
-        found, known = [], self.known
-        found += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
-        found += [*self.remarks, *self.notices()]
+        sentences, known = [], self.known
+        sentences += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
+        sentences += [*self.remarks, *self.notices()]
         differ = bool(known and published.differences(known, self.tally.counts()))
         if self.split_rule:
             trust = "its counts are not the published ones, so check it" if differ else (
                 "its counts are the published ones"
             )  # fmt: skip
-            found.append(f"records have no split; {self.split_rule}; {trust}.")
+            sentences.append(f"records have no split; {self.split_rule}; {trust}.")
         if differ:
-            found.append(f"counts differ from the published ones of {known} (marked * above).")
+            sentences.append(f"counts differ from the published ones of {known} (marked * above).")
         if self.form.name in _UNNAMED:
-            found += [
+            sentences += [
                 f"{file.name} is near to {near}: if it is that, rename it."
                 for file in self.files
                 if (near := finding.near_name(file))
             ]
-        flagged = sum(self.linter.counts.values())
-        return found + ([f"captions flagged: {flagged:,} (listed above)."] if flagged else [])
+        flagged = sum(self.caption_checker.counts.values())
+        return sentences + ([f"captions flagged: {flagged:,} (listed above)."] if flagged else [])
 
 
 def _such(examples: list[str], number: int, total: int = 0) -> str:
@@ -162,13 +162,15 @@ def survey(
     recognised.
     """
     folder = epath.Path(folder)
-    found = formats.get(folder, form)
-    files = formats.annotation_files(folder, found)
-    result = Survey(folder, found, files, formats.image_paths(folder, found, images))
-    result.leftovers = formats.leftovers(folder, found)
-    result.remarks = formats.remarks(folder, found)
+    form_of_folder = formats.get(folder, form)
+    files = formats.annotation_files(folder, form_of_folder)
+    result = Survey(
+        folder, form_of_folder, files, formats.image_paths(folder, form_of_folder, images)
+    )
+    result.leftovers = formats.leftovers(folder, form_of_folder)
+    result.remarks = formats.remarks(folder, form_of_folder)
     try:
-        entries = found.reader(folder, files, result.paths)
+        entries = form_of_folder.reader(folder, files, result.paths)
         for entry, image in image_check.examine_all(entries, decode=decode):
             _add(result, entry, image, flags)
     except InputError as error:
@@ -185,7 +187,7 @@ def survey_rows(
 ) -> Survey:
     """Returns what stage build knows of a folder once it has checked its images: likewise.
 
-    rows: see `rows.py`, those that were set aside included. names: of the first images of the
+    rows: see `rows.py`, those that were rejected included. names: of the first images of the
     annotation, `image_paths.PROBES` of them.
     """
     result = Survey(folder, form, formats.annotation_files(folder, form), formats.image_paths(
@@ -226,7 +228,7 @@ def _add(result: Survey, entry: Entry, image: Found, flags: list[Flag] | None) -
     result.split_rule = entry.extra.get("split_rule", "")
     if len(result.names) < NAMES:
         result.names.append(str(entry.extra.get("image_id", "")))
-    for flag in result.linter.add(entry):
+    for flag in result.caption_checker.add(entry):
         if flags is not None:
             flags.append(flag)
 

@@ -17,7 +17,7 @@ from jaxtbpr.datasets import entry
 from jaxtbpr.datasets.entry import BadRecord, Entry
 from jaxtbpr.datasets.image_paths import ImagePaths
 from jaxtbpr.datasets.json_stream import iterate_json
-from jaxtbpr.datasets.merging import merge_by_image, set_repeats_aside
+from jaxtbpr.datasets.merging import merge_by_image, reject_repeats
 from jaxtbpr.datasets.reid_json import file_split, make_entries
 from jaxtbpr.datasets.roles import Roles, json_roles
 
@@ -40,13 +40,13 @@ def parse_image_name(name: str, stems: set[str] | frozenset[str] = frozenset()) 
     base <name>, since "person_1" and "person_2" may as well be two people.
     """
     stem = PurePosixPath(name).stem
-    if found := _GENERATED.match(stem):
-        edit = found["edit"] or "base"
-        return ImageName(found["number"], int(found["seed"]), "" if edit == "base" else edit)
+    if match := _GENERATED.match(stem):
+        edit = match["edit"] or "base"
+        return ImageName(match["number"], int(match["seed"]), "" if edit == "base" else edit)
     stem = stem.removesuffix("_base")
-    found = _EDIT.match(stem)
-    if found and found["base"] in stems:
-        return ImageName(entry.own_identity(found["base"]), None, found["edit"])
+    match = _EDIT.match(stem)
+    if match and match["base"] in stems:
+        return ImageName(entry.own_identity(match["base"]), None, match["edit"])
     return ImageName(entry.own_identity(stem), None, "")
 
 
@@ -56,7 +56,7 @@ def read_images(
     """Yields the text-to-image output `{"id", "image_path", "caption"}`; the prompt is the caption.
 
     `id` counts images, so each base image is a person. Two base images of one number come from two
-    runs of the script; the second is set aside.
+    runs of the script; the second is rejected.
     """
     seeds: dict[str, int | None] = {}
 
@@ -69,7 +69,7 @@ def read_images(
         return _entry(name, parsed, captions, paths, {"prompt": captions[0]} if captions else {})
 
     made = (one for f in files for one in make_entries(paths.peek(iterate_json(f)), make, f))
-    yield from set_repeats_aside(made)
+    yield from reject_repeats(made)
 
 
 def read_edit_input(
@@ -84,20 +84,20 @@ def read_edit_input(
 
 def _edit_inputs(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     files = list(files)
-    found = json_roles(files)
+    roles = json_roles(files)
     for file in files:
         named = file_split(file)
-        make = functools.partial(_edit_input, paths=paths, named=named, found=found[file])
+        make = functools.partial(_edit_input, paths=paths, named=named, roles=roles[file])
         yield from make_entries(paths.peek(iterate_json(file)), make, file)
 
 
 def _edit_input(
-    record: Mapping[str, Any], paths: ImagePaths, named: str | None, found: Roles
+    record: Mapping[str, Any], paths: ImagePaths, named: str | None, roles: Roles
 ) -> Entry:
     name = entry.image_name(record)
-    identity, unknown = entry.identity_of(record, name, found.identity)
+    identity, unknown = entry.identity_of(record, name, roles.identity)
     parsed = parse_image_name(name)._replace(identity=identity)
-    split, notes = entry.split_of(record, found.split, named)
+    split, notes = entry.split_of(record, roles.split, named)
     one = _entry(name, parsed, entry.captions_of(record), paths, {}, split)
     return dataclasses.replace(one, notes=notes + unknown)
 
@@ -143,7 +143,7 @@ def _entry(
     extra: dict[str, Any],
     split: str = "train",
 ) -> Entry:
-    told: dict[str, Any] = {"image_id": name, "edits": [parsed.edit] if parsed.edit else []}
+    extra_fields: dict[str, Any] = {"image_id": name, "edits": [parsed.edit] if parsed.edit else []}
     if parsed.seed is not None:
-        told["seed"] = parsed.seed
-    return Entry(paths(name), captions, parsed.identity, split, told | extra)
+        extra_fields["seed"] = parsed.seed
+    return Entry(paths(name), captions, parsed.identity, split, extra_fields | extra)

@@ -179,8 +179,8 @@ def read_tables(
     name ("test/0001.jpg"), else train.
     """
     files = list(files)
-    found = table_roles(files)
-    entries = (one for file in files for one in _file_entries(folder, file, paths, found[file]))
+    roles_of = table_roles(files)
+    entries = (one for file in files for one in _file_entries(folder, file, paths, roles_of[file]))
     yield from merge_by_image(entries, once=True)
 
 
@@ -209,7 +209,7 @@ def _canonical(name: str) -> str:
 
 
 def _file_entries(
-    folder: epath.Path, file: epath.Path, paths: ImagePaths, found: Roles
+    folder: epath.Path, file: epath.Path, paths: ImagePaths, roles: Roles
 ) -> Iterator[Entry]:
     named = table_split(folder, file)
     place = file.relative_to(folder)
@@ -221,9 +221,9 @@ def _file_entries(
     for number, row in enumerate(paths.peek(named_rows, places), 1):
         try:
             row, notes = listed.split_lists(row)
-            one = _entry(row, paths, named, found)
+            one = _entry(row, paths, named, roles)
         except BadRecord as reason:
-            yield entry.set_aside(f"row {number} of {file.name}", reason)
+            yield entry.reject(f"row {number} of {file.name}", reason)
             continue
         name = one.extra["image_id"]
         if packed.is_packed(one.path) and name in seen:
@@ -235,11 +235,13 @@ def _file_entries(
 
 def _split_places(folder: epath.Path, file: epath.Path, split: str | None) -> list[epath.Path]:
     """Returns where a split's images lie, too: in test/ of test.csv, in images/ of test/."""
-    own = [file.parent / name for name in ("", "images", "imgs")] if file.parent != folder else []
+    places = (
+        [file.parent / name for name in ("", "images", "imgs")] if file.parent != folder else []
+    )
     roots = (folder, folder / "imgs", folder / "images")
     inside = (place for root in roots for place in split_folders(root))
-    own += [place for place in inside if entry.SPLITS[place.name.lower()] == split]
-    return [place for place in own if place.is_dir()]
+    places += [place for place in inside if entry.SPLITS[place.name.lower()] == split]
+    return [place for place in places if place.is_dir()]
 
 
 def split_folders(folder: epath.Path) -> list[epath.Path]:
@@ -260,23 +262,23 @@ def _prefixed(read: Iterable[Any], prefix: str) -> Iterator[Any]:
         yield row
 
 
-def _entry(row: Any, paths: ImagePaths, named: str | None, found: Roles) -> Entry:
+def _entry(row: Any, paths: ImagePaths, named: str | None, roles: Roles) -> Entry:
     if isinstance(row, BadRecord):
         raise row
     name = entry.image_name(row)
     by_folder = named or folder_split(name)
     split, notes = by_folder or "train", getattr(row, "notes", ())
-    if found.split and str(row.get(found.split) or "").strip():
-        split = entry.split_name(row[found.split])
+    if roles.split and str(row.get(roles.split) or "").strip():
+        split = entry.split_name(row[roles.split])
         notes += (entry.OTHER_SPLIT,) if named not in (None, split) else ()
-    elif by_folder is None and (found.split or found.by_folder):
+    elif by_folder is None and (roles.split or roles.by_folder):
         if of_test := {*name.lower().split("/")[:-1]} & entry.PARTS_OF_A_TEST:
             where = f"lies in {of_test.pop()}/ and names no split"
             raise BadRecord(f"{where}; put the test's images into test/, or add a column split")
         notes = (*notes, entry.NO_SPLIT)
     identity = entry.own_identity(name)
-    if found.identity:
-        identity, unknown = entry.identity_or_own(row.get(found.identity), name)
+    if roles.identity:
+        identity, unknown = entry.identity_or_own(row.get(roles.identity), name)
         notes += unknown
     path = row.get(packed.IMAGE) or paths(name)
     return Entry(path, _captions(row), identity, split, {"image_id": name}, notes=notes)

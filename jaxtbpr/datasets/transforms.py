@@ -165,10 +165,10 @@ def strong_view(
     return pixels[:, ::-1] if flips < 0.5 else pixels
 
 
-def _turn_hue(image: Image.Image, share: float) -> Image.Image:
-    """Turns all hues by `share` of the circle."""
+def _turn_hue(image: Image.Image, fraction: float) -> Image.Image:
+    """Turns all hues by `fraction` of the circle."""
     hue, saturation, value = image.convert("HSV").split()
-    turned = hue.point([(level + round(256 * share)) % 256 for level in range(256)])
+    turned = hue.point([(level + round(256 * fraction)) % 256 for level in range(256)])
     return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
 
 

@@ -57,7 +57,7 @@ def _folders(folder: str) -> list[str]:
 def _entries(folder: str) -> list[os.DirEntry]:
     try:
         with os.scandir(folder) as listing:
-            found = [one for one in listing if not one.name.startswith(".")]
+            entries = [one for one in listing if not one.name.startswith(".")]
     except OSError:
         return []  # images that are not there are told as such
-    return sorted(found, key=lambda one: one.name)
+    return sorted(entries, key=lambda one: one.name)

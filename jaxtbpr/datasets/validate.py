@@ -1,4 +1,4 @@
-"""Says what a data set's folder holds, what is wrong with it and how to mend it.
+"""Says what a data set's folder holds, what is wrong with it and how to fix it.
 
     python -m jaxtbpr.datasets.validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
 
@@ -17,8 +17,8 @@ from etils import epath
 
 from jaxtbpr.core import command, files
 from jaxtbpr.core.errors import InputError
-from jaxtbpr.datasets import finding, formats, own, published
-from jaxtbpr.datasets.lint import Flag, Linter
+from jaxtbpr.datasets import finding, formats, own_outputs, published
+from jaxtbpr.datasets.caption_checks import CaptionChecker, Flag
 from jaxtbpr.datasets.published import Counts
 from jaxtbpr.datasets.survey import Survey, flag_lines, survey
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder in arguments.folders:
         flags: list[Flag] = []
         try:
-            found = survey(
+            result = survey(
                 folder,
                 form=arguments.format,
                 images=arguments.images,
@@ -52,15 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.traceback:
                 raise
             place = epath.Path(folder)
-            known = None if own.explain(place) else published.set_of_folder(place.absolute().name)
+            known = (
+                None
+                if own_outputs.explain(place)
+                else published.set_of_folder(place.absolute().name)
+            )
             print(f"{error}\n{_ask(known)}")
             if isinstance(error, finding.Unknown):
                 print(f"These are read:\n{formats.list_known()}")
             status = NOT_RECOGNISED
             continue
-        print(report(found), end="\n\n")
-        status = max(status, PROBLEMS if found.problems() else FINE)
-        surveys.append(found)
+        print(report(result), end="\n\n")
+        status = max(status, PROBLEMS if result.problems() else FINE)
+        surveys.append(result)
         lines += flag_lines(folder, flags)
     _end(surveys, arguments.flags, lines)
     return status
@@ -102,27 +106,27 @@ def _end(surveys: Sequence[Survey], flags: str | None, lines: Sequence[str]) -> 
         print(f"{len(lines):,} flags are written to {flags}.")
 
 
-def report(found: Survey) -> str:
+def report(result: Survey) -> str:
     """Returns the report on one folder as text."""
-    problems, warnings = found.problems(), found.warnings()
-    written = ", an export of this program" if own.is_export(found.folder) else ""
+    problems, warnings = result.problems(), result.warnings()
+    written = ", an export of this program" if own_outputs.is_export(result.folder) else ""
     blocks = [
-        f"{found.folder}\n"
-        f"  form    {found.form.title}: {_files(found)}{written}\n"
-        f"  images  {found.paths.root}",
-        count_table(found.tally.counts(), found.known),
-        _wrap(found.loss(), 2, indent="  "),
-        lint_table(found.linter),
+        f"{result.folder}\n"
+        f"  form    {result.form.title}: {_files(result)}{written}\n"
+        f"  images  {result.paths.root}",
+        count_table(result.tally.counts(), result.known),
+        _wrap(result.loss(), 2, indent="  "),
+        caption_table(result.caption_checker),
         "\n".join(_wrap(f"PROBLEM  {text}", 9) for text in problems),
         "\n".join(_wrap(f"WARNING  {text}", 9) for text in warnings),
-        _ask(found.known),
+        _ask(result.known),
         f"{_number(problems, 'problem')}, {_number(warnings, 'warning')}",
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _files(found: Survey) -> str:
-    names = [str(file.relative_to(found.folder)) for file in found.files]
+def _files(result: Survey) -> str:
+    names = [str(file.relative_to(result.folder)) for file in result.files]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -132,36 +136,54 @@ def _number(items: Sequence[str], word: str) -> str:
 
 def count_table(counts: dict[str, Counts], known: str | None) -> str:
     """Returns the table of counts per split, beside the published ones, differences marked *."""
-    told = published.KNOWN_SETS[known].counts if known else {}
+    published_counts = published.KNOWN_SETS[known].counts if known else {}
     fields = ("identities", "images", "captions")
-    rows = [["split", *(cell for field in fields for cell in _header(field, bool(told)))]]
+    rows = [
+        ["split", *(cell for field in fields for cell in _header(field, bool(published_counts)))]
+    ]
     for split in published.SPLIT_ORDER:
-        if split in counts or split in told:
-            rows.append([split, *_cells(fields, counts.get(split), told.get(split), bool(told))])
+        if split in counts or split in published_counts:
+            rows.append(
+                [
+                    split,
+                    *_cells(
+                        fields,
+                        counts.get(split),
+                        published_counts.get(split),
+                        bool(published_counts),
+                    ),
+                ]
+            )
     return _columns(rows)
 
 
-def _header(field: str, told: bool) -> list[str]:
-    return [field, "published", " "] if told else [field]
+def _header(field: str, has_published: bool) -> list[str]:
+    return [field, "published", " "] if has_published else [field]
 
 
-def _cells(fields: Iterable[str], found: Counts | None, told: Counts | None, both: bool) -> list:
+def _cells(
+    fields: Iterable[str], counted: Counts | None, published_counts: Counts | None, both: bool
+) -> list:
     cells = []
     for field in fields:
-        here, there = (getattr(counts, field) if counts else 0 for counts in (found, told))
+        here, there = (
+            getattr(counts, field) if counts else 0 for counts in (counted, published_counts)
+        )
         cells.append(f"{here:,}")
         if both:
-            cells += [f"{there:,}" if told else "-", "*" if here != there else " "]
+            cells += [f"{there:,}" if published_counts else "-", "*" if here != there else " "]
     return cells
 
 
-def lint_table(linter: Linter) -> str:
+def caption_table(caption_checker: CaptionChecker) -> str:
     """Returns the counts of flagged captions by rule, each with its first examples."""
-    lines = [f"  captions that look wrong{'' if any(linter.counts.values()) else ': none'}"]
-    for rule, number in linter.counts.items():
+    lines = [
+        f"  captions that look wrong{'' if any(caption_checker.counts.values()) else ': none'}"
+    ]
+    for rule, number in caption_checker.counts.items():
         if number:
             lines.append(f"  {number:>9,}  {rule}")
-            for flag in linter.examples[rule]:
+            for flag in caption_checker.examples[rule]:
                 text = textwrap.shorten(_printable(flag.text), 60) or _printable(flag.text[:60])
                 lines.append(f"{'':13}{flag.image}: {text!r} ({_printable(flag.detail)})")
     return "\n".join(lines)

@@ -8,22 +8,23 @@ from etils import epath
 from jaxtbpr.core import files, tensors
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion import weights
+from jaxtbpr.diffusion.prompt_tokenizer import PromptTokenizer, open_prompt_tokenizer
 from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights.load import FETCHED, TOKENIZER_FILES, beside
-from jaxtbpr.diffusion.words import Words, open_words
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A loaded model. params: {"unet", "vae", "text_encoder"} of NumPy arrays; see `weights.load`.
 
-    scheduler: the parsed scheduler_config.json; tokenizer: the folder of the files of `words`.
+    scheduler: the parsed scheduler_config.json; tokenizer: the folder of the files of
+      `prompt_tokenizer`.
     """
 
     sizes: Sizes
     params: dict[str, Any]
     scheduler: dict[str, Any]
-    words: Words
+    prompt_tokenizer: PromptTokenizer
     tokenizer: epath.Path
 
 
@@ -35,14 +36,14 @@ def open_checkpoint(
     Raises InputError also for a tokenizer that has not the words of the text encoder.
     """
     sizes, params, scheduler, tokenizer = weights.load(source, dtype, prediction=prediction)
-    words = open_words(tokenizer, sizes.text["max_position_embeddings"])
-    count, needed = words.size, sizes.text["vocab_size"]
+    prompt_tokenizer = open_prompt_tokenizer(tokenizer, sizes.text["max_position_embeddings"])
+    count, needed = prompt_tokenizer.size, sizes.text["vocab_size"]
     if count != needed:
         raise InputError(
             f"{tokenizer} has {count} tokens, but the text encoder knows {needed} (text_encoder: "
             "vocab_size); take both from one model."
         )
-    return Checkpoint(sizes, params, scheduler, words, tokenizer)
+    return Checkpoint(sizes, params, scheduler, prompt_tokenizer, tokenizer)
 
 
 def fingerprint(source: epath.PathLike) -> str:
@@ -54,9 +55,9 @@ def fingerprint(source: epath.PathLike) -> str:
     if path.is_file():
         scheduler, tokenizer = beside(path.parent)
         words = [tokenizer / name for name in TOKENIZER_FILES]
-        found = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
+        paths = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
     else:
-        found = [file for file in files.matches(path, *FETCHED) if not file.is_dir()]
-    if not found:
+        paths = [file for file in files.matches(path, *FETCHED) if not file.is_dir()]
+    if not paths:
         raise InputError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
-    return files.sha256_of(found)
+    return files.sha256_of(paths)

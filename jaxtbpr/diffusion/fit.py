@@ -38,9 +38,9 @@ class Fit:
 
     Kernels by Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with which an
     autoencoder needed about two thirds of AdamW's steps; all else by AdamW. Both change a weight
-    by about 0.2 `learning_rate` a step. ema: decay of the moving average of the parameters, which
-    is the result; look_every: steps between looks at the loss; save_every: steps between
-    checkpoints, rounded up to such looks.
+    by about 0.2 `learning_rate` a step. ema_decay: decay of the moving average of the parameters,
+    which is the result; look_every: steps between looks at the loss; checkpoint_every: steps
+    between checkpoints, rounded up to such looks.
     """
 
     steps: int
@@ -48,9 +48,9 @@ class Fit:
     learning_rate: float
     warmup_steps: int = 100
     weight_decay: float = 0.01
-    ema: float = 0.999
+    ema_decay: float = 0.999
     look_every: int = 20
-    save_every: int = 1000
+    checkpoint_every: int = 1000
 
     def optimizer(self) -> optax.GradientTransformation:
         """Returns the optimizer with its schedule."""
@@ -105,10 +105,10 @@ def fit(
         else:
             state = begin(params, recipe)
         todo = range(done, recipe.steps, recipe.look_every)
-        told = progress(todo, total=len(todo), label=label, unit=f"x {recipe.look_every} steps")
+        shown = progress(todo, total=len(todo), label=label, unit=f"x {recipe.look_every} steps")
         writer = MetricsWriter(directory, resume_step=done + 1)
         with contextlib.closing(writer), preemption.watch() as asked:
-            for first in told:
+            for first in shown:
                 parts = []
                 for _ in range(recipe.look_every):
                     state, scalars = run(state, data, key)
@@ -122,12 +122,15 @@ def fit(
                     )
                 writer.write(after, scalars)
                 stop = asked(after)
-                is_due = after // recipe.save_every > first // recipe.save_every
+                is_due = after // recipe.checkpoint_every > first // recipe.checkpoint_every
                 if stop or is_due or after >= recipe.steps:
                     saved.save(after, args=ocp.args.StandardSave(state), force=True)
                 if stop:
                     saved.wait_until_finished()
-                    raise UserError(f"{label}: asked to stop; step {after} is saved, start again.")
+                    raise UserError(
+                        f"{label}: stopped by SIGTERM after step {after}; rerun the same command "
+                        f"to resume."
+                    )
     return state["ema"]
 
 
@@ -154,7 +157,7 @@ def step(loss: Loss, recipe: Fit, state: State, data: Any, key: jax.Array):
     (value, parts), gradients = graded(state["params"], batch, loss_key)
     updates, opt_state = recipe.optimizer().update(gradients, state["opt_state"], state["params"])
     params = optax.apply_updates(state["params"], updates)
-    ema = moving_average(state["ema"], params, state["step"], recipe.ema)
+    ema = moving_average(state["ema"], params, state["step"], recipe.ema_decay)
     scalars = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **parts}
     return {
         "step": state["step"] + 1,

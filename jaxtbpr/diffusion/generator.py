@@ -40,17 +40,18 @@ _ASPECT = 2.0  # height over width of the field's images
 class Sampling:
     """How images are made of a text.
 
-    sampler: of samplers.SAMPLERS, "" for the checkpoint's own; guidance: scale of classifier-free
-    guidance, none up to 1; rescale: see `sampling.guide`; negative: what guidance leads away from;
+    sampler: of samplers.SAMPLERS, "" for the checkpoint's own; guidance_scale: of classifier-free
+    guidance, none up to 1; guidance_rescale: see `sampling.guide`; negative_prompt: what guidance
+    leads away from;
     eta: noise that DDIM adds again; strength: how much of an image is made anew, where one is
     given (0 to 1); height, width: pixels, 0 for the checkpoint's; dtype: of the products.
     """
 
     sampler: str = ""
     steps: int = 50
-    guidance: float = 8.5
-    rescale: float = 0.0
-    negative: str = ""
+    guidance_scale: float = 8.5
+    guidance_rescale: float = 0.0
+    negative_prompt: str = ""
     eta: float = 0.0
     strength: float = 1.0
     height: int = 0
@@ -78,7 +79,7 @@ class Generator:
         label: str = "images",
     ):
         refuse_other_unets(checkpoint)
-        if problem := checkpoint.words.problem(sampling.negative):
+        if problem := checkpoint.prompt_tokenizer.problem(sampling.negative_prompt):
             raise InputError(f"the negative prompt {problem}.")
         self.sampling, self._label = sampling, label
         self.networks = Networks(checkpoint.sizes, dtype=sampling.dtype)
@@ -86,7 +87,7 @@ class Generator:
         self.schedule = scheduler_config.from_config(
             checkpoint.scheduler, sampling.sampler, eta=sampling.eta
         )
-        self.words = checkpoint.words
+        self.prompt_tokenizer = checkpoint.prompt_tokenizer
         self.unit = unit_of(self.size, self.networks.factor)
         self._devices = jax.local_devices()
         if self._devices[0].platform == "cpu" and self.unit < _MANY:
@@ -100,8 +101,8 @@ class Generator:
     def __call__(self, prompts: Sequence[str], records: Sequence[str]) -> "Images":
         """Starts to make at most `batch` images and returns at once.
 
-        prompts: what they show, at most `words.length` tokens each; records: their ids, which
-        decide all that is random. Raises ValueError for more than `batch`.
+        prompts: what they show, at most `prompt_tokenizer.length` tokens each; records: their ids,
+        which decide all that is random. Raises ValueError for more than `batch`.
         """
         return self._start(self._from_text, prompts, records)
 
@@ -117,7 +118,7 @@ class Generator:
         missing = self.batch - len(prompts)
         if missing < 0:
             raise ValueError(f"{len(prompts)} prompts are more than the {self.batch} of a batch.")
-        ids = self.words.encode([*prompts, *[""] * missing])
+        ids = self.prompt_tokenizer.encode([*prompts, *[""] * missing])
         numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
         images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]
         run, shared = program
@@ -138,7 +139,7 @@ class Generator:
 
     def _compiled(self, table, start):
         """(the program of all devices, what they share). start: makes what the walk begins with."""
-        negative = self.words.encode([self.sampling.negative])
+        negative = self.prompt_tokenizer.encode([self.sampling.negative_prompt])
         shared = jax.device_put((table, negative, self._seed), self._everywhere)
 
         def make(params, shared, rows):
@@ -152,13 +153,15 @@ class Generator:
         table, negative, seed = shared
         keys = image_keys(seed, numbers)
         text = self.networks.encode_text(params, ids)
-        if self.sampling.guidance > 1:
+        if self.sampling.guidance_scale > 1:
             states = self.networks.encode_text(params, negative)
             negative = jnp.broadcast_to(states, text.shape)
         else:
             negative = None
         predict = functools.partial(self.networks.predict, params)
-        guided = guide(predict, text, negative, self.sampling.guidance, self.sampling.rescale)
+        guided = guide(
+            predict, text, negative, self.sampling.guidance_scale, self.sampling.guidance_rescale
+        )
         first = start(params, table, keys, *images)
         noise = self._step_noise(keys, first.shape[1:]) if self.schedule.stochastic else None
         return to_pixels(self.networks, params, sample(guided, table, first, noise))
@@ -180,13 +183,13 @@ class Generator:
 
 def refuse_other_unets(checkpoint: Checkpoint) -> None:
     """Raises InputError for a UNet that takes more than noised latents and a text."""
-    taken, given = (checkpoint.sizes.unet[f"{way}_channels"] for way in ("in", "out"))
+    taken, put_out = (checkpoint.sizes.unet[f"{end}_channels"] for end in ("in", "out"))
     latents = checkpoint.sizes.vae["latent_channels"]
-    if taken == given == latents:
+    if taken == put_out == latents:
         return
     purpose = _GIVEN_MORE.get(divmod(taken, latents), "another purpose")
     raise InputError(
-        f"the UNet takes {taken} channels and gives {given}, the VAE's latents have {latents}: "
+        f"the UNet takes {taken} channels and gives {put_out}, the VAE's latents have {latents}: "
         f"this seems to be a model for {purpose}; give one that makes images of text alone."
     )
 
@@ -263,13 +266,13 @@ def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
 
     Raises InputError where the sides are no multiples of what the VAE needs.
     """
-    factor, own = networks.factor, networks.sizes.unet["sample_size"] or 64
-    if isinstance(own, int):
+    factor, trained_side = networks.factor, networks.sizes.unet["sample_size"] or 64
+    if isinstance(trained_side, int):
         # Multiples of 8 latents, so that every level of a UNet halves its sides evenly.
-        step = 8 * factor if own >= 32 else factor
-        sides = own * factor * _ASPECT**0.5, own * factor / _ASPECT**0.5
-        own = [max(1, round(side / step)) * step // factor for side in sides]
-    size = (height or own[0] * factor, width or own[1] * factor)
+        step = 8 * factor if trained_side >= 32 else factor
+        sides = trained_side * factor * _ASPECT**0.5, trained_side * factor / _ASPECT**0.5
+        trained_side = [max(1, round(side / step)) * step // factor for side in sides]
+    size = (height or trained_side[0] * factor, width or trained_side[1] * factor)
     if any(side % factor for side in size):
         raise InputError(
             f"images of {size[0]} x {size[1]} pixels cannot be made: both must be multiples of "

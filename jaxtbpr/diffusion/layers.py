@@ -22,12 +22,12 @@ def group_norm(
     """
     channels = x.shape[-1]
     wide = widen(x).reshape(len(x), -1, channels)
-    share = jnp.full(wide.shape[1], 1 / wide.shape[1], wide.dtype)
+    averaging = jnp.full(wide.shape[1], 1 / wide.shape[1], wide.dtype)
 
     def moment(values):
         # First over places, and as a product: the order in which XLA's CPU takes a sum depends on
         # the number of its threads, and so would the last bits of large images.
-        over_places = jnp.einsum("p,bpc->bc", share, values, precision="highest")
+        over_places = jnp.einsum("p,bpc->bc", averaging, values, precision="highest")
         grouped = over_places.reshape(len(x), groups, -1).mean(axis=2)
         return jnp.repeat(grouped, channels // groups, axis=1)[:, None]
 

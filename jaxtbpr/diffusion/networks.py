@@ -3,7 +3,8 @@
 The modules are those of diffusers and transformers, the last that have Flax classes; no other
 module of this project imports them. Where they compute something else than the PyTorch classes
 that the published weights were trained with, the call is intercepted and computed by `layers`
-(see `_MENDS`): group count, epsilon and GELU of the UNet, odd sides, half precision, attention.
+(see `_REPLACEMENTS`): group count, epsilon and GELU of the UNet, odd sides, half precision,
+attention.
 Letters: `B` batch, `H`, `W` sides of an image, `h`, `w` of its latents, `L` tokens.
 """
 
@@ -90,12 +91,12 @@ class Networks:
         module = _text_encoder(self.sizes.text, self.dtype)
         places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
         arguments = {"params": params["text_encoder"]}, ids, None, places
-        with nn.intercept_methods(_Mending()):
-            found = module.apply(*arguments, output_hidden_states=True)
+        with nn.intercept_methods(_Interceptor()):
+            outputs = module.apply(*arguments, output_hidden_states=True)
         return {
-            "last_hidden_state": widen(found.last_hidden_state),
-            "hidden_states": tuple(map(widen, found.hidden_states)),
-            "pooler_output": widen(found.pooler_output),
+            "last_hidden_state": widen(outputs.last_hidden_state),
+            "hidden_states": tuple(map(widen, outputs.hidden_states)),
+            "pooler_output": widen(outputs.pooler_output),
         }
 
     def predict(
@@ -140,16 +141,16 @@ class Networks:
         """
         module = _vae(self.sizes.vae, self.dtype)
         arguments = {"params": params["vae"]}, images.transpose(0, 3, 1, 2)
-        with nn.intercept_methods(_Mending()):
-            found = module.apply(*arguments, method=module.encode).latent_dist
-        return widen(found.mean), widen(found.logvar)
+        with nn.intercept_methods(_Interceptor()):
+            latents = module.apply(*arguments, method=module.encode).latent_dist
+        return widen(latents.mean), widen(latents.logvar)
 
     def decode(self, params: Params, latents: jax.Array) -> jax.Array:
         """Latents [B, h, w, 4], divided by `scaling_factor` -> images [B, H, W, 3], not clipped."""
         module = _vae(self.sizes.vae, self.dtype)
-        with nn.intercept_methods(_Mending()):
-            found = module.apply({"params": params["vae"]}, latents, method=module.decode)
-        return widen(found.sample.transpose(0, 2, 3, 1))
+        with nn.intercept_methods(_Interceptor()):
+            images = module.apply({"params": params["vae"]}, latents, method=module.decode)
+        return widen(images.sample.transpose(0, 2, 3, 1))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Returns new random parameters, float32.
@@ -163,21 +164,21 @@ class Networks:
 
     def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Returns {network: {path: shape}} of all parameters, paths with slashes."""
-        found = _abstract(self.sizes)
-        return {name: dict(found[name]) for name in _NETWORKS}
+        trees = _abstract(self.sizes)
+        return {name: dict(trees[name]) for name in _NETWORKS}
 
     def _predict(self, params, latents, timesteps, text, controlled) -> jax.Array:
         timesteps = jnp.atleast_1d(jnp.asarray(timesteps, jnp.float32))
         module = _unet(self.sizes.unet, self.dtype)
         arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
-        with nn.intercept_methods(self._unet_mending(latents.shape[1:3], controlled)):
+        with nn.intercept_methods(self._unet_interceptor(latents.shape[1:3], controlled)):
             return widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
 
-    def _unet_mending(
+    def _unet_interceptor(
         self, size: tuple[int, int], controlled: Controlled | None = None
-    ) -> "_Mending":
+    ) -> "_Interceptor":
         unet = self.sizes.unet
-        return _Mending(
+        return _Interceptor(
             groups=unet["norm_num_groups"],
             eps=unet["norm_eps"],
             size=size,
@@ -205,15 +206,18 @@ def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
         vae, factor = sizes.vae, Networks(sizes).factor
         image = jnp.zeros((1, vae["in_channels"], factor, factor))
         ids, key = jnp.zeros((1, 1), jnp.int32), jax.random.key(0)
-        found = {"unet": _init_unet(sizes)}
-        with nn.intercept_methods(_Mending()):
-            found["vae"] = _vae(vae, "float32").init(key, image)
-            found["text_encoder"] = _text_encoder(sizes.text, "float32").init(key, ids, None, ids)
-        return found
+        variables = {"unet": _init_unet(sizes)}
+        with nn.intercept_methods(_Interceptor()):
+            variables["vae"] = _vae(vae, "float32").init(key, image)
+            variables["text_encoder"] = _text_encoder(sizes.text, "float32").init(
+                key, ids, None, ids
+            )
+        return variables
 
-    found = jax.eval_shape(init)
+    variables = jax.eval_shape(init)
     flat = {
-        name: flax.traverse_util.flatten_dict(found[name]["params"], sep="/") for name in _NETWORKS
+        name: flax.traverse_util.flatten_dict(variables[name]["params"], sep="/")
+        for name in _NETWORKS
     }
     return {
         name: {path: leaf.shape for path, leaf in leaves.items()} for name, leaves in flat.items()
@@ -224,7 +228,7 @@ def _init_unet(sizes: Sizes, size: tuple[int, int] = (8, 8), controlled: Control
     unet = sizes.unet
     latents = jnp.zeros((1, unet["in_channels"], *size))
     states = jnp.zeros((1, 1, unet["cross_attention_dim"]))
-    with nn.intercept_methods(Networks(sizes)._unet_mending(size, controlled)):
+    with nn.intercept_methods(Networks(sizes)._unet_interceptor(size, controlled)):
         return _unet(unet, "float32").init(jax.random.key(0), latents, jnp.zeros(1), states)
 
 
@@ -235,12 +239,12 @@ def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any,
     ends = np.cumsum([math.prod(shapes[path]) for path in drawn])
     # The barrier, or XLA draws anew for every leaf.
     draws = jax.lax.optimization_barrier(jax.random.normal(key, (ends[-1],)))
-    found = {path: jnp.full(shapes[path], float(kinds[path] == "scale")) for path in shapes}
+    params = {path: jnp.full(shapes[path], float(kinds[path] == "scale")) for path in shapes}
     for path, end in zip(drawn, ends, strict=True):
         shape = shapes[path]
         std = 0.02 if kinds[path] == "embedding" else math.prod(shape[:-1]) ** -0.5
-        found[path] = std * draws[end - math.prod(shape) : end].reshape(shape)
-    return found
+        params[path] = std * draws[end - math.prod(shape) : end].reshape(shape)
+    return params
 
 
 @functools.cache
@@ -269,8 +273,8 @@ def _without(config: Mapping, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mending:
-    """An interceptor of `nn.intercept_methods`, with what the mended layers must know.
+class _Interceptor:
+    """An interceptor of `nn.intercept_methods`, with what the replaced layers must know.
 
     groups, eps: of the UNet's GroupNorms; None: the module's own. size: the sides of the UNet's
     input; levels: how many sizes it works in, 0 in the other networks. controlled: what computes
@@ -305,10 +309,10 @@ class _Mending:
         return tuple(-(-side // 2**level) for side in self.size)  # each halves, rounding up
 
     def __call__(self, call_next, args, kwargs, context):
-        mend = _MENDS.get(type(context.module))
-        if mend is None or context.method_name != "__call__":
+        replacement = _REPLACEMENTS.get(type(context.module))
+        if replacement is None or context.method_name != "__call__":
             return call_next(*args, **kwargs)
-        return mend(self, context.module, *args, **kwargs)
+        return replacement(self, context.module, *args, **kwargs)
 
 
 def _number(name: str) -> int:
@@ -316,18 +320,20 @@ def _number(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def _group_norm(mending, module, x):
+def _group_norm(interceptor, module, x):
     """GroupNorm with the config's number of groups; Flax's UNet has always 32."""
     scale, bias = _scale_and_bias(module, x)
-    eps = module.epsilon if mending.eps is None else mending.eps
+    eps = module.epsilon if interceptor.eps is None else interceptor.eps
     if isinstance(module.parent, attention_flax.FlaxTransformer2DModel):
         eps = 1e-6  # of PyTorch's spatial transformer, whatever the config says
-    return layers.group_norm(x, scale, bias, groups=mending.groups or module.num_groups, eps=eps)
+    return layers.group_norm(
+        x, scale, bias, groups=interceptor.groups or module.num_groups, eps=eps
+    )
 
 
-def _layer_norm(mending, module, x):
+def _layer_norm(interceptor, module, x):
     """LayerNorm by the two-pass formula; Flax's subtracts two large numbers."""
-    del mending
+    del interceptor
     scale, bias = _scale_and_bias(module, x)
     return layers.layer_norm(x, scale, bias, eps=module.epsilon).astype(module.dtype)
 
@@ -340,55 +346,55 @@ def _scale_and_bias(module, x):
     )
 
 
-def _conv(mending, module, x):
+def _conv(interceptor, module, x):
     """A convolution, of the enlarged image where it is part of an upsampling layer."""
     shape = (*module.kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
     bias = module.param("bias", module.bias_init, shape[-1:], module.param_dtype)
     x, kernel, bias = (one.astype(module.dtype) for one in (x, kernel, bias))
     if type(module.parent) in _UPSAMPLING:
-        size = mending.larger(module.path, x.shape[1:3])
+        size = interceptor.larger(module.path, x.shape[1:3])
         return convolution.upsample_and_convolve(x, kernel, size) + bias
     return convolution.convolve(x, kernel, module.strides, module.padding) + bias
 
 
-def _upsample(mending, module, x):
-    del mending
+def _upsample(interceptor, module, x):
+    del interceptor
     return module.conv(x)  # see `_conv`
 
 
-def _geglu(mending, module, x, deterministic=True):
+def _geglu(interceptor, module, x, deterministic=True):
     """h * gelu(g) with the exact GELU; Flax's is the tanh approximation."""
-    del mending, deterministic
+    del interceptor, deterministic
     h, g = jnp.split(module.proj(x), 2, axis=-1)
     return h * nn.gelu(g, approximate=False)
 
 
-def _unet_attention(mending, module, x, context=None, deterministic=True):
+def _unet_attention(interceptor, module, x, context=None, deterministic=True):
     del deterministic
     context = x if context is None else context
     q, k, v = (
         states.reshape(*states.shape[:2], module.heads, -1)
         for states in (module.query(x), module.key(context), module.value(context))
     )
-    if mending.controlled is None:
+    if interceptor.controlled is None:
         h = attention(q, k, v)
     else:
-        h = mending.controlled.attend(mending.layer(module.path, module.heads), q, k, v)
+        h = interceptor.controlled.attend(interceptor.layer(module.path, module.heads), q, k, v)
     return module.proj_attn(h.reshape(*h.shape[:2], -1))
 
 
-def _vae_attention(mending, module, x):
+def _vae_attention(interceptor, module, x):
     """Attention of all places of [B, H, W, C], in one head, and the residual."""
-    del mending
+    del interceptor
     states = module.group_norm(x).reshape(len(x), -1, x.shape[-1])
     q, k, v = (part(states)[:, :, None] for part in (module.query, module.key, module.value))
     return x + module.proj_attn(attention(q, k, v)[:, :, 0]).reshape(x.shape)
 
 
-def _text_attention(mending, module, hidden_states, **_):
+def _text_attention(interceptor, module, hidden_states, **_):
     """Causal attention; no other mask, since padding is read like any token."""
-    del mending
+    del interceptor
     q, k, v = (
         module._split_heads(part(hidden_states))
         for part in (module.q_proj, module.k_proj, module.v_proj)
@@ -397,15 +403,15 @@ def _text_attention(mending, module, hidden_states, **_):
     return (module.out_proj(h.reshape(*h.shape[:2], -1)),)
 
 
-def _timesteps(mending, module, timesteps):
-    del mending
+def _timesteps(interceptor, module, timesteps):
+    del interceptor
     return layers.timestep_features(
         timesteps, module.dim, cosine_first=module.flip_sin_to_cos, shift=module.freq_shift
     )
 
 
 _UPSAMPLING = (resnet_flax.FlaxUpsample2D, vae_flax.FlaxUpsample2D)
-_MENDS = {
+_REPLACEMENTS = {
     nn.Conv: _conv,
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,

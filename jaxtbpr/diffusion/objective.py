@@ -34,8 +34,8 @@ def noise_errors(
     target = noise
     if schedule.prediction == "v_prediction":
         target = velocity(alphas, latents, noise, timesteps)
-    found = networks.predict(params, noised, timesteps, text)
-    return jnp.square(found - target).mean(axis=(1, 2, 3))
+    predicted = networks.predict(params, noised, timesteps, text)
+    return jnp.square(predicted - target).mean(axis=(1, 2, 3))
 
 
 def snr_weights(schedule: Schedule, timesteps: jax.Array, gamma: float) -> jax.Array:
@@ -85,15 +85,15 @@ def reconstruction_loss(
     latents: jax.Array,
     images: jax.Array,
     *,
-    edges: float = 1.0,
+    edge_weight: float = 1.0,
     perceptual: float = 0.0,
     layers: Layers | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns (loss, its parts) of latents [B, h, w, C] that should become images [B, H, W, 3].
 
-    The absolute error of pixels and `edges` times that of the differences of neighbours, which
-    keeps edges sharp where an error of pixels alone blurs them. layers: of a network that looks at
-    both; `perceptual` is the weight of what they differ in.
+    The absolute error of pixels and `edge_weight` times that of the differences of neighbours,
+    which keeps edges sharp where an error of pixels alone blurs them. layers: of a network that
+    looks at both; `perceptual` is the weight of what they differ in.
     """
     made = networks.decode(params, latents)
     error = made - images
@@ -101,7 +101,7 @@ def reconstruction_loss(
         "pixels": jnp.abs(error).mean(),
         "edges": sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2)),
     }
-    loss = parts["pixels"] + edges * parts["edges"]
+    loss = parts["pixels"] + edge_weight * parts["edges"]
     if layers is not None:
         parts["perceptual"] = perceptual_distance(layers(made), layers(images))
         loss += perceptual * parts["perceptual"]

@@ -30,16 +30,17 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
         raise InputError(
             f"the scheduler {sampler or named!r} is not known; choose one of {', '.join(SAMPLERS)}."
         )
-    row, own = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
+    row, is_own_class = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
     config = {key: value for key, value in config.items() if value is not None} | extra
-    refused = list(_refused(config, kind, own))
-    if refused:
+    unsupported = list(_unsupported(config, kind, is_own_class))
+    if unsupported:
         raise InputError(
-            f"the scheduler config has {', '.join(refused)}, which is not done here; change it, or "
+            f"the scheduler config has {', '.join(unsupported)}, which is not done here; change "
+            f"it, or "
             f"set another sampler of {', '.join(SAMPLERS)}."
         )
     reads_alpha = row.alpha_to_one is not None
-    clips = row.clips and config.get("clip_sample", own)
+    clips = row.clips and config.get("clip_sample", is_own_class)
     return Schedule(
         kind=kind,
         prediction=config.get("prediction_type", "epsilon"),
@@ -58,13 +59,13 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
     )
 
 
-def _refused(config: Mapping[str, Any], kind: str, own: bool) -> Iterator[str]:
+def _unsupported(config: Mapping[str, Any], kind: str, is_own_class: bool) -> Iterator[str]:
     """Yields each setting that is not done here, or makes no sense."""
     done = _EVERYWHERE | KINDS[kind].done
-    said = {key: config[key] for key in done if key in config}
-    if kind == "pndm" and own:
-        said.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
-    for key, value in said.items():
+    values = {key: config[key] for key in done if key in config}
+    if kind == "pndm" and is_own_class:
+        values.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
+    for key, value in values.items():
         if value not in done[key]:
             yield f"{key}={value!r}"
     for key in _NUMBERS:

@@ -127,32 +127,32 @@ def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
 
     Raises InputError that names every entry which the networks here do not do: a foreign model.
     """
-    found = Sizes(_freeze(unet, _UNET), _freeze(vae, _VAE), _freeze(text, _TEXT))
+    sizes = Sizes(_freeze(unet, _UNET), _freeze(vae, _VAE), _freeze(text, _TEXT))
     kinds = [
-        *_wrong_kinds("unet", found.unet, _UNET),
-        *_wrong_kinds("vae", found.vae, _VAE),
-        *_wrong_kinds("text_encoder", found.text, _TEXT),
+        *_wrong_kinds("unet", sizes.unet, _UNET),
+        *_wrong_kinds("vae", sizes.vae, _VAE),
+        *_wrong_kinds("text_encoder", sizes.text, _TEXT),
     ]
     wrong = kinds or [
         *_wrong_entries("unet", unet, _UNET_FIXED),
         *_wrong_entries("vae", vae, _VAE_FIXED),
         *_wrong_entries("text_encoder", text, _TEXT_FIXED),
-        *_wrong_unet(found.unet),
-        *_wrong_vae(found.vae),
-        *_wrong_text(found.text),
+        *_wrong_unet(sizes.unet),
+        *_wrong_vae(sizes.vae),
+        *_wrong_text(sizes.text),
     ]
     if wrong:
         raise InputError(
             f"this is no Stable Diffusion 1.x or 2.x, the only kind that is known here: "
             f"{'; '.join(wrong)}."
         )
-    width, expected = found.text["hidden_size"], found.unet["cross_attention_dim"]
+    width, expected = sizes.text["hidden_size"], sizes.unet["cross_attention_dim"]
     if width != expected:
         raise InputError(
             f"the UNet attends to text of {expected} channels (unet: cross_attention_dim), but the "
             f"text encoder gives {width} (text_encoder: hidden_size); take both from one model."
         )
-    return found
+    return sizes
 
 
 def heads_of(unet: Mapping) -> tuple[int, ...]:
@@ -209,13 +209,13 @@ def _wrong_unet(unet: Mapping) -> Iterator[str]:
         if not isinstance(unet[key], int):
             yield f"unet: {key} {unet[key]!r} is no single number"
     channels = unet["block_out_channels"]
-    for key, found in (
+    for key, actual in (
         ("attention_head_dim", heads_of(unet)),
         ("transformer_layers_per_block", depths_of(unet)),
     ):
-        if len(found) != len(channels) or not all(_is_like(value, 1) for value in found):
+        if len(actual) != len(channels) or not all(_is_like(value, 1) for value in actual):
             yield f"unet: {key} {unet[key]!r} is no number for each of {len(channels)} levels"
-        elif key == "attention_head_dim" and any(map(int.__mod__, channels, found)):
+        elif key == "attention_head_dim" and any(map(int.__mod__, channels, actual)):
             yield f"unet: {key} {unet[key]!r} does not divide block_out_channels {list(channels)}"
 
 

@@ -21,7 +21,7 @@ from jaxtbpr.diffusion.checkpoint import Checkpoint, open_checkpoint
 from jaxtbpr.diffusion.generator import image_size, refuse_other_unets, unit_of
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks, Sizes, make_sizes
-from jaxtbpr.diffusion.words import Words, open_words
+from jaxtbpr.diffusion.prompt_tokenizer import PromptTokenizer, open_prompt_tokenizer
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
@@ -52,26 +52,31 @@ def train(
     do not fit each other.
     """
     size = images.shape[1:3]
-    if options.start:
-        model = _open(options.start, size, options.prediction)
+    if options.model:
+        model = _open(options.model, size, options.prediction_type)
     else:
         model = _new(prompts, options, size, seed, directory / "tokenizer")
-    networks, words = Networks(model.sizes), model.words
+    networks, prompt_tokenizer = Networks(model.sizes), model.prompt_tokenizer
     image_size(networks, *size)  # refuses sides
     schedule = scheduler_config.from_config(
         model.scheduler, "ddim"
     )  # any: samplers have no part in it
-    problems = [words.problem(prompt) for prompt in prompts]
+    problems = [prompt_tokenizer.problem(prompt) for prompt in prompts]
     fitting = np.array([not problem for problem in problems])
     if not fitting.any():
         raise InputError(
-            f"no prompt has at most the {words.length} tokens that the text encoder takes; shorten "
+            f"no prompt has at most the {prompt_tokenizer.length} tokens that the text encoder "
+            f"takes; shorten "
             "them, or raise text_length in another workdir, if start is empty. "
             f"The first {problems[0]}."
         )
-    ids = words.encode(prompts)[fitting]
+    ids = prompt_tokenizer.encode(prompts)[fitting]
     images = images if fitting.all() else images[fitting]
-    how = {"edges": options.edges, "perceptual": options.perceptual.weight, "layers": layers}
+    how = {
+        "edge_weight": options.edge_weight,
+        "perceptual": options.perceptual.weight,
+        "layers": layers,
+    }
     vae, rest = model.params["vae"], _without(model.params, "vae")
     whole = options.vae_parts == "all"
     if whole and options.vae.steps:
@@ -82,7 +87,7 @@ def train(
     elif options.vae.steps:  # the latents stay as the UNet knows them
         vae = _fit_decoder(networks, vae, moments, images, options, how, seed, directory / "vae")
     rest = _fit_rest(
-        networks, rest, schedule, moments, ids, words, options, seed, directory / "unet"
+        networks, rest, schedule, moments, ids, prompt_tokenizer, options, seed, directory / "unet"
     )
     weights.save(
         directory / "model",
@@ -118,10 +123,10 @@ def _new(prompts, options, size, seed, folder) -> Checkpoint:
             raise InputError(f"{key} {options[key]} must be multiples of {divisor}.")
     if options.text_width % _HEADS:
         raise InputError(f"text_width must be a multiple of {_HEADS}, its heads.")
-    words = _learn_words(prompts, options, folder)
-    sizes = _sizes(options, size, words)
+    prompt_tokenizer = _learn_prompt_tokenizer(prompts, options, folder)
+    sizes = _sizes(options, size, prompt_tokenizer)
     params = _quiet(jax.jit(Networks(sizes).init)(jax.random.key(seed)))
-    return Checkpoint(sizes, params, SCHEDULER, words, folder)
+    return Checkpoint(sizes, params, SCHEDULER, prompt_tokenizer, folder)
 
 
 def _quiet(params: Any) -> Any:
@@ -162,10 +167,18 @@ def _fit_decoder(networks, params, moments, images, options, how, seed, director
 
 
 def _fit_rest(
-    networks, params, schedule, moments, ids, words: Words, options, seed, directory
+    networks,
+    params,
+    schedule,
+    moments,
+    ids,
+    prompt_tokenizer: PromptTokenizer,
+    options,
+    seed,
+    directory,
 ) -> Any:
     """Text encoder and UNet, on latents that are drawn anew in each step."""
-    empty = jnp.asarray(words.encode([""]))
+    empty = jnp.asarray(prompt_tokenizer.encode([""]))
 
     def loss(params, rows, key):
         keys = jax.random.split(key, 4)
@@ -173,12 +186,12 @@ def _fit_rest(
         noise = jax.random.normal(keys[1], latents.shape)
         count = len(latents)
         timesteps = jax.random.randint(keys[2], (count,), 0, schedule.train_steps)
-        dropped = jax.random.uniform(keys[3], (count, 1)) < options.drop_text
+        dropped = jax.random.uniform(keys[3], (count, 1)) < options.prompt_dropout
         text = networks.encode_text(params, jnp.where(dropped, empty, rows["ids"]))
         errors = objective.noise_errors(
             networks, params, schedule, latents * networks.scaling_factor, noise, timesteps, text
         )
-        weighted = errors * objective.snr_weights(schedule, timesteps, options.min_snr)
+        weighted = errors * objective.snr_weights(schedule, timesteps, options.snr_gamma)
         return weighted.mean(), {"error": errors.mean()}
 
     recipe = fit.Fit(**options.unet)
@@ -203,7 +216,7 @@ def _encode(networks: Networks, vae: Any, images: np.ndarray) -> dict[str, np.nd
     return {"mean": mean, "deviation": deviation}
 
 
-def _sizes(options: ConfigDict, size: Sequence[int], words: Words) -> Sizes:
+def _sizes(options: ConfigDict, size: Sequence[int], prompt_tokenizer: PromptTokenizer) -> Sizes:
     levels, vae_levels = len(options.channels), len(options.vae_channels)
     factor = 2 ** (vae_levels - 1)
     plain, cross = ["DownBlock2D", "UpBlock2D"], ["CrossAttnDownBlock2D", "CrossAttnUpBlock2D"]
@@ -228,9 +241,9 @@ def _sizes(options: ConfigDict, size: Sequence[int], words: Words) -> Sizes:
         "up_block_types": ["UpDecoderBlock2D"] * vae_levels,
         "sample_size": max(size),
     }
-    start, end = tokenizer.special_ids(words.tokenizer)
+    start, end = tokenizer.special_ids(prompt_tokenizer.tokenizer)
     text = {
-        "vocab_size": words.tokenizer.get_vocab_size(),
+        "vocab_size": prompt_tokenizer.tokenizer.get_vocab_size(),
         "hidden_size": options.text_width,
         "intermediate_size": 4 * options.text_width,
         "projection_dim": options.text_width,
@@ -239,7 +252,7 @@ def _sizes(options: ConfigDict, size: Sequence[int], words: Words) -> Sizes:
         "max_position_embeddings": options.text_length,
         "bos_token_id": start,
         "eos_token_id": end,
-        "pad_token_id": words.pad,
+        "pad_token_id": prompt_tokenizer.pad,
     }
     return make_sizes(unet, vae, text)
 
@@ -251,11 +264,13 @@ def _scaled(sizes: Sizes, moments: dict[str, np.ndarray]) -> Sizes:
     return Sizes(sizes.unet, vae, sizes.text)
 
 
-def _learn_words(prompts: Sequence[str], options: ConfigDict, folder: epath.Path) -> Words:
+def _learn_prompt_tokenizer(
+    prompts: Sequence[str], options: ConfigDict, folder: epath.Path
+) -> PromptTokenizer:
     if not (folder / "merges.txt").exists():
-        merges = tokenizer.learn_merges(prompts, options.merges)
+        merges = tokenizer.learn_merges(prompts, options.bpe_merges)
         tokenizer.save_clip(merges, folder, options.text_length)
-    return open_words(folder, options.text_length)
+    return open_prompt_tokenizer(folder, options.text_length)
 
 
 def _without(tree: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def read(path: str) -> dict[str, list[dict[str, str]]]:
     also that of another split. Raises InputError naming the file and the line.
     """
     place = _find(path)
-    found: dict[str, list[dict[str, str]]] = {}
+    captions: dict[str, list[dict[str, str]]] = {}
     seen = set()
     for where, row in _rows(place):
         caption = _caption(row, where)
@@ -34,9 +34,9 @@ def read(path: str) -> dict[str, list[dict[str, str]]]:
             seen.add(caption.lower())
             image = row.get("file_path") or row.get("image")
             split = str(row.get("split") or "train")
-            told = {"image": image} if isinstance(image, str) else {}
-            found.setdefault(split, []).append({"caption": caption} | told)
-    return found
+            extra = {"image": image} if isinstance(image, str) else {}
+            captions.setdefault(split, []).append({"caption": caption} | extra)
+    return captions
 
 
 def digest(path: str) -> str:
@@ -56,17 +56,17 @@ def wrap(
 
     prefix: words before each caption, "" for none. Raises InputError where there are too few.
     """
-    given = captions.get(split, [])
-    if len(given) < count:
-        most = f"{len(given)} or less" if given else "0"
+    rows = captions.get(split, [])
+    if len(rows) < count:
+        most = f"{len(rows)} or less" if rows else "0"
         raise InputError(
-            f"{split}={count} asks for more captions than {path} has: {len(given)} "
+            f"{split}={count} asks for more captions than {path} has: {len(rows)} "
             f"different ones of split {split!r}; set {split} to {most}"
-            + ("." if given or split != "train" else ", or give another file.")
+            + ("." if rows or split != "train" else ", or give another file.")
         )
-    for row in given[:count]:
+    for row in rows[:count]:
         text = ruler.fit([Clause(f"{prefix}, {row['caption']}" if prefix else row["caption"])])
-        fields: dict[str, Any] = {"kind": "caption", "source_caption": row["caption"]}
+        fields: dict[str, Any] = {"prompt_kind": "caption", "source_caption": row["caption"]}
         yield Prompt(text, fields | ({"source_image": row["image"]} if "image" in row else {}))
 
 
@@ -110,7 +110,7 @@ def _json(line: str, where: str) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise InputError(f"{where} is not valid JSON ({error}); mend it.") from error
+        raise InputError(f"{where} is not valid JSON ({error}); fix it.") from error
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:
@@ -121,10 +121,10 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 def _caption(row: Mapping[str, Any], where: str) -> str:
     """The first caption of a row with its blanks squeezed, "" for none."""
-    given = row.get("captions", row.get("caption"))
-    listed = caption_lists.items(given)  # of text that is a list, too
+    value = row.get("captions", row.get("caption"))
+    listed = caption_lists.items(value)  # of text that is a list, too
     if listed is not None:
-        given = (listed or [""])[0]
-    if not isinstance(given, str):
-        raise InputError(f"{where} has no 'captions' or 'caption' that is text; mend or remove it.")
-    return " ".join(given.split())
+        value = (listed or [""])[0]
+    if not isinstance(value, str):
+        raise InputError(f"{where} has no 'captions' or 'caption' that is text; fix or remove it.")
+    return " ".join(value.split())

@@ -1,7 +1,7 @@
 """Texts made of clauses, measured against the text encoder's tokens: nothing is cut silently.
 
 A clause that need not be there is dropped whole, in the order of `drop`, until the text fits. One
-that does not fit even so is told to be too long; the stage then sets its record aside.
+that does not fit even so is told to be too long; the stage then rejects its record.
 """
 
 import dataclasses
@@ -113,21 +113,21 @@ def estimate(text: str) -> int:
 
 def find_tokenizer(path: str) -> epath.Path:
     """Returns the file or folder that `core.tokenizer.load` takes. Raises InputError if missing."""
-    found = epath.Path(path).expanduser()
-    if not found.exists() and (ASSETS / path).is_dir():
-        found = ASSETS / path
-    if not found.exists():
+    folder = epath.Path(path).expanduser()
+    if not folder.exists() and (ASSETS / path).is_dir():
+        folder = ASSETS / path
+    if not folder.exists():
         raise InputError(
             f"tokenizer={path!r} does not exist; give a checkpoint's folder, its "
             "tokenizer's, or a tokenizer.json."
         )
-    return found / "tokenizer" if (found / "tokenizer").is_dir() else found
+    return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
 
 
 def tokenizer_digest(path: str) -> str:
     """Returns a SHA-256 of the tokenizer's files, "" for none."""
     if not path:
         return ""
-    found = find_tokenizer(path)
-    parts = [found / name for name in _FILES] if found.is_dir() else [found]
+    folder = find_tokenizer(path)
+    parts = [folder / name for name in _FILES] if folder.is_dir() else [folder]
     return files.sha256_of(part for part in parts if part.exists())

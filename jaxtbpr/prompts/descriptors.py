@@ -74,7 +74,7 @@ class Entry:
     details: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-Hand = Mapping[str, Entry]  # {slot: what was drawn for it}
+Chosen = Mapping[str, Entry]  # {slot: what was drawn for it}
 
 
 class Vocabulary:
@@ -87,36 +87,36 @@ class Vocabulary:
     def __init__(self, entries: Mapping[str, tuple[Entry, ...]]):
         self.entries = dict(entries)
         self.parents = set(_SHAPING)
-        for slot, given in self.entries.items():
-            self.parents |= {slot for entry in given if entry.then or entry.details}
-            self.parents |= {name for entry in given for name, _ in entry.when}
+        for slot, slot_entries in self.entries.items():
+            self.parents |= {slot for entry in slot_entries if entry.then or entry.details}
+            self.parents |= {name for entry in slot_entries for name, _ in entry.when}
         named = itertools.chain(*(self.entries.get(slot, ()) for slot in ("colour", "hair_colour")))
         self.colours = {word for entry in named for word in entry.say.lower().split()}
         self._bearing = self._bearings()
         self._found: dict[tuple[str, ...], tuple[Entry, ...]] = {}
 
-    def admissible(self, slot: str, hand: Hand) -> tuple[Entry, ...]:
+    def admissible(self, slot: str, chosen: Chosen) -> tuple[Entry, ...]:
         """Returns the entries of `slot` that go with what was drawn before it.
 
         A rule about a slot that was not drawn holds. Raises InputError where nothing is left.
         """
         if slot in DETAILS:
-            return _details(slot, hand)
-        key = (slot, *(hand[name].say if name in hand else "-" for name in self._bearing[slot]))
+            return _details(slot, chosen)
+        key = (slot, *(chosen[name].say if name in chosen else "-" for name in self._bearing[slot]))
         if key not in self._found:
-            self._found[key] = self._choose(slot, hand)
+            self._found[key] = self._choose(slot, chosen)
         return self._found[key]
 
-    def _choose(self, slot: str, hand: Hand) -> tuple[Entry, ...]:
-        kept = [values for entry in hand.values() for name, values in entry.then if name == slot]
-        found = tuple(
+    def _choose(self, slot: str, chosen: Chosen) -> tuple[Entry, ...]:
+        kept = [values for entry in chosen.values() for name, values in entry.then if name == slot]
+        entries = tuple(
             entry
             for entry in self.entries[_SAME_LIST.get(slot, slot)]
-            if all(entry.say in values for values in kept) and _holds(entry, hand)
+            if all(entry.say in values for values in kept) and _holds(entry, chosen)
         )
-        if not found:
-            raise InputError(_nothing_left(slot, hand))
-        return found
+        if not entries:
+            raise InputError(_nothing_left(slot, chosen))
+        return entries
 
     def _bearings(self) -> dict[str, tuple[str, ...]]:
         """The slots on which the entries that `slot` may take depend, {slot: names}."""
@@ -124,8 +124,8 @@ class Vocabulary:
         for slot in bearing:
             for entry in self.entries[_SAME_LIST.get(slot, slot)]:
                 bearing[slot] |= {name for name, _ in entry.when}
-        for slot, given in self.entries.items():
-            for name in {name for entry in given for name, _ in entry.then}:
+        for slot, slot_entries in self.entries.items():
+            for name in {name for entry in slot_entries for name, _ in entry.then}:
                 bearing[name].add(slot)
         return {slot: tuple(sorted(names)) for slot, names in bearing.items()}
 
@@ -140,11 +140,11 @@ def load(folder: str) -> Vocabulary:
     for name, path in paths(folder).items():
         table = files.read_json(path)
         _check_slots(table, name, path)
-        for slot, given in table.items():
-            entries[slot] = tuple(_entry(given, n, path, slot) for n in range(len(given)))
+        for slot, values in table.items():
+            entries[slot] = tuple(_entry(values, n, path, slot) for n in range(len(values)))
             origin[slot] = path
-    for slot, given in entries.items():
-        _check_rules(slot, given, entries, origin)
+    for slot, values in entries.items():
+        _check_rules(slot, values, entries, origin)
     return Vocabulary(entries)
 
 
@@ -153,7 +153,7 @@ def paths(folder: str) -> dict[str, epath.Path]:
 
     Raises InputError where the folder is missing or has JSON files of other names.
     """
-    own: dict[str, epath.Path] = {}
+    user_files: dict[str, epath.Path] = {}
     if folder:
         place = epath.Path(folder).expanduser()
         if not place.is_dir():
@@ -161,15 +161,15 @@ def paths(folder: str) -> dict[str, epath.Path]:
                 f"vocabulary={folder!r} is not a folder; give the folder of your "
                 f"files ({', '.join(SLOTS)}), or '' for the packaged ones."
             )
-        own = {path.name: path for path in place.iterdir() if path.suffix == ".json"}
-        strange = sorted(own.keys() - SLOTS.keys())
-        if strange or not own:
+        user_files = {path.name: path for path in place.iterdir() if path.suffix == ".json"}
+        strange = sorted(user_files.keys() - SLOTS.keys())
+        if strange or not user_files:
             raise InputError(
                 f"{place / strange[0] if strange else place} "
                 f"{'is' if strange else 'has'} no vocabulary file; name your files as the "
                 f"packaged ones that they replace: {', '.join(SLOTS)}."
             )
-    return {name: own.get(name, PACKAGED / name) for name in SLOTS}
+    return {name: user_files.get(name, PACKAGED / name) for name in SLOTS}
 
 
 def spell(words: str, colour: str = "") -> str:
@@ -177,17 +177,19 @@ def spell(words: str, colour: str = "") -> str:
     return words.replace("{colour} ", f"{colour} " if colour else "").replace("{colour}", colour)
 
 
-def _details(slot: str, hand: Hand) -> tuple[Entry, ...]:
-    given = (dict(hand[parent].details).get(slot, ()) for parent in DETAILS[slot] if parent in hand)
-    return tuple(Entry(words) for words in itertools.chain(*given)) or (Entry(""),)
+def _details(slot: str, chosen: Chosen) -> tuple[Entry, ...]:
+    lists = (
+        dict(chosen[parent].details).get(slot, ()) for parent in DETAILS[slot] if parent in chosen
+    )
+    return tuple(Entry(words) for words in itertools.chain(*lists)) or (Entry(""),)
 
 
-def _holds(entry: Entry, hand: Hand) -> bool:
-    return all(slot not in hand or hand[slot].say in values for slot, values in entry.when)
+def _holds(entry: Entry, chosen: Chosen) -> bool:
+    return all(slot not in chosen or chosen[slot].say in values for slot, values in entry.when)
 
 
-def _nothing_left(slot: str, hand: Hand) -> str:
-    drawn = ", ".join(f"{name} {entry.say!r}" for name, entry in hand.items() if entry.say)
+def _nothing_left(slot: str, chosen: Chosen) -> str:
+    drawn = ", ".join(f"{name} {entry.say!r}" for name, entry in chosen.items() if entry.say)
     return (
         f"the prompt vocabulary has no {slot} that goes with {drawn}; loosen an 'if' or 'set' of "
         f"{slot!r}, or add an entry for this case."
@@ -201,13 +203,13 @@ def _check_slots(table: Any, name: str, path: epath.Path) -> None:
     if wrong:
         state = "has the slot" if wrong[0] in table else "lacks the slot"
         raise InputError(f"{path} {state} {wrong[0]!r}; its slots are {', '.join(SLOTS[name])}.")
-    for slot, given in table.items():
-        if not isinstance(given, list) or not given:
+    for slot, values in table.items():
+        if not isinstance(values, list) or not values:
             raise InputError(f"{path}: {slot!r} must be a list with at least one entry.")
 
 
-def _entry(given: list, number: int, path: epath.Path, slot: str) -> Entry:
-    value = given[number]
+def _entry(fields: list, number: int, path: epath.Path, slot: str) -> Entry:
+    value = fields[number]
     where = f"{path}: entry {number + 1} of {slot!r}"
     table = {"say": value} if isinstance(value, str) else value
     if not isinstance(table, dict) or not isinstance(table.get("say"), str):
@@ -239,28 +241,28 @@ def _refuse_braces(words: tuple[str, ...], where: str, *, coloured: bool) -> Non
             )
 
 
-def _rule(given: Any, where: str, key: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    if not isinstance(given, dict):
-        raise InputError(f"{where} has {key} {given!r}; it must be an object {{slot: [values]}}.")
-    rules = {slot: _strings(values, where, f"{key}.{slot}") for slot, values in given.items()}
+def _rule(value: Any, where: str, key: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} has {key} {value!r}; it must be an object {{slot: [values]}}.")
+    rules = {slot: _strings(values, where, f"{key}.{slot}") for slot, values in value.items()}
     return tuple((slot, frozenset(values)) for slot, values in rules.items())
 
 
-def _strings(given: Any, where: str, key: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not given or not all(isinstance(v, str) for v in given):
-        raise InputError(f"{where} has {key} {given!r}; it must be a list of strings, not empty.")
-    return tuple(" ".join(v.split()) for v in given)
+def _strings(value: Any, where: str, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise InputError(f"{where} has {key} {value!r}; it must be a list of strings, not empty.")
+    return tuple(" ".join(v.split()) for v in value)
 
 
 def _check_rules(
     slot: str,
-    given: tuple[Entry, ...],
+    slot_entries: tuple[Entry, ...],
     entries: Mapping[str, tuple[Entry, ...]],
     origin: Mapping[str, epath.Path],
 ) -> None:
     """Checks that every `if` and `set` names a slot in the right order, and values that it has."""
-    says = [entry.say for entry in given]
-    for number, entry in enumerate(given, 1):
+    says = [entry.say for entry in slot_entries]
+    for number, entry in enumerate(slot_entries, 1):
         where = f"{origin[slot]}: entry {number} of {slot!r}"
         if says.index(entry.say) != number - 1:
             raise InputError(f"{where} says {entry.say!r} once more; remove it.")

@@ -1,7 +1,7 @@
 """What the engines that draw descriptors share: even, distinct, consistent prompts.
 
-A prompt's descriptors are dealt (see `decks`); one that another prompt has already, that belongs
-to another split or whose text breaks a rule gets other cards until it will do.
+A prompt's descriptors are drawn (see `balanced_sampler`); one that another prompt has already, that
+belongs to another split or whose text breaks a rule gets other cards until it will do.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ from typing import Any
 
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.prompts import rules
+from jaxtbpr.prompts.balanced_sampler import BalancedSampler, PersonSampler
 from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
-from jaxtbpr.prompts.decks import Dealer, Deck
 from jaxtbpr.prompts.descriptors import Entry, Vocabulary
 from jaxtbpr.prompts.template import owner
 
-_MOST_DEALS = 200
-_MOST_FAULTS = 20  # of one person: what no longer depends on a single card is dealt anew
+_MAX_DRAWS = 200
+_MAX_FAULTS = 20  # of one person: what no longer depends on a single value is drawn anew
 # Choices of wording: two prompts that differ in nothing else are the same prompt.
 _WORDING = ("picture", "frame")
 
@@ -59,46 +59,46 @@ def draw_prompts(
     16 bytes for each prompt, and as many for its text. Raises InputError when the vocabulary runs
     out.
     """
-    dealer = Dealer(vocabulary, seed, split, writer.slots)
+    sampler = PersonSampler(vocabulary, seed, split, writer.slots)
     seen: set[bytes] = set()
     for number in range(count):
-        made = _draw(dealer, writer, ruler, split, seen)
+        made = _draw(sampler, writer, ruler, split, seen)
         if made is None:
             raise InputError(
                 f"{split}={count} asks for more prompts than the vocabulary gives: "
-                f"{number} were found, then {_MOST_DEALS} draws gave none that is new and says no "
+                f"{number} were found, then {_MAX_DRAWS} draws gave none that is new and says no "
                 "word twice; ask for fewer, or add to the vocabulary."
             )
         yield made
 
 
-def descriptors(hand: dict[str, Entry]) -> dict[str, str]:
+def descriptors(chosen: dict[str, Entry]) -> dict[str, str]:
     """Returns {slot: words} of what was drawn, "" where nothing is said; wording left out."""
-    return {slot: entry.say for slot, entry in hand.items() if slot not in _WORDING}
+    return {slot: entry.say for slot, entry in chosen.items() if slot not in _WORDING}
 
 
 def _draw(
-    dealer: Dealer, writer: Writer, ruler: Ruler, split: str, seen: set[bytes]
+    sampler: PersonSampler, writer: Writer, ruler: Ruler, split: str, seen: set[bytes]
 ) -> Prompt | None:
-    """Deals until a hand will do; what was rejected goes back into the decks."""
-    rejected: list[tuple[dict[str, Entry], dict[str, Deck]]] = []
-    redrawn, found = 0, None
-    while found is None and len(rejected) < _MOST_DEALS:
-        hand, decks = dealer.deal()
-        found, repeats = _choose(dealer, hand, decks, writer, ruler, split, seen)
+    """Draws until one will do; what was rejected goes back to the samplers."""
+    rejected: list[tuple[dict[str, Entry], dict[str, BalancedSampler]]] = []
+    redrawn, prompt = 0, None
+    while prompt is None and len(rejected) < _MAX_DRAWS:
+        chosen, samplers = sampler.draw()
+        prompt, repeats = _choose(sampler, chosen, samplers, writer, ruler, split, seen)
         redrawn += repeats
-        if found is None:
-            rejected.append((hand, decks))
-    for hand, decks in rejected:
-        for slot, deck in decks.items():
-            deck.put_back(hand[slot])
-    return dataclasses.replace(found, redrawn=redrawn) if found else None
+        if prompt is None:
+            rejected.append((chosen, samplers))
+    for chosen, samplers in rejected:
+        for slot, value_sampler in samplers.items():
+            value_sampler.put_back(chosen[slot])
+    return dataclasses.replace(prompt, redrawn=redrawn) if prompt else None
 
 
 def _choose(
-    dealer: Dealer,
-    hand: dict[str, Entry],
-    decks: dict[str, Deck],
+    sampler: PersonSampler,
+    chosen: dict[str, Entry],
+    samplers: dict[str, BalancedSampler],
     writer: Writer,
     ruler: Ruler,
     split: str,
@@ -106,20 +106,20 @@ def _choose(
 ) -> tuple[Prompt | None, int]:
     """Returns the first new and consistent prompt, and how many were as an earlier one."""
     repeats = faults = 0
-    for _ in dealer.variants(hand, decks):  # which changes `hand`
-        key = _digest(descriptors(hand))
+    for _ in sampler.variants(chosen, samplers):  # which changes `chosen`
+        key = _digest(descriptors(chosen))
         if owner(key) != split:
             continue
-        text = ruler.fit(writer.write(hand))
+        text = ruler.fit(writer.write(chosen))
         keys = {key, _digest(text.text)}
         if keys & seen:
             repeats += 1
-        elif rules.problem(text.text, dealer.colours):
+        elif rules.problem(text.text, sampler.colours):
             faults += 1
         else:
             seen |= keys
-            return Prompt(text, writer.fields(hand)), repeats
-        if faults == _MOST_FAULTS:
+            return Prompt(text, writer.fields(chosen)), repeats
+        if faults == _MAX_FAULTS:
             break
     return None, repeats
 

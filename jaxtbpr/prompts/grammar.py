@@ -17,7 +17,7 @@ from jaxtbpr.prompts.descriptors import Entry, Vocabulary, spell
 from jaxtbpr.prompts.drawing import Writer, descriptors
 from jaxtbpr.prompts.plain import modified
 
-Hand = dict[str, Entry]
+Chosen = dict[str, Entry]
 
 _NOUN = {"female": "woman", "male": "man"}
 # The order in which clauses are dropped from a text that is too long.
@@ -32,7 +32,7 @@ _ROUGH = {  # the clauses that hold a stub's own words
 
 def writer(subject: str = "") -> Writer:
     """Returns the engine's writer. subject: "sks person", or "" for a person like any other."""
-    return Writer(slots, lambda hand: write(hand, subject), fields)
+    return Writer(slots, lambda chosen: write(chosen, subject), fields)
 
 
 def with_choices(vocabulary: Vocabulary, kinds: Sequence[str], subject: str = "") -> Vocabulary:
@@ -46,89 +46,89 @@ def with_choices(vocabulary: Vocabulary, kinds: Sequence[str], subject: str = ""
     return Vocabulary(vocabulary.entries | added)
 
 
-def slots(hand: Hand) -> Iterator[str]:
+def slots(chosen: Chosen) -> Iterator[str]:
     """Yields the slots of a prompt; what is drawn first decides what else there is."""
     yield "kind"
-    kind = hand["kind"].say
+    kind = chosen["kind"].say
     if kind == "plain":
-        yield from plain.slots(hand)
+        yield from plain.slots(chosen)
         return
     yield from ("gender", "age")
     yield from {
         "profession": ("profession", "wears", "holds", "at"),
         "state": ("state", "at"),
     }.get(kind, ("location", "around"))
-    is_dressed = "wears" in hand and bool(hand["wears"].say)
+    is_dressed = "wears" in chosen and bool(chosen["wears"].say)
     yield from (("space",) if is_dressed else ("occasion", "space"))
     yield from ("build", "hair")
-    if "{colour}" in hand["hair"].say:
+    if "{colour}" in chosen["hair"].say:
         yield "hair_colour"
-    yield from (() if is_dressed else _garments(hand))
-    if any("{colour}" in hand[slot].say for slot in ("wears", "item") if slot in hand):
+    yield from (() if is_dressed else _garments(chosen))
+    if any("{colour}" in chosen[slot].say for slot in ("wears", "item") if slot in chosen):
         yield "colour"
     if kind in ("appearance", "location"):
         yield "posture"
     yield from ("light", "camera", "picture", "frame")
 
 
-def fields(hand: Hand) -> dict:
+def fields(chosen: Chosen) -> dict:
     """Returns what the record of a prompt holds besides its text."""
-    drawn = descriptors(hand)
+    drawn = descriptors(chosen)
     kind = drawn.pop("kind")
-    stub = {} if kind == "plain" else {"rough": rough(hand)}
-    return {"kind": kind} | stub | {"descriptors": drawn}
+    stub = {} if kind == "plain" else {"rough_prompt": rough(chosen)}
+    return {"prompt_kind": kind} | stub | {"descriptors": drawn}
 
 
-def rough(hand: Hand) -> str:
+def rough(chosen: Chosen) -> str:
     """Returns the stub that the rich text was made from, for example "woman, in a library"."""
-    say = {slot: spell(entry.say) for slot, entry in hand.items()}
-    own = {
+    say = {slot: spell(entry.say) for slot, entry in chosen.items()}
+    details = {
         "appearance": ("hair", "upper", "lower", "shoes", "item"),
         "profession": ("profession",),
         "location": ("location",),
         "state": ("state",),
     }[say["kind"]]
-    words = [_noun(say["gender"]), *(say[slot] for slot in own)]
+    words = [_noun(say["gender"]), *(say[slot] for slot in details)]
     return agree_articles(", ".join(filter(None, words)))
 
 
-def write(hand: Hand, subject: str = "") -> list[Clause]:
+def write(chosen: Chosen, subject: str = "") -> list[Clause]:
     """Returns the clauses of the rich text, whose optional ones may be dropped."""
-    if hand["kind"].say == "plain":
-        return plain.write(hand, subject)
-    kind = hand["kind"].say
-    parts = _parts(hand, subject)
+    if chosen["kind"].say == "plain":
+        return plain.write(chosen, subject)
+    kind = chosen["kind"].say
+    parts = _parts(chosen, subject)
     drop = {name: 0 if name in _ROUGH[kind] else rank for name, rank in _DROP.items()}
-    ordered = [*_ORDERS[hand["frame"].say](parts), ("stop", ".", "")]
+    ordered = [*_ORDERS[chosen["frame"].say](parts), ("stop", ".", "")]
     return [
         Clause(agree_articles(words), name, drop.get(name, 0), joint)
         for name, words, joint in ordered
     ]
 
 
-def _garments(hand: Hand) -> Iterator[str]:
+def _garments(chosen: Chosen) -> Iterator[str]:
     yield from ("upper", "pattern", "sleeves", "upper_colour", "lower")
-    if hand["lower"].say:
+    if chosen["lower"].say:
         yield from ("cut", "lower_colour")
     yield from ("shoes", "shoes_colour", "item")
 
 
-def _parts(hand: Hand, subject: str) -> dict[str, str]:
+def _parts(chosen: Chosen, subject: str) -> dict[str, str]:
     """The words for each part of the text: {name of its clause: words, "" for none}."""
-    say = {slot: entry.say for slot, entry in hand.items()}
+    say = {slot: entry.say for slot, entry in chosen.items()}
     holds = say.get("holds", "")
     is_act = holds.split(" ")[0].endswith("ing")
     item, worn = ("" if is_act else holds), []
-    if "item" in hand:
+    if "item" in chosen:
         phrase = spell(say["item"], say.get("colour", ""))
-        is_worn = hand["item"].verb == "wearing"
-        item, worn = ("", [phrase]) if is_worn else (f"{hand['item'].verb} {phrase}", [])
+        is_worn = chosen["item"].verb == "wearing"
+        item, worn = ("", [phrase]) if is_worn else (f"{chosen['item'].verb} {phrase}", [])
     hair = spell(say["hair"], say.get("hair_colour", ""))
     return {
         "picture": say["picture"],
         "person": _person(say, subject),
         "hair": f"with {hair}" if hair else "",
-        "clothes": f"wearing {enumerate_phrases([*_clothes(hand, say), *filter(None, worn)])}",
+        "clothes": f"wearing {enumerate_phrases([*_clothes(chosen, say), *filter(None, worn)])}",
         "item": item,
         "doing": say.get("state") or say.get("posture") or (holds if is_act else ""),
         "place": say.get("at") or say.get("location", ""),
@@ -148,11 +148,11 @@ def _person(say: dict[str, str], subject: str) -> str:
     return " ".join(filter(None, looks))
 
 
-def _clothes(hand: Hand, say: dict[str, str]) -> list[str]:
+def _clothes(chosen: Chosen, say: dict[str, str]) -> list[str]:
     if say.get("wears"):
         return [spell(say["wears"], say.get("colour", ""))]
     # Of a garment that can have one kind of sleeves only they are not said.
-    is_open = len(dict(hand["upper"].then).get("sleeves", "12")) > 1
+    is_open = len(dict(chosen["upper"].then).get("sleeves", "12")) > 1
     sleeves = f"{say['sleeves']}-sleeved" if is_open and say["sleeves"] else ""
     worn = [
         modified(say["upper"], sleeves, say["pattern"], say["upper_colour"]),

@@ -15,13 +15,13 @@ from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
 from jaxtbpr.prompts.drawing import Prompt
 from jaxtbpr.workers import answers, asking
 from jaxtbpr.workers.answers import Limits, Refusal
-from jaxtbpr.workers.asking import Asker, Settled, Want
+from jaxtbpr.workers.asking import Asker, Request, Result
 
 OPTIONS: Options = {
     "engine": Option("transformers", "where the model runs", choices=asking.ENGINES),
-    **asking.options("Qwen/Qwen2.5-7B-Instruct", most_tokens=120),
-    "least_words": Option(15, "words that a rich prompt must have", low=1, high=1000),
-    "most_words": Option(60, "words that it may have", low=1, high=1000),
+    **asking.options("Qwen/Qwen2.5-7B-Instruct", max_tokens=120),
+    "min_words": Option(15, "words that a rich prompt must have", low=1, high=1000),
+    "max_words": Option(60, "words that it may have", low=1, high=1000),
 }
 
 _SHARD = 500  # prompts that are asked for together, and differ from each other
@@ -58,52 +58,58 @@ def expand(
         for split, prompts in drawn.items()
         for number, prompt in enumerate(prompts)
     }
-    wants = [_want(key, prompt, options, seed, subject) for key, prompt in rough.items()]
-    starts = range(0, len(wants), _SHARD)
+    requests = [_request(key, prompt, options, seed, subject) for key, prompt in rough.items()]
+    starts = range(0, len(requests), _SHARD)
     shards = (
-        (number, lambda start=start: wants[start : start + _SHARD])
+        (number, lambda start=start: requests[start : start + _SHARD])
         for number, start in enumerate(starts)
     )
-    settled: dict[str, Settled] = {}
+    results: dict[str, Result] = {}
     for _, done in asker.ask(shards, _judge(rough, ruler, options, subject)):
-        settled |= done
-    models = {want.key: want.model for want in wants}
+        results |= done
+    models = {request.key: request.model for request in requests}
 
     def rich(split: str, count: int) -> Iterator[Prompt]:
         for number, prompt in enumerate(drawn[split][:count]):
             key = f"{split}-{number}"
-            yield _enriched(prompt, settled[key], models[key], ruler, subject)
+            yield _enriched(prompt, results[key], models[key], ruler, subject)
 
     return rich
 
 
-def _want(key: str, prompt: Prompt, options: Mapping[str, Any], seed: int, subject: str) -> Want:
+def _request(
+    key: str, prompt: Prompt, options: Mapping[str, Any], seed: int, subject: str
+) -> Request:
     models = tuple(dict.fromkeys(options["models"]))
     model = models[int(rng(seed, "prompts", "model", key).integers(len(models)))]
     text = _INSTRUCTION.format(
         rough=_rough(prompt),
         begin=f'Call the person "{subject}" at the beginning. ' if subject else "",
-        least=options["least_words"],
-        most=options["most_words"],
+        least=options["min_words"],
+        most=options["max_words"],
     )
-    return Want(key, "", model, None, lambda attempt: text)
+    return Request(key, "", model, None, lambda attempt: text)
 
 
 def _rough(prompt: Prompt) -> str:
-    return prompt.fields.get("rough", prompt.text.text)
+    return prompt.fields.get("rough_prompt", prompt.text.text)
 
 
 def _judge(
     rough: Mapping[str, Prompt], ruler: Ruler, options: Mapping[str, Any], subject: str
 ) -> asking.Judge:
-    limits = Limits(options["least_words"], options["most_words"])
+    limits = Limits(options["min_words"], options["max_words"])
 
     def judge(
-        want: Want, instruction: str, text: str, finish: str, earlier: list[str]
+        request: Request, instruction: str, text: str, finish: str, earlier: list[str]
     ) -> Refusal | None:
-        prompt = rough[want.key]
-        own = instruction.replace(_rough(prompt), "")  # to repeat that is what is asked
-        refusal = answers.check(text, limits, instruction=own, finish=finish, earlier=earlier)
+        prompt = rough[request.key]
+        instruction_alone = instruction.replace(
+            _rough(prompt), ""
+        )  # to repeat that is what is asked
+        refusal = answers.check(
+            text, limits, instruction=instruction_alone, finish=finish, earlier=earlier
+        )
         if refusal:
             return refusal
         if problem := ruler.fit([Clause(text)]).problem:
@@ -117,21 +123,24 @@ def _unlike(text: str, descriptors: Mapping[str, str], subject: str) -> Refusal 
     """Why a text is not about the person described; what words can tell without a model."""
     if subject and subject.lower() not in text.partition(",")[0].lower():
         return Refusal("subject", f"its first clause does not name {subject!r}")
-    said = set(answers.words(text))
+    words = set(answers.words(text))
     sex = descriptors["gender"]
     other = {"female": "male", "male": "female"}.get(sex)
-    if other and said & _SEX[other] and not said & _SEX[sex]:
+    if other and words & _SEX[other] and not words & _SEX[sex]:
         return Refusal("other person", f"it speaks of a {other} person, not of a {sex} one")
     return None
 
 
-def _enriched(prompt: Prompt, settled: Settled, model: str, ruler: Ruler, subject: str) -> Prompt:
-    fields = {"kind": prompt.fields["kind"], "rough": _rough(prompt)} | prompt.fields
-    fields |= {"model": model, "refused": list(settled.refused)}
-    if settled.text is None:
-        reason = f"no text will do after {len(settled.refused)} tries: {settled.last.reason}"
+def _enriched(prompt: Prompt, result: Result, model: str, ruler: Ruler, subject: str) -> Prompt:
+    fields = {
+        "prompt_kind": prompt.fields["prompt_kind"],
+        "rough_prompt": _rough(prompt),
+    } | prompt.fields
+    fields |= {"model": model, "rejected_answers": list(result.rejected)}
+    if result.text is None:
+        reason = f"no text will do after {len(result.rejected)} tries: {result.last.reason}"
         return Prompt(Fitted(prompt.text.text, problem=reason), fields, prompt.redrawn)
     # A sentence begins with a capital; the subject's token stays as the generator learned it.
-    fitted = ruler.fit([Clause(settled.text)])
+    fitted = ruler.fit([Clause(result.text)])
     text = re.sub(re.escape(subject), lambda _: subject, fitted.text, flags=re.IGNORECASE)
     return Prompt(dataclasses.replace(fitted, text=text), fields, prompt.redrawn)

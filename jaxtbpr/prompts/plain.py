@@ -17,26 +17,28 @@ from jaxtbpr.prompts.drawing import Writer, descriptors
 def writer(subject: str = "") -> Writer:
     """Returns the engine's writer. subject: "sks person", or "" for a person like any other."""
     return Writer(
-        slots, lambda hand: write(hand, subject), lambda hand: {"kind": "plain"} | fields(hand)
+        slots,
+        lambda chosen: write(chosen, subject),
+        lambda chosen: {"prompt_kind": "plain"} | fields(chosen),
     )
 
 
-def slots(hand: dict[str, Entry]) -> Iterator[str]:
+def slots(chosen: dict[str, Entry]) -> Iterator[str]:
     """Yields the slots of a prompt; the occasion stays unsaid, but its garments go together."""
     yield from ("gender", "age", "occasion", "hair", "upper", "pattern", "sleeves", "lower")
-    if hand["lower"].say:
+    if chosen["lower"].say:
         yield "cut"
     yield from ("shoes", "item", "camera")
 
 
-def fields(hand: dict[str, Entry]) -> dict[str, Any]:
+def fields(chosen: dict[str, Entry]) -> dict[str, Any]:
     """Returns what the record of a prompt holds besides its text."""
-    return {"descriptors": descriptors(hand)}
+    return {"descriptors": descriptors(chosen)}
 
 
-def write(hand: dict[str, Entry], subject: str = "") -> list[Clause]:
+def write(chosen: dict[str, Entry], subject: str = "") -> list[Clause]:
     """Returns the groups of the template, of which none may be dropped."""
-    say = {slot: spell(entry.say) for slot, entry in hand.items()}
+    say = {slot: spell(entry.say) for slot, entry in chosen.items()}
     sleeves = f"{say['sleeves']} sleeves" if say["sleeves"] else ""
     upper = modified(say["upper"], say["pattern"]) + (f" with {sleeves}" if sleeves else "")
     groups = [

@@ -27,7 +27,7 @@ from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
 from jaxtbpr.prompts.drawing import Prompt
 from jaxtbpr.workers import asking
 
-_MOST = template.MOST_IDENTITIES
+_MOST = template.MAX_IDENTITIES
 _KINDS = (*descriptors.KINDS, "plain")
 
 OPTIONS: Options = {
@@ -39,7 +39,7 @@ OPTIONS: Options = {
     "train": Option(2000, "prompts to train on", low=1, high=_MOST["train"]),
     "val": Option(100, "prompts to choose the model on", low=0, high=_MOST["val"]),
     "test": Option(200, "prompts to measure on, unseen in training", low=0, high=_MOST["test"]),
-    "per_prompt": Option(
+    "images_per_prompt": Option(
         1, "images of each prompt, each an identity of its own; the paper has 5", low=1, high=1000
     ),
     "kinds": Option(
@@ -47,13 +47,13 @@ OPTIONS: Options = {
         "kinds of prompts of engines grammar and llm, in equal shares",
         choices=_KINDS,
     ),
-    "subject": Option("", "token of a fine-tuned generator's subject, as sks; '': none"),
+    "subject": Option("", "token of a fine-tuned generator's subject, as sks; '' = no subject"),
     "subject_class": Option("person", "what its subject is, said after the token"),
     "captions": Option("", "file of captions for engine captions: .txt, .jsonl or .json"),
     "prefix": Option("in the style of <s0><s1>", "words before such a caption; <..>: learned"),
     "vocabulary": Option("", "folder of descriptor files in place of the packaged ones"),
-    "tokenizer": Option("", "that counts a prompt's tokens: folder, file; '': an estimate"),
-    "most_tokens": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
+    "tokenizer": Option("", "that counts a prompt's tokens: folder, file; '' = an estimate"),
+    "max_tokens": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "shard_size": Option(1000, "records in one manifest file", low=1),
     "llm": llm.OPTIONS,
 }
@@ -90,13 +90,13 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     Returns the counts of every stage, and "redrawn": prompts drawn again because an earlier one is
     the same; "shortened": prompts that lost a clause to fit; "duplicates": the share of prompts
     whose text another has; "evenness": {slot: {"values", "entropy" over that of equal shares,
-    "fewest", "most"}} of what was drawn. A prompt that is too long is set aside, never cut.
+    "fewest", "most"}} of what was drawn. A prompt that is too long is rejected, never cut.
     """
     options, directory = config.prompts, workdir.dir("prompts")
     counts = {split: options[split] for split in template.FIRST_IDENTITY}
-    _check_room(counts, options.per_prompt)
-    total = sum(counts.values()) * options.per_prompt
-    records = _Records(_engine(config, workdir), counts, options.per_prompt, config.seed)
+    _check_room(counts, options.images_per_prompt)
+    total = sum(counts.values()) * options.images_per_prompt
+    records = _Records(_engine(config, workdir), counts, options.images_per_prompt, config.seed)
     manifest.map_records(
         _shards(records, options.shard_size),
         directory,
@@ -115,10 +115,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 class _Records:
     """Iterates over the records of all splits; counts prompts drawn again and shortened ones."""
 
-    def __init__(self, draw: Draw, counts: dict[str, int], per_prompt: int, seed: int):
+    def __init__(self, draw: Draw, counts: dict[str, int], images_per_prompt: int, seed: int):
         self._draw = draw
         self._counts = counts
-        self._per_prompt = per_prompt
+        self._images_per_prompt = images_per_prompt
         self._seed = seed
         self.redrawn = 0
         self.shortened = 0
@@ -132,37 +132,37 @@ class _Records:
             for number, prompt in enumerate(self._draw(split, count)):
                 self.redrawn += prompt.redrawn
                 self.shortened += bool(prompt.text.dropped)
-                first = template.FIRST_IDENTITY[split] + number * self._per_prompt
-                for k in range(self._per_prompt):
+                first = template.FIRST_IDENTITY[split] + number * self._images_per_prompt
+                for k in range(self._images_per_prompt):
                     yield self._record(f"{first + k:08d}", split, number, prompt)
 
     def _record(self, name: str, split: str, number: int, prompt: Prompt) -> Record:
         text = prompt.text
         record: Record = {"id": name, "identity": name, "split": split, "prompt": text.text}
-        if self._per_prompt > 1:
+        if self._images_per_prompt > 1:
             record["prompt_number"] = number
         if text.tokens is not None:
             record["tokens"] = text.tokens
         if text.dropped:
-            record["dropped"] = list(text.dropped)
+            record["dropped_clauses"] = list(text.dropped)
         record |= prompt.fields | {"seed": self._seed}
-        return manifest.set_aside(record, "prompts", text.problem) if text.problem else record
+        return manifest.reject(record, "prompts", text.problem) if text.problem else record
 
 
 def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     """Returns what draws the prompts of a split. Raises UserError where an option is missing."""
     options, seed = config.prompts, config.seed
     subject = f"{options.subject} {options.subject_class}".strip() if options.subject else ""
-    is_short = options.engine == "template" and not subject and options.most_tokens >= 77
+    is_short = options.engine == "template" and not subject and options.max_tokens >= 77
     with of_key("prompts.tokenizer"):
-        ruler = Ruler(options.tokenizer, options.most_tokens, is_known=is_short)
+        ruler = Ruler(options.tokenizer, options.max_tokens, is_known=is_short)
     if options.engine == "template":
         return lambda split, count: _drawn_people(ruler, seed, subject, split, count)
     if options.engine == "captions":
         with of_key("prompts.captions"):
-            given = captions.read(options.captions)
+            texts = captions.read(options.captions)
         return lambda split, count: captions.wrap(
-            given, ruler, options.prefix, options.captions, split, count
+            texts, ruler, options.prefix, options.captions, split, count
         )
     with of_key("prompts.vocabulary"):
         words = descriptors.load(options.vocabulary)
@@ -190,16 +190,16 @@ def _drawn_people(
     for identity, person, repeats in template.draw_people(seed, split, count):
         looks = person | attributes.sample_scene(rng(seed, "scene", identity))
         text = ruler.fit([Clause(template.prompt(looks, subject))])
-        told = {"subject": subject} if subject else {}  # the edits of the person name it too
-        yield Prompt(text, {"attributes": looks} | told, repeats)
+        fields = {"subject": subject} if subject else {}  # the edits of the person name it too
+        yield Prompt(text, {"attributes": looks} | fields, repeats)
 
 
-def _check_room(counts: dict[str, int], per_prompt: int) -> None:
+def _check_room(counts: dict[str, int], images_per_prompt: int) -> None:
     for split, count in counts.items():
-        if count * per_prompt > _MOST[split]:
+        if count * images_per_prompt > _MOST[split]:
             raise UserError(
-                f"config.prompts.{split}={count} and per_prompt={per_prompt} make "
-                f"{count * per_prompt} identities; there is room for {_MOST[split]}."
+                f"config.prompts.{split}={count} and images_per_prompt={images_per_prompt} make "
+                f"{count * images_per_prompt} identities; there is room for {_MOST[split]}."
             )
 
 
@@ -221,8 +221,8 @@ def _survey(records: Manifest) -> dict[str, Any]:
         last = key
         prompts += 1
         texts.add(bytes.fromhex(files.sha256(record["prompt"].encode())))
-        kind = {"kind": record["kind"]} if "kind" in record else {}
-        for slot, value in (kind | _drawn(record)).items():
+        kind_of_prompt = {"kind": record["prompt_kind"]} if "prompt_kind" in record else {}
+        for slot, value in (kind_of_prompt | _drawn(record)).items():
             counts.setdefault(slot, Counter())[value] += 1
     duplicates = round(1 - len(texts) / prompts, 6) if prompts else 0.0
     return {"duplicates": duplicates, "evenness": balance(counts)}
@@ -234,7 +234,7 @@ def _drawn(record: Record) -> dict[str, str]:
 
 def _tell(survey: dict[str, Any]) -> None:
     words = f"prompts: {100 * survey['duplicates']:.2f} % duplicates"
-    if shares := {slot: share["entropy"] for slot, share in survey["evenness"].items()}:
+    if shares := {slot: numbers["entropy"] for slot, numbers in survey["evenness"].items()}:
         least = min(shares, key=shares.__getitem__)
         words += f"; evenness {shares[least]:.2f} ({least}) to {max(shares.values()):.2f}"
     say(words)

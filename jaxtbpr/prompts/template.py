@@ -16,12 +16,12 @@ from jaxtbpr.core.seeds import rng
 
 # The number of a split's first identity: a split can grow without renumbering another.
 FIRST_IDENTITY = {"train": 0, "val": 80_000_000, "test": 90_000_000}
-MOST_IDENTITIES = {"train": 80_000_000, "val": 10_000_000, "test": 10_000_000}
+MAX_IDENTITIES = {"train": 80_000_000, "val": 10_000_000, "test": 10_000_000}
 
 # Which split a look belongs to, by two bits of its hash. A test look is thus unseen in training
 # however many identities are drawn, and the test set does not depend on the train set.
 _OWNER = ("train", "train", "val", "test")
-_MOST_DRAWS = 1000
+_MAX_DRAWS = 1000
 
 # "a" becomes "an" where it must in the finished sentence.
 _STYLE = {
@@ -68,7 +68,7 @@ def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[s
         if drawn is None:
             raise InputError(
                 f"{split}={count} asks for more people than look different: {len(seen)} were "
-                f"found, then {_MOST_DRAWS} draws gave no new one; ask for fewer."
+                f"found, then {_MAX_DRAWS} draws gave no new one; ask for fewer."
             )
         person, repeats = drawn
         seen.add(look(person))
@@ -120,7 +120,7 @@ def _draw_unseen(
 ) -> tuple[dict[str, str], int] | None:
     generator = rng(seed, "prompts", identity)
     repeats = 0
-    for _ in range(_MOST_DRAWS):
+    for _ in range(_MAX_DRAWS):
         person = attributes.sample_person(generator)
         digest = look(person)
         if owner(digest) != split:

@@ -77,7 +77,7 @@ def _denim(sketch: Sketch, points, widths, colour: RGB) -> None:
     """Faded thighs, a yellow seam down the side, a light turned-up cuff."""
     hip, knee, hem = points
     for a, b, thick in ((hip, knee, 4.4), (knee, hem, 2.8)):
-        spindle = [sketch.px(a + share * (b - a)) for share in (0.1, 0.35, 0.65, 0.95)]
+        spindle = [sketch.px(a + t * (b - a)) for t in (0.1, 0.35, 0.65, 0.95)]
         for grow in (1.0, 0.6):
             radii = [sketch.cm(thick * grow * r) for r in (0.1, 1.0, 0.9, 0.1)]
             sketch.canvas.fill(tube(spindle, radii), light(colour, 0.42), 0.24)
@@ -170,8 +170,8 @@ def _trainer(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     ankle = sketch.figure[f"ankle_{side}"]
     sketch.limb([ankle, heel + np.array([0, 1.5, 0]), ball, toe], [5.0, 5.8, 5.8, 4.7], colour)
     mid = 0.5 * (heel + ball) + np.array([0, 3.0, 0])
-    for share in (0.25, 0.6) if sketch.fine else ():
-        at = mid + share * (toe - mid)
+    for t in (0.25, 0.6) if sketch.fine else ():
+        at = mid + t * (toe - mid)
         lace = [*sketch.px(at + np.array([-2.6, 1.6, 0])), *sketch.px(at + np.array([2.6, 1.6, 0]))]
         sketch.canvas.line(lace, sketch.cm(1.1), sole)
     stripe = [*sketch.px(heel + np.array([0, 2.5, 2.0])), *sketch.px(ball - np.array([0, 0.8, 1]))]
@@ -196,8 +196,8 @@ def _boot(sketch: Sketch, side: str, heel, ball, toe, colour: RGB) -> None:
     sketch.limb([top, ankle, heel + np.array([0, 2.0, 0])], [7.8, 6.3, 5.4], colour, round_end=True)
     rim = top + 0.16 * (ankle - top)
     sketch.canvas.line([*sketch.px(top), *sketch.px(rim)], 2 * sketch.cm(7.9), light(colour, 0.35))
-    for share in (0.45, 0.7):
-        at = top + share * (ankle - top)
+    for t in (0.45, 0.7):
+        at = top + t * (ankle - top)
         lace = [*sketch.px(at + np.array([-4, 0, 5])), *sketch.px(at + np.array([4, 0, 5]))]
         sketch.canvas.line(lace, sketch.cm(0.9), seam(colour))
 

@@ -57,10 +57,10 @@ class Sketch:
         """Returns the mean depth of joints towards the viewer [cm]."""
         return sum(self.camera.depth(self.figure[name]) for name in names) / len(names)
 
-    def toward(self, start: str, end: str, share: float) -> np.ndarray:
-        """Returns the point that lies `share` of the way from one joint to another."""
+    def toward(self, start: str, end: str, t: float) -> np.ndarray:
+        """Returns the point that lies `t` of the way from one joint to another."""
         a, b = self.figure[start], self.figure[end]
-        return a + share * (b - a)
+        return a + t * (b - a)
 
     def limb(
         self,

@@ -70,9 +70,9 @@ def trunk_of(sketch: Sketch) -> tuple[Loft, Cut]:
 def _trunk(sketch: Sketch) -> None:
     loft, cut = trunk_of(sketch)
     colour, pattern = sketch.colour("upper"), sketch.attributes["upper_pattern"]
-    canvas, kind = sketch.canvas, sketch.attributes["upper"]
+    canvas, garment = sketch.canvas, sketch.attributes["upper"]
     canvas.part(loft.silhouette[::2], colour)  # the top is below collar and neck
-    patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(kind, 18.0))
+    patterns.on_loft(canvas, loft, pattern, colour, cut.length - cut.top, PRINTS.get(garment, 18.0))
     loft.shadow(canvas, colour, sketch.lit)
     if sketch.fine or cut.length > 80:
         _folds(sketch, loft, cut, colour)
@@ -272,9 +272,9 @@ class Details:
 
 def _collar(sketch: Sketch, colour: RGB) -> None:
     """A stand-up collar round the neck: two wings in front, a band behind."""
-    f, kind = sketch.figure, sketch.attributes["upper"]
+    f, garment = sketch.figure, sketch.attributes["upper"]
     tone = light(colour, 0.12)
-    up = {"jacket": 5.0, "coat": 5.5}.get(kind, 3.6)
+    up = {"jacket": 5.0, "coat": 5.5}.get(garment, 3.6)
     front, back = (np.array([0, -2.0, 6.5]), np.array([0, up, -5.0]))
     neck = f["neck"]
     for sign in (-1, 1):
@@ -325,14 +325,14 @@ def _arm(sketch: Sketch, side: str) -> None:
 
 def _sleeve(sketch: Sketch, points: list[np.ndarray], widths: list[float]) -> None:
     canvas, colour = sketch.canvas, sketch.colour("upper")
-    pattern, kind = sketch.attributes["upper_pattern"], sketch.attributes["upper"]
+    pattern, garment = sketch.attributes["upper_pattern"], sketch.attributes["upper"]
     sketch.limb(points, widths, colour, round_end=False)
     flat, radii = [sketch.px(p) for p in points], [sketch.cm(w) for w in widths]
     if pattern in ("striped", "checked", "dotted"):
         step = sketch.cm(patterns.PITCH)
         patterns.on_limb(canvas, flat, radii, pattern, colour, step)
-    cuff = {"sweater": 4.0, "hoodie": 4.0, "shirt": 3.0, "jacket": 3.0}.get(kind, 1.2)
-    tone = light(colour, 0.3) if kind == "shirt" else mix(colour, seam(colour), 0.5)
+    cuff = {"sweater": 4.0, "hoodie": 4.0, "shirt": 3.0, "jacket": 3.0}.get(garment, 1.2)
+    tone = light(colour, 0.3) if garment == "shirt" else mix(colour, seam(colour), 0.5)
     end, before = points[-1], points[-2]
     back = end + (before - end) * (cuff / max(float(np.linalg.norm(before - end)), cuff))
     line = [*sketch.px(back), *sketch.px(end)]

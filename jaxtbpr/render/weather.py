@@ -60,13 +60,13 @@ def puddles(canvas: Canvas, weather: str, feet: float, rng: np.random.Generator)
         canvas.fill(circle(at, rx, 0.2 * rx), (196, 212, 232), 0.5)
 
 
-def _toward(x: np.ndarray, colour: tuple[int, int, int], share) -> np.ndarray:
-    return x + (np.array(colour, np.float32) - x) * np.float32(share)
+def _toward(x: np.ndarray, colour: tuple[int, int, int], weight) -> np.ndarray:
+    return x + (np.array(colour, np.float32) - x) * np.float32(weight)
 
 
-def _grey(x: np.ndarray, share: float) -> np.ndarray:
+def _grey(x: np.ndarray, weight: float) -> np.ndarray:
     grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
-    return x + np.float32(share) * (grey[..., None] - x)
+    return x + np.float32(weight) * (grey[..., None] - x)
 
 
 @functools.lru_cache(maxsize=64)

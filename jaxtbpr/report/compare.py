@@ -121,8 +121,8 @@ def _open(name: str, root: epath.Path) -> Run:
             "finished."
         )
     keys = {key: value for one in done.values() for key, value in one["recipe"]["config"].items()}
-    found = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
-    return Run(name, workdir, keys, {result["name"]: result for result in found})
+    test_results = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
+    return Run(name, workdir, keys, {result["name"]: result for result in test_results})
 
 
 def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -147,7 +147,9 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "unmatched": [run.name for run, both in pairs if not both],
         "against": first.name,
         "differences": [
-            {"name": run.name, **found} for run, both in pairs if (found := difference(both))
+            {"name": run.name, **comparison}
+            for run, both in pairs
+            if (comparison := difference(both))
         ],
         "queries": [
             group for run, both in pairs for group in _disagreements(name, first, run, both)
@@ -189,8 +191,8 @@ def _has_another_gallery(
 def _asked_others(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
     """Whether two runs had other queries under the same name, as far as they were kept."""
     results = one.results[name], other.results[name]
-    kept = [len(found["asked"]) for found in results]
-    counts = {found["metrics"]["queries"] for found in results}
+    kept = [len(result["asked"]) for result in results]
+    counts = {result["metrics"]["queries"] for result in results}
     return len(counts) > 1 or (all(kept) and kept != [len(pairs)] * 2)
 
 
@@ -222,12 +224,12 @@ def _disagreements(
     images = SetImages(one.workdir.dir("build"))
     groups = []
     for better, worse, place in ((other, one, 1), (one, other, 0)):
-        found = [pair for pair in pairs if pair[place]["first_right_rank"] == 1]
-        found = [pair for pair in found if pair[1 - place]["first_right_rank"] != 1]
-        found.sort(key=lambda pair: -(pair[1 - place]["first_right_rank"] or np.inf))
-        shown = [_shown(name, pair, place, images) for pair in found[:SHOWN]]
+        differing = [pair for pair in pairs if pair[place]["first_right_rank"] == 1]
+        differing = [pair for pair in differing if pair[1 - place]["first_right_rank"] != 1]
+        differing.sort(key=lambda pair: -(pair[1 - place]["first_right_rank"] or np.inf))
+        shown = [_shown(name, pair, place, images) for pair in differing[:SHOWN]]
         groups.append(
-            {"right": better.name, "wrong": worse.name, "total": len(found), "queries": shown}
+            {"right": better.name, "wrong": worse.name, "total": len(differing), "queries": shown}
         )
     return [group for group in groups if group["total"]]
 
@@ -288,13 +290,13 @@ def _key(query: dict, number: int) -> tuple[str, str, int]:
 # --- the command ---------------------------------------------------------------------------------
 
 
-def main(words: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Writes the page of the runs that the command line names."""
     logging.set_verbosity(logging.WARNING)  # TFDS tells every step of its own
     with command.faults_told():
         out = epath.Path(flags.FLAGS.out).expanduser()
         files.check_output(out, "--out")
-        html = compare(open_runs(words[1:]))
+        html = compare(open_runs(argv[1:]))
         files.write_text_atomic(out, html)
     print(f"comparison: {out.resolve()}")
 

@@ -1,4 +1,4 @@
-"""Facts about a run from its commit files: stages, what was set aside, config, versions."""
+"""Facts about a run from its commit files: stages, what was rejected, config, versions."""
 
 import collections
 import json
@@ -30,20 +30,20 @@ def pipeline_strip(done: Commits, does: Mapping[str, str]) -> list[dict[str, Any
             "share": commit["seconds"] / total,
             "records_in": commit["records_in"],
             "records_out": commit["records_out"],
-            "set_aside": commit["set_aside"],
+            "rejected": commit["rejected"],
         }
         for name, commit in done.items()
     ]
 
 
-def set_aside(workdir: Workdir, done: Commits) -> list[dict[str, Any]]:
-    """Returns the reasons for which records were set aside: stage, count and some examples.
+def rejected(workdir: Workdir, done: Commits) -> list[dict[str, Any]]:
+    """Returns the reasons for which records were rejected: stage, count and some examples.
 
     Reasons that differ in numbers and quoted words only are taken together.
     """
     groups: dict[tuple[str, str], list[dict]] = collections.defaultdict(list)
     counts: collections.Counter = collections.Counter()
-    for stage, record, reason in _aside_records(workdir, done):
+    for stage, record, reason in _rejected_records(workdir, done):
         key = (stage, general_reason(reason))
         counts[key] += 1
         if len(groups[key]) < EXAMPLES_OF_A_REASON:
@@ -63,17 +63,17 @@ def general_reason(reason: str) -> str:
     return re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…", reason)
 
 
-def config(done: Commits, own: Mapping[str, Any]) -> dict[str, Any]:
+def config(done: Commits, report_config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config of the finished stages and the report, a dict for each section.
 
-    own: the report's part of it. What a stage may change without changing its output (the number
-    of processes) is not in its commit, and so not here.
+    report_config: the report's part of it. What a stage may change without changing its output (the
+    number of processes) is not in its commit, and so not here.
     """
     merged: dict[str, Any] = {}
     for commit in done.values():
         for key, value in commit["recipe"]["config"].items():
             _put(merged, key.split("."), value)
-    return merged | json.loads(json.dumps(own)) | {"stages": [*done, "report"]}
+    return merged | json.loads(json.dumps(report_config)) | {"stages": [*done, "report"]}
 
 
 def changed(done: Commits) -> set[str]:
@@ -84,28 +84,28 @@ def changed(done: Commits) -> set[str]:
 def runs(done: Commits) -> list[dict[str, Any]]:
     """Returns under what circumstances the stages ran: those of one command and machine together.
 
-    Each has "stages" and what `core.circumstances` tells, the date of the last stage. As it was
+    Each has "stages" and what `core.run_info` tells, the date of the last stage. As it was
     noted then, so that the page is the same whenever it is made.
     """
-    found: dict[tuple, dict[str, Any]] = {}
+    runs_of: dict[tuple, dict[str, Any]] = {}
     for name, commit in done.items():
         if ran := commit.get("ran"):
             key = (ran["command"], ran["machine"].split(",")[0], ran["source"])
-            row = found.setdefault(key, {"stages": []})
+            row = runs_of.setdefault(key, {"stages": []})
             row["stages"].append(name)
             machine = max(row.get("machine", ""), ran["machine"], key=len)  # with its devices
             row |= ran | {"machine": machine}
-    return list(found.values())
+    return list(runs_of.values())
 
 
 def versions(done: Commits) -> dict[str, str]:
     """Returns {package: version}; stages run with different ones show all of them."""
-    found: dict[str, list[str]] = collections.defaultdict(list)
+    values: dict[str, list[str]] = collections.defaultdict(list)
     for commit in done.values():
         for package, version in commit.get("versions", {}).items():
-            if version not in found[package]:
-                found[package].append(version)
-    return {package: ", ".join(several) for package, several in found.items()}
+            if version not in values[package]:
+                values[package].append(version)
+    return {package: ", ".join(several) for package, several in values.items()}
 
 
 def config_file(values: Mapping[str, Any]) -> str:
@@ -123,12 +123,12 @@ def config_file(values: Mapping[str, Any]) -> str:
     )
 
 
-def _aside_records(workdir: Workdir, done: Commits) -> Iterator[tuple[str, dict, str]]:
+def _rejected_records(workdir: Workdir, done: Commits) -> Iterator[tuple[str, dict, str]]:
     for stage in workdir.order:
-        if stage in done and done[stage]["set_aside"]:
-            for record in workdir.manifest(stage).set_aside():
-                yield stage, record, record["set_aside"]["reason"]
-    path = workdir.dir("build") / "set_aside.jsonl"
+        if stage in done and done[stage]["rejected"]:
+            for record in workdir.manifest(stage).rejected():
+                yield stage, record, record["rejected"]["reason"]
+    path = workdir.dir("build") / "rejected.jsonl"
     if "build" in done and path.exists():
         for record in files.read_json_lines(path):
             yield "build", record, record.get("reason", "no reason given")
@@ -143,7 +143,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
 def _example(root: epath.Path, record: dict, reason: str) -> dict[str, Any]:
     name = str(record.get("id") or record.get("image_id") or record.get("path") or "")
     has_image = bool((record.get("image") or {}).get("path"))
-    alt = f"Image {name}, set aside"
+    alt = f"Image {name}, rejected"
     return {
         "name": name,
         "reason": reason,

@@ -51,9 +51,9 @@ def by_length(queries: Sequence[Query]) -> list[dict[str, Any]]:
     part = np.searchsorted(lows, words, side="right") - 1
     rows = []
     for number in range(len(lows)):
-        own = words[part == number]
-        if len(own):
-            few, many = own.min(), own.max()
+        counts = words[part == number]
+        if len(counts):
+            few, many = counts.min(), counts.max()
             label = f"{few} words" if few == many else f"{few} to {many} words"
             rows.append(
                 _share(label, [q for q, p in zip(queries, part, strict=True) if p == number])
@@ -73,7 +73,7 @@ def by_attribute(
     for query in queries:
         for slot, value in looks.get(query["image_id"], {}).items():
             groups[f"{slot.replace('_', ' ')}: {value}"].append(query)
-    rows = [_share(name, own) for name, own in groups.items() if len(own) >= FEWEST]
+    rows = [_share(name, group) for name, group in groups.items() if len(group) >= FEWEST]
     return sorted(rows, key=lambda row: (row["share"], -row["count"], row["label"]))[:VALUES_SHOWN]
 
 

@@ -15,9 +15,9 @@ def wilson(hits: float, total: int) -> tuple[float, float]:
     """Returns the interval of a share, as fractions: Wilson's score interval (JASA, 1927)."""
     if not total:
         return 0.0, 1.0
-    share, z2 = hits / total, _Z**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    reach = _Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    rate, z2 = hits / total, _Z**2
+    centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
+    reach = _Z * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2)) / (1 + z2 / total)
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
@@ -40,8 +40,8 @@ def bootstrap(
     sums, sizes = np.bincount(number, values), np.bincount(number)
     if np.ptp(sums / sizes) < 1e-9:
         least, greatest = span
-        share = (values.mean() - least) / (greatest - least)
-        low, high = wilson(share * len(sums), len(sums))
+        scaled = (values.mean() - least) / (greatest - least)
+        low, high = wilson(scaled * len(sums), len(sums))
         return least + low * (greatest - least), least + high * (greatest - least)
     rng = seeds.rng(0, "report", "bootstrap")
     means = np.empty(_DRAWS)

@@ -11,7 +11,7 @@ from etils import epath
 from markupsafe import Markup
 
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.datasets import seen
+from jaxtbpr.datasets import leakage
 from jaxtbpr.datasets.source import RetrievalSet, list_splits
 from jaxtbpr.report import facts, failures, pictures, plots, quality, results, training
 from jaxtbpr.report.people import PersonImage, SetImages, Survey, from_manifest, from_set, survey
@@ -30,32 +30,33 @@ class Page:
     config: dict[str, Any]
 
 
-def assemble(workdir: Workdir, own: Mapping[str, Any], does: Mapping[str, str]) -> Page:
+def assemble(workdir: Workdir, report_config: Mapping[str, Any], does: Mapping[str, str]) -> Page:
     """Makes the page of a run.
 
-    own: the part of the config that stage report has; does: what each stage before it does.
+    report_config: the part of the config that stage report has; does: what each stage before it
+      does.
 
     What a run has not (a stage that did not run, an image that is gone) is left out.
     Raises UserError where a finished stage's files are damaged.
     """
     done = workdir.commits(does)
-    options = own["report"]
-    surveys = dict(_surveys(workdir, done, own["seed"], options["people"]))
-    config = facts.config(done, own)
+    options = report_config["report"]
+    surveys = dict(_surveys(workdir, done, report_config["seed"], options["people"]))
+    config = facts.config(done, report_config)
     context = {
         "columns": COLUMNS,
         "stages": facts.pipeline_strip(done, does),
-        "set_aside": facts.set_aside(workdir, done),
+        "rejected": facts.rejected(workdir, done),
         "said": done.get("build", {}).get("said", {}),
         "prompts": _prompts(done),
-        "refused": done.get("filter", {}).get("refused", {}),
+        "rejected_by": done.get("filter", {}).get("rejected_by", {}),
         "quality": quality.measured(workdir, done),
         "denoised": quality.denoised(workdir, done),
         "surveys": surveys,
-        "images": sum(found.images.total() for found in surveys.values()),
-        "identities": sum(found.identities.total() for found in surveys.values()),
-        "has_images": any(found.has_images for found in surveys.values()),
-        "people": _people(surveys, options["images_of_a_person"]),
+        "images": sum(set_survey.images.total() for set_survey in surveys.values()),
+        "identities": sum(set_survey.identities.total() for set_survey in surveys.values()),
+        "has_images": any(set_survey.has_images for set_survey in surveys.values()),
+        "people": _people(surveys, options["images_per_person"]),
         "captions": _captions(surveys),
         "mention": _mention(config.get("caption", {})),
         "answers": done.get("caption", {}).get("answers"),
@@ -142,9 +143,9 @@ def _all_splits(folder: epath.Path) -> Iterator[PersonImage]:
 def _people(surveys: Mapping[str, Survey], most: int) -> list[dict[str, Any]]:
     """Returns the sampled people of each data set, ready to be shown."""
     return [
-        {"set": name, "people": [_person(images[:most]) for images in found.sample]}
-        for name, found in surveys.items()
-        if found.sample
+        {"set": name, "people": [_person(images[:most]) for images in set_survey.sample]}
+        for name, set_survey in surveys.items()
+        if set_survey.sample
     ]
 
 
@@ -178,19 +179,19 @@ def _picture(image: PersonImage, number: int) -> pictures.Picture | None:
 def _captions(surveys: Mapping[str, Survey]) -> list[dict[str, Any]]:
     """Returns, for each data set with captions, a histogram of their lengths and examples."""
     shown = []
-    for name, found in surveys.items():
-        if not found.lengths:
+    for name, set_survey in surveys.items():
+        if not set_survey.lengths:
             continue
-        words = sum(length * count for length, count in found.lengths.items())
-        total = found.lengths.total()
-        examples = [c for person in found.sample for c in person[0].captions[-1:]]
-        plot = plots.histogram("Words in a caption", found.lengths, x_label="words")
+        words = sum(length * count for length, count in set_survey.lengths.items())
+        total = set_survey.lengths.total()
+        examples = [c for person in set_survey.sample for c in person[0].captions[-1:]]
+        plot = plots.histogram("Words in a caption", set_survey.lengths, x_label="words")
         shown.append(
             {
                 "set": name,
                 "total": total,
                 "mean": words / total,
-                "noise": _noise(found),
+                "noise": _noise(set_survey),
                 "plot": plot,
                 "examples": examples[:CAPTIONS_SHOWN],
             }
@@ -204,12 +205,15 @@ def _mention(options: Mapping[str, Any]) -> dict[str, float]:
     return options.get("mention", {}) if is_template else {}
 
 
-def _noise(found: Survey) -> dict[str, float] | None:
+def _noise(set_survey: Survey) -> dict[str, float] | None:
     """Returns which shares of the train captions are noisy on purpose; None where none is."""
-    captions = found.captions["train"]
-    if not (found.wrong["train"] or found.lacking["train"]):
+    captions = set_survey.captions["train"]
+    if not (set_survey.wrong["train"] or set_survey.lacking["train"]):
         return None
-    return {"wrong": found.wrong["train"] / captions, "lacking": found.lacking["train"] / captions}
+    return {
+        "wrong": set_survey.wrong["train"] / captions,
+        "lacking": set_survey.lacking["train"] / captions,
+    }
 
 
 def _training(workdir: Workdir, done: facts.Commits, weights: str) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str
     measured = results.test_sets(workdir.dir("evaluate"), done["evaluate"]["metrics"])
     images = SetImages(workdir.dir("build"))
     for result in measured:
-        result["doubt"] = seen.doubt(result["name"], done.get("build", {}), done.get("train"))
+        result["doubt"] = leakage.doubt(result["name"], done.get("build", {}), done.get("train"))
         result["queries"] = results.queries(result, images, queries)
         result["worst"] = results.hardest(result, images, queries)
         result["breakdown"] = results.breakdown(result, images)

@@ -85,25 +85,27 @@ def survey(images: Iterable[PersonImage], *, seed: int, people: int) -> Survey:
     The sample are the identities with the smallest hashes of (seed, identity): random, the same
     each time, and never more than `people` of them in memory.
     """
-    found = Survey(*(collections.Counter() for _ in range(6)), sample=[])
+    result = Survey(*(collections.Counter() for _ in range(6)), sample=[])
     sample = _Sample(seed, people)
     seen = set()
     for image in images:
-        found.images[image.split] += 1
-        found.has_images |= image.read is not None
-        found.captions[image.split] += len(image.captions)
-        found.lengths.update(len(caption.split()) for caption in image.captions)
-        found.wrong[image.split] += sum(any(said for *_, said in one) for one in image.noise)
-        found.lacking[image.split] += sum(any(not said for *_, said in one) for one in image.noise)
+        result.images[image.split] += 1
+        result.has_images |= image.read is not None
+        result.captions[image.split] += len(image.captions)
+        result.lengths.update(len(caption.split()) for caption in image.captions)
+        result.wrong[image.split] += sum(any(value for *_, value in one) for one in image.noise)
+        result.lacking[image.split] += sum(
+            any(not value for *_, value in one) for one in image.noise
+        )
         if (image.split, image.identity) not in seen:
             seen.add((image.split, image.identity))
-            found.identities[image.split] += 1
+            result.identities[image.split] += 1
         sample.add(image)
-    found.sample = sample.people()
+    result.sample = sample.people()
     # The splits in their usual order, whatever the order of the records.
-    known = {split: count for split in SPLITS if (count := found.images.pop(split, 0))}
-    found.images = collections.Counter(known | found.images)
-    return found
+    known = {split: count for split in SPLITS if (count := result.images.pop(split, 0))}
+    result.images = collections.Counter(known | result.images)
+    return result
 
 
 class _Sample:

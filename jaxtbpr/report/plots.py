@@ -75,7 +75,7 @@ class Key:
 
 def lines(
     title: str,
-    given: Sequence[Line],
+    lines_shown: Sequence[Line],
     *,
     x_label: str,
     percent: bool = False,
@@ -89,8 +89,8 @@ def lines(
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _empty(x_label)
-        looks = _looks(given)
-        for line, (colour, dashes) in zip(given, looks, strict=True):
+        looks = _looks(lines_shown)
+        for line, (colour, dashes) in zip(lines_shown, looks, strict=True):
             _draw(axes, line, colour, dashes, smooth)
         if from_zero:
             axes.set_ylim(bottom=0)
@@ -98,10 +98,10 @@ def lines(
         svg = _svg(figure)
     legend = [
         Key(line.name, _VARIABLES[colour], " ".join(map(str, dashes)))
-        for line, (colour, dashes) in zip(given, looks, strict=True)
+        for line, (colour, dashes) in zip(lines_shown, looks, strict=True)
     ]
     legend = legend if len(legend) > 1 else []
-    alt = f"{title} by {x_label}. " + " ".join(_in_words(line, percent) for line in given)
+    alt = f"{title} by {x_label}. " + " ".join(_in_words(line, percent) for line in lines_shown)
     return Plot(title, svg, alt, legend)
 
 
@@ -141,10 +141,10 @@ def _empty(x_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _looks(given: Sequence[Line]) -> list[tuple[str, tuple[float, ...]]]:
+def _looks(lines_shown: Sequence[Line]) -> list[tuple[str, tuple[float, ...]]]:
     """Returns each line's colour and dashes; quiet lines have one look of their own."""
     looks = itertools.cycle(zip(_SERIES, _DASHES, strict=True))
-    return [(_TEXT, (1.0, 2.0)) if line.quiet else next(looks) for line in given]
+    return [(_TEXT, (1.0, 2.0)) if line.quiet else next(looks) for line in lines_shown]
 
 
 def _draw(axes: Axes, line: Line, colour: str, dashes: tuple[float, ...], smooth: bool) -> None:

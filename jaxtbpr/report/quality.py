@@ -38,20 +38,24 @@ def measured(workdir: Workdir, done: Commits) -> dict[str, Any] | None:
     """Returns what the page shows of stage measure, None where it did not run."""
     if "measure" not in done:
         return None
-    found = files.read_json(workdir.dir("measure") / "measures.json")
-    numbers = found["measures"]
-    words = {int(length): count for length, count in found["words"].items()}
+    measures = files.read_json(workdir.dir("measure") / "measures.json")
+    numbers = measures["measures"]
+    words = {int(length): count for length, count in measures["words"].items()}
     return {
         "numbers": numbers,
         "rows": _rows(numbers),
-        "attributes": found["attributes"],
+        "attributes": measures["attributes"],
         "plots": [
-            *([_scores("Cosine of image and caption", found["scores"])] if found["scores"] else []),
+            *(
+                [_scores("Cosine of image and caption", measures["scores"])]
+                if measures["scores"]
+                else []
+            ),
             *([plots.histogram("Words in a caption", words, x_label="words")] if words else []),
         ],
         "examples": {
             name: [_pair(workdir.root, pair) for pair in pairs]
-            for name, pairs in found["examples"].items()
+            for name, pairs in measures["examples"].items()
         },
     }
 
@@ -60,12 +64,12 @@ def denoised(workdir: Workdir, done: Commits) -> dict[str, Any] | None:
     """Returns what the page shows of stage denoise, None where it did not run."""
     if "denoise" not in done:
         return None
-    found = done["denoise"]["pairs"]
-    plot = [_scores("Score of a pair", found["histogram"])] if found["pairs"] else []
-    examples = [_pair(workdir.root, pair) for pair in found["examples"]]
+    counts = done["denoise"]["pairs"]
+    plot = [_scores("Score of a pair", counts["histogram"])] if counts["pairs"] else []
+    examples = [_pair(workdir.root, pair) for pair in counts["examples"]]
     settings = done["denoise"]["recipe"]["config"]
     action = settings.get("denoise.action", "drop")
-    return found | {"plots": plot, "examples": examples, "action": action}
+    return counts | {"plots": plot, "examples": examples, "action": action}
 
 
 def _rows(numbers: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
     "hardest" and "asked" (all queries).
     """
     results = []
-    for name, own in metrics.items():
+    for name, metrics_of_set in metrics.items():
         path = folder / f"{file_stem(name)}.json"
         detail = files.read_json(path) if path.exists() else {}
         choices = [
@@ -34,10 +34,10 @@ def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, An
         results.append(
             {
                 "name": name,
-                "metrics": own,
-                "chance": chance(own),
+                "metrics": metrics_of_set,
+                "chance": chance(metrics_of_set),
                 "choices": choices,
-                "cut": cut_captions(own),
+                "cut": cut_captions(metrics_of_set),
                 "cmc": detail.get("cmc") or [],
                 "examples": detail.get("examples") or [],
                 "hardest": detail.get("hardest") or [],

@@ -12,7 +12,7 @@ from jaxtbpr.report import facts, page
 
 OPTIONS: Options = {
     "people": Option(8, "people of each data set shown with their images", low=0, high=50),
-    "images_of_a_person": Option(8, "images shown of each of them, at most", low=1, high=20),
+    "images_per_person": Option(8, "images shown of each of them, at most", low=1, high=20),
     "queries": Option(12, "example queries shown of each test set", low=0, high=50),
 }
 
@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Workdir, does: Mapping[str, str]) -> dict:
     does: what each stage that can be shown does, in the order of the pipeline.
 
     Returns their digests and the counts of every stage: the person images read, those of whose
-    data the page tells (all), and none set aside.
+    data the page tells (all), and none rejected.
     """
     made = page.assemble(workdir, config.to_dict(), does)
     outputs = {
@@ -45,5 +45,5 @@ def run(config: ConfigDict, workdir: Workdir, does: Mapping[str, str]) -> dict:
     for name, data in outputs.items():
         files.write_bytes_atomic(workdir.dir("report") / name, data)
     digests = {name: files.sha256(data) for name, data in outputs.items()}
-    counts = {"records_in": made.images, "records_out": made.images, "set_aside": 0}
+    counts = {"records_in": made.images, "records_out": made.images, "rejected": 0}
     return {"outputs": digests} | counts

@@ -41,8 +41,12 @@ def recall_plot(folder: epath.Path) -> Plot | None:
         return None
     lines = []
     for name in sets:
-        own = [row for row in rows if row["set"] == name]
-        lines.append(Line(name, [r["epoch"] for r in own], [r["R1"] for r in own], marks=True))
+        rows_of_set = [row for row in rows if row["set"] == name]
+        lines.append(
+            Line(
+                name, [r["epoch"] for r in rows_of_set], [r["R1"] for r in rows_of_set], marks=True
+            )
+        )
     return plots.lines("R@1 by epoch", lines, x_label="epoch", percent=True, from_zero=True)
 
 
@@ -59,7 +63,7 @@ def model_rows(folder: epath.Path, weights: str) -> list[tuple[str, str]]:
     started = [("started from", weights)] if weights else []
     return [
         *started,
-        ("images", f"{height} x {width} pixels, in patches of {model['patch']}"),
+        ("images", f"{height} x {width} pixels, in patches of {model['patch_size']}"),
         ("image tower", _tower(model["vision"])),
         ("text", f"{model['text_length']} tokens of {model['vocab_size']:,}"),
         ("text tower", _tower(model["text"])),
@@ -72,9 +76,11 @@ def _tower(sizes: dict) -> str:
 
 
 def _scalar_plot(name: str, rows: list[dict]) -> Plot:
-    own = [row for row in rows if name in row]
+    rows_of_scalar = [row for row in rows if name in row]
     title = SCALARS.get(name, name.replace("_", " "))
-    line = Line(title, [row["step"] for row in own], [row[name] for row in own])
+    line = Line(
+        title, [row["step"] for row in rows_of_scalar], [row[name] for row in rows_of_scalar]
+    )
     return plots.lines(
         title,
         [line],

@@ -18,7 +18,7 @@ from jaxtbpr.core.record import require
 from jaxtbpr.retrieval.judging import scoring
 
 OPTIONS: Options = {
-    "way": Option("quantile", "what is refused", choices=("quantile", "threshold")),
+    "method": Option("quantile", "what is rejected", choices=("quantile", "threshold")),
     **scoring.CUT_OPTIONS,
     **scoring.JUDGE_OPTIONS,
 }
@@ -30,24 +30,24 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
         return {"clip": scoring.fingerprint(config.filter.clip.model)}
 
 
-def refuse(
+def reject(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> dict[str, str]:
-    """Returns {id: why the image of this record is refused}.
+    """Returns {id: why the image of this record is rejected}.
 
     config: holds section `filter`; root: the workdir; directory: for the scores. Raises UserError
     for a record that has no prompt.
     """
     options = config.filter.clip
     scorer = scoring.open_scorer(options)
-    found = measure_shards(
+    measured = measure_shards(
         shards, directory, lambda s: _score(scorer, s, root, options.clauses), label="filter clip"
     )
     records = [record for shard in shards for record in shard]
     scorer.say_cut([_prompt(r) for r in records], "filter clip", "prompts", clauses=options.clauses)
-    scores = np.concatenate([one["score"] for one in found])
-    problems = np.concatenate([one["problem"] for one in found])
-    refused = {
+    scores = np.concatenate([one["score"] for one in measured])
+    problems = np.concatenate([one["problem"] for one in measured])
+    rejected = {
         record["id"]: f"{record['image']['path']}: {problem}"
         for record, problem in zip(records, problems, strict=True)
         if problem
@@ -56,8 +56,8 @@ def refuse(
     for row in usable[_is_low(scores[usable], options)]:
         record = records[row]
         path, score = record["image"]["path"], scores[row]
-        refused[record["id"]] = f"{path} shows little of its prompt: CLIP score {score:.3f}"
-    return refused
+        rejected[record["id"]] = f"{path} shows little of its prompt: CLIP score {score:.3f}"
+    return rejected
 
 
 def _score(scorer: scoring.Scorer, shard: Shard, root: epath.Path, clauses: bool) -> Arrays:
@@ -73,6 +73,6 @@ def _prompt(record: Record) -> str:
 
 
 def _is_low(scores: np.ndarray, options: ConfigDict) -> np.ndarray:
-    if options.way == "threshold":
-        return scores < options.least_score
-    return scoring.worst(scores, options.worst_share)
+    if options.method == "threshold":
+        return scores < options.min_score
+    return scoring.worst(scores, options.reject_fraction)

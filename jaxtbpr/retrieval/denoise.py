@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError, of_key
-from jaxtbpr.core.manifest import Record, Shard, set_aside
+from jaxtbpr.core.manifest import Record, Shard, reject
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -25,12 +25,12 @@ from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.training import denoise
 
 OPTIONS: Options = {
-    "way": Option(
+    "method": Option(
         "mixture", "which pairs are doubted", choices=("mixture", "threshold", "quantile")
     ),
-    "action": Option("drop", "what becomes of them", choices=("drop", "weigh")),
+    "action": Option("drop", "what becomes of them", choices=("drop", "reweight")),
     "low_weight": Option(
-        0.1, "weight of a doubted pair where the way gives no probability", low=0.0, high=1.0
+        0.1, "weight of a doubted pair where the method gives no probability", low=0.0, high=1.0
     ),
     "splits": Option(("train",), "splits whose pairs are judged", choices=SPLITS),
     **scoring.CUT_OPTIONS,
@@ -68,9 +68,9 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Drops or weighs the pairs of the manifest before it.
 
-    Action `weigh` adds "caption_weights" to a record, one for each caption, which stage build packs
-    and the losses of stage train use. Returns the counts of every stage, and "pairs": what was
-    done, and how well it agrees with "caption_noise", see `account`.
+    Action `reweight` adds "caption_weights" to a record, one for each caption, which stage build
+    packs and the losses of stage train use. Returns the counts of every stage, and "pairs": what
+    was done, and how well it agrees with "caption_noise", see `account`.
     """
     options = config.denoise
     shards = list(workdir.before("denoise").shards())
@@ -78,15 +78,15 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     if not any(judged):
         raise UserError(
             f"stage 'denoise' finds no record of the splits {tuple(options.splits)!r} in "
-            f"{workdir.root}; look at what was set aside before, or name others in "
+            f"{workdir.root}; look at what was rejected before, or name others in "
             "config.denoise.splits."
         )
     verdicts = _judge(judged, options, workdir)
     done = workdir.map_stage("denoise", lambda rs: ([_apply(r, verdicts, options)] for r in rs))
     (workdir.dir("denoise") / "measured").rmtree(missing_ok=True)
-    found = account([record for shard in judged for record in shard], verdicts)
-    _tell(found)
-    return done | {"pairs": found}
+    counts = account([record for shard in judged for record in shard], verdicts)
+    _tell(counts)
+    return done | {"pairs": counts}
 
 
 def _judge(shards: Sequence[Shard], options: ConfigDict, workdir: Workdir) -> dict[str, Verdict]:
@@ -134,33 +134,33 @@ def _score(scorer: scoring.Scorer, shard: Shard, workdir: Workdir, clauses: bool
 
 def clean_probability(scores: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
     """Returns the probability that each pair fits, float64 [P]; 0 or 1 but for the mixture."""
-    if options["way"] == "threshold":
-        return (scores >= options["least_score"]).astype(np.float64)
-    if options["way"] == "quantile":
-        return 1.0 - scoring.worst(scores, options["worst_share"])
+    if options["method"] == "threshold":
+        return (scores >= options["min_score"]).astype(np.float64)
+    if options["method"] == "quantile":
+        return 1.0 - scoring.worst(scores, options["reject_fraction"])
     if len(scores) < 2:
         return np.ones(len(scores))
     return denoise.clean_probability(-scores, monotone=True)
 
 
 def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict) -> Record:
-    """The record with its doubted captions dropped or with weights, or set aside."""
+    """The record with its doubted captions dropped or with weights, or rejected."""
     verdict = verdicts.get(record["id"])
     if verdict is None:
-        if options.action == "weigh" and "captions" in record:
+        if options.action == "reweight" and "captions" in record:
             # All records of a set have weights or none.
             return record | {"caption_weights": [1.0] * len(record["captions"])}
         return record
     if verdict.problem:
-        return set_aside(record, "denoise", verdict.problem)
-    if options.action == "weigh":
-        is_graded = options.way == "mixture"
+        return reject(record, "denoise", verdict.problem)
+    if options.action == "reweight":
+        is_graded = options.method == "mixture"
         weights = verdict.clean if is_graded else np.where(verdict.fits, 1.0, options.low_weight)
         return record | {"caption_weights": [round(float(weight), 4) for weight in weights]}
     if not verdict.fits.any():
         best = max(verdict.scores, default=0.0)
         reason = f"no caption of it fits its image: the best CLIP score is {best:.3f}"
-        return set_aside(record, "denoise", reason)
+        return reject(record, "denoise", reason)
     return keep_captions(record, verdict.fits)
 
 
@@ -214,8 +214,8 @@ def histogram(scores: np.ndarray, fits: np.ndarray) -> dict[str, list]:
     """Returns {"edges" [BINS + 1], "believed" [BINS], "doubted" [BINS]}: counts of the scores."""
     edges = np.histogram_bin_edges(scores, BINS) if len(scores) else np.linspace(0, 1, BINS + 1)
     counts = {"believed": scores[fits], "doubted": scores[~fits]}
-    found = {name: np.histogram(some, edges)[0].tolist() for name, some in counts.items()}
-    return {"edges": [round(float(edge), 5) for edge in edges], **found}
+    bins = {name: np.histogram(some, edges)[0].tolist() for name, some in counts.items()}
+    return {"edges": [round(float(edge), 5) for edge in edges], **bins}
 
 
 def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
             "caption": caption,
             "score": round(float(verdict.scores[k]), 4),
             "clean": round(float(verdict.clean[k]), 4),
-            "wrong": [slot for slot, _, said in noise[k] if said] if known else None,
+            "wrong": [slot for slot, _, value in noise[k] if value] if known else None,
         }
         for k, caption in enumerate(record["captions"])
     ]
@@ -244,12 +244,12 @@ def _by_score(pair: Mapping[str, Any]) -> tuple[float, str]:
     return pair["score"], pair["id"]
 
 
-def _tell(found: Mapping[str, Any]) -> None:
-    words = f"denoise: {found['doubted']} of {found['pairs']} pairs doubted"
-    if noise := found["noise"]:
+def _tell(counts: Mapping[str, Any]) -> None:
+    words = f"denoise: {counts['doubted']} of {counts['pairs']} pairs doubted"
+    if noise := counts["noise"]:
         shares = {key: noise[key] for key in ("precision", "recall") if noise[key] is not None}
-        said = ", ".join(f"{key} {100 * share:.1f} %" for key, share in shares.items())
-        words += f"; {noise['wrong']} are known to be wrong: {said or 'none'}"
+        text = ", ".join(f"{key} {100 * fraction:.1f} %" for key, fraction in shares.items())
+        words += f"; {noise['wrong']} are known to be wrong: {text or 'none'}"
     say(words)
 
 

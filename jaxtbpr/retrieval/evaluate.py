@@ -97,7 +97,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
             outputs[name] = files.sha256((directory / name).read_bytes())
         metrics[one.name] = {key: detail["selected"][key] for key in SUMMARY}
         queries += detail["selected"]["queries"]
-    counts = {"records_in": queries, "records_out": queries, "set_aside": 0}
+    counts = {"records_in": queries, "records_out": queries, "rejected": 0}
     return {"outputs": outputs, "metrics": metrics} | counts
 
 
@@ -142,32 +142,32 @@ def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[
     {"set", "selected", "last", "best_on_test", "cmc", "examples", "hardest", "queries"}; the last
     four are of the selected model. examples: how many queries to show; queries: see `query_rows`.
     """
-    found: dict[str, Any] = {"set": one.name}
+    result: dict[str, Any] = {"set": one.name}
     cut = trained.embedder.cut(text for captions in one.captions for text in captions)
     if cut.cut:
         say(f"evaluate {one.name}: {cut}")
     for name, params in trained.params.items():
         if name == "last" and params is trained.params.get("selected"):
-            found[name] = found["selected"]
+            result[name] = result["selected"]
             continue
         features = trained.embedder.features(params, one)
         metrics = features.metrics(one.identities)
         read = {"captions_cut": cut.cut, "text_length": cut.length}
-        found[name] = metrics.summary() | read | {"epoch": trained.epochs[name]}
-        if "cmc" not in found:  # the first is the selected one, if it is among them
+        result[name] = metrics.summary() | read | {"epoch": trained.epochs[name]}
+        if "cmc" not in result:  # the first is the selected one, if it is among them
             ranks = metrics.first_match_rank
             few = {"examples": choose_examples(ranks, examples)}
             few["hardest"] = hardest(ranks, min(examples, HARDEST))
             shown = {k: example_queries(one, features, metrics, qs) for k, qs in few.items()}
             queries = query_rows(one, features, metrics)
-            found |= {"cmc": metrics.cmc.tolist(), **shown, "queries": queries}
-    return found | {"best_on_test": best_on_test(trained.rows, one.name)}
+            result |= {"cmc": metrics.cmc.tolist(), **shown, "queries": queries}
+    return result | {"best_on_test": best_on_test(trained.rows, one.name)}
 
 
 def best_on_test(rows: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
     """Returns the row of evals.jsonl with the best (R1, mAP) on set `name`; None without one."""
-    own = [row for row in rows if row["set"] == name]
-    return max(own, key=lambda row: (row["R1"], row["mAP"]), default=None)
+    rows_of_set = [row for row in rows if row["set"] == name]
+    return max(rows_of_set, key=lambda row: (row["R1"], row["mAP"]), default=None)
 
 
 def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[dict[str, Any]]:
@@ -254,7 +254,7 @@ def _spread(items: np.ndarray, count: int) -> list[int]:
 
 
 def _ranked(one: RetrievalSet, image: int, indices, scores) -> list[dict[str, Any]]:
-    return [_hit(one, image, *found) for found in zip(indices, scores, strict=True)]
+    return [_hit(one, image, *pair) for pair in zip(indices, scores, strict=True)]
 
 
 def _first_right(one: RetrievalSet, features: Features, query: int) -> dict[str, Any]:
@@ -297,11 +297,14 @@ def open_set(
         name += "_folder"
     config = ConfigDict({"seed": 0, "build": default_config(build.OPTIONS)})
     config.build.folders = {name: str(folder)}
-    config.build.val_share, config.build.exif = 0.0, exif
+    config.build.val_fraction, config.build.exif = 0.0, exif
     workdir = Workdir(scratch, order=(), chosen=())
-    if aside := build.run(config, workdir)["set_aside"]:
-        first = next(files.read_json_lines(workdir.dir("build") / "set_aside.jsonl"))
-        say(f"{aside} images of {folder} are left out; the first: {first['id']} {first['reason']}")
+    if rejected := build.run(config, workdir)["rejected"]:
+        first = next(files.read_json_lines(workdir.dir("build") / "rejected.jsonl"))
+        say(
+            f"{rejected} images of {folder} are left out; the first: {first['id']} "
+            f"{first['reason']}"
+        )
     return RetrievalSet(workdir.dir("build") / name, split)
 
 

@@ -35,12 +35,14 @@ from jaxtbpr.retrieval.zero_shot import PROMPTS, Judge
 
 OPTIONS: Options = {
     "split": Option("train", "split that is measured", choices=SPLITS),
-    "most": Option(10_000, "images that are looked at, random ones; 0: all", low=0),
+    "max_images": Option(10_000, "images that are looked at, random ones; 0 = all images", low=0),
     "reference": Option(
-        "", "images to compare with: WORKDIR, WORKDIR/build/NAME or a published folder; '': none"
+        "",
+        "images to compare with: WORKDIR, WORKDIR/build/NAME or a published folder; '' = no "
+        "comparison",
     ),
     "reference_split": Option("train", "split of the reference", choices=SPLITS),
-    "duplicate_bits": Option(
+    "duplicate_distance": Option(
         24, "bits of 256 in which the hashes of near-duplicates differ at most", low=0, high=255
     ),
     **scoring.JUDGE_OPTIONS,
@@ -108,30 +110,34 @@ def run(
     numbers.
     """
     options, directory = config.measure, workdir.dir("measure")
-    given = (record for record in workdir.before("measure") if record["split"] == options.split)
-    records = reference.sample(given, options.most, config.seed, lambda record: record["id"])
+    candidates = (
+        record for record in workdir.before("measure") if record["split"] == options.split
+    )
+    records = reference.sample(
+        candidates, options.max_images, config.seed, lambda record: record["id"]
+    )
     if not any("image" in record for record in records):
         raise UserError(
             f"stage 'measure' finds no image of split {options.split!r} in {workdir.root}; add "
             "stage 'generate' to config.stages, or name another split in config.measure.split."
         )
     scorer = scoring.open_scorer(options)
-    own = list(reference.of_records(records, options.split, workdir.root))
-    seen = look(scorer, own, directory / "measured", "measure")
+    images = list(reference.of_records(records, options.split, workdir.root))
+    seen = look(scorer, images, directory / "measured", "measure")
     others = _reference_images(config, order)
     other = _look_at_reference(scorer, config, others, directory / "reference")
     records = [record for record in records if record["id"] not in seen.problems]
-    found = measure(scorer, records, seen, other, options.duplicate_bits)
-    numbers = found["measures"] | {"model": options.model, "reference": options.reference}
+    result = measure(scorer, records, seen, other, options.duplicate_distance)
+    numbers = result["measures"] | {"model": options.model, "reference": options.reference}
     if fid:
-        sides = {"own": (own, seen), "reference": (others, other)}
+        sides = {"own": (images, seen), "reference": (others, other)}
         features = [
             fid.features(_usable(*side), config, directory / "fid" / name)
             for name, side in sides.items()
         ]
         numbers["fid"] = scoring.frechet_distance(*features)
     path = directory / RESULT
-    files.write_json_atomic(path, found | {"measures": numbers, "problems": seen.problems})
+    files.write_json_atomic(path, result | {"measures": numbers, "problems": seen.problems})
     for name in ("measured", "reference", "fid"):
         (directory / name).rmtree(missing_ok=True)
     _tell(numbers)
@@ -140,7 +146,7 @@ def run(
         "outputs": {RESULT: files.sha256(path.read_bytes())},
         "records_in": count + len(seen.problems),
         "records_out": count,
-        "set_aside": len(seen.problems),
+        "rejected": len(seen.problems),
         "measures": numbers,
     }
 
@@ -169,7 +175,7 @@ def measure(
     records: Sequence[Record],
     seen: Seen,
     other: Seen | None,
-    duplicate_bits: int,
+    duplicate_distance: int,
 ) -> dict[str, Any]:
     """Returns all that is measured of the images of `records`, which `seen` has in the same order.
 
@@ -197,7 +203,7 @@ def measure(
         "evenness": float(np.mean([row["entropy"] for row in attributes.values()])),
         "evenness_from": source,
         "exact_duplicates": 1 - len(set(seen.digests.tolist())) / len(records),
-        "near_duplicates": near_duplicates(seen, duplicate_bits),
+        "near_duplicates": near_duplicates(seen, duplicate_distance),
         **caption_statistics(captions),
     }
     return {
@@ -286,7 +292,7 @@ def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[referenc
         return []
     with of_key("measure.reference"):
         every = reference.images(options.reference, options.reference_split, order)
-        return reference.sample(every, options.most, config.seed, lambda image: image.name)
+        return reference.sample(every, options.max_images, config.seed, lambda image: image.name)
 
 
 def _look_at_reference(
@@ -346,12 +352,12 @@ def _examples(
 
 def _first_of_each(order: np.ndarray, owner: np.ndarray) -> list[int]:
     """The first `EXAMPLES` of `order` that belong to different images."""
-    found: dict[int, int] = {}
+    first: dict[int, int] = {}
     for k in order.tolist():
-        found.setdefault(int(owner[k]), k)
-        if len(found) == EXAMPLES:
+        first.setdefault(int(owner[k]), k)
+        if len(first) == EXAMPLES:
             break
-    return list(found.values())
+    return list(first.values())
 
 
 def _tell(numbers: Mapping[str, Any]) -> None:
@@ -362,5 +368,5 @@ def _tell(numbers: Mapping[str, Any]) -> None:
         "feature variance": numbers["feature_variance"],
         "near-duplicates": numbers["near_duplicates"],
     }
-    said = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
-    say(f"measure: {said}")
+    text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if value is not None)
+    say(f"measure: {text}")

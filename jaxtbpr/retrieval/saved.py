@@ -26,7 +26,7 @@ from jaxtbpr.retrieval.training.checkpoint import Checkpoints
 MODEL, TOKENIZER = "model.json", "tokenizer.json"  # of a model trained here, beside checkpoints/
 # What one may ask of a model's images; "" is `open_saved`'s default.
 RESIZES = ("", *MODES, "model")
-RESIZE_HELP = "how images are resized; '': as trained here, of a published one squash"
+RESIZE_HELP = "how images are resized; '' = as trained here, of a published one squash"
 
 # Files of a published checkpoint's folder by which its tokenizer is found.
 _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
@@ -53,13 +53,13 @@ class Saved:
 
         Raises InputError where there is none or it has another number of tokens than the model.
         """
-        found = tokenizer.load(words) if words else self._tokenizer()
-        if found.get_vocab_size() != self.config.vocab_size:
+        tokenizer_used = tokenizer.load(words) if words else self._tokenizer()
+        if tokenizer_used.get_vocab_size() != self.config.vocab_size:
             raise InputError(
                 f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
-                f"tokenizer has {found.get_vocab_size()}; put the model's own there."
+                f"tokenizer has {tokenizer_used.get_vocab_size()}; put the model's own there."
             )
-        return found
+        return tokenizer_used
 
 
 def open_saved(
@@ -94,8 +94,8 @@ def trained_folder(source: epath.PathLike) -> epath.Path | None:
 
     source: WORKDIR/train, or for short WORKDIR or WORKDIR/train/checkpoints.
     """
-    given = epath.Path(source).expanduser()
-    near = [given, given / "train", *([given.parent] if given.name == "checkpoints" else [])]
+    place = epath.Path(source).expanduser()
+    near = [place, place / "train", *([place.parent] if place.name == "checkpoints" else [])]
     return next((folder for folder in near if (folder / MODEL).exists()), None)
 
 
@@ -110,23 +110,25 @@ def _trained(
 ) -> tuple[Saved, Images, list[str]]:
     saved = files.read_json(directory / MODEL)
     try:
-        own = ClipConfig.from_dict(saved["model"])
+        saved_config = ClipConfig.from_dict(saved["model"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{directory / MODEL} describes no model of this version ({error!r}); restore it."
         ) from error
-    config = dataclasses.replace(own, **changes)
+    config = dataclasses.replace(saved_config, **changes)
 
     def read_params() -> Any:
-        shapes = placed_shapes(own, meshes.make_mesh())
+        shapes = placed_shapes(saved_config, meshes.make_mesh())
         with Checkpoints(directory / "checkpoints") as checkpoints:
             params = checkpoints.restore_params(checkpoints.step_of(which), shapes)
-        return _adapt(jax.device_get(params), own, config)
+        return _adapt(jax.device_get(params), saved_config, config)
 
     words = directory / TOKENIZER
     source = os.fspath(directory)
     resize = Resize(**saved.get("resize", {}))  # old runs do not tell: they know one way
-    images = Images(own.pixels, saved["resample"], own.image_size, resize, directory / MODEL)
+    images = Images(
+        saved_config.pixels, saved["resample"], saved_config.image_size, resize, directory / MODEL
+    )
     opened = Saved(
         source, config, images.resample, resize, read_params, lambda: tokenizer.load(words)
     )
@@ -139,10 +141,10 @@ def _published(
     source: epath.PathLike, changes: dict[str, Any]
 ) -> tuple[Saved, Images | None, list[str]]:
     checkpoint = weights.open_checkpoint(source)
-    own = checkpoint.config()
-    images = read_images(checkpoint.folder, checkpoint.kind, own.image_size)
-    own = dataclasses.replace(own, pixels=images.pixels if images else "clip")
-    config = dataclasses.replace(own, **changes)
+    saved_config = checkpoint.config()
+    images = read_images(checkpoint.folder, checkpoint.kind, saved_config.image_size)
+    saved_config = dataclasses.replace(saved_config, pixels=images.pixels if images else "clip")
+    config = dataclasses.replace(saved_config, **changes)
     opened = Saved(
         source=os.fspath(source),
         config=config,
@@ -151,20 +153,20 @@ def _published(
         read_params=lambda: weights.read_params(checkpoint, config),
         _tokenizer=lambda: _find_tokenizer(checkpoint.folder),
     )
-    return opened, images, _image_changes(images, own, config)
+    return opened, images, _image_changes(images, saved_config, config)
 
 
 def _chosen(asked: str, images: Images | None, source: str) -> Resize:
     """How images are resized; asked: one of MODES or "model"."""
-    told = images.resize if images else None
-    if asked == "model" and told is None:
+    own_resize = images.resize if images else None
+    if asked == "model" and own_resize is None:
         if images is None:
             why = "nothing beside it says how images are resized"
         else:
             why = f"{images.source.name} resizes images in a way that is not here"
         raise InputError(f"resize='model' of {source}: {why}; choose squash, shortest or longest.")
-    if told is not None and asked in ("model", told.mode):
-        return told
+    if own_resize is not None and asked in ("model", own_resize.mode):
+        return own_resize
     return Resize(asked)
 
 
@@ -195,7 +197,9 @@ def _words(resize: Resize | None, size: tuple[int, int]) -> str:
     return f"{'cropped' if resize.mode == 'shortest' else 'padded'} to {shape}"
 
 
-def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -> list[str]:
+def _image_changes(
+    images: Images | None, saved_config: ClipConfig, config: ClipConfig
+) -> list[str]:
     """One line for each way in which images are not prepared as the checkpoint says."""
     lines = []
     if images is None:
@@ -204,11 +208,13 @@ def _image_changes(images: Images | None, own: ClipConfig, config: ClipConfig) -
             "bicubic filter are taken; put its preprocessor_config.json or open_clip_config.json "
             "there if it was trained otherwise."
         )
-    if images is not None and images.size not in (None, own.image_size):
-        told, used = ("x".join(map(str, size)) for size in (images.size, own.image_size))
-        lines.append(f"{images.source.name} says images of {told}, its positions {used}.")
-    if pixel_moments(config.pixels) != pixel_moments(own.pixels):
-        mean, std = pixel_moments(own.pixels)
+    if images is not None and images.size not in (None, saved_config.image_size):
+        trained_size, used = (
+            "x".join(map(str, size)) for size in (images.size, saved_config.image_size)
+        )
+        lines.append(f"{images.source.name} says images of {trained_size}, its positions {used}.")
+    if pixel_moments(config.pixels) != pixel_moments(saved_config.pixels):
+        mean, std = pixel_moments(saved_config.pixels)
         lines.append(
             f"colours are normalised as pixels={config.pixels!r} says, not as it was "
             f"trained (mean {mean}, deviation {std})."
@@ -225,14 +231,14 @@ def _find_tokenizer(folder: epath.Path) -> Tokenizer:
     )
 
 
-def _adapt(params: Any, own: ClipConfig, config: ClipConfig) -> Any:
-    """The parameters of `own` for `config`: positions resampled, blocks scanned or not."""
+def _adapt(params: Any, saved_config: ClipConfig, config: ClipConfig) -> Any:
+    """The parameters of `saved_config` for `config`: positions resampled, blocks scanned or not."""
     params = with_scan(params, config.scan)
     image, text = params["image"], params["text"]
     image["positional_embedding"] = resample_grid(
-        image["positional_embedding"], config.grid, own.grid
+        image["positional_embedding"], config.grid, saved_config.grid
     )
-    if own.text_length != config.text_length:
+    if saved_config.text_length != config.text_length:
         text["positional_embedding"] = resample_line(
             text["positional_embedding"], config.text_length
         )

@@ -56,7 +56,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     cut = tokenizer.count_cut(words, captions, config.data.text_length)
     if cut.cut:
         say(f"train: {cut}; a larger config.data.text_length reads more")
-    if meshes.writes():
+    if meshes.is_primary_process():
         tokenizer.save(words, directory / TOKENIZER)
         trainer.batches.save_noise(directory)
         model = trainer.recipe.model.config
@@ -65,7 +65,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)
         checkpoints.wait()
         outputs = describe_outputs(trainer, checkpoints, directory)
-    counts = {"records_in": cut.all, "records_out": cut.all, "set_aside": 0}
+    counts = {"records_in": cut.all, "records_out": cut.all, "rejected": 0}
     return {"outputs": outputs, **counts, "captions_cut": cut.cut, "text_length": cut.length}
 
 

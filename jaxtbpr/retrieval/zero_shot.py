@@ -137,20 +137,20 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
     root: the run's workdir, which the images' paths start from.
     """
     features = judge.features([read(root / r["image"]["path"]) for r in records])
-    found = {}
+    result = {}
     for slot in PROMPTS:
         values, probabilities = judge.probabilities(slot, features)
         truth = np.array([answers(slot).get(r["attributes"][slot], "none") for r in records])
         hidden = np.array([slot in attributes.hidden(r["attributes"]) for r in records])
         shown = (truth != "none") & ~hidden
-        said = np.array(values)[probabilities.argmax(axis=1)]
-        right = said[shown] == truth[shown]
-        found[slot] = {
+        answers_of_model = np.array(values)[probabilities.argmax(axis=1)]
+        right = answers_of_model[shown] == truth[shown]
+        result[slot] = {
             "accuracy": float(right.mean()) if shown.any() else None,
             "images": int(shown.sum()),
             "values": len(values),
         }
-    return found
+    return result
 
 
 def read_records(workdir: Workdir, stage: str, split: str) -> list[dict]:
@@ -192,14 +192,14 @@ def main() -> None:
         )
     records = read_records(workdir, args.stage, args.split)
     scorer = Scorer(open_saved(args.model, resize=args.resize))
-    found = accuracy(Judge(scorer), records, workdir.root)
+    result = accuracy(Judge(scorer), records, workdir.root)
     print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
-    for slot, row in found.items():
-        share = f"{100 * row['accuracy']:.1f}" if row["images"] else "–"
+    for slot, row in result.items():
+        percent = f"{100 * row['accuracy']:.1f}" if row["images"] else "–"
         name = slot.replace("_", " ")
-        print(f"| {name} | {share} | {100 / row['values']:.1f} | {row['images']} |")
+        print(f"| {name} | {percent} | {100 / row['values']:.1f} | {row['images']} |")
     if args.output:
-        files.write_json_atomic(epath.Path(args.output).expanduser(), found)
+        files.write_json_atomic(epath.Path(args.output).expanduser(), result)
 
 
 def define_flags() -> None:

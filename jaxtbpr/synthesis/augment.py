@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import attributes, seeds
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.images import ImageError
-from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.record import edit_of, require
@@ -44,7 +44,7 @@ OPTIONS: Options = {
         "view": Option(0.9, "an edit draws the side seen anew", low=0.0, high=1.0),
         "camera": Option(0.9, "an edit draws the camera's height anew", low=0.0, high=1.0),
     },
-    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }
 
 # Two images of an identity never share these while there are values left.
@@ -138,7 +138,7 @@ class DiffusionEdits(Edits):
             source = read_image(self.root, record)
         except ImageError as error:
             reason = f"{record['image']['path']} {unreadable(error)}"
-            return [Job(set_aside(record, "augment", reason), is_made=False)]
+            return [Job(reject(record, "augment", reason), is_made=False)]
         edits = [Job(edit, source=source) for edit in self.scenes(record)]
         return [Job(record, is_made=False), *edits]
 

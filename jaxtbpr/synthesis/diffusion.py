@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxtbpr.core.errors import UserError, of_key
-from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.diffusion import checkpoint as checkpoints
 from jaxtbpr.diffusion.generator import Generator, Images, Sampling
 from jaxtbpr.synthesis.images import Job, write_image
@@ -36,7 +36,7 @@ class Engine:
     """Makes the images of the jobs that `plan` has for each record.
 
     While the devices make one batch, threads write the one before it. A prompt that is too long
-    for the text encoder, or whose image is not finite, is set aside. root: the workdir; stage: that
+    for the text encoder, or whose image is not finite, is rejected. root: the workdir; stage: that
     owns the images; options: the config of stage generate; seed: of the run; strength: how much of
     a source image is made anew.
     """
@@ -57,20 +57,20 @@ class Engine:
         sampling = Sampling(**{name: options[name] for name in names}, strength=strength)
         with of_key("generate.model"):
             checkpoint = checkpoints.open_checkpoint(
-                options.model, sampling.dtype, options.prediction
+                options.model, sampling.dtype, options.prediction_type
             )
         with of_key("generate"):
             self._generator = Generator(
                 checkpoint, sampling, seed=seed, batch_size=options.batch_size, label=stage
             )
         self._made = {
-            "negative_prompt": options.negative,
+            "negative_prompt": options.negative_prompt,
             "seed": seed,
             "sampler": self._generator.schedule.sampler,
-            "prediction": self._generator.schedule.prediction,
+            "prediction_type": self._generator.schedule.prediction,
             "steps": options.steps,
-            "guidance": options.guidance,
-            "rescale": options.rescale,
+            "guidance_scale": options.guidance_scale,
+            "guidance_rescale": options.guidance_rescale,
             "eta": self._generator.schedule.eta,
             "dtype": options.dtype,
             "checkpoint": sha256,
@@ -88,7 +88,7 @@ class Engine:
             yield [record for _, record in some]
 
     def _do(self, jobs: Iterator[tuple[int, Job]], done: int) -> Iterator[tuple[int, Record]]:
-        with concurrent.futures.ThreadPoolExecutor(self._options.writers) as threads:
+        with concurrent.futures.ThreadPoolExecutor(self._options.writer_threads) as threads:
             started: deque[tuple[list[tuple[int, Job]], Images | None]] = deque()
             for batch in self._batches(jobs):
                 if batch[-1][0] < done:
@@ -113,19 +113,19 @@ class Engine:
     def _checked(self, job: Job) -> Job:
         if not job.is_made:
             return job
-        words, prompt = self._generator.words, job.record["prompt"]
-        problem = words.problem(prompt)
+        prompt_tokenizer, prompt = self._generator.prompt_tokenizer, job.record["prompt"]
+        problem = prompt_tokenizer.problem(prompt)
         if not problem:
             return job
-        if words.unlearned(prompt):
+        if prompt_tokenizer.unlearned(prompt):
             advice = " (prompts.prefix)"
         else:
             advice = (
                 f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
-                f"prompts.most_tokens={words.length})"
+                f"prompts.max_tokens={prompt_tokenizer.length})"
             )
         reason = f"the prompt {problem}{advice}"
-        return Job(set_aside(job.record, self._stage, reason), is_made=False)
+        return Job(reject(job.record, self._stage, reason), is_made=False)
 
     def _start(self, jobs: Sequence[Job]) -> Images | None:
         made = [job for job in jobs if job.is_made]
@@ -154,7 +154,12 @@ class Engine:
         if not finite:
             advice = ": try float32" if self._options.dtype == "bfloat16" else ""
             reason = f"the image is not finite with dtype {self._options.dtype}{advice}"
-            return set_aside(record, self._stage, reason)
-        image = write_image(self._root, self._stage, record, pixels, self._options.quality)
+            return reject(record, self._stage, reason)
+        image = write_image(self._root, self._stage, record, pixels, self._options.jpeg_quality)
         edits = record.get("edits", [])
-        return record | {"source": "diffusion", "edits": edits, "image": image, "made": self._made}
+        return record | {
+            "source": "diffusion",
+            "edits": edits,
+            "image": image,
+            "generation": self._made,
+        }

@@ -1,4 +1,4 @@
-"""Stage filter: sets aside images that cannot serve as training data (SynTBPR, filtering).
+"""Stage filter: rejects images that cannot serve as training data (SynTBPR, filtering).
 
 Its engines are tried one after the other, each on what those before it have kept. Engine `quality`
 is in this room; `jaxtbpr/stages.py` puts it together with those that need a model, of which this
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.images import ImageError
-from jaxtbpr.core.manifest import Record, Shard, set_aside
+from jaxtbpr.core.manifest import Record, Shard, reject
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import require
 from jaxtbpr.core.stage import Stage
@@ -32,14 +32,14 @@ _QUALITY = 95  # of the crops of JPEG images
 class FilterEngine:
     """What judges images for stage filter.
 
-    options: its section of the config. refuse(shards, config, root, directory): returns {id: why
-    the image of this record is refused}. boxes: is called after `refuse` with what that has kept
+    options: its section of the config. reject(shards, config, root, directory): returns {id: why
+    the image of this record is rejected}. boxes: is called after `reject` with what that has kept
     and the same arguments, and returns {id: the part of the image that is to stay}. fingerprint and
     check: as those of a stage.
     """
 
     options: Options
-    refuse: Callable[[Sequence[Shard], ConfigDict, epath.Path, epath.Path], dict[str, str]]
+    reject: Callable[[Sequence[Shard], ConfigDict, epath.Path, epath.Path], dict[str, str]]
     boxes: Callable[[Sequence[Shard], ConfigDict, epath.Path, epath.Path], dict[str, Box]] = (
         lambda *_: {}
     )
@@ -50,7 +50,9 @@ class FilterEngine:
 def stage(engines: Mapping[str, FilterEngine]) -> Stage:
     """Returns the stage with these engines; the first one is the default."""
     names = tuple(engines)
-    chosen = Option(names[:1], "what judges the images, in this order; (): nothing", choices=names)
+    chosen = Option(
+        names[:1], "what judges the images, in this order; () = keep all", choices=names
+    )
 
     def fingerprint(config: ConfigDict) -> dict[str, Any]:
         prints = [engines[name].fingerprint(config) for name in config.filter.engines]
@@ -76,10 +78,10 @@ def stage(engines: Mapping[str, FilterEngine]) -> Stage:
 def run(
     config: ConfigDict, workdir: Workdir, engines: Mapping[str, FilterEngine]
 ) -> dict[str, Any]:
-    """Keeps each record that no engine refuses, and sets the others aside with the reason.
+    """Keeps each record that no engine rejects, and rejects the others with the reason.
 
     A crop is an image of this stage, which then is the record's; the whole image stays where
-    it is. Returns the counts of every stage, "refused": {engine: how many} and "cropped": how
+    it is. Returns the counts of every stage, "rejected_by": {engine: how many} and "cropped": how
     many.
     """
     names = list(config.filter.engines)
@@ -89,38 +91,38 @@ def run(
     boxes: dict[str, Box] = {}
     counts: Counter[str] = Counter({name: 0 for name in names})
     for name in names:
-        engine, given = engines[name], (config, workdir.root, measured / name)
-        found = engine.refuse([_checked(shard, reasons) for shard in shards], *given)
-        counts[name] = len(found)
-        reasons |= found
-        boxes |= engine.boxes([_checked(shard, reasons) for shard in shards], *given)
+        engine, arguments = engines[name], (config, workdir.root, measured / name)
+        reasons_of = engine.reject([_checked(shard, reasons) for shard in shards], *arguments)
+        counts[name] = len(reasons_of)
+        reasons |= reasons_of
+        boxes |= engine.boxes([_checked(shard, reasons) for shard in shards], *arguments)
     mark = functools.partial(_mark, root=workdir.root, reasons=reasons, boxes=boxes)
     result = workdir.map_stage("filter", lambda records: ([mark(r)] for r in records))
     measured.rmtree(missing_ok=True)
     cropped = len(boxes.keys() - reasons.keys())
-    return result | {"refused": dict(counts), "cropped": cropped}
+    return result | {"rejected_by": dict(counts), "cropped": cropped}
 
 
-def _checked(shard: Shard, refused: Mapping[str, str]) -> Shard:
-    """The records that are not refused. Raises UserError where one has no image."""
+def _checked(shard: Shard, rejected: Mapping[str, str]) -> Shard:
+    """The records that are not rejected. Raises UserError where one has no image."""
     for record in shard:
         require(record, "image", "stage 'filter'")
-    return [record for record in shard if record["id"] not in refused]
+    return [record for record in shard if record["id"] not in rejected]
 
 
 def _mark(
     record: Record, *, root: epath.Path, reasons: Mapping[str, str], boxes: Mapping[str, Box]
 ) -> Record:
-    """The record set aside, with its image cropped, or as it is."""
+    """The record rejected, with its image cropped, or as it is."""
     name, path = record["id"], record["image"]["path"]
     if name in reasons:
-        return set_aside(record, "filter", reasons[name])
+        return reject(record, "filter", reasons[name])
     if name not in boxes:
         return record
     try:
         pixels = read_image(root, record)
     except ImageError as error:
-        return set_aside(record, "filter", f"{path} {unreadable(error)}")
+        return reject(record, "filter", f"{path} {unreadable(error)}")
     left, top, right, bottom = boxes[name]
     quality = 0 if path.endswith(".png") else _QUALITY
     crop = write_image(root, "filter", record, pixels[top:bottom, left:right], quality)

@@ -1,6 +1,6 @@
 """Stage finetune: a Stable Diffusion trained on the images and prompts of the manifest before it.
 
-It begins with nothing, or with another (`finetune.start`), all of whose weights go on. The result
+It begins with nothing, or with another (`finetune.model`), all of whose weights go on. The result
 is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. The stage is not
 among those of a usual run; `config.stages` names it.
 """
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.images import ImageError
-from jaxtbpr.core.manifest import Record, set_aside
+from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.record import require
 from jaxtbpr.core.stage import Stage
@@ -27,20 +27,23 @@ from jaxtbpr.synthesis.images import read_image, unreadable
 def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
     """The options of one training: see `diffusion.fit.Fit`."""
     return {
-        "steps": Option(steps, "training steps, rounded up to a multiple of 20; 0: none", low=0),
+        "steps": Option(
+            steps, "training steps, rounded up to a multiple of 20; 0 = not trained", low=0
+        ),
         "batch_size": Option(batch_size, "images of a step", low=1),
         "learning_rate": Option(learning_rate, "the highest, after the warm-up; of Muon", low=0.0),
         "warmup_steps": Option(200, "steps of rising rate", low=0),
-        "ema": Option(0.999, "decay of the moving average", low=0.0, high=0.99999),
-        "save_every": Option(1000, "steps between checkpoints", low=1, runtime=True),
+        "ema_decay": Option(0.999, "decay of the moving average", low=0.0, high=0.99999),
+        "checkpoint_every": Option(1000, "steps between checkpoints", low=1, runtime=True),
     }
 
 
 OPTIONS: Options = {
-    "start": Option("", "Stable Diffusion to go on from, with its sizes and words; '': none"),
-    "prediction": Option("", "what the UNet of that model predicts; '': as its files say",
+    "model": Option("", "Stable Diffusion to go on from, with its sizes and words; '' = from "
+                        "nothing"),
+    "prediction_type": Option("", "what the UNet of that model predicts; '' = as its files say",
                          choices=("", "epsilon", "v_prediction")),
-    "merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
+    "bpe_merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
     "text_length": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
     "text_width": Option(96, "width of the text encoder", low=8),
     "text_layers": Option(2, "layers of the text encoder", low=1),
@@ -53,9 +56,10 @@ OPTIONS: Options = {
                         "are", choices=("all", "decoder")),
     "vae": _phase(10_000, 8, 1e-2),
     "unet": _phase(20_000, 64, 4e-3),
-    "edges": Option(1.0, "weight of neighbours' differences in the autoencoder's loss", low=0.0),
-    "min_snr": Option(5.0, "gamma of the min-SNR weighting; 0: none", low=0.0),
-    "drop_text": Option(0.1, "share of prompts left empty, for guidance", low=0.0, high=1.0),
+    "edge_weight": Option(1.0, "weight of neighbours' differences in the autoencoder's loss",
+                          low=0.0),
+    "snr_gamma": Option(5.0, "gamma of the min-SNR weighting; 0 = off", low=0.0),
+    "prompt_dropout": Option(0.1, "share of prompts left empty, for guidance", low=0.0, high=1.0),
 }  # fmt: skip
 
 
@@ -76,20 +80,20 @@ def stage(perception: ModuleType) -> Stage:
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns what tells one state of the model that is gone on from, from another."""
-    if not config.finetune.start:
+    if not config.finetune.model:
         return {}
     from jaxtbpr.diffusion import checkpoint
 
-    with of_key("finetune.start"):
-        return {"start": checkpoint.fingerprint(config.finetune.start)}
+    with of_key("finetune.model"):
+        return {"model": checkpoint.fingerprint(config.finetune.model)}
 
 
 def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[str, Any]:
     """Trains on the train split.
 
     perception: gives the network that looks at images where `finetune.perceptual.weight` wants one.
-    An image that cannot be read and a prompt that is too long for the text encoder are set aside,
-    with the reason, in set_aside.jsonl.
+    An image that cannot be read and a prompt that is too long for the text encoder are rejected,
+    with the reason, in rejected.jsonl.
     """
     from jaxtbpr.diffusion import training  # slow to import, and most runs do without
 
@@ -109,18 +113,18 @@ def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[st
         for record, problem in zip(left, problems, strict=True)
         if problem
     }
-    aside = [
-        set_aside(record, "finetune", reasons[record["id"]])
+    rejected = [
+        reject(record, "finetune", reasons[record["id"]])
         for record in records
         if record["id"] in reasons
     ]
-    lines = "".join(json.dumps(record) + "\n" for record in aside)
-    files.write_text_atomic(directory / "set_aside.jsonl", lines)
+    lines = "".join(json.dumps(record) + "\n" for record in rejected)
+    files.write_text_atomic(directory / "rejected.jsonl", lines)
     return {
         "outputs": _digests(directory / "model"),
         "records_in": len(records),
-        "records_out": len(records) - len(aside),
-        "set_aside": len(aside),
+        "records_out": len(records) - len(rejected),
+        "rejected": len(rejected),
     }
 
 

@@ -90,5 +90,5 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
 
 def unreadable(error: images.ImageError) -> str:
     """Returns what is said of an image behind its name: that it cannot be read, and why."""
-    said = "cannot be read"
-    return error.reason if error.reason.startswith(said) else f"{said}: {error.sentence}"
+    text = "cannot be read"
+    return error.reason if error.reason.startswith(text) else f"{text}: {error.sentence}"

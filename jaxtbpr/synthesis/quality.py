@@ -21,26 +21,27 @@ from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.synthesis.images import read_image, unreadable
 
 OPTIONS: Options = {
-    "least_contrast": Option(
+    "min_contrast": Option(
         8.0, "standard deviation of the grey values (0 to 255) below which an image is blank",
         low=0.0, high=128.0,
     ),
-    "least_sharpness": Option(
+    "min_sharpness": Option(
         20.0, "variance of the Laplacian of the grey values below which an image is blurred",
         low=0.0,
     ),
-    "duplicate_bits": Option(
-        24, f"bits of {BITS} in which the hashes of near-duplicates differ at most; -1: keep them",
+    "duplicate_distance": Option(
+        24, f"bits of {BITS} in which the hashes of near-duplicates differ at most; -1 = keep "
+            f"duplicates",
         low=-1, high=BITS - 1,
     ),
-    "processes": Option(0, "worker processes; 0: one per core", low=0, runtime=True),
+    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }  # fmt: skip
 
 
-def refuse(
+def reject(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> dict[str, str]:
-    """Returns {id: why the image of this record is refused}.
+    """Returns {id: why the image of this record is rejected}.
 
     config: holds section `filter`; root: the workdir; directory: for what is measured. Of images
     that are nearly the same the one with the smallest id stays, among those that are good.
@@ -48,16 +49,16 @@ def refuse(
     options = config.filter.quality
     with process_map(options.processes) as mapped:
         look = functools.partial(_look, root=str(root))
-        found = measure_shards(
+        measured = measure_shards(
             shards, directory, lambda shard: _stack(mapped(look, shard)), label="filter quality"
         )
     records = [record for shard in shards for record in shard]
-    seen = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
-    refused = _poor(records, seen, options)
-    if options.duplicate_bits >= 0:
-        good = [row for row, record in enumerate(records) if record["id"] not in refused]
-        refused |= _duplicates([records[k] for k in good], seen["hash"][good], options)
-    return refused
+    seen = {key: np.concatenate([one[key] for one in measured]) for key in measured[0]}
+    rejected = _poor(records, seen, options)
+    if options.duplicate_distance >= 0:
+        good = [row for row, record in enumerate(records) if record["id"] not in rejected]
+        rejected |= _duplicates([records[k] for k in good], seen["hash"][good], options)
+    return rejected
 
 
 def contrast(grey: np.ndarray) -> float:
@@ -100,28 +101,28 @@ def _stack(rows: Iterable[tuple[str, float, float, np.ndarray]]) -> Arrays:
 
 def _poor(records: list[Record], seen: Arrays, options: ConfigDict) -> dict[str, str]:
     """{id: why} of the images that are bad by themselves."""
-    refused = {}
+    rejected = {}
     for row, record in enumerate(records):
         measures = (seen[key][row] for key in ("problem", "contrast", "sharpness"))
         if reason := _reason(*measures, options):
-            refused[record["id"]] = f"{record['image']['path']} {reason}"
-    return refused
+            rejected[record["id"]] = f"{record['image']['path']} {reason}"
+    return rejected
 
 
 def _reason(problem: str, contrast: float, sharpness: float, options: ConfigDict) -> str:
     if problem:
         return str(problem)
-    if contrast < options.least_contrast:
+    if contrast < options.min_contrast:
         return f"is blank: contrast {contrast:.1f}"
-    if sharpness < options.least_sharpness:
+    if sharpness < options.min_sharpness:
         return f"is blurred: sharpness {sharpness:.1f}"
     return ""
 
 
 def _duplicates(records: list[Record], hashes: np.ndarray, options: ConfigDict) -> dict[str, str]:
-    found = duplicates_by_id([r["id"] for r in records], hashes, options.duplicate_bits)
+    first_of = duplicates_by_id([r["id"] for r in records], hashes, options.duplicate_distance)
     paths = {record["id"]: record["image"]["path"] for record in records}
     return {
         name: f"{paths[name]} is nearly the same as {paths[first]}: {bits} bits differ"
-        for name, (first, bits) in found.items()
+        for name, (first, bits) in first_of.items()
     }

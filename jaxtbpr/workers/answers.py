@@ -80,8 +80,8 @@ class Refusal:
 class Limits:
     """How many words an answer may have."""
 
-    least_words: int
-    most_words: int
+    min_words: int
+    max_words: int
 
 
 def clean(text: str) -> str:
@@ -121,9 +121,9 @@ def check(
     instruction: what was asked; finish: "length" where the model was cut off; earlier: answers
     that this one must differ from.
     """
-    said = words(text)
-    if not said:
-        cut = "; the model was cut off before any: raise most_tokens" if finish == "length" else ""
+    words_of_text = words(text)
+    if not words_of_text:
+        cut = "; the model was cut off before any: raise max_tokens" if finish == "length" else ""
         return Refusal("empty", f"the answer has no words{cut}")
     if match := _REFUSALS.search(text.translate(_APOSTROPHES)):
         return Refusal("refusal", f"the model refuses: {match[0]!r}")
@@ -133,22 +133,22 @@ def check(
         return Refusal("unfilled", f"a slot of the pattern was left as it is: {match[0]!r}")
     if match := _UNSEEN.search(text):
         return Refusal("unseen", f"it speaks of what cannot be seen: {match[0]!r}")
-    if instruction and _echoes(said, words(instruction)):
+    if instruction and _echoes(words_of_text, words(instruction)):
         return Refusal("echo", "it repeats the instruction")
     if refusal := _script(text):
         return refusal
-    if len(said) < limits.least_words:  # before the language, which few words do not tell
-        wanted = f"at least {limits.least_words} are wanted"
-        return Refusal("short", f"it has {len(said)} words; {wanted}")
-    if refusal := _language(said) or _repetition(text, said):
+    if len(words_of_text) < limits.min_words:  # before the language, which few words do not tell
+        wanted = f"at least {limits.min_words} are wanted"
+        return Refusal("short", f"it has {len(words_of_text)} words; {wanted}")
+    if refusal := _language(words_of_text) or _repetition(text, words_of_text):
         return refusal
-    return _end(text, said, limits, finish) or _again(text, earlier)
+    return _end(text, words_of_text, limits, finish) or _again(text, earlier)
 
 
-def _end(text: str, said: list[str], limits: Limits, finish: str) -> Refusal | None:
-    count = len(said)
-    if count > limits.most_words:
-        return Refusal("long", f"it has {count} words; at most {limits.most_words} are wanted")
+def _end(text: str, words: list[str], limits: Limits, finish: str) -> Refusal | None:
+    count = len(words)
+    if count > limits.max_words:
+        return Refusal("long", f"it has {count} words; at most {limits.max_words} are wanted")
     if finish == "length" and text[-1] not in ".!?":
         return Refusal("cut off", "the model was cut off before the end of its sentence")
     return None
@@ -168,32 +168,32 @@ def _script(text: str) -> Refusal | None:
     return None
 
 
-def _language(said: list[str]) -> Refusal | None:
-    english = sum(bool(_ENGLISH.fullmatch(word)) for word in said)
-    foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in said)
-    if english <= foreign or english < 0.08 * len(said):
+def _language(words: list[str]) -> Refusal | None:
+    english = sum(bool(_ENGLISH.fullmatch(word)) for word in words)
+    foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in words)
+    if english <= foreign or english < 0.08 * len(words):
         return Refusal(
-            "language", f"only {english} of its {len(said)} words are usual English ones"
+            "language", f"only {english} of its {len(words)} words are usual English ones"
         )
     return None
 
 
-def _repetition(text: str, said: list[str]) -> Refusal | None:
+def _repetition(text: str, answer: list[str]) -> Refusal | None:
     pieces = [" ".join(words(part)) for part in re.split(r"[.!?]", text)]
     sentence, times = Counter(filter(None, pieces)).most_common(1)[0]
     if times > 1:
         return Refusal("repeated", f"it says {sentence!r} {times} times")
     for size, most in _RUNS:
-        for start in range(len(said) - size * most + 1):
-            piece = said[start : start + size]
-            if said[start : start + size * most] == piece * most:
+        for start in range(len(answer) - size * most + 1):
+            piece = answer[start : start + size]
+            if answer[start : start + size * most] == piece * most:
                 return Refusal("repeated", f"it says {' '.join(piece)!r} {most} times in a row")
     return None
 
 
-def _echoes(said: list[str], asked: list[str]) -> bool:
-    runs = {tuple(asked[k : k + _ECHO]) for k in range(len(asked) - _ECHO + 1)}
-    return any(tuple(said[k : k + _ECHO]) in runs for k in range(len(said) - _ECHO + 1))
+def _echoes(answer: list[str], instruction: list[str]) -> bool:
+    runs = {tuple(instruction[k : k + _ECHO]) for k in range(len(instruction) - _ECHO + 1)}
+    return any(tuple(answer[k : k + _ECHO]) in runs for k in range(len(answer) - _ECHO + 1))
 
 
 def _unquoted(text: str) -> str:

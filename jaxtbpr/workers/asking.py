@@ -34,7 +34,7 @@ _WAIT = 0.2  # seconds between looks at the folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Want:
+class Request:
     """A text that is wanted.
 
     key: names it in the run; group: texts of one group must differ; model: that is asked; image:
@@ -49,52 +49,53 @@ class Want:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settled:
+class Result:
     """What came of a wish: the text, or None and the last refusal.
 
-    attempt: of the last answer; refused: the kinds of the answers that would not do.
+    attempt: of the last answer; rejected: the kinds of the answers that would not do.
     """
 
     text: str | None
     attempt: int
-    refused: tuple[str, ...]
+    rejected: tuple[str, ...]
     last: Refusal | None
 
 
 # (what is wanted, instruction, cleaned answer, how it finished, earlier answers of the group)
-Judge = Callable[[Want, str, str, str, list[str]], Refusal | None]
+Judge = Callable[[Request, str, str, str, list[str]], Refusal | None]
 
 
-def options(model: str, most_tokens: int) -> Options:
+def options(model: str, max_tokens: int) -> Options:
     """Returns the config keys of a stage that asks models; model: the default one."""
     return {
         "models": Option((model,), "language models: folder or hub id, perhaps with @revision"),
         "retries": Option(3, "times that a useless answer is asked for again", low=0, high=100),
-        "temperature": Option(0.7, "of sampling; 0: the likeliest words (asked again, at 0.7)",
+        "temperature": Option(0.7, "of sampling; 0 = greedy (asked again, at 0.7)",
                               low=0.0, high=10.0),
         "top_p": Option(0.9, "share of the likeliest words that are drawn from", low=0.01,
                         high=1.0),
-        "most_tokens": Option(most_tokens, "tokens of an answer", low=1, high=100_000),
-        "dtype": Option("auto", "of a local model; auto: as it was saved",
+        "max_tokens": Option(max_tokens, "tokens of an answer", low=1, high=100_000),
+        "dtype": Option("auto", "of a local model; auto = as it was saved",
                         choices=("auto", "bfloat16", "float16", "float32")),
         "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
                              low=1, high=65536),
-        "trust": Option(("",), "models whose own code may run here"),
+        "trust_remote_code": Option(("",), "models whose own code may run here"),
         # Servers refuse parameters that they do not know, and know some by other names.
         "parameters": {
-            name: Option(name, f"name that the server has for {name}; '': it is not sent")
+            name: Option(name, f"name that the server has for {name}; '' = it is not sent")
             for name in ("max_tokens", "temperature", "top_p", "seed")
         },
         "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
         "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
                               runtime=True),
-        "requests_per_minute": Option(0.0, "most requests of each worker to a server; 0: any",
+        "requests_per_minute": Option(0.0, "most requests of each worker to a server; 0 = no limit",
                                       low=0.0, runtime=True),
         "timeout": Option(120.0, "seconds that a server has for an answer", low=0.01,
                           runtime=True),
-        "tries": Option(8, "times that a server is tried with a request", low=1, high=1000,
+        "max_attempts": Option(8, "times that a server is tried with a request", low=1, high=1000,
                         runtime=True),
-        "pause": Option(1.0, "seconds before a server is tried again, doubled each time", low=0.0,
+        "retry_delay": Option(1.0, "seconds before a server is tried again, doubled each time",
+                              low=0.0,
                         runtime=True),
     } | isolated.OPTIONS  # fmt: skip
 
@@ -102,14 +103,14 @@ def options(model: str, most_tokens: int) -> Options:
 def check(options: Mapping[str, Any], section: str) -> None:
     """Raises UserError for options with which nothing can be asked, and without an environment.
 
-    options: of a stage that asks models: those of `options`, "least_words" and "most_words".
+    options: of a stage that asks models: those of `options`, "min_words" and "max_words".
     """
     if not (options["models"] and all(options["models"])):
         raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
-    if options["least_words"] > options["most_words"]:
+    if options["min_words"] > options["max_words"]:
         raise UserError(
-            f"config.{section}.least_words={options['least_words']} is more than "
-            f"most_words={options['most_words']}, so that no answer would do."
+            f"config.{section}.min_words={options['min_words']} is more than "
+            f"max_words={options['max_words']}, so that no answer would do."
         )
     if not engines.ENGINES[options["engine"]].is_server:
         for model in options["models"]:
@@ -119,13 +120,13 @@ def check(options: Mapping[str, Any], section: str) -> None:
 
 def fingerprint(options: Mapping[str, Any]) -> dict[str, str]:
     """Returns {model: SHA-256 of its files} of the models that are folders here."""
-    found = {}
+    digests = {}
     for model in options["models"]:
         folder = pathlib.Path(_located(model))
         if folder.is_dir():
             parts = sorted(path for path in folder.rglob("*") if path.is_file())
-            found[model] = files.sha256_of(map(epath.Path, parts))
-    return found
+            digests[model] = files.sha256_of(map(epath.Path, parts))
+    return digests
 
 
 def answer_all(
@@ -169,14 +170,14 @@ class Asker:
     def __init__(self, root: epath.PathLike, section: str, options: Mapping[str, Any], seed: int):
         _require_local(root, section, options["engine"])
         self._root = pathlib.Path(root)
-        self._folder = self._root / section.partition(".")[0] / "asked"
+        self._folder = self._root / section.partition(".")[0] / "requests"
         self._section, self._options, self._seed = section, options, seed
         self._repeated: dict[str, list[int]] = {}  # model -> [second tries, of these the same]
         self._told: set[str] = set()  # models of which that was said
 
     def ask(
-        self, shards: Iterable[tuple[int, Callable[[], list[Want]]]], judge: Judge
-    ) -> Iterator[tuple[int, dict[str, Settled]]]:
+        self, shards: Iterable[tuple[int, Callable[[], list[Request]]]], judge: Judge
+    ) -> Iterator[tuple[int, dict[str, Result]]]:
         """Yields (number of a shard, {key: what came of it}) of each shard, as they are settled.
 
         shards: (number, what gives the texts wanted for it). judge: says why an answer will not do.
@@ -187,17 +188,17 @@ class Asker:
             return
         exchange.prepare(self._folder, self._settings())
         waiting = itertools.chain([first], waiting)
-        open_shards: dict[int, Iterator[dict[str, Settled] | None]] = {}
+        open_shards: dict[int, Iterator[dict[str, Result] | None]] = {}
         tell = _progress(self._folder, self._section, self._options["workers"])
         try:
             with isolated.workers(self._folder, self._options, self._section) as watch:
                 while self._open_more(open_shards, waiting, judge):
-                    settled = [(k, next(rounds)) for k, rounds in open_shards.items()]
-                    for number, done in settled:
+                    results = [(k, next(rounds)) for k, rounds in open_shards.items()]
+                    for number, done in results:
                         if done is not None:
                             del open_shards[number]
                             yield number, done
-                    if all(done is None for _, done in settled):
+                    if all(done is None for _, done in results):
                         watch()
                         tell()
                         time.sleep(_WAIT)
@@ -224,74 +225,82 @@ class Asker:
 
     def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
         """Opens shards up to _AHEAD; returns whether any is open."""
-        for number, wants in itertools.islice(waiting, _AHEAD - len(open_shards)):
-            open_shards[number] = self._rounds(number, wants(), judge)
+        for number, requests in itertools.islice(waiting, _AHEAD - len(open_shards)):
+            open_shards[number] = self._rounds(number, requests(), judge)
         return bool(open_shards)
 
     def _rounds(
-        self, shard: int, wants: list[Want], judge: Judge
-    ) -> Iterator[dict[str, Settled] | None]:
+        self, shard: int, requests: list[Request], judge: Judge
+    ) -> Iterator[dict[str, Result] | None]:
         """Asks, checks and asks again; yields None as long as answers are awaited."""
-        settled: dict[str, Settled] = {}
+        results: dict[str, Result] = {}
         groups: dict[str, list[str]] = {}
         last: dict[str, str] = {}
         for attempt in range(self._options["retries"] + 1):
-            tasks = self._write(shard, attempt, wants)
+            tasks = self._write(shard, attempt, requests)
             answers = [None] * len(tasks)
             while None in answers:
                 answers = [exchange.read_answers(self._folder, task) for task in tasks]
                 if None in answers:
                     yield None
-            found = {answer["id"]: answer for task in answers for answer in task}
-            self._count_repeated(wants, attempt, found, last)
+            answer_of = {answer["id"]: answer for task in answers for answer in task}
+            self._count_repeated(requests, attempt, answer_of, last)
             self._tell_repeated(_REPEATED)
-            _settle(wants, attempt, found, settled, groups, judge)
-            wants = [want for want in wants if _is_open(settled[want.key])]
-        yield settled
+            _settle(requests, attempt, answer_of, results, groups, judge)
+            requests = [request for request in requests if _is_open(results[request.key])]
+        yield results
 
     def _count_repeated(
-        self, wants: list[Want], attempt: int, answers: Mapping[str, exchange.Row], last: dict
+        self, requests: list[Request], attempt: int, answers: Mapping[str, exchange.Row], last: dict
     ) -> None:
         """Counts the answers that are those of the attempt before; last: {key: its text}."""
-        for want in wants:
-            text = answers[f"{want.key}:{attempt}"].get("text")
-            if text and want.key in last:
-                counts = self._repeated.setdefault(want.model, [0, 0])
+        for request in requests:
+            text = answers[f"{request.key}:{attempt}"].get("text")
+            if text and request.key in last:
+                counts = self._repeated.setdefault(request.model, [0, 0])
                 counts[0] += 1
-                counts[1] += text == last[want.key]
-            last[want.key] = text
+                counts[1] += text == last[request.key]
+            last[request.key] = text
 
-    def _write(self, shard: int, attempt: int, wants: list[Want]) -> list[str]:
+    def _write(self, shard: int, attempt: int, requests: list[Request]) -> list[str]:
         """Writes a task for each model; returns their names."""
         tasks = []
         for number, model in enumerate(dict.fromkeys(self._options["models"])):
-            requests = [self._request(want, attempt) for want in wants if want.model == model]
-            if requests:
+            rows = [self._row(request, attempt) for request in requests if request.model == model]
+            if rows:
                 tasks.append(f"{shard:05d}-{number}-{attempt}")
-                exchange.write_task(self._folder, tasks[-1], requests)
+                exchange.write_task(self._folder, tasks[-1], rows)
         return tasks
 
-    def _request(self, want: Want, attempt: int) -> exchange.Row:
-        seed = rng(self._seed, "asking", self._section, want.key, attempt).integers(2**31)
+    def _row(self, request: Request, attempt: int) -> exchange.Row:
+        seed = rng(self._seed, "asking", self._section, request.key, attempt).integers(2**31)
         heat = self._options["temperature"]
-        image = want.image and os.path.relpath(self._root / want.image, self._folder)
+        image = request.image and os.path.relpath(self._root / request.image, self._folder)
         return {
-            "id": f"{want.key}:{attempt}",
-            "model": _located(want.model),
-            "messages": [{"role": "user", "text": want.instruction(attempt)}],
+            "id": f"{request.key}:{attempt}",
+            "model": _located(request.model),
+            "messages": [{"role": "user", "text": request.instruction(attempt)}],
             "image": image,
             "seed": int(seed),
             "temperature": max(heat, _WARM) if attempt else heat,
             "top_p": self._options["top_p"],
-            "most_tokens": self._options["most_tokens"],
+            "max_tokens": self._options["max_tokens"],
         }
 
     def _settings(self) -> exchange.Row:
-        keys = ("engine", "dtype", "batch_size", "trust", "claim_seconds", "url", "concurrency")
-        keys += ("requests_per_minute", "timeout", "tries", "pause")
+        keys = (
+            "engine",
+            "dtype",
+            "batch_size",
+            "trust_remote_code",
+            "claim_seconds",
+            "url",
+            "concurrency",
+        )
+        keys += ("requests_per_minute", "timeout", "max_attempts", "retry_delay")
         tables = {"parameters": dict(self._options["parameters"])}  # it may be a ConfigDict
-        trust = [_located(model) for model in self._options["trust"]]
-        return {key: self._options[key] for key in keys} | tables | {"trust": trust}
+        trust = [_located(model) for model in self._options["trust_remote_code"]]
+        return {key: self._options[key] for key in keys} | tables | {"trust_remote_code": trust}
 
 
 def _located(model: str) -> str:
@@ -323,31 +332,31 @@ def _require_local(root: epath.PathLike, section: str, engine: str) -> None:
 
 
 def _settle(
-    wants: list[Want],
+    requests: list[Request],
     attempt: int,
     answers: Mapping[str, exchange.Row],
-    settled: dict[str, Settled],
+    results: dict[str, Result],
     groups: dict[str, list[str]],
     judge: Judge,
 ) -> None:
-    """Judges the answers of one attempt; puts them into `settled`, the good ones into `groups`."""
-    for want in wants:
-        answer = answers[f"{want.key}:{attempt}"]
-        before = settled[want.key].refused if want.key in settled else ()
-        earlier = groups.setdefault(want.group, [])
+    """Judges the answers of one attempt; puts them into `results`, the good ones into `groups`."""
+    for request in requests:
+        answer = answers[f"{request.key}:{attempt}"]
+        before = results[request.key].rejected if request.key in results else ()
+        earlier = groups.setdefault(request.group, [])
         text, refusal = "", Refusal("no answer", answer.get("problem", ""))
         if "problem" not in answer:
             text = clean(answer["text"])
-            refusal = judge(want, want.instruction(attempt), text, answer["finish"], earlier)
+            refusal = judge(request, request.instruction(attempt), text, answer["finish"], earlier)
         if refusal is None:
             earlier.append(text)
-            settled[want.key] = Settled(text, attempt, before, None)
+            results[request.key] = Result(text, attempt, before, None)
         else:
-            settled[want.key] = Settled(None, attempt, (*before, refusal.kind), refusal)
+            results[request.key] = Result(None, attempt, (*before, refusal.kind), refusal)
 
 
-def _is_open(settled: Settled) -> bool:
-    return settled.text is None and settled.last.kind != "no answer"
+def _is_open(result: Result) -> bool:
+    return result.text is None and result.last.kind != "no answer"
 
 
 def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], None]:
@@ -355,19 +364,19 @@ def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], No
 
     workers: how many were started here.
     """
-    began = said = time.monotonic()
+    began = last_line = time.monotonic()
     whole: dict[str, int] = {}
     before = exchange.count_answers(folder, whole)
 
     def tell() -> None:
-        nonlocal said
-        if time.monotonic() - said <= SECONDS_BETWEEN_LINES:
+        nonlocal last_line
+        if time.monotonic() - last_line <= SECONDS_BETWEEN_LINES:
             return
-        said = time.monotonic()
+        last_line = time.monotonic()
         answers, left = exchange.count_answers(folder, whole), len(exchange.open_tasks(folder))
         what = f"{answers} answers so far, {left} task{'' if left == 1 else 's'} open"
         if answers == before:
             what = f"waiting for {isolated.first_answer(folder, workers)}"
-        say(f"{label}: {said - began:.0f} s, {what}")
+        say(f"{label}: {last_line - began:.0f} s, {what}")
 
     return tell

@@ -18,7 +18,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.workers import asking, isolated
 
 OPTIONS: Options = {
-    "weights": Option("", "Inception weights of torch-fidelity, for FID; '': it is not measured"),
+    "weights": Option("", "Inception weights of torch-fidelity, for FID; '' = it is not measured"),
     **isolated.OPTIONS,
 }
 
@@ -69,8 +69,8 @@ def features(images: Iterable[bytes], config: ConfigDict, directory: epath.Path)
         f"{start // _TASK:05d}": requests[start : start + _TASK]
         for start in range(0, len(requests), _TASK)
     }
-    told = options.to_dict() | {"engine": "fid"}
-    answers = asking.answer_all(directory, directory / "asked", tasks, told, "measure.fid")
+    settings = options.to_dict() | {"engine": "fid"}
+    answers = asking.answer_all(directory, directory / "requests", tasks, settings, "measure.fid")
     problems = [answer["problem"] for answer in answers if "problem" in answer]
     if problems:
         raise UserError(

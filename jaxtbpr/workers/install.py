@@ -51,8 +51,8 @@ def install(requirements: pathlib.Path) -> pathlib.Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if found := find(requirements):
-            return found
+        if python := find(requirements):
+            return python
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
         rows = (name for name, path in REQUIREMENTS.items() if path == requirements)
         size = next((ENGINES[name].download for name in rows), "some GB")
@@ -69,26 +69,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jaxtbpr.workers.install")
     parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
     command.add_traceback(parser)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with command.faults_told():
-        print(install(REQUIREMENTS[given.engine]))
+        print(install(REQUIREMENTS[arguments.engine]))
 
 
 def _python(folder: pathlib.Path) -> pathlib.Path:
     return folder / "bin" / "python"
 
 
-def _run(words: list[str]) -> None:
+def _run(command: list[str]) -> None:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    said = ["it said nothing"]
+    output = ["it said nothing"]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(words, **both, text=True, env=env) as process:
+    with subprocess.Popen(command, **both, text=True, env=env) as process:
         for line in filter(str.strip, process.stdout):
-            said.append(line.strip())
+            output.append(line.strip())
             if _TOLD.match(line):
                 say(f"  {line.strip()}")
     if process.returncode:
-        raise UserError(f"`{' '.join(words)}` failed: {said[-1]}; mend it and start again.")
+        raise UserError(f"`{' '.join(command)}` failed: {output[-1]}; fix it and start again.")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ WORKER = pathlib.Path(__file__).parent / "worker"
 
 # The config keys of whatever has workers.
 OPTIONS: Options = {
-    "python": Option("", "of the models' environment; '': the installed one", runtime=True),
+    "python": Option("", "of the models' environment; '' = the installed one", runtime=True),
     "install": Option(False, "install that environment where it is missing", runtime=True),
-    "workers": Option(1, "workers started here; 0: all are started by hand", low=0, high=1024,
+    "workers": Option(1, "workers started here; 0 = all are started by hand", low=0, high=1024,
                       runtime=True),
     "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
                             runtime=True),
@@ -121,8 +121,8 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
         return str(path)
     engine = options["engine"]
     requirements = install.REQUIREMENTS[engine]
-    if found := install.find(requirements):
-        return str(found)
+    if python := install.find(requirements):
+        return str(python)
     if options["install"] or _is_wanted(engine):
         return str(install.install(requirements))
     raise UserError(
@@ -172,10 +172,10 @@ def _check_packages(python: str, options: Mapping[str, Any], section: str) -> No
         )
     except OSError as error:
         raise UserError(f"config.{section}.python={python} cannot be run: {error}.") from error
-    said = done.stdout.split()
-    if done.returncode or said[:1] != ["lacks"]:
+    output = done.stdout.split()
+    if done.returncode or output[:1] != ["lacks"]:
         raise UserError(f"config.{section}.python={python} is not a Python; give one.")
-    if lacking := said[1:]:
+    if lacking := output[1:]:
         raise UserError(
             f"engine {engine!r} of config.{section} needs what {python} does not have "
             f"({', '.join(lacking)}); `python -m jaxtbpr.workers.install {engine}` makes its "
@@ -194,13 +194,15 @@ def _is_wanted(engine: str) -> bool:
 def _start(command: list[str], folder: pathlib.Path, number: int, several: bool) -> _Worker:
     name = f"{os.uname().nodename}-{os.getpid()}-{number}"
     log = _log(folder, number)
-    words = [*command, "--with-parent", "--name", name]
+    command_line = [*command, "--with-parent", "--name", name]
     if several:
-        words += ["--device", f"gpu:{number}"]
+        command_line += ["--device", f"gpu:{number}"]
     env = _environment()
     with log.open("ab") as file:
         # The worker ends when its standard input does, that is with this process.
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env)
+        process = subprocess.Popen(
+            command_line, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env
+        )
         return _Worker(number, name, log, process, told=file.tell())
 
 

@@ -29,10 +29,11 @@ GROUPS = {"head": range(5), "upper body": range(5, 11), "legs": range(13, 17)}
 OPTIONS: Options = {
     "model": Option(PACKAGED, "mediapipe, which has its networks with it, or the .onnx file of a "
                     "YOLO-pose or RTMO"),
-    "least_score": Option(0.25, "confidence from which on somebody is a person", low=0.0, high=1.0),
-    "overlap": Option(0.1, "intersection over union beyond which two boxes are one person",
+    "min_score": Option(0.25, "confidence from which on somebody is a person", low=0.0, high=1.0),
+    "nms_iou": Option(0.1, "intersection over union beyond which two boxes are one person",
                       low=0.0, high=1.0),
-    "least_visible": Option(0.5, "confidence from which on a joint is located", low=0.0, high=1.0),
+    "min_joint_score": Option(0.5, "confidence from which on a joint is located", low=0.0,
+                              high=1.0),
     "crop": Option(True, "cut the images to their person"),
     **isolated.OPTIONS,
 }  # fmt: skip
@@ -52,17 +53,17 @@ def check(config: ConfigDict) -> None:
     isolated.check(config.filter.pose.to_dict() | {"engine": "pose"}, "filter.pose")
 
 
-def refuse(
+def reject(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> dict[str, str]:
-    """Returns {id: why the image of this record is refused}.
+    """Returns {id: why the image of this record is rejected}.
 
     config: holds section `filter`; root: the workdir; directory: for what is found. Raises
     UserError where there is no such model, or no environment for it.
     """
     records = {record["id"]: record for shard in shards for record in shard}
     reasons = {
-        name: reason(answer, config.filter.pose.least_visible)
+        name: reason(answer, config.filter.pose.min_joint_score)
         for name, answer in _answers(shards, config, root, directory).items()
     }
     return {name: f"{records[name]['image']['path']} {why}" for name, why in reasons.items() if why}
@@ -73,21 +74,21 @@ def boxes(
 ) -> dict[str, tuple[int, int, int, int]]:
     """Returns {id: the part of the image that shows its person}; nothing where crops are off.
 
-    shards: of images with one person; the rest as for `refuse`, which comes first.
+    shards: of images with one person; the rest as for `reject`, which comes first.
     """
     if not config.filter.pose.crop:
         return {}
-    found = _answers(shards, config, root, directory)
+    answers = _answers(shards, config, root, directory)
     kept = {record["id"] for shard in shards for record in shard}
     return {
         name: crop_box(answer["persons"][0]["box"], answer["size"])
-        for name, answer in found.items()
+        for name, answer in answers.items()
         if name in kept
     }
 
 
-def reason(answer: Row, least_visible: float) -> str:
-    """Returns why an image is refused, "" where it is not; answer: of a pose worker.
+def reason(answer: Row, min_joint_score: float) -> str:
+    """Returns why an image is rejected, "" where it is not; answer: of a pose worker.
 
     A joint outside the image is not located.
     """
@@ -98,15 +99,15 @@ def reason(answer: Row, least_visible: float) -> str:
         return "shows nobody"
     if len(persons) > 1:
         return f"shows more than one person: {len(persons)}"
-    located = is_located(np.array(persons[0]["joints"]), answer["size"], least_visible)
+    located = is_located(np.array(persons[0]["joints"]), answer["size"], min_joint_score)
     lacking = [f"the {name}" for name, joints in GROUPS.items() if not located[list(joints)].any()]
     return f"shows no sure joint of {enumerate_phrases(lacking)}" if lacking else ""
 
 
-def is_located(joints: np.ndarray, size: Sequence[int], least_visible: float) -> np.ndarray:
+def is_located(joints: np.ndarray, size: Sequence[int], min_joint_score: float) -> np.ndarray:
     """Returns which joints [17, 3] are sure enough and within an image of (width, height)."""
     inside = np.all((joints[:, :2] > 0) & (joints[:, :2] < np.array(size)), axis=1)
-    return inside & (joints[:, 2] >= least_visible)
+    return inside & (joints[:, 2] >= min_joint_score)
 
 
 def crop_box(box: Sequence[float], size: Sequence[int]) -> tuple[int, int, int, int]:
@@ -141,7 +142,7 @@ def _answers(
 ) -> Mapping[str, Row]:
     """{id: what the worker found}, on disk if it was found before."""
     options = config.filter.pose
-    folder = directory / "asked"
+    folder = directory / "requests"
     model = _model(config)
     tasks = {
         f"{number:05d}": [
@@ -149,14 +150,14 @@ def _answers(
                 "id": record["id"],
                 "model": model,
                 "image": os.path.relpath(root / record["image"]["path"], folder),
-                "least_score": options.least_score,
-                "overlap": options.overlap,
+                "min_score": options.min_score,
+                "nms_iou": options.nms_iou,
             }
             for record in shard
         ]
         for number, shard in enumerate(shards)
         if shard
     }
-    told = options.to_dict() | {"engine": "pose"}
-    answers = asking.answer_all(root, folder, tasks, told, "filter.pose")
+    settings = options.to_dict() | {"engine": "pose"}
+    answers = asking.answer_all(root, folder, tasks, settings, "filter.pose")
     return {answer["id"]: answer for answer in answers}

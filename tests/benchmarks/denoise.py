@@ -40,26 +40,28 @@ def main():
     print("|---|---|---|---|---|---|")
     for (name, (texts, wrong)), clauses in itertools.product(cases.items(), (False, True)):
         scores = scorer.cosines(features[owner], texts, clauses=clauses)
-        for way, values in ways(wrong).items():
-            report(name, clauses, way, scores, wrong, values)
+        for method, values in ways(wrong).items():
+            report(name, clauses, method, scores, wrong, values)
 
 
 def ways(wrong: np.ndarray) -> dict[str, dict]:
     """The ways with their settings; the quantile is told how many are wrong."""
     return {
-        "mixture": {"way": "mixture"},
-        "quantile": {"way": "quantile", "worst_share": float(wrong.mean())},
-        "threshold 0": {"way": "threshold", "least_score": 0.0},
+        "mixture": {"method": "mixture"},
+        "quantile": {"method": "quantile", "reject_fraction": float(wrong.mean())},
+        "threshold 0": {"method": "threshold", "min_score": 0.0},
     }
 
 
-def report(name: str, clauses: bool, way: str, scores, wrong, values: dict) -> None:
+def report(name: str, clauses: bool, method: str, scores, wrong, values: dict) -> None:
     doubted = denoise_stage.clean_probability(scores, values) < denoise.THRESHOLD
     found = denoise_stage.agreement(doubted, wrong)
     shares = (doubted.mean(), found["precision"] or 0, found["recall"] or 0)
     what = f"{name} ({100 * found['by_chance']:.0f} %)"
     parts = "clauses" if clauses else "whole"
-    print(" | ".join([f"| {what}", parts, way, *(f"{100 * share:.1f}" for share in shares)]) + " |")
+    print(
+        " | ".join([f"| {what}", parts, method, *(f"{100 * share:.1f}" for share in shares)]) + " |"
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -88,7 +88,7 @@ def learned(options: argparse.Namespace, renders: tuple[np.ndarray, np.ndarray])
     """The judge's parameters, trained or read."""
     params = init(jax.random.key(0), renders[0].shape[1:3])
     folder = epath.Path(options.judge)
-    recipe = fit.Fit(steps=options.steps, batch_size=64, learning_rate=1e-2, ema=0.998)
+    recipe = fit.Fit(steps=options.steps, batch_size=64, learning_rate=1e-2, ema_decay=0.998)
     images, truth = read(options.renders, "train")
     return fit.fit(
         loss, params, {"image": images, "label": truth}, recipe, seed=0, directory=folder

@@ -3,8 +3,8 @@
     python tests/benchmarks/duplicates.py --workdir=RUN [--images=3000]
 
 Filter engine `quality` takes two images for the same where their hashes differ in at most
-`filter.quality.duplicate_bits` bits: more than what saving and scaling change, fewer than what lies
-between the two people who look most alike.
+`filter.quality.duplicate_distance` bits: more than what saving and scaling change, fewer than what
+lies between the two people who look most alike.
 """
 
 import argparse

@@ -135,7 +135,7 @@ def run_jax(options: argparse.Namespace) -> dict:
     device = jax.devices()[0]
     dtype = options.dtype or ("float32" if device.platform == "cpu" else "bfloat16")
     sampling = Sampling(
-        sampler="ddim", steps=options.steps, guidance=options.guidance, dtype=dtype,
+        sampler="ddim", steps=options.steps, guidance_scale=options.guidance, dtype=dtype,
         height=options.height, width=options.width,
     )  # fmt: skip
     generator = Generator(

@@ -76,7 +76,7 @@ def run_jax(options: argparse.Namespace) -> dict:
     from jaxtbpr.retrieval.training.step import Recipe, compile_step, create_state
 
     config = ClipConfig(
-        image_size=(SIDE, SIDE), patch=PATCH, stem="patch", vision=TowerConfig(**VISION),
+        image_size=(SIDE, SIDE), patch_size=PATCH, stem="patch", vision=TowerConfig(**VISION),
         text=TowerConfig(**TEXT), text_length=LENGTH, vocab_size=VOCABULARY, embed_dim=EMBED,
         dtype=options.dtype, **SIDES[options.side],
     )  # fmt: skip

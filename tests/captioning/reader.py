@@ -2,7 +2,7 @@
 
 import re
 
-from jaxtbpr.captioning import words
+from jaxtbpr.captioning import vocabulary
 
 _THINGS = ("upper", "lower", "shoes", "bag", "hat", "eyewear", "item")
 _WORN = ("upper_colour", "upper_pattern", "sleeves")
@@ -12,7 +12,7 @@ def _nouns():
     """{noun: (slot, value)}; "long {} skirt" is read by `_read_skirt`."""
     found = {}
     for slot in _THINGS:
-        for value, forms in words.NOUNS[slot].items():
+        for value, forms in vocabulary.NOUNS[slot].items():
             for form in forms:
                 noun = form.split("{}")[-1].removeprefix("a ").strip()
                 found[noun] = (slot, value)
@@ -24,7 +24,7 @@ def _adjectives():
     found = {}
     for slot in _WORN:
         kind = "colour" if slot.endswith("colour") else slot
-        for value, forms in words.ADJECTIVES[slot].items():
+        for value, forms in vocabulary.ADJECTIVES[slot].items():
             found |= {form: (kind, value) for form in forms if not form.startswith("with ")}
     return found
 
@@ -39,7 +39,7 @@ _THING = re.compile(
     rf"(?P<noun>{_alternatives(NOUNS)})(?P<behind>(?: with (?:stripes|dots|a print|a picture))?)"
     r"(?![\w-])"
 )
-_HAIR_COLOURS = {f: v for v, forms in words.ADJECTIVES["hair_colour"].items() for f in forms}
+_HAIR_COLOURS = {f: v for v, forms in vocabulary.ADJECTIVES["hair_colour"].items() for f in forms}
 _HAIR = re.compile(
     rf"(?:(?P<colour>{_alternatives(_HAIR_COLOURS)}) )?(?:(?:short|long|curly) )?"
     r"\b(?:hair|ponytail|curls)\b"

@@ -49,7 +49,7 @@ def test_each_split_gets_its_number_of_captions(tmp_path):
     records = lines(tmp_path / "w")
     assert [len(r["captions"]) for r in records] == [3] * 6 + [1] * 2 + [2] * 2
     assert all(len(r["caption_noise"]) == len(r["captions"]) for r in records)
-    assert (result["records_in"], result["records_out"], result["set_aside"]) == (10, 10, 0)
+    assert (result["records_in"], result["records_out"], result["rejected"]) == (10, 10, 0)
 
 
 def test_more_captions_per_image_begin_with_the_same_ones(tmp_path):
@@ -92,8 +92,8 @@ def test_a_record_without_sound_attributes_is_set_aside_with_the_reason(tmp_path
     write_input(
         tmp_path, [record(0, "train"), bad, plain, *(record(k, "val") for k in range(3, 9))]
     )
-    assert run(tmp_path)["set_aside"] == 2
-    reasons = {r["id"]: r["set_aside"]["reason"] for r in lines(tmp_path) if "set_aside" in r}
+    assert run(tmp_path)["rejected"] == 2
+    reasons = {r["id"]: r["rejected"]["reason"] for r in lines(tmp_path) if "rejected" in r}
     assert "crown" in reasons["00000001"]
     assert set(reasons) == {"00000001", "x"}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtbpr.captioning import facts, words
+from jaxtbpr.captioning import facts, vocabulary
 from jaxtbpr.captioning.template import describe
 from jaxtbpr.core import attributes
 from jaxtbpr.core.seeds import rng
@@ -40,17 +40,21 @@ def readable(said):
 
 
 def test_the_words_of_different_values_differ():
-    for slot, values in {**words.ADJECTIVES, **words.NOUNS}.items():
+    for slot, values in {**vocabulary.ADJECTIVES, **vocabulary.NOUNS}.items():
         forms = [form for value in values.values() for form in value]
         assert len(set(forms)) == len(forms), slot
 
 
 def test_there_are_words_for_every_value_but_none_and_the_complexion():
     unsaid = {"complexion", "camera"}
-    tables = words.ADJECTIVES | words.NOUNS
-    tables |= {"sex": words.SUBJECTS, "build": words.BUILD, "posture": words.POSTURE}
-    tables |= {"background": words.PLACE, "weather": words.WEATHER, "view": words.VIEW}
-    tables |= {"style": words.STYLE}
+    tables = vocabulary.ADJECTIVES | vocabulary.NOUNS
+    tables |= {"sex": vocabulary.SUBJECTS, "build": vocabulary.BUILD, "posture": vocabulary.POSTURE}
+    tables |= {
+        "background": vocabulary.PLACE,
+        "weather": vocabulary.WEATHER,
+        "view": vocabulary.VIEW,
+    }
+    tables |= {"style": vocabulary.STYLE}
     for slot in SLOTS.keys() - unsaid:
         values = {v for v in SLOTS[slot] if v != "none" or slot == "sleeves"}
         assert values == set(tables[slot]) - {None}, slot

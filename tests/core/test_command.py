@@ -48,8 +48,8 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
     [
         (UserError("give a --name."), "give a --name.\n", 1),
         (InputError("a.json is empty."), "a.json is empty.\n", 1),
-        (OSError(28, "No space left", "/a/b"), "No space left: /a/b; mend it", 1),
-        (OSError("odd"), "odd; mend it", 1),
+        (OSError(28, "No space left", "/a/b"), "No space left: /a/b; fix it", 1),
+        (OSError("odd"), "odd; fix it", 1),
         (KeyboardInterrupt(), "stopped\n", 130),
     ],
 )

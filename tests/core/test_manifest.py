@@ -109,12 +109,12 @@ def test_a_record_set_aside_is_counted_and_not_passed_on(tmp_path):
     def work(source):
         for record in source:
             odd = int(record["id"]) % 2
-            yield [manifest.set_aside(record, "filter", "it is odd") if odd else record]
+            yield [manifest.reject(record, "filter", "it is odd") if odd else record]
 
     made = make(tmp_path, [records(5)], work)
     assert [record["id"] for record in made] == ["0000", "0002", "0004"]
-    assert [record["set_aside"]["reason"] for record in made.set_aside()] == ["it is odd"] * 2
-    assert manifest.count_records(made) == {"records_out": 3, "set_aside": 2}
+    assert [record["rejected"]["reason"] for record in made.rejected()] == ["it is odd"] * 2
+    assert manifest.count_records(made) == {"records_out": 3, "rejected": 2}
 
 
 def damage(path, how):

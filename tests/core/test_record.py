@@ -9,7 +9,7 @@ from jaxtbpr.core.errors import UserError
 
 FULL = {
     "id": "00000007", "identity": "00000007", "split": "train", "prompt": "a man", "seed": 3,
-    "tokens": 5, "made": {"steps": 12}, "edits": [], "captions": ["one", "two", "three"],
+    "tokens": 5, "generation": {"steps": 12}, "edits": [], "captions": ["one", "two", "three"],
     "caption_noise": [[], [["hat", "cap", None]], []], "caption_weights": [1.0, 0.1, 0.9],
     "facts": {"shown": {"hat": "cap"}, "said": [{}, {"hat": "cap"}, {}]},
 }  # fmt: skip
@@ -36,13 +36,13 @@ def test_an_edit_takes_over_the_person_and_not_how_the_base_was_made():
     edit = record.edit_of(FULL, 2)
     assert edit["id"] == "00000007-2"
     assert edit["identity"] == FULL["identity"]
-    assert {"tokens", "made"}.isdisjoint(edit)
+    assert {"tokens", "generation"}.isdisjoint(edit)
 
 
 def test_the_built_set_keeps_how_an_image_was_made():
     kept = json.loads(record.provenance(FULL))
-    assert kept["made"] == {"steps": 12}
-    assert list(kept) == ["prompt", "seed", "edits", "made", "facts"]
+    assert kept["generation"] == {"steps": 12}
+    assert list(kept) == ["prompt", "seed", "edits", "generation", "facts"]
     assert record.set_fields(FULL).keys() == {"facts", "caption_weights"}
 
 

@@ -85,7 +85,7 @@ def test_text_beyond_the_learned_captions_is_never_lost(learned):
     assert learned.decode(ids[1 : np.argmax(ids)].tolist()).strip() == text.lower()
 
 
-def test_broken_unicode_and_entities_are_mended(learned):
+def test_broken_unicode_and_entities_are_fixed(learned):
     rows = tokens.encode(learned, ["cafÃ© &amp;amp;\x00 b\x1bar", "café & bar"], 32)
     np.testing.assert_array_equal(rows[0], rows[1])
 

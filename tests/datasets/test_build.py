@@ -1,4 +1,4 @@
-"""Stage build: sets out of manifests and folders, what is set aside, and kills."""
+"""Stage build: sets out of manifests and folders, what is rejected, and kills."""
 
 import collections
 import errno
@@ -41,8 +41,8 @@ def by_id(directory: pathlib.Path) -> dict[str, tuple[RetrievalSet, int]]:
     return {name: (one, i) for one in sets for i, name in enumerate(one.image_ids)}
 
 
-def aside_reasons(root: pathlib.Path) -> dict[str, str]:
-    lines = (root / "build" / "set_aside.jsonl").read_text().splitlines()
+def reject_reasons(root: pathlib.Path) -> dict[str, str]:
+    lines = (root / "build" / "rejected.jsonl").read_text().splitlines()
     return {row["id"]: row["reason"] for row in map(json.loads, lines)}
 
 
@@ -88,7 +88,7 @@ def test_a_manifest_becomes_the_set_synthetic(tmp_path):
         assert got["provenance"] == {key: record[key] for key in keys}
     counts = {split: n["images"] for split, n in result["sets"]["synthetic"].items()}
     assert counts == {"train": 8, "val": 2, "test": 2}
-    assert (result["records_in"], result["records_out"], result["set_aside"]) == (12, 12, 0)
+    assert (result["records_in"], result["records_out"], result["rejected"]) == (12, 12, 0)
 
 
 def test_what_is_built_is_read_once_and_checked_rows_twice(tmp_path, monkeypatch):
@@ -172,13 +172,13 @@ def test_tfds_reads_a_set_without_this_project(tmp_path):
 def test_what_build_returns_is_what_lies_there(tmp_path):
     _, result = build_folder(tmp_path)
     written = all_files(tmp_path / "run" / "build")
-    assert set(written) == {*result["outputs"], "set_aside.jsonl", "real/done.json"}
+    assert set(written) == {*result["outputs"], "rejected.jsonl", "real/done.json"}
     assert not (tmp_path / "run" / "build" / "real" / "checked").exists()
 
 
 def test_faulty_images_are_set_aside_with_their_reason(tmp_path):
     folder, result = build_folder(tmp_path, faults=True, people=4)
-    reasons = aside_reasons(tmp_path / "run")
+    reasons = reject_reasons(tmp_path / "run")
     bad = [photo for photo in folder.photos if photo.fault]
     assert [reasons[photo.name] for photo in bad] == [
         "the image cannot be read (No such file or directory)",
@@ -186,7 +186,7 @@ def test_faulty_images_are_set_aside_with_their_reason(tmp_path):
         reasons[bad[2].name],
     ]
     assert "cannot be decoded" in reasons[bad[2].name]
-    assert (result["set_aside"], result["records_in"]) == (3, len(folder.photos))
+    assert (result["rejected"], result["records_in"]) == (3, len(folder.photos))
     found = by_id(tmp_path / "run" / "build" / "real")
     assert set(found) == {photo.name for photo in folder.photos if not photo.fault}
 
@@ -200,13 +200,13 @@ def test_records_without_captions_or_with_a_problem_are_set_aside(tmp_path):
     del records[4]["image"]
     commit_manifest(tmp_path, records)
     result = build.run(make_config(), make_workdir(tmp_path))
-    assert aside_reasons(tmp_path) == {
+    assert reject_reasons(tmp_path) == {
         records[0]["id"]: "has no caption",
         records[1]["id"]: "has only empty captions",
         records[3]["id"]: ("the image is not the file that the manifest names (another SHA-256)"),
         records[4]["id"]: "has no image yet: add stage 'generate'",
     }
-    assert result["set_aside"] == 4
+    assert result["rejected"] == 4
     one, i = by_id(tmp_path / "build" / "synthetic")[records[2]["id"]]
     assert one.captions[i] == ("a man",)
 
@@ -216,7 +216,7 @@ def test_a_set_without_val_lends_it_train_identities(tmp_path):
     chosen = []
     for seed in (0, 0, 1):
         root = tmp_path / f"run{len(chosen)}"
-        config = make_config(seed, folders={"real": str(folder.path)}, val_share=0.2)
+        config = make_config(seed, folders={"real": str(folder.path)}, val_fraction=0.2)
         result = build.run(config, make_workdir(root))
         counts = {split: n["identities"] for split, n in result["sets"]["real"].items()}
         assert counts == {"train": 16, "val": 4, "test": 20}
@@ -229,7 +229,7 @@ def test_a_set_without_val_lends_it_train_identities(tmp_path):
 
 def test_a_val_share_of_zero_leaves_train_alone(tmp_path):
     folder = make_folder(tmp_path, "icfg_pedes")
-    config = make_config(folders={"real": str(folder.path)}, val_share=0.0)
+    config = make_config(folders={"real": str(folder.path)}, val_fraction=0.0)
     build.run(config, make_workdir(tmp_path / "run"))
     assert list_splits(tmp_path / "run" / "build" / "real") == ["train", "test"]
 
@@ -330,7 +330,7 @@ def test_a_set_with_no_usable_image_is_an_error(tmp_path):
         folder.image(photo).unlink()
     config = make_config(folders={"real": str(folder.path)})
     with pytest.raises(
-        UserError, match=r"'real' has no usable image \(18 were set aside, the first is "
+        UserError, match=r"'real' has no usable image \(18 were rejected, the first is "
     ):
         build.run(config, make_workdir(tmp_path / "run"))
 
@@ -367,7 +367,7 @@ def test_relative_folders_are_taken_from_where_the_command_runs(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     config = make_config(folders={"real": folder.path.name})
     result = build.run(config, make_workdir(tmp_path / "run"))
-    assert result["set_aside"] == 0
+    assert result["rejected"] == 0
     assert caption(0, 1) in RetrievalSet(tmp_path / "run" / "build" / "real", "train").captions[0]
 
 
@@ -378,7 +378,7 @@ def test_a_run_s_folder_with_brackets_is_read_and_no_other(tmp_path):
     assert len(found) == len(folder.photos)
     assert all(one.image_bytes(i) for one, i in found.values())
     written = all_files(tmp_path / "x[1]" / "run" / "build")
-    assert set(written) == {*result["outputs"], "set_aside.jsonl", "real/done.json"}
+    assert set(written) == {*result["outputs"], "rejected.jsonl", "real/done.json"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -407,7 +407,7 @@ def test_images_and_form_can_be_named_in_the_config(tmp_path):
     config = make_config(**named, formats={"real": "cuhk_pedes"})
     before = build.fingerprint(config)
     result = build.run(config, make_workdir(tmp_path / "run"))
-    assert (result["records_out"], result["set_aside"]) == (len(folder.photos), 0)
+    assert (result["records_out"], result["rejected"]) == (len(folder.photos), 0)
     (away / folder.photos[0].name).unlink()
     assert build.fingerprint(config) != before
 
@@ -458,7 +458,7 @@ def test_names_composed_in_the_file_and_decomposed_on_disk_are_found(tmp_path, t
     (tmp_path / "set" / "captions.csv").write_text(row)
     config = make_config(folders={"real": str(tmp_path / "set")})
     result = build.run(config, make_workdir(tmp_path / "run"))
-    assert (result["records_out"], result["set_aside"]) == (1, 0)
+    assert (result["records_out"], result["rejected"]) == (1, 0)
 
 
 def test_empty_places_and_forms_are_the_usual_ones(tmp_path):

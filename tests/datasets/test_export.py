@@ -105,7 +105,7 @@ def test_images_that_other_tools_show_otherwise_become_png(tmp_path, capsys, kin
     names = sorted(path.name for path in folder.iterdir())
     rows = "".join(f"{name},a man,{name}\n" for name in names)
     (folder / "captions.csv").write_text("image,caption,identity\n" + rows)
-    config = sets.make_config(folders={"own": str(folder)}, val_share=0.0)
+    config = sets.make_config(folders={"own": str(folder)}, val_fraction=0.0)
     build.run(config, sets.make_workdir(tmp_path / "run"))
     export.export(tmp_path / "run/build/own", tmp_path / "out", kind)
     told = "are written as PNG: 2 (new.jp2, turned.png)"

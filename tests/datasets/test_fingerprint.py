@@ -86,13 +86,13 @@ def test_images_that_were_put_back_are_built_by_a_rerun(folder, tmp_path, capsys
     config.build.folders = {"real": str(folder.path)}
     config.build.processes = 1
     made = pipeline.run(config, tmp_path / "run")["stages"]["build"]
-    assert (made["records_out"], made["set_aside"]) == (23, 1)
+    assert (made["records_out"], made["rejected"]) == (23, 1)
     away.rename(folder.image(photo))
     changed = "config.build.folders.real: 1 images added, 24 are there"
     with pytest.raises(UserError, match=changed):
         pipeline.run(config, tmp_path / "run")
     made = pipeline.run(config, tmp_path / "run", rerun=True)["stages"]["build"]
-    assert (made["records_out"], made["set_aside"]) == (24, 0)
+    assert (made["records_out"], made["rejected"]) == (24, 0)
     assert f"build: made anew: {changed}" in capsys.readouterr().err
     pipeline.run(config, tmp_path / "run", rerun=True)
     assert "build: already done, skipped" in capsys.readouterr().err

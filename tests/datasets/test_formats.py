@@ -218,7 +218,7 @@ def test_ids_of_any_type_name_the_same_person(tmp_path):
     assert [one.identity for one in read_all(tmp_path)] == ["17"] * 4 + ["a-17"]
 
 
-def test_windows_paths_and_half_surrogates_are_mended(tmp_path):
+def test_windows_paths_and_half_surrogates_are_fixed(tmp_path):
     record = {
         "id": 1,
         "split": "val",

@@ -131,4 +131,4 @@ def test_a_link_to_itself_is_an_image_that_cannot_be_read(tmp_path):
     )
     config = make_config(folders={"own": str(folder)})
     assert build.fingerprint(config)
-    assert build.run(config, make_workdir(tmp_path / "run"))["set_aside"] == 1
+    assert build.run(config, make_workdir(tmp_path / "run"))["rejected"] == 1

@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
     real = make_folder(root, "cuhk_pedes", people=5, images=3)
     other = make_folder(root, "icfg_pedes", people=5)
-    config = make_config(folders={"real": str(real.path), "other": str(other.path)}, val_share=0)
+    config = make_config(folders={"real": str(real.path), "other": str(other.path)}, val_fraction=0)
     build.run(config, make_workdir(root / "run"))
     return root / "run" / "build"
 

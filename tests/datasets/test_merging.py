@@ -1,4 +1,4 @@
-"""Several records of one image: joined where they agree, set aside where they do not, and told."""
+"""Several records of one image: joined where they agree, rejected where they do not, and told."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_validate_and_build_tell_that_records_were_joined(tmp_path, capsys):
     assert any(text.startswith(first) for text in found.warnings())
     config = make_config(folders={"real": str(folder.path)})
     result = build.run(config, make_workdir(tmp_path / "run"))
-    assert (result["records_out"], result["set_aside"]) == (count, 0)
+    assert (result["records_out"], result["rejected"]) == (count, 0)
     assert f"build real: warning: {first}" in capsys.readouterr().err
 
 
@@ -64,7 +64,7 @@ def test_a_record_that_contradicts_is_a_problem_and_is_set_aside(tmp_path, key, 
     assert f"{folder.photos[0].name} is given the identity" in problem
     config = make_config(folders={"real": str(folder.path)})
     result = build.run(config, make_workdir(tmp_path / "run"))
-    assert (result["records_out"], result["set_aside"]) == (len(folder.photos), 1)
+    assert (result["records_out"], result["rejected"]) == (len(folder.photos), 1)
 
 
 def test_back_translated_captions_are_joined_too(tmp_path):
@@ -118,7 +118,7 @@ def test_a_record_without_caption_beside_another_is_kept_to_be_counted(tmp_path,
         ("syntbpr_images", "t2i.json"),
     ],
 )
-def test_large_sets_set_a_second_record_of_an_image_aside(tmp_path, form, file):
+def test_large_sets_reject_a_second_record_of_an_image(tmp_path, form, file):
     folder = make_folder(tmp_path, form)
     records = json.loads((folder.path / file).read_text())
     write_json(folder.path / file, [*records, records[0]])

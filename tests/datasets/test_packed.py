@@ -92,7 +92,7 @@ def test_such_a_folder_is_built(tmp_path, write):
     write(tmp_path / "in")
     config = make_config(folders={"real": str(tmp_path / "in")})
     counts = build.run(config, make_workdir(tmp_path / "run"))
-    assert (counts["records_out"], counts["set_aside"]) == (2, 0)
+    assert (counts["records_out"], counts["rejected"]) == (2, 0)
     prints = build.fingerprint(config)["real"]["annotation"]
     assert len(prints) == 2  # both splits' files
 

@@ -62,9 +62,9 @@ def test_an_image_that_cannot_be_used_is_set_aside(tmp_path):
     (folder / MARKET[1]).write_bytes(b"no image")
     summary = run(tmp_path / "run", folder)
     assert summary["stages"]["photos"]["records_out"] == 4
-    (aside,) = [one for one in records(tmp_path / "run") if "set_aside" in one]
-    assert aside["id"] == MARKET[1]
-    assert aside["set_aside"]["reason"].startswith("the image ")
+    (rejected,) = [one for one in records(tmp_path / "run") if "rejected" in one]
+    assert rejected["id"] == MARKET[1]
+    assert rejected["rejected"]["reason"].startswith("the image ")
 
 
 @pytest.mark.parametrize("exif", [True, False])

@@ -102,7 +102,7 @@ def test_such_a_folder_is_built_and_a_changed_text_makes_it_out_of_date(tmp_path
     folder = write_img2dataset(tmp_path / "in")
     config = make_config(folders={"own": str(folder)})
     counts = build.run(config, make_workdir(tmp_path / "run"))
-    assert (counts["records_out"], counts["set_aside"]) == (2, 0)
+    assert (counts["records_out"], counts["rejected"]) == (2, 0)
     before = build.fingerprint(config)
     (folder / "00000" / "000000002.txt").write_text("a man whom I describe anew")
     after = build.fingerprint(config)

@@ -147,7 +147,7 @@ def test_unusable_records_are_a_problem(tmp_path, capsys):
     edit(folder, lambda records: records[2].pop("id"))
     status, out = run(capsys, folder.path)
     assert status == 1
-    assert "will be set aside: 1 (record 3 of reid_raw.json has no 'id')." in flat(out)
+    assert "will be rejected: 1 (record 3 of reid_raw.json has no 'id')." in flat(out)
 
 
 def test_an_annotation_that_breaks_off_is_a_problem(tmp_path, capsys):

@@ -23,8 +23,14 @@ def distance(params, rows, key):
 
 
 def recipe(**changes):
-    options = {"steps": 60, "batch_size": 8, "learning_rate": 1.5, "warmup_steps": 5, "ema": 0.9}
-    return fit.Fit(**options | {"weight_decay": 0.0, "save_every": 20} | changes)
+    options = {
+        "steps": 60,
+        "batch_size": 8,
+        "learning_rate": 1.5,
+        "warmup_steps": 5,
+        "ema_decay": 0.9,
+    }
+    return fit.Fit(**options | {"weight_decay": 0.0, "checkpoint_every": 20} | changes)
 
 
 def run(folder, **changes):
@@ -66,7 +72,7 @@ def test_how_often_the_loss_is_looked_at_changes_nothing(whole, tmp_path):
 
 def test_checkpoints_that_fall_between_looks_are_written_after_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "progress", lambda todo, **_: itertools.islice(todo, 2))
-    run(tmp_path, save_every=31)
+    run(tmp_path, checkpoint_every=31)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["40"]
 
 
@@ -92,7 +98,7 @@ def test_a_run_that_is_asked_to_stop_saves_first(whole, tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(fit.preemption, "watch", Asked)
-    with pytest.raises(UserError, match="asked to stop; step 40 is saved"):
-        run(tmp_path, save_every=1000)
+    with pytest.raises(UserError, match="stopped by SIGTERM after step 40"):
+        run(tmp_path, checkpoint_every=1000)
     monkeypatch.undo()
-    np.testing.assert_array_equal(run(tmp_path, save_every=1000), whole)
+    np.testing.assert_array_equal(run(tmp_path, checkpoint_every=1000), whole)

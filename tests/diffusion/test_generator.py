@@ -20,7 +20,7 @@ from jaxtbpr.diffusion.networks import Networks
 from tests.conftest import DATA
 
 MODEL = DATA / "reference" / "diffusion" / "sd1_tiny"
-SAMPLING = {"sampler": "euler_a", "steps": 2, "guidance": 3.0, "height": 32, "width": 16}
+SAMPLING = {"sampler": "euler_a", "steps": 2, "guidance_scale": 3.0, "height": 32, "width": 16}
 PROMPTS = ["a man in a black jacket", "a woman", "a person in the forest", "a red coat", "a man"]
 _COMPILED = "backend_compile_duration"
 RECORDS = [f"{k:08d}" for k in range(len(PROMPTS))]
@@ -108,7 +108,7 @@ def test_seed_prompt_record_and_negative_prompt_each_make_another_image(generato
         first(generator, prompt="a woman"),
         first(generator, record="00000009"),
         first(make(seed=1)),
-        first(make(negative="a black jacket")),
+        first(make(negative_prompt="a black jacket")),
     ]
     assert whole[0] not in changed
     assert len(set(changed)) == 4
@@ -116,8 +116,8 @@ def test_seed_prompt_record_and_negative_prompt_each_make_another_image(generato
 
 def test_an_edit_keeps_of_the_image_what_strength_leaves(generator):
     images, _ = generator(PROMPTS[:2], RECORDS[:2]).wait()
-    weak = make(sampler="dpmpp_2m", steps=10, strength=0.1, guidance=1.0)
-    strong = make(sampler="dpmpp_2m", steps=1, strength=1.0, guidance=1.0)  # one step as well
+    weak = make(sampler="dpmpp_2m", steps=10, strength=0.1, guidance_scale=1.0)
+    strong = make(sampler="dpmpp_2m", steps=1, strength=1.0, guidance_scale=1.0)  # one step as well
     kept, _ = weak.edit(PROMPTS[1::-1], ["a", "b"], images).wait()
     remade, _ = strong.edit(PROMPTS[1::-1], ["a", "b"], images).wait()
     assert kept.shape == remade.shape == images.shape
@@ -135,7 +135,7 @@ def test_what_is_not_finite_is_told_of_that_image():
 
 def test_a_negative_prompt_must_be_read_whole():
     with pytest.raises(InputError, match="the negative prompt has .* takes 77: shorten it"):
-        make(negative="sunglasses and photography " * 20)
+        make(negative_prompt="sunglasses and photography " * 20)
 
 
 @pytest.mark.parametrize(

@@ -98,13 +98,13 @@ def test_a_truncated_image_is_set_aside_and_the_rest_goes_on(generated):
     process = run_main(generated, MORE_STAGES)
     assert process.returncode == 0, process.stderr
     stages = json.loads((generated / "summary.json").read_text())["stages"]
-    assert stages["filter"]["set_aside"] == 1
+    assert stages["filter"]["rejected"] == 1
     assert stages["filter"]["records_out"] == stages["generate"]["records_out"] - 1
-    (aside,) = Workdir(generated, (), ()).manifest("filter").set_aside()
-    assert image.name in aside["set_aside"]["reason"]
+    (rejected,) = Workdir(generated, (), ()).manifest("filter").rejected()
+    assert image.name in rejected["rejected"]["reason"]
 
 
-def test_a_damaged_manifest_line_is_told_and_mended_as_it_says(generated):
+def test_a_damaged_manifest_line_is_told_and_fixed_as_it_says(generated):
     (shard,) = (generated / "generate").glob("records-*.jsonl")
     good = shard.read_bytes()
     shard.write_bytes(good.replace(b'"identity"', b'"identi', 1))

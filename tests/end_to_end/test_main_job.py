@@ -34,7 +34,7 @@ def test_the_job_goes_through_all_stages(finished):
     summary = json.loads((workdir / "summary.json").read_text())
     assert list(summary["stages"]) == list(USUAL_STAGES)
     for stage in summary["stages"].values():
-        assert set(stage) == {"seconds", "records_in", "records_out", "set_aside"}
+        assert set(stage) == {"seconds", "records_in", "records_out", "rejected"}
     people = summary["stages"]["prompts"]["records_out"]
     assert summary["stages"]["augment"]["records_out"] == 3 * people
     assert summary["stages"]["caption"]["records_out"] == 3 * people
@@ -44,7 +44,7 @@ def test_records_have_the_fields_of_the_table_and_no_others(finished):
     workdir, _ = finished
     texts = [path.read_text() for path in workdir.glob("*/records-*.jsonl")]
     keys = {key for text in texts for line in text.splitlines() for key in json.loads(line)}
-    assert {"captions", "made"} <= keys <= {field.name for field in FIELDS}
+    assert {"captions", "generation"} <= keys <= {field.name for field in FIELDS}
 
 
 def test_results_are_fractions_next_to_chance(finished):

@@ -58,7 +58,7 @@ def header_of_png(width, height):
 
 def caption(root, python, **changes):
     given = {"engine": "transformers", "python": python, "per_image": {"train": 1}}
-    given |= {"temperature": 1.0, "top_p": 0.95, "most_tokens": 14, "least_words": 5}
+    given |= {"temperature": 1.0, "top_p": 0.95, "max_tokens": 14, "min_words": 5}
     return asked.caption(root, **given | {"batch_size": 4} | changes)
 
 
@@ -73,16 +73,16 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
     result = caption(root, python, models=(model,), retries=3)
     records = asked.captioned(root)
     assert (len(records), result["records_in"]) == (20, 20)
-    aside = {r["id"][-2:]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
-    assert "the image cannot be read: cannot identify" in aside["13"]
-    assert "the image cannot be read: Image size (400000000 pixels) exceeds limit" in aside["11"]
-    assert "cannot be given it: absolute aspect ratio must be smaller than 200" in aside["07"]
-    assert result["records_out"] == 20 - len(aside) >= 6
+    rejected = {r["id"][-2:]: r["rejected"]["reason"] for r in records if "rejected" in r}
+    assert "the image cannot be read: cannot identify" in rejected["13"]
+    assert "the image cannot be read: Image size (400000000 pixels) exceeds limit" in rejected["11"]
+    assert "cannot be given it: absolute aspect ratio must be smaller than 200" in rejected["07"]
+    assert result["records_out"] == 20 - len(rejected) >= 6
     assert len({r["captions"][0] for r in records if r["captions"]}) == result["records_out"]
-    assert result["answers"]["refused"]
+    assert result["answers"]["rejected"]
 
     # As a worker leaves it that was killed in the middle of a batch.
-    answers = root / "caption" / "asked" / "answers"
+    answers = root / "caption" / "requests" / "answers"
     lines = (answers / "00000-0-0.jsonl").read_bytes().splitlines(keepends=True)
     for path in [*answers.iterdir(), *(root / "caption").glob("records-*.jsonl")]:
         path.unlink()
@@ -129,11 +129,11 @@ def test_a_real_server_captions_20_images_in_the_words_of_the_local_engine(tmp_p
     assert len(texts[0]) == 20
     assert len(set(texts[0].values())) > 4
     assert result["records_out"] >= 1
-    assert result["records_out"] + result["set_aside"] == 20
+    assert result["records_out"] + result["rejected"] == 20
 
 
 def first_answers(root):
-    paths = (root / "caption" / "asked" / "answers").glob("*-0.jsonl")
+    paths = (root / "caption" / "requests" / "answers").glob("*-0.jsonl")
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     return {row["id"]: " ".join(row["text"].split()) for row in rows}
 
@@ -157,14 +157,14 @@ def test_what_transformers_serve_does_in_silence_is_told(tmp_path, python, monke
 
     with transformers_serve(environments.find_python("newest"), tmp_path) as url:
         given["url"] = url
-        result = asked_of(model, least_words=30)  # too many
-        assert result["answers"]["refused"] == {"short": 8}
+        result = asked_of(model, min_words=30)  # too many
+        assert result["answers"]["rejected"] == {"short": 8}
         assert is_said("gave the same answer again in 4 of 4 repeated requests")
         assert not is_said("tokens with an image")
         asked_of(blind)
         assert is_said("tokens with an image and as many without it")
         with pytest.raises(UserError, match=r"HTTP 500.*; see its log, and whether it knows 'mod"):
-            asked_of("model", tries=2)
+            asked_of("model", max_attempts=2)
         names = {"max_tokens": "max_new_tokens", "temperature": "heat"}
         with pytest.raises(UserError, match=r"HTTP 422.*config key parameters\.\w+ and param"):
             asked_of(model, parameters=names)
@@ -173,8 +173,8 @@ def test_what_transformers_serve_does_in_silence_is_told(tmp_path, python, monke
 def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
     model = make_model(python, "qwen2", tmp_path / "model")
     section = options.default_config(prompts.OPTIONS)
-    section.update(engine="llm", train=6, val=1, test=1, most_tokens=200)
-    section.llm.update(models=(model,), python=python, most_tokens=14, least_words=5)
+    section.update(engine="llm", train=6, val=1, test=1, max_tokens=200)
+    section.llm.update(models=(model,), python=python, max_tokens=14, min_words=5)
     section.llm.update(retries=6, temperature=1.0)
     workdir = Workdir(tmp_path / "w", order=("prompts",), chosen=("prompts",))
     result = prompts.run(ConfigDict({"seed": 0, "prompts": section}), workdir)
@@ -182,7 +182,7 @@ def test_a_language_model_makes_rough_prompts_rich(tmp_path, python):
     records = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
     assert len(records) == 8
     assert result["records_out"] >= 3
-    kept = [record for record in records if "set_aside" not in record]
+    kept = [record for record in records if "rejected" not in record]
     assert {record["model"] for record in kept} == {model}
     assert len({record["prompt"] for record in kept}) == len(kept)
 
@@ -198,9 +198,9 @@ COUNT = """
 import json, pathlib, sys
 from PIL import Image
 from answering.transformers import LocalModel
-settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
+settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust_remote_code": []}
 request = {"messages": [{"role": "user", "text": "a red coat"}], "image": "x", "id": "x"}
-request |= {"seed": 0, "temperature": 1.0, "top_p": 0.9, "most_tokens": 2}
+request |= {"seed": 0, "temperature": 1.0, "top_p": 0.9, "max_tokens": 2}
 def count(model):
     make = LocalModel(pathlib.Path("."), settings, model)._generate
     for size in [(64, 128), (20, 200), (768, 1536)]:
@@ -293,7 +293,7 @@ import json, pathlib, sys, torch
 from answering.errors import Stop
 from answering.transformers import LocalModel
 folder, most, large = sys.argv[1:]
-settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust": []}
+settings = {"device": "cpu", "dtype": "auto", "batch_size": 5, "trust_remote_code": []}
 model = LocalModel(pathlib.Path("."), settings, folder)
 whole, sizes = model._generate, []
 def generate(requests, images):
@@ -302,7 +302,7 @@ def generate(requests, images):
         raise torch.OutOfMemoryError("no room")
     return whole(requests, images)
 request = {"messages": [{"role": "user", "text": "a red coat"}], "image": None}
-request |= {"temperature": 1.0, "top_p": 0.9, "most_tokens": 6}
+request |= {"temperature": 1.0, "top_p": 0.9, "max_tokens": 6}
 requests = [request | {"id": str(k), "seed": k} for k in range(5)]
 expected = list(model(requests, ()))
 model._generate, model._has_answered = generate, False
@@ -350,7 +350,7 @@ def test_code_of_a_model_runs_only_if_the_model_is_named(tmp_path, python):
         caption(tmp_path / "w", python, models=(str(folder),))
     assert not marker.exists()
     shutil.rmtree(tmp_path / "w" / "caption")
-    caption(tmp_path / "w", python, models=(str(folder),), trust=(str(folder),))
+    caption(tmp_path / "w", python, models=(str(folder),), trust_remote_code=(str(folder),))
     assert marker.exists()
     for record in asked.captioned(tmp_path / "w"):
         assert record["captions"][0].startswith("The person of 40 by 96 is in coat")

@@ -37,9 +37,9 @@ def judge(root, python, **changes):
     config = ConfigDict({"filter": {"pose": section}})
     number = len(list(root.glob("measured-*")))
     given = (config, root, root / f"measured-{number}")
-    refused = pose_filter.refuse([shard], *given)
-    kept = [record for record in shard if record["id"] not in refused]
-    reasons = {name: why.partition(" ")[2] for name, why in refused.items()}
+    rejected = pose_filter.reject([shard], *given)
+    kept = [record for record in shard if record["id"] not in rejected]
+    reasons = {name: why.partition(" ")[2] for name, why in rejected.items()}
     return reasons, pose_filter.boxes([kept], *given)
 
 
@@ -73,7 +73,7 @@ def test_an_onnx_file_of_each_layout_and_batch(tmp_path, python, kind, batch):
     colour = (51, 0, 204) if kind == "rtmo" else (204, 0, 51)
     Image.new("RGB", (128, 128), colour).save(tmp_path / "images" / "square.png")
     Image.new("RGB", (128, 64), colour).save(tmp_path / "images" / "wide.png")
-    reasons, boxes = judge(tmp_path, python, model=str(model), least_score=0.41)
+    reasons, boxes = judge(tmp_path, python, model=str(model), min_score=0.41)
     assert reasons == {}
     # The box, 16 to 48 by 8 to 56 on the canvas, is twice as large in the image. The canvas of
     # the wide image has 16 rows of border above for YOLO, none for RTMO.
@@ -83,7 +83,7 @@ def test_an_onnx_file_of_each_layout_and_batch(tmp_path, python, kind, batch):
         "square": pose_filter.crop_box(square, (128, 128)),
         "wide": pose_filter.crop_box(wide, (128, 64)),
     }
-    reasons, _ = judge(tmp_path, python, model=str(model), overlap=0.95, least_score=0.3)
+    reasons, _ = judge(tmp_path, python, model=str(model), nms_iou=0.95, min_score=0.3)
     assert set(reasons.values()) == {"shows more than one person: 2"}
 
 

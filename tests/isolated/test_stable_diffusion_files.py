@@ -33,7 +33,7 @@ def assert_same_numbers(environment, folder, tmp_path):
     expected = np.load(tmp_path / "out.npz")
     checkpoint = open_checkpoint(folder, "float32")
     networks = Networks(checkpoint.sizes)
-    np.testing.assert_array_equal(checkpoint.words.encode(PROMPTS), expected["ids"])
+    np.testing.assert_array_equal(checkpoint.prompt_tokenizer.encode(PROMPTS), expected["ids"])
     ids = expected["ids"].astype("int32")
     text = jax.jit(networks.encode_text)(checkpoint.params, ids)
     found = {

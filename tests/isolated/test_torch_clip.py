@@ -45,7 +45,7 @@ def make_model(activation):
     words = tokens.learn([*CAPTIONS, "a red coat"] * 3, 320)
     config = ClipConfig(
         image_size=(48, 48),
-        patch=16,
+        patch_size=16,
         stem="patch",
         vision=TowerConfig(32, 2, 2, activation=activation),
         text=TowerConfig(16, 2, 2, activation=activation),

@@ -99,10 +99,10 @@ class _Walk:
     def __init__(self, checkpoint, networks, table, run, prompts):
         self.table = table
         encode = jax.jit(networks.encode_text)
-        text = encode(checkpoint.params, checkpoint.words.encode(prompts))
+        text = encode(checkpoint.params, checkpoint.prompt_tokenizer.encode(prompts))
         negative = None
         if run["guidance_scale"] > 1:
-            words = checkpoint.words.encode([run["negative"]] * len(prompts))
+            words = checkpoint.prompt_tokenizer.encode([run["negative"]] * len(prompts))
             negative = encode(checkpoint.params, words)
         predict = _predict(networks)
         self.guided = guide(

@@ -30,7 +30,7 @@ def test_a_text_file_has_a_caption_a_line(tmp_path):
         "In the style of <s0><s1>, a woman in blue",
         "In the style of <s0><s1>, écru coat",
     ]
-    assert prompts[0].fields == {"kind": "caption", "source_caption": "A man in red."}
+    assert prompts[0].fields == {"prompt_kind": "caption", "source_caption": "A man in red."}
 
 
 def test_only_a_line_feed_ends_a_caption_and_a_byte_order_mark_is_none(tmp_path):

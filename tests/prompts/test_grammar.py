@@ -43,7 +43,7 @@ def test_a_text_is_good_english(seed, subject):
         assert not re.search(r"\ba [aeio]|\ban [^aeiou]|  | ,|,,|\.\.|\{|none", text, re.IGNORECASE)
         assert not re.search(r"\b(\w+) \1\b", text)
         assert rules.problem(text) == ""
-        assert (prompt.fields["kind"] == "plain") == (not text.endswith("."))
+        assert (prompt.fields["prompt_kind"] == "plain") == (not text.endswith("."))
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,8 +69,8 @@ def test_no_text_breaks_a_rule_of_clothing(seed):
 @given(seeds)
 def test_the_rich_text_keeps_the_words_of_the_rough_one(seed):
     for prompt in rich(seed, kinds=KINDS):
-        words = re.findall(r"\w+", prompt.fields["rough"].lower())
-        if prompt.fields["kind"] == "profession":
+        words = re.findall(r"\w+", prompt.fields["rough_prompt"].lower())
+        if prompt.fields["prompt_kind"] == "profession":
             words = words[1:]  # "woman, nurse" becomes "female nurse"
         missing = Counter(words) - Counter(re.findall(r"\w+", prompt.text.text.lower()))
         assert set(missing) <= {"a", "an"}
@@ -105,7 +105,7 @@ def test_splits_share_no_descriptors_and_no_text():
 
 def test_descriptors_are_as_even_as_the_rules_allow():
     prompts = rich(count=400)
-    kinds = Counter(p.fields["kind"] for p in prompts)
+    kinds = Counter(p.fields["prompt_kind"] for p in prompts)
     assert set(kinds.values()) == {80}
     for slot in ("gender", "age", "profession", "state", "location", "upper_colour", "posture"):
         counts = Counter(p.fields["descriptors"].get(slot) for p in prompts)
@@ -115,7 +115,7 @@ def test_descriptors_are_as_even_as_the_rules_allow():
 
 
 def test_the_kinds_can_be_chosen():
-    assert {p.fields["kind"] for p in rich(kinds=("state",))} == {"state"}
+    assert {p.fields["prompt_kind"] for p in rich(kinds=("state",))} == {"state"}
 
 
 def small(folder, **slots):
@@ -156,7 +156,7 @@ def test_bare_words_are_enough_for_a_profession_and_a_place(tmp_path):
 
 
 def test_texts_read_as_written_here():
-    hand = {
+    chosen = {
         "kind": "appearance", "gender": "female", "age": "old", "location": "in a university hall",
         "around": "oak desks behind", "occasion": "everyday", "space": "indoors", "build": "slim",
         "hair": "a {colour} bob", "hair_colour": "grey", "upper": "a shirt", "pattern": "striped",
@@ -165,7 +165,7 @@ def test_texts_read_as_written_here():
         "item": "a {colour} bag", "colour": "red", "posture": "walking",
         "light": "in soft light", "camera": "seen from behind", "picture": "a photo of",
     }  # fmt: skip
-    entries = {slot: Entry(say) for slot, say in hand.items()}
+    entries = {slot: Entry(say) for slot, say in chosen.items()}
     entries["item"] = Entry("a {colour} bag", verb="carrying")
 
     def written(frame, subject=""):

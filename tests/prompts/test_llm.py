@@ -31,7 +31,7 @@ def rich(body):
 def configured(url="", **changes):
     section = options.default_config(stage.OPTIONS)
     section.update({"engine": "llm", "train": 6, "val": 2, "test": 2} | changes)
-    section.llm.update(engine="openai", url=url, models=("tiny",), pause=0.01)
+    section.llm.update(engine="openai", url=url, models=("tiny",), retry_delay=0.01)
     return ConfigDict({"seed": 0, "prompts": section})
 
 
@@ -45,19 +45,19 @@ def run(root, server, **changes):
 def test_every_rough_prompt_becomes_a_rich_one_and_both_are_kept(tmp_path):
     kinds = ("appearance", "profession", "location", "state", "plain")
     with serving(rich) as server:
-        result, records = run(tmp_path / "a", server, kinds=kinds, per_prompt=2)
-        again, _ = run(tmp_path / "a", server, kinds=kinds, per_prompt=2)
+        result, records = run(tmp_path / "a", server, kinds=kinds, images_per_prompt=2)
+        again, _ = run(tmp_path / "a", server, kinds=kinds, images_per_prompt=2)
     assert result == again
-    assert (result["records_out"], result["set_aside"], result["duplicates"]) == (20, 0, 0)
+    assert (result["records_out"], result["rejected"], result["duplicates"]) == (20, 0, 0)
     assert len(server.asked) == 10
     assert set(server.asked.values()) == {1}
     roughs = {rough_of(body) for body in server.bodies}
     for record in records:
-        assert record["rough"] in roughs
+        assert record["rough_prompt"] in roughs
         assert record["prompt"].startswith("A photo of a")
         assert record["model"] == "tiny"
         assert record["descriptors"]["gender"] in ("female", "male")
-    assert {record["kind"] for record in records} == set(kinds)
+    assert {record["prompt_kind"] for record in records} == set(kinds)
     assert all(len(message["content"]) == 1 for b in server.bodies for message in b["messages"])
 
 
@@ -68,16 +68,16 @@ def test_a_text_about_somebody_else_or_too_long_is_asked_for_again_then_set_asid
 
     with serving(wrong) as server:
         result, records = run(tmp_path / "a", server, train=12)
-    aside = [record for record in records if "set_aside" in record]
-    assert aside
-    assert all(record["descriptors"]["gender"] == "female" for record in aside)
-    assert {record["set_aside"]["reason"] for record in aside} == {
+    rejected = [record for record in records if "rejected" in record]
+    assert rejected
+    assert all(record["descriptors"]["gender"] == "female" for record in rejected)
+    assert {record["rejected"]["reason"] for record in rejected} == {
         "no text will do after 4 tries: it speaks of a male person, not of a female one"
     }
     with serving(rich) as server:
-        result, records = run(tmp_path / "b", server, most_tokens=20)
-    assert result["set_aside"] == 10
-    assert "the text encoder takes 20" in records[0]["set_aside"]["reason"]
+        result, records = run(tmp_path / "b", server, max_tokens=20)
+    assert result["rejected"] == 10
+    assert "the text encoder takes 20" in records[0]["rejected"]["reason"]
 
 
 def test_a_subject_token_must_be_in_the_first_clause(tmp_path):
@@ -90,14 +90,14 @@ def test_a_subject_token_must_be_in_the_first_clause(tmp_path):
         _, records = run(tmp_path, server, subject="sks")
     for record in records:
         is_female = record["descriptors"]["gender"] == "female"
-        assert ("set_aside" in record) == is_female
+        assert ("rejected" in record) == is_female
         assert is_female or "sks person" in record["prompt"]
 
 
 def test_a_subject_token_at_the_very_beginning_is_written_as_it_was(tmp_path):
     with serving(lambda body: rich(body).replace("A photo of", "sks person,")) as server:
         _, records = run(tmp_path, server, subject="sks")
-    assert not [record for record in records if "set_aside" in record]
+    assert not [record for record in records if "rejected" in record]
     assert all(record["prompt"].startswith("sks person, a ") for record in records)
 
 
@@ -113,8 +113,8 @@ def test_a_text_may_repeat_the_rough_prompt_but_not_the_instruction(tmp_path):
 
     with serving(echoing_then_faithful) as server:
         _, records = run(tmp_path, server)
-    assert not [record for record in records if "set_aside" in record]
-    assert [record["refused"] for record in records] == [["echo"]] * len(records)
+    assert not [record for record in records if "rejected" in record]
+    assert [record["rejected_answers"] for record in records] == [["echo"]] * len(records)
     assert max(len(rough.split()) for rough in seen) > 9  # as many words as an echo has
 
 

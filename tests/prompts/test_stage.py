@@ -48,7 +48,7 @@ def caption_file(folder):
 def test_every_split_has_its_count_and_every_record_is_complete(tmp_path):
     result, records = run(tmp_path)
     assert result["records_out"] == len(records) == 12
-    assert result["set_aside"] == 0
+    assert result["rejected"] == 0
     assert "redrawn" in result
     assert [r["split"] for r in records] == ["train"] * 7 + ["val"] * 2 + ["test"] * 3
     for record in records:
@@ -98,13 +98,13 @@ def test_the_texts_do_not_depend_on_the_hash_seed():
 @pytest.mark.parametrize(
     ("engine", "keys"),
     [
-        ("plain", ["kind", "descriptors"]),
-        ("grammar", ["kind", "rough", "descriptors"]),
-        ("captions", ["kind", "source_caption"]),
+        ("plain", ["prompt_kind", "descriptors"]),
+        ("grammar", ["prompt_kind", "rough_prompt", "descriptors"]),
+        ("captions", ["prompt_kind", "source_caption"]),
     ],
 )
 def test_the_other_engines_keep_what_a_prompt_was_made_of(tmp_path, engine, keys):
-    result, records = run(tmp_path / "run", engine=engine, most_tokens=200)
+    result, records = run(tmp_path / "run", engine=engine, max_tokens=200)
     assert result["records_out"] == 12
     for record in records:
         assert list(record) == ["id", "identity", "split", "prompt", *keys, "seed"]
@@ -117,7 +117,7 @@ def test_the_other_engines_keep_what_a_prompt_was_made_of(tmp_path, engine, keys
 
 def test_every_image_of_a_prompt_is_an_identity_of_its_own(tmp_path):
     _, once = run(tmp_path / "a", engine="grammar")
-    result, records = run(tmp_path / "b", engine="grammar", per_prompt=5, shard_size=7)
+    result, records = run(tmp_path / "b", engine="grammar", images_per_prompt=5, shard_size=7)
     assert result["records_out"] == len(records) == 60
     assert len({r["id"] for r in records}) == len({r["identity"] for r in records}) == 60
     numbers = [(r["split"], r["prompt_number"], r["prompt"]) for r in records]
@@ -136,7 +136,7 @@ def test_every_image_of_a_prompt_is_an_identity_of_its_own(tmp_path):
 
 def test_people_of_the_template_may_have_several_images_too(tmp_path):
     _, once = run(tmp_path / "a")
-    _, twice = run(tmp_path / "b", per_prompt=2)
+    _, twice = run(tmp_path / "b", images_per_prompt=2)
     assert [r["prompt"] for r in twice[::2]] == [r["prompt"] for r in once]
     assert [r["attributes"] for r in twice[1::2]] == [r["attributes"] for r in once]
 
@@ -149,9 +149,9 @@ def test_a_subject_token_goes_into_the_texts_of_every_drawing_engine(tmp_path):
 
 
 def test_the_plain_people_of_the_template_are_measured_where_they_may_be_too_long(tmp_path):
-    for name, changes in {"a": {"most_tokens": 8}, "b": {"subject": "sks " * 80}}.items():
+    for name, changes in {"a": {"max_tokens": 8}, "b": {"subject": "sks " * 80}}.items():
         result, records = run(tmp_path / name, **changes)
-        assert result["set_aside"] == len(records)
+        assert result["rejected"] == len(records)
 
 
 def test_evenness_and_duplicates_are_reported(tmp_path, capsys):
@@ -165,18 +165,18 @@ def test_evenness_and_duplicates_are_reported(tmp_path, capsys):
 
 
 def test_a_prompt_that_is_too_long_is_shortened_or_set_aside_never_cut(tmp_path):
-    long, records = run(tmp_path / "a", engine="grammar", tokenizer="tiny-clip", most_tokens=200)
-    assert long["shortened"] == long["set_aside"] == 0
+    long, records = run(tmp_path / "a", engine="grammar", tokenizer="tiny-clip", max_tokens=200)
+    assert long["shortened"] == long["rejected"] == 0
     longest = max(record["tokens"] for record in records)
-    short, fewer = run(tmp_path / "b", engine="grammar", tokenizer="tiny-clip", most_tokens=77)
+    short, fewer = run(tmp_path / "b", engine="grammar", tokenizer="tiny-clip", max_tokens=77)
     assert longest > 77
     assert short["shortened"] > 0
-    assert short["records_out"] + short["set_aside"] == 12
+    assert short["records_out"] + short["rejected"] == 12
     for whole, record in zip(records, fewer, strict=True):
         assert whole["id"] == record["id"]
-        assert record["tokens"] <= 77 or "the text encoder takes 77" in str(record["set_aside"])
-    none, _ = run(tmp_path / "c", tokenizer="tiny-clip", most_tokens=20)
-    assert none["set_aside"] == 12
+        assert record["tokens"] <= 77 or "the text encoder takes 77" in str(record["rejected"])
+    none, _ = run(tmp_path / "c", tokenizer="tiny-clip", max_tokens=20)
+    assert none["rejected"] == 12
 
 
 def test_files_from_outside_are_part_of_the_recipe(tmp_path):
@@ -202,8 +202,10 @@ def test_a_file_that_is_missing_and_too_many_prompts_are_told_with_their_keys(tm
 def test_no_kinds_and_too_many_identities_are_told(tmp_path):
     with pytest.raises(UserError, match=r"config.prompts.kinds is empty; name some of appearance"):
         run(tmp_path, engine="grammar", kinds=())
-    with pytest.raises(UserError, match=r"train=80000000 and per_prompt=2 make 160000000 ident"):
-        run(tmp_path, train=80_000_000, per_prompt=2)
+    with pytest.raises(
+        UserError, match=r"train=80000000 and images_per_prompt=2 make 160000000 ident"
+    ):
+        run(tmp_path, train=80_000_000, images_per_prompt=2)
 
 
 def test_stages_that_need_attributes_say_so(tmp_path):
@@ -216,8 +218,6 @@ def test_stages_that_need_attributes_say_so(tmp_path):
     with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' needs attributes"):
         pipeline.run(config, tmp_path)
     config.stages = ("caption",)
-    with pytest.raises(
-        UserError, match=r"'caption' has set aside all of its 2 records.* says attr"
-    ):
+    with pytest.raises(UserError, match=r"'caption' has rejected all of its 2 records.* says attr"):
         pipeline.run(config, tmp_path)
-    assert Workdir(tmp_path, order=(), chosen=()).commit("caption")["set_aside"] == 2
+    assert Workdir(tmp_path, order=(), chosen=()).commit("caption")["rejected"] == 2

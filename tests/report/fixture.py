@@ -35,7 +35,7 @@ RAN = {
     "source": "0123abc+",
 }
 TOWER = {"width": 128, "layers": 5, "heads": 4}
-MODEL = {"image_size": [128, 64], "patch": 16, "vision": TOWER, "text": TOWER | {"layers": 3}}
+MODEL = {"image_size": [128, 64], "patch_size": 16, "vision": TOWER, "text": TOWER | {"layers": 3}}
 COLOURS = ("red", "orange", "green", "blue", "purple", "pink", "brown", "beige", "white", "black")
 GROUNDS = ("lightgrey", "darkseagreen", "wheat", "lightsteelblue")
 PLACES = ("street", "park", "beach", "lake")
@@ -64,17 +64,17 @@ def write(root, *, people: int = 12, steps: int = 400, epochs: int = 5) -> Workd
 
 
 def write_manifests(run: Workdir, people: int) -> None:
-    """Writes prompts to caption; two records are set aside, one caption holds HTML."""
+    """Writes prompts to caption; two records are rejected, one caption holds HTML."""
     base = [_base(n, people) for n in range(people)]
     _commit_manifest(run, "prompts", base, {"train": people}, seconds=0.21, more=SURVEY)
     drawn = [record | _image(run.root, record, 0) for record in base]
     _commit_manifest(run, "generate", drawn, {"engine": "render", "height": 128}, seconds=14.7)
     blank = "generate/images/{}.png is blank: contrast {:.1f}"
     filtered = [
-        manifest.set_aside(record, "filter", blank.format(record["id"], n / 3)) if n < 2 else record
+        manifest.reject(record, "filter", blank.format(record["id"], n / 3)) if n < 2 else record
         for n, record in enumerate(drawn)
     ]
-    _commit_manifest(run, "filter", filtered, {"quality.least_contrast": 8.0}, seconds=1.9)
+    _commit_manifest(run, "filter", filtered, {"quality.min_contrast": 8.0}, seconds=1.9)
     augmented = [edit for record in filtered[2:] for edit in _edits(run.root, record)]
     _commit_manifest(run, "augment", augmented, {"edits": 3}, seconds=41.0)
     captioned = [_captioned(record, k) for k, record in enumerate(augmented)]
@@ -88,7 +88,7 @@ def write_build(run: Workdir) -> None:
     options = default_config(build.OPTIONS)
     options.processes = 1
     result = build.run(ConfigDict({"seed": 0, "build": options}), run)
-    _commit(run, "build", {"val_share": 0.1}, result, seconds=6.4)
+    _commit(run, "build", {"val_fraction": 0.1}, result, seconds=6.4)
 
 
 def write_training(run: Workdir, steps: int, epochs: int) -> None:
@@ -118,7 +118,7 @@ def write_training(run: Workdir, steps: int, epochs: int) -> None:
     _write_lines(folder / "evals.jsonl", evals)
     sizes = {"text_length": 48, "vocab_size": 2048, "embed_dim": 256}
     files.write_json_atomic(folder / "model.json", {"model": MODEL | sizes})
-    counts = {"records_in": 4000, "records_out": 4000, "set_aside": 0}
+    counts = {"records_in": 4000, "records_out": 4000, "rejected": 0}
     options = {"batch_size": 128, "epochs": epochs, "learning_rate": 1e-3}
     _commit(run, "train", options, {"outputs": {}, **counts}, seconds=312.4)
 
@@ -143,7 +143,7 @@ def write_evaluation(run: Workdir, people: int) -> None:
     folder.mkdir(parents=True)
     files.write_json_atomic(folder / "synthetic__test.json", detail)
     _write_lines(folder / "synthetic__test.queries.jsonl", queries)
-    counts = {"records_in": len(test), "records_out": len(test), "set_aside": 0}
+    counts = {"records_in": len(test), "records_out": len(test), "rejected": 0}
     result = {"outputs": {}, **counts, "metrics": {"synthetic/test": metrics}}
     _commit(run, "evaluate", {"examples": 24}, result, seconds=4.2)
 
@@ -239,7 +239,7 @@ def _commit_manifest(
     folder = run.dir(name)
     _write_lines(folder / "records-00000-of-00001.jsonl", records)
     kept = sum(map(manifest.is_kept, records))
-    counts = {"records_in": kept, "records_out": kept, "set_aside": len(records) - kept}
+    counts = {"records_in": kept, "records_out": kept, "rejected": len(records) - kept}
     outputs = {"outputs": manifest.shard_digests(folder)}
     _commit(run, name, options, outputs | counts | (more or {}), seconds)
 

@@ -21,7 +21,7 @@ from tests.report import fixture
 DOES = {name: stage.does for name, stage in stages.STAGES.items()}
 
 SECTIONS = {
-    "results", "queries", "failures", "stages", "prompts", "people", "captions", "set-aside",
+    "results", "queries", "failures", "stages", "prompts", "people", "captions", "rejected",
     "training", "repeat",
 }  # fmt: skip
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -125,7 +125,7 @@ def test_the_digests_are_those_of_the_files(finished, text):
     result = fixture.STAGE.run(fixture.config(), finished)
     for name, digest in result["outputs"].items():
         assert files.sha256((finished.dir("report") / name).read_bytes()) == digest
-    assert (result["records_in"], result["set_aside"]) == (40, 0)
+    assert (result["records_in"], result["rejected"]) == (40, 0)
 
 
 def test_headline_and_tables_show_the_numbers_next_to_chance(text):
@@ -185,7 +185,7 @@ def test_what_a_run_lacks_is_left_out(finished, tmp_path):
 def test_a_run_of_real_data_shows_the_built_sets(finished, tmp_path):
     run = copy(finished, tmp_path, "build", "train", "evaluate")
     text = make(run)
-    assert sections(text) == SECTIONS - {"set-aside", "prompts"}
+    assert sections(text) == SECTIONS - {"rejected", "prompts"}
     assert "The prompt" not in text
     assert len(Reader(text).all("img")) > 40
     assert 'class="gone"' not in text
@@ -280,7 +280,7 @@ def test_stages_of_one_command_are_told_together_with_the_devices():
 
 
 def test_what_was_set_aside_is_told_by_reason_with_examples(text):
-    part = text[text.index('id="set-aside"') : text.index('id="training"')]
+    part = text[text.index('id="rejected"') : text.index('id="training"')]
     assert "2 by filter" in part
     assert "is blank: contrast …" in part
     assert "00000001: generate/images/00000001.png is blank: contrast 0.3" in part
@@ -317,11 +317,11 @@ def test_thumbnails_show_what_the_model_sees(data):
     assert np.abs(np.mean(small) - np.mean(seen)) < 3
 
 
-def test_line_separators_in_the_name_of_an_image_set_aside_are_no_line_ends(finished, tmp_path):
+def test_line_separators_in_the_name_of_a_rejected_image_are_no_line_ends(finished, tmp_path):
     run = copy(finished, tmp_path, "build")
     name = "a\u2028b\u0085.jpg"
     line = json.dumps({"id": name, "reason": "has no caption"}, ensure_ascii=False) + "\n"
-    (run.dir("build") / "set_aside.jsonl").write_text(line)
+    (run.dir("build") / "rejected.jsonl").write_text(line)
     assert f"{name}: has no caption" in make(run)
 
 
@@ -336,9 +336,9 @@ def test_what_models_answered_is_told_and_no_attributes_are(finished, tmp_path):
     run = copy(finished, tmp_path, "prompts", "generate", "filter", "augment", "caption")
     commit = files.read_json(run.dir("caption") / "commit.json")
     commit["recipe"]["config"]["caption.engine"] = "openai"
-    commit["answers"] = {"captions": 1234, "fewest_words": 9, "most_words": 41, "vocabulary": 567}
+    commit["answers"] = {"captions": 1234, "min_words": 9, "max_words": 41, "vocabulary": 567}
     commit["answers"] |= {"said_once": 89, "given_up": 3, "models": {"a/<b>": 1234}}
-    commit["answers"] |= {"refused": {"cut off": 17}}
+    commit["answers"] |= {"rejected": {"cut off": 17}}
     files.write_json_atomic(run.dir("caption") / "commit.json", commit)
     page_text = make(run)
     words = " ".join(" ".join(Reader(page_text).words).split())

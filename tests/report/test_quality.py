@@ -20,7 +20,7 @@ NUMBERS = {
 
 
 def commit(run, name, result, config):
-    counts = {"outputs": {}, "records_in": 12, "records_out": 12, "set_aside": 0, "seconds": 1.0}
+    counts = {"outputs": {}, "records_in": 12, "records_out": 12, "rejected": 0, "seconds": 1.0}
     recipe = {"config": {f"{name}.{key}": value for key, value in config.items()}, "inputs": {}}
     run.dir(name).mkdir()
     files.write_json_atomic(run.dir(name) / "commit.json", counts | {"recipe": recipe} | result)
@@ -35,9 +35,9 @@ def text(tmp_path_factory):
     noise = {"pairs": 12, "wrong": 4, "precision": 0.5, "recall": None, "by_chance": 1 / 3}
     done = {"pairs": 12, "doubted": 3, "mean_clean": 0.7, "histogram": HISTOGRAM}
     done |= {"examples": [pair | {"clean": 0.2, "wrong": ["upper_colour"]}], "noise": noise}
-    commit(run, "denoise", {"pairs": done}, {"action": "weigh"})
+    commit(run, "denoise", {"pairs": done}, {"action": "reweight"})
     filtered = json.loads((run.dir("filter") / "commit.json").read_text())
-    filtered["refused"] = {"quality": 2, "clip": 0}
+    filtered["rejected_by"] = {"quality": 2, "clip": 0}
     files.write_json_atomic(run.dir("filter") / "commit.json", filtered)
     commit(run, "measure", {"measures": NUMBERS}, {"model": "tiny-clip"})
     found = {
@@ -85,4 +85,4 @@ def test_captions_are_escaped(text):
 
 
 def test_it_is_told_which_engine_refused_how_many(text):
-    assert "Stage filter refused 2 by engine quality, 0 by engine clip." in part(text, "set-aside")
+    assert "Stage filter rejected 2 by engine quality, 0 by engine clip." in part(text, "rejected")

@@ -34,7 +34,7 @@ def make_config(**values) -> ConfigDict:
     for name, section in sections.items():
         config[name] = options.default_config(section)
     config.data.update(image_size=(32, 16), text_length=24, vocab_size=300)
-    config.model.update(patch=8, vision_width=16, vision_layers=1, vision_heads=2)
+    config.model.update(patch_size=8, vision_width=16, vision_layers=1, vision_heads=2)
     config.model.update(text_width=16, text_layers=1, text_heads=2, embed_dim=16)
     config.train.update(batch_size=8, epochs=3, log_every=1, checkpoint_every=2, eval_batch_size=8)
     config.evaluate.update(batch_size=8)

@@ -1,4 +1,4 @@
-"""Filter engine clip: images that do not show what their prompt asks for are refused."""
+"""Filter engine clip: images that do not show what their prompt asks for are rejected."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -31,19 +31,19 @@ def run(workdir, **values):
     config.filter.clip.update(values)
     result = STAGE.run(config, workdir)
     made = manifest.Manifest(workdir.dir("filter"), result["outputs"])
-    return {r["id"]: r["set_aside"]["reason"] for r in made.set_aside()}
+    return {r["id"]: r["rejected"]["reason"] for r in made.rejected()}
 
 
 def test_a_threshold_refuses_what_scores_less(tmp_path):
     workdir = make_run(tmp_path, people(), "generate", "filter")
-    refused = run(workdir, way="threshold", least_score=0.3)
+    rejected = run(workdir, method="threshold", min_score=0.3)
     reason = "generate/images/2.png shows little of its prompt: CLIP score 0.000"
-    assert refused == {"2": reason}
+    assert rejected == {"2": reason}
 
 
 def test_a_quantile_refuses_the_worst_of_all_shards(tmp_path):
     workdir = make_run(tmp_path, people(), "generate", "filter")
-    assert set(run(workdir, way="quantile", worst_share=0.25)) == {"2", "5"}
+    assert set(run(workdir, method="quantile", reject_fraction=0.25)) == {"2", "5"}
 
 
 def test_prompts_that_the_judge_reads_in_part_are_counted(tmp_path, capsys, monkeypatch):
@@ -56,9 +56,9 @@ def test_prompts_that_the_judge_reads_in_part_are_counted(tmp_path, capsys, monk
 def test_an_image_that_cannot_be_used_is_refused_and_not_scored(tmp_path):
     workdir = make_run(tmp_path, people(), "generate", "filter")
     (tmp_path / "generate/images/0.png").write_bytes(b"nothing")
-    refused = run(workdir, way="quantile", worst_share=0.15)  # one of the seven others
-    assert set(refused) == {"0", "2"}
-    assert "0.png: the image is not the file that the manifest names" in refused["0"]
+    rejected = run(workdir, method="quantile", reject_fraction=0.15)  # one of the seven others
+    assert set(rejected) == {"0", "2"}
+    assert "0.png: the image is not the file that the manifest names" in rejected["0"]
 
 
 def test_a_record_without_a_prompt_is_told(tmp_path):

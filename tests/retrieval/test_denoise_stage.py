@@ -42,61 +42,61 @@ def people():
 
 
 def run(workdir, **values):
-    """Returns what the stage reports, {id: record kept} and {id: why one was set aside}."""
+    """Returns what the stage reports, {id: record kept} and {id: why one was rejected}."""
     config = ConfigDict({"seed": 0, "denoise": options.default_config(denoise_stage.OPTIONS)})
     config.denoise.update(values)
     result = denoise_stage.run(config, workdir)
     (workdir.dir("denoise") / COMMIT).write_text(json.dumps(result))
     made = manifest.Manifest(workdir.dir("denoise"), result["outputs"])
-    aside = {r["id"]: r["set_aside"]["reason"] for r in made.set_aside()}
-    return result, {r["id"]: r for r in made}, aside
+    rejected = {r["id"]: r["rejected"]["reason"] for r in made.rejected()}
+    return result, {r["id"]: r for r in made}, rejected
 
 
 WAYS = {
-    "threshold": {"way": "threshold", "least_score": 0.5},
-    "quantile": {"way": "quantile", "worst_share": 0.25},
-    "mixture": {"way": "mixture"},
+    "threshold": {"method": "threshold", "min_score": 0.5},
+    "quantile": {"method": "quantile", "reject_fraction": 0.25},
+    "mixture": {"method": "mixture"},
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, way):
-    result, kept, aside = run(make_run(tmp_path, people()), **WAYS[way])
-    assert aside == {"4": "no caption of it fits its image: the best CLIP score is 0.000"}
+@pytest.mark.parametrize("method", WAYS)
+def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, method):
+    result, kept, rejected = run(make_run(tmp_path, people()), **WAYS[method])
+    assert rejected == {"4": "no caption of it fits its image: the best CLIP score is 0.000"}
     assert kept["1"]["captions"] == ["a person in a green coat"]
     assert kept["1"]["caption_noise"] == [[]]
     assert kept["1"]["facts"]["said"] == [{"upper_colour": "green"}]
     assert all(len(kept[name]["captions"]) == 2 for name in "0235")
     assert kept["6"]["captions"] == ["a person in a green coat"]  # not a split to train on
-    assert (result["records_in"], result["records_out"], result["set_aside"]) == (7, 6, 1)
+    assert (result["records_in"], result["records_out"], result["rejected"]) == (7, 6, 1)
     assert not (tmp_path / "denoise" / "measured").exists()
 
 
 def test_what_was_refused_before_goes_with_no_caption():
     refused = [{"reason": "empty"}, {"reason": "short"}]
     given = {"id": "1", "captions": ["a", "b"], "caption_source": [{"model": "x"}, {"model": "y"}]}
-    kept = keep_captions(given | {"captions_refused": refused}, np.array([False, True]))
+    kept = keep_captions(given | {"rejected_captions": refused}, np.array([False, True]))
     assert kept == {
         "id": "1",
         "captions": ["b"],
         "caption_source": [{"model": "y"}],
-        "captions_refused": refused,
+        "rejected_captions": refused,
     }
 
 
 def test_a_mixture_gives_weights_and_the_others_two(tmp_path):
-    _, kept, aside = run(make_run(tmp_path / "m", people()), action="weigh", way="mixture")
-    assert aside == {}
+    _, kept, rejected = run(make_run(tmp_path / "m", people()), action="reweight", method="mixture")
+    assert rejected == {}
     weights = {name: one["caption_weights"] for name, one in kept.items()}
     assert weights["0"] == pytest.approx([1, 1], abs=0.01)
     assert weights["1"] == pytest.approx([1, 0], abs=0.01)
     assert weights["6"] == [1.0]
-    _, kept, _ = run(make_run(tmp_path / "t", people()), action="weigh", **WAYS["threshold"])
+    _, kept, _ = run(make_run(tmp_path / "t", people()), action="reweight", **WAYS["threshold"])
     assert (kept["1"]["caption_weights"], kept["4"]["caption_weights"]) == ([1, 0.1], [0.1, 0.1])
 
 
 def test_it_reports_how_well_doubt_agrees_with_what_is_wrong(tmp_path):
-    result, _, _ = run(make_run(tmp_path, people()), **WAYS["quantile"] | {"worst_share": 0.34})
+    result, _, _ = run(make_run(tmp_path, people()), **WAYS["quantile"] | {"reject_fraction": 0.34})
     found = result["pairs"]
     assert (found["pairs"], found["doubted"]) == (12, 4)
     noise = {"pairs": 12, "wrong": 3, "precision": 0.75, "recall": 1.0, "by_chance": 0.25}
@@ -121,8 +121,8 @@ def test_noise_that_is_not_known_is_not_counted(tmp_path):
 def test_an_image_that_cannot_be_used_is_set_aside_and_not_judged(tmp_path):
     workdir = make_run(tmp_path, people())
     (tmp_path / "generate/images/3.png").unlink()
-    result, _, aside = run(workdir, **WAYS["threshold"])
-    assert aside["3"] == "the image cannot be read (No such file or directory)"
+    result, _, rejected = run(workdir, **WAYS["threshold"])
+    assert rejected["3"] == "the image cannot be read (No such file or directory)"
     assert result["pairs"]["pairs"] == 10
 
 
@@ -174,7 +174,7 @@ def test_a_monotone_mixture_never_doubts_the_better_of_two(seed, one, other):
 def weighed_run(root):
     """A built set whose captions were weighed, and the records that it was built of."""
     workdir = make_run(root, [*people(), record("7", "green", ["green"], split="val")])
-    _, kept, _ = run(workdir, action="weigh", **WAYS["threshold"])
+    _, kept, _ = run(workdir, action="reweight", **WAYS["threshold"])
     built = Workdir(root, order=("caption", "denoise"), chosen=("denoise", "build"))
     build.run(build_config(), built)
     return built, kept

@@ -151,7 +151,7 @@ def test_small_losses_of_all_devices_are_kept(devices):
     found = losses.small_loss_weights(values, 0.75)
     assert (found.astype(bool) == (values < 12)).all()
     mesh = Mesh(np.array(devices), ("data",))
-    select = functools.partial(losses.small_loss_weights, share=0.75, axis_name="data")
+    select = functools.partial(losses.small_loss_weights, fraction=0.75, axis_name="data")
     sharded = jax.shard_map(select, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
     np.testing.assert_array_equal(sharded(values), found)
     assert losses.small_loss_weights(values, 0.0).sum() == 1

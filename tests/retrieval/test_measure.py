@@ -70,7 +70,7 @@ def folder_of(kind, root):
     if kind == "a run":
         return root
     if kind == "a built set":
-        build.run(build_config(val_share=0.0), workdir)
+        build.run(build_config(val_fraction=0.0), workdir)
         return root / "build" / "synthetic"
     return make_folder(root / "folder", "cuhk_pedes").path
 
@@ -146,7 +146,7 @@ def test_images_that_cannot_be_used_are_left_out_and_counted(tmp_path):
     workdir = make_run(tmp_path, people(), after="measure")
     (tmp_path / "generate/images/0.png").unlink()
     result, found = run(workdir)
-    assert (result["records_out"], result["set_aside"]) == (3, 1)
+    assert (result["records_out"], result["rejected"]) == (3, 1)
     assert found["problems"] == {"0": "the image cannot be read (No such file or directory)"}
     assert result["measures"]["clip_score"] == pytest.approx(2.5)
 

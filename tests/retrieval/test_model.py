@@ -17,7 +17,7 @@ from jaxtbpr.retrieval.training import heads
 
 CONFIG = ClipConfig(
     image_size=(32, 16),
-    patch=8,
+    patch_size=8,
     stem="patch",
     vision=TowerConfig(width=16, layers=2, heads=2),
     text=TowerConfig(width=8, layers=2, heads=2),
@@ -127,7 +127,7 @@ def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="6x16 pixels have no patch of 8"):
         dataclasses.replace(CONFIG, image_size=(6, 16))
     with pytest.raises(InputError, match="needs a patch of 4, 8, 16 or 32, not 2"):
-        dataclasses.replace(CONFIG, patch=2, stem="hierarchical")
+        dataclasses.replace(CONFIG, patch_size=2, stem="hierarchical")
     with pytest.raises(InputError, match="width 16 cannot have 3 heads"):
         TowerConfig(width=16, layers=1, heads=3)
 

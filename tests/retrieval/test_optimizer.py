@@ -102,7 +102,7 @@ def test_decay_looks_for_words_and_not_for_letters():
 def shapes_of(layers=1, **fields):
     """The parameters of a tiny model, as shapes."""
     tower = TowerConfig(width=8, layers=layers, heads=2)
-    sizes = {"image_size": (16, 8), "patch": 8, "stem": "patch", "embed_dim": 8}
+    sizes = {"image_size": (16, 8), "patch_size": 8, "stem": "patch", "embed_dim": 8}
     words = {"text_length": 4, "vocab_size": 11}
     config = ClipConfig(vision=tower, text=tower, **sizes | words | fields)
     return jax.eval_shape(functools.partial(init_params, Clip(config)), jax.random.key(0))
@@ -180,7 +180,7 @@ def test_shares_scale_the_whole_update():
         "heads": {"words": {"kernel": jnp.ones((2, 2))}, "view": {"kernel": jnp.ones((2, 2))}}
     }
     gradients = jax.tree.map(jnp.ones_like, params)
-    adamw = optimizer.adamw(0.1, weight_decay=0.5, head_rate=5.0)
+    adamw = optimizer.adamw(0.1, weight_decay=0.5, head_lr_factor=5.0)
     updates, _ = adamw.update(gradients, adamw.init(params), params)
     heads = updates["heads"]
     np.testing.assert_allclose(heads["words"]["kernel"], 5 * heads["view"]["kernel"], rtol=1e-6)

@@ -68,5 +68,5 @@ def test_one_of_two_processes_that_is_asked_to_stop_stops_both_and_nothing_is_lo
     stopped = train_in(parted.root, 2, die_after=2)
     for rc, _, errors in stopped:
         assert rc == 1
-        assert "stopped: training was asked to stop and did, after step" in errors
+        assert "stopped: stopped by SIGTERM after step" in errors
     assert outputs_of(train_in(parted.root, 2)) == expected

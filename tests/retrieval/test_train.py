@@ -185,7 +185,7 @@ def test_sigterm_saves_first_and_the_run_ends_like_an_unbroken_one(built, unbrok
     root = copy_of(built, tmp_path)
     child = run_child(root, die_after=3, signal_number=signal.SIGTERM)
     assert child.returncode == 1
-    assert "training was asked to stop and did, after step 3" in child.stderr
+    assert "stopped by SIGTERM after step 3" in child.stderr
     assert (root / "train" / "checkpoints" / "3").exists()
     child = run_child(root, die_after=0)
     assert json.loads(child.stdout) == unbroken[1]
@@ -196,7 +196,7 @@ def test_chunks_train_like_the_whole_batch(built, unbroken, tmp_path, monkeypatc
     make_mesh = functools.partial(meshes.make_mesh, devices=devices[:2])
     monkeypatch.setattr(setup.meshes, "make_mesh", make_mesh)
     root = copy_of(built, tmp_path)
-    train.run(make_config(**{"train.chunks": 4}), make_workdir(root))
+    train.run(make_config(**{"train.grad_cache_chunks": 4}), make_workdir(root))
     np.testing.assert_allclose(losses_of(root), losses_of(unbroken[0]), atol=1e-5)
 
 
@@ -210,7 +210,9 @@ def test_evaluations_that_get_no_better_end_the_run_and_a_later_process_agrees(b
 
 
 def test_the_average_of_the_weights_is_what_is_kept_and_survives_a_restart(built, tmp_path):
-    config = make_config(**{"train.ema": 0.9, "train.ritc": 1.0, "train.soft_label_ratio": 0.1})
+    config = make_config(
+        **{"train.ema_decay": 0.9, "train.ritc": 1.0, "train.soft_label_ratio": 0.1}
+    )
     root = copy_of(built, tmp_path)
     result = train.run(config, make_workdir(root))
     assert {"nitc", "ritc"} < set(read_metrics(root / "train" / "metrics.jsonl")[0])
@@ -250,8 +252,8 @@ def test_a_pattern_that_freezes_nothing_or_all_is_refused(built, pattern, said):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"train.chunks": 3}, "train.chunks=3 does not divide the 1 pairs"),
-        ({"train.nitc": 0.0}, "no loss makes images and captions alike"),
+        ({"train.grad_cache_chunks": 3}, "train.grad_cache_chunks=3 does not divide the 1 pairs"),
+        ({"train.nitc": 0.0}, "no contrastive loss is enabled"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(built, values, said):

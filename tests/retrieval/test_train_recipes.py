@@ -44,13 +44,13 @@ def last_row(workdir):
     [
         (FULL, {"nitc", "ritc", "citc", "simclr"}),
         (IRRA, {"sdm", "identity", "mlm"}),
-        ({"train.robust": 1.0, "train.robust_kind": "tal", "train.nitc": 0.5}, {"nitc", "robust"}),
+        ({"train.robust": 1.0, "train.robust_loss": "tal", "train.nitc": 0.5}, {"nitc", "robust"}),
     ],
     ids=["tbps-clip", "irra", "tal"],
 )
-@pytest.mark.parametrize("chunks", [1])
-def test_published_recipes_train_and_are_evaluated(tmp_path, values, parts, chunks):
-    workdir, config = run(tmp_path, **values, **{"train.chunks": chunks})
+@pytest.mark.parametrize("grad_cache_chunks", [1])
+def test_published_recipes_train_and_are_evaluated(tmp_path, values, parts, grad_cache_chunks):
+    workdir, config = run(tmp_path, **values, **{"train.grad_cache_chunks": grad_cache_chunks})
     row = last_row(workdir)
     assert parts <= row.keys()
     assert np.isfinite([row[name] for name in parts]).all()
@@ -109,13 +109,13 @@ def test_pairs_are_weighed_after_each_epoch(tmp_path, kind):
 
 
 def test_losses_alone_leave_the_weights_at_one(tmp_path):
-    workdir, _ = run(tmp_path, **{"train.pair_losses": True})
+    workdir, _ = run(tmp_path, **{"train.save_pair_losses": True})
     path = workdir.dir("train") / "pair_losses" / "epoch_0001.npz"
     assert (np.load(io.BytesIO(path.read_bytes()))["weight"] == 1).all()
 
 
 def test_small_losses_and_masked_channels_train(tmp_path):
-    workdir, _ = run(tmp_path, **{"train.keep": 0.5, "train.channel_mask": 0.2})
+    workdir, _ = run(tmp_path, **{"train.small_loss_fraction": 0.5, "train.channel_mask": 0.2})
     assert np.isfinite(last_row(workdir)["loss"])
 
 
@@ -170,7 +170,7 @@ def test_a_name_and_weights_do_not_go_together(tmp_path):
 
 
 def test_no_loss_between_image_and_text_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no loss makes images and captions alike"):
+    with pytest.raises(UserError, match="no contrastive loss is enabled"):
         run(tmp_path, **{"train.nitc": 0.0, "train.identity": 1.0})
 
 
@@ -190,10 +190,10 @@ def test_a_published_eva_checkpoint_is_fine_tuned(tmp_path):
             "model.scan": True,
             "model.dtype": "bfloat16",
             "model.remat": "dots",
-            "train.chunks": 1,
+            "train.grad_cache_chunks": 1,
             "train.ritc": 1.0,
             "train.layer_decay": 0.8,
-            "train.accumulate": 2,
+            "train.accumulation_steps": 2,
             "data.augment.policy": "two_of_six",
         },
     )

@@ -27,7 +27,7 @@ from jaxtbpr.retrieval.training.step import (
 from jaxtbpr.stages import default_config
 
 TOWER = TowerConfig(16, 1, 2)
-SIZES = {"image_size": (16, 8), "patch": 8, "stem": "patch", "vision": TOWER, "text": TOWER}
+SIZES = {"image_size": (16, 8), "patch_size": 8, "stem": "patch", "vision": TOWER, "text": TOWER}
 MODEL = Clip(ClipConfig(**SIZES, text_length=6, vocab_size=32, embed_dim=8))
 BOTH = Objective(nitc=1.0, ritc=0.5, soft_label_ratio=lambda step: 0.1)
 
@@ -65,7 +65,9 @@ def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, coun
     mesh = meshes.make_mesh(fsdp, devices[:count])
     batch = meshes.put_batch(make_batch(), mesh)
     whole = jax.jit(functools.partial(direct_gradients, recipe=make_recipe(mesh)))
-    parts = jax.jit(functools.partial(cached_gradients, recipe=make_recipe(mesh, chunks=4)))
+    parts = jax.jit(
+        functools.partial(cached_gradients, recipe=make_recipe(mesh, grad_cache_chunks=4))
+    )
     state = jax.device_put(state, meshes.replicated(mesh))
     (scalars, gradients), (again, others) = whole(state, batch), parts(state, batch)
     assert largest_error(again, scalars) < 1e-5
@@ -75,7 +77,7 @@ def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, coun
 def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     objective = Objective(
         citc=0.1, simclr=0.4, identity=1.0, mlm=1.0, multi_view=True, channel_mask=0.3,
-        identities=6, vocab_size=32, mlm_layers=1, keep=0.75, captions=3,
+        identities=6, vocab_size=32, mlm_layers=1, small_loss_fraction=0.75, captions=3,
     )  # fmt: skip
     rng = np.random.default_rng(1)
     batch = make_batch() | {
@@ -92,7 +94,7 @@ def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     assert state.params["heads"].keys() == {"view", "identity", "words"}
     batch = meshes.put_batch(batch, mesh)
     state = jax.device_put(state, meshes.replicated(mesh))
-    parts = dataclasses.replace(recipe, chunks=4)
+    parts = dataclasses.replace(recipe, grad_cache_chunks=4)
     scalars, gradients = jax.jit(functools.partial(direct_gradients, recipe=recipe))(state, batch)
     again, others = jax.jit(functools.partial(cached_gradients, recipe=parts))(state, batch)
     assert largest_error(again, scalars) < 1e-5
@@ -116,7 +118,10 @@ def test_a_second_view_loses_the_same_channels(devices):
     [
         ({"loss_rows": 3}, "loss_rows=3 does not divide the 8 rows"),
         ({"loss_rows": 4, "citc": 0.1}, "loss_rows=4 is not for config.train.citc"),
-        ({"loss_rows": 4, "keep": 0.5}, "loss_rows=4 is not for config.train.keep"),
+        (
+            {"loss_rows": 4, "small_loss_fraction": 0.5},
+            "loss_rows=4 is not for config.train.small_loss_fraction",
+        ),
     ],
 )
 def test_rows_at_a_time_that_would_not_be_kept_to_are_refused(devices, changes, said):
@@ -136,7 +141,7 @@ def test_a_loss_that_does_not_pair_images_and_captions_is_not_enough(devices, na
     if name in ("nitc", "ritc", "sdm", "robust"):
         check_batch(options, mesh)
     else:
-        with pytest.raises(UserError, match="no loss makes images and captions alike"):
+        with pytest.raises(UserError, match="no contrastive loss is enabled"):
             check_batch(options, mesh)
 
 
@@ -210,20 +215,22 @@ def test_chunks_take_the_memory_of_one(devices):
         "weight": jax.ShapeDtypeStruct((64,), jnp.float32),
     }
 
-    def temporary(differentiate, chunks):
-        recipe = Recipe(long, optax.sgd(0.1), mesh, chunks=chunks)
+    def temporary(differentiate, grad_cache_chunks):
+        recipe = Recipe(long, optax.sgd(0.1), mesh, grad_cache_chunks=grad_cache_chunks)
         compiled = jax.jit(functools.partial(differentiate, recipe=recipe)).lower(shapes, batch)
         return compiled.compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(cached_gradients, 16) < 0.25 * temporary(direct_gradients, 1)
 
 
-@pytest.mark.parametrize("chunks", [1, 2])
-def test_frozen_parameters_stay_and_have_no_moments(devices, chunks):
+@pytest.mark.parametrize("grad_cache_chunks", [1, 2])
+def test_frozen_parameters_stay_and_have_no_moments(devices, grad_cache_chunks):
     mesh = meshes.make_mesh(devices=devices[:1])
     frozen = "image/.*|logit_scale"
     optimizer = optimizers.adamw(0.1, weight_decay=0.5, frozen=frozen)
-    recipe = make_recipe(mesh, optimizer=optimizer, frozen=frozen, chunks=chunks)
+    recipe = make_recipe(
+        mesh, optimizer=optimizer, frozen=frozen, grad_cache_chunks=grad_cache_chunks
+    )
     before = create_state(jax.random.key(0), recipe)
     after, _ = jax.jit(functools.partial(train_step, recipe=recipe))(before, make_batch())
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
@@ -235,7 +242,7 @@ def test_frozen_parameters_stay_and_have_no_moments(devices, chunks):
 
 
 def test_the_average_follows_the_parameters_and_is_what_is_kept(devices):
-    recipe = make_recipe(meshes.make_mesh(devices=devices[:1]), ema=0.5)
+    recipe = make_recipe(meshes.make_mesh(devices=devices[:1]), ema_decay=0.5)
     start = create_state(jax.random.key(0), recipe)
     step = jax.jit(functools.partial(train_step, recipe=recipe))
     one, _ = step(start, make_batch())

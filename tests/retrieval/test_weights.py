@@ -26,7 +26,7 @@ from jaxtbpr.retrieval.clip.weights.positions import resample_grid, resample_lin
 
 PLAIN = ClipConfig(
     image_size=(32, 32),
-    patch=8,
+    patch_size=8,
     stem="patch",
     vision=TowerConfig(64, 2, 1, activation="quick_gelu"),
     text=TowerConfig(64, 3, 1, activation="quick_gelu"),
@@ -157,7 +157,7 @@ def test_a_tall_checkpoint_whose_patches_would_make_a_square_stays_tall(tmp_path
     assert weights.load(tmp_path)[0].image_size == (64, 16)
     image = weights.load(tmp_path, image_size=(128, 16))[1]["image"]["positional_embedding"]
     own = params_of(tall)["image"]["positional_embedding"]
-    np.testing.assert_array_equal(image, resample_grid(own, (16, 2), own=(8, 2)))
+    np.testing.assert_array_equal(image, resample_grid(own, (16, 2), saved_grid=(8, 2)))
 
 
 def test_the_grid_that_rotary_positions_were_trained_on_is_read_and_written(tmp_path):

@@ -39,6 +39,6 @@ def generation_config(model, **changes) -> ConfigDict:
     """The parts of the config that generate and augment read: two steps of small images."""
     config = stages.default_config()
     config.generate.update(engine="diffusion", model=str(model), sampler="euler_a", steps=2)
-    config.generate.update(guidance=3.0, height=32, width=16, batch_size=4, **changes)
+    config.generate.update(guidance_scale=3.0, height=32, width=16, batch_size=4, **changes)
     config.augment.update(engine="diffusion", edits=2, strength=0.6)
     return ConfigDict({"seed": 0, "generate": config.generate, "augment": config.augment})

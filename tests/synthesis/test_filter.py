@@ -61,14 +61,14 @@ def run(workdir, stage=None, **values):
     config.update_from_flattened_dict(values)
     result = stage.run(config, workdir)
     made = manifest.Manifest(workdir.dir("filter"), result["outputs"])
-    return result, {r["id"]: r["set_aside"]["reason"] for r in made.set_aside()}
+    return result, {r["id"]: r["rejected"]["reason"] for r in made.rejected()}
 
 
 def test_people_of_the_default_config_all_pass(people, tmp_path):
     images = {f"{k:08d}": png.encode(pixels) for k, pixels in enumerate(people)}
-    result, refused = run(make_run(tmp_path, images))
-    assert refused == {}
-    assert (result["records_out"], result["refused"]) == (RENDERS, {"quality": 0})
+    result, rejected = run(make_run(tmp_path, images))
+    assert rejected == {}
+    assert (result["records_out"], result["rejected_by"]) == (RENDERS, {"quality": 0})
 
 
 def test_each_kind_of_bad_image_is_refused_with_its_reason(people, tmp_path):
@@ -80,29 +80,29 @@ def test_each_kind_of_bad_image_is_refused_with_its_reason(people, tmp_path):
         "5": png.encode(np.full((128, 64, 3), 90, np.uint8)),
         "6": whole, "7": changed(people[0], lambda image: image), "8": smaller, "9": b"",
     }  # fmt: skip
-    _, refused = run(make_run(tmp_path, images, size=4))
-    assert set(refused) == set("3456789")
-    assert "3.png cannot be read" in refused["3"]
-    assert "9.png cannot be read" in refused["9"]
-    assert "4.png is blurred: sharpness " in refused["4"]
-    assert refused["5"] == "generate/images/5.png is blank: contrast 0.0"
+    _, rejected = run(make_run(tmp_path, images, size=4))
+    assert set(rejected) == set("3456789")
+    assert "3.png cannot be read" in rejected["3"]
+    assert "9.png cannot be read" in rejected["9"]
+    assert "4.png is blurred: sharpness " in rejected["4"]
+    assert rejected["5"] == "generate/images/5.png is blank: contrast 0.0"
     same = "is nearly the same as generate/images/1.png"
-    assert refused["6"] == f"generate/images/6.png {same}: 0 bits differ"
-    assert all(f"generate/images/{name}.png {same}" in refused[name] for name in "78")
+    assert rejected["6"] == f"generate/images/6.png {same}: 0 bits differ"
+    assert all(f"generate/images/{name}.png {same}" in rejected[name] for name in "78")
 
 
 def test_a_bad_image_is_nobodys_first(people, tmp_path):
     whole = png.encode(people[0])
     images = {"1": whole[:-200], "2": whole, "3": whole}
-    _, refused = run(make_run(tmp_path, images))
-    assert "nearly the same as generate/images/2.png" in refused.pop("3")
-    assert set(refused) == {"1"}
+    _, rejected = run(make_run(tmp_path, images))
+    assert "nearly the same as generate/images/2.png" in rejected.pop("3")
+    assert set(rejected) == {"1"}
 
 
 def test_duplicates_are_kept_where_they_may_be(people, tmp_path):
     workdir = make_run(tmp_path, dict.fromkeys("12", png.encode(people[0])))
-    _, refused = run(workdir, **{"filter.quality.duplicate_bits": -1})
-    assert refused == {}
+    _, rejected = run(workdir, **{"filter.quality.duplicate_distance": -1})
+    assert rejected == {}
 
 
 @pytest.mark.parametrize("dies", ["measuring", "writing"])
@@ -110,7 +110,7 @@ def test_a_killed_filter_ends_with_the_same_bytes(people, tmp_path, dies, monkey
     images = {f"{k}": png.encode(people[k % 7]) for k in range(10)}
     whole, killed = (make_run(tmp_path / name, images, size=3) for name in ("whole", "killed"))
     run(whole)
-    place, name = (quality, "sharpness") if dies == "measuring" else (filter, "set_aside")
+    place, name = (quality, "sharpness") if dies == "measuring" else (filter, "reject")
     real, left = getattr(place, name), [2]
 
     def die(*given):
@@ -129,27 +129,27 @@ def test_a_killed_filter_ends_with_the_same_bytes(people, tmp_path, dies, monkey
     assert not (tmp_path / "killed" / "filter" / "measured").exists()
 
 
-def only(*refused):
+def only(*rejected):
     """(ids that it is given, an engine that refuses these ids)."""
     seen = []
 
-    def refuse(shards, config, root, directory):
+    def reject(shards, config, root, directory):
         seen.extend(record["id"] for shard in shards for record in shard)
-        return {name: f"{name} is out" for name in refused}
+        return {name: f"{name} is out" for name in rejected}
 
-    return seen, FilterEngine({}, refuse, fingerprint=lambda c: {f"model of {refused}": "digest"})
+    return seen, FilterEngine({}, reject, fingerprint=lambda c: {f"model of {rejected}": "digest"})
 
 
 def test_an_engine_sees_what_those_before_it_have_kept(people, tmp_path):
     (seen_by_one, one), (seen_by_other, other) = only("a"), only("c")
     stage = filter.stage({"quality": QUALITY, "one": one, "other": other})
     images = {name: png.encode(people[k]) for k, name in enumerate("abcd")}
-    result, refused = run(
+    result, rejected = run(
         make_run(tmp_path, images), stage, **{"filter.engines": ("other", "quality", "one")}
     )
     assert (seen_by_other, seen_by_one) == (list("abcd"), list("abd"))
-    assert refused == {"a": "a is out", "c": "c is out"}
-    assert result["refused"] == {"other": 1, "quality": 0, "one": 1}
+    assert rejected == {"a": "a is out", "c": "c is out"}
+    assert result["rejected_by"] == {"other": 1, "quality": 0, "one": 1}
 
 
 def test_only_the_models_of_the_chosen_engines_are_part_of_the_recipe():

@@ -19,14 +19,14 @@ from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.synthesis import generate
 
 STAGE = stages.STAGES["finetune"]
-PHASE = {"steps": 20, "batch_size": 4, "save_every": 20, "warmup_steps": 2}
+PHASE = {"steps": 20, "batch_size": 4, "checkpoint_every": 20, "warmup_steps": 2}
 
 
 def config_of(**changes):
     config = stages.default_config()
     config.generate.update(height=32, width=16, processes=1)
     config.finetune.update(channels=(16, 32), vae_channels=(8, 16), text_width=16, text_layers=1)
-    config.finetune.update({"merges": 200, "text_length": 77} | changes)
+    config.finetune.update({"bpe_merges": 200, "text_length": 77} | changes)
     config.finetune.vae.update(PHASE)
     config.finetune.unet.update(PHASE)
     return config
@@ -57,7 +57,7 @@ def tuned(drawn):
 
 
 def test_the_model_is_a_folder_that_generates(drawn, tuned):
-    assert (tuned["records_in"], tuned["records_out"], tuned["set_aside"]) == (10, 10, 0)
+    assert (tuned["records_in"], tuned["records_out"], tuned["rejected"]) == (10, 10, 0)
     folder = drawn.dir("finetune") / "model"
     checkpoint = open_checkpoint(folder, "float32")
     assert checkpoint.sizes.vae["scaling_factor"] != 0.18215  # that of these latents
@@ -72,7 +72,7 @@ def test_the_words_are_those_of_transformers_clip_tokenizer(drawn, tuned):
     theirs = transformers.CLIPTokenizer.from_pretrained(folder)
     prompts = [record["prompt"] for record in drawn.manifest("generate")]
     expected = theirs(prompts, padding="max_length", truncation=True, max_length=77)["input_ids"]
-    words = open_checkpoint(folder.parent).words
+    words = open_checkpoint(folder.parent).prompt_tokenizer
     np.testing.assert_array_equal(words.encode(prompts), expected)
 
 
@@ -97,7 +97,7 @@ def gone_on(drawn, tuned, tmp_path_factory):
     torn = next(iter(workdir.manifest("generate")))
     (root / torn["image"]["path"]).write_bytes(b"torn")
     start = drawn.dir("finetune") / "model"
-    config = config_of(start=str(start), vae_parts="decoder", text_length=20, channels=(8, 8))
+    config = config_of(model=str(start), vae_parts="decoder", text_length=20, channels=(8, 8))
     config.finetune.perceptual.weight = 0.1
     return workdir, STAGE.run(config, workdir), torn
 
@@ -118,7 +118,7 @@ def test_a_training_that_goes_on_may_leave_the_latents_as_they_are(drawn, gone_o
 def test_without_steps_all_stays_as_it_was(drawn, tuned, tmp_path):
     for stage in ("prompts", "generate"):
         shutil.copytree(drawn.root / stage, tmp_path / stage)
-    config = config_of(start=str(drawn.dir("finetune") / "model"))
+    config = config_of(model=str(drawn.dir("finetune") / "model"))
     config.finetune.vae.steps = config.finetune.unet.steps = 0
     assert STAGE.run(config, open_workdir(tmp_path))["outputs"] == tuned["outputs"]
 
@@ -134,8 +134,8 @@ def test_what_a_clip_sees_counts_where_it_is_wanted(drawn, gone_on):
 
 def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
     workdir, done, torn = gone_on
-    assert (done["records_in"], done["records_out"], done["set_aside"]) == (10, 9, 1)
-    (told,) = (workdir.dir("finetune") / "set_aside.jsonl").read_text().splitlines()
+    assert (done["records_in"], done["records_out"], done["rejected"]) == (10, 9, 1)
+    (told,) = (workdir.dir("finetune") / "rejected.jsonl").read_text().splitlines()
     assert json.loads(told)["id"] == torn["id"]
     assert f"{torn['image']['path']} cannot be read" in told
 
@@ -143,8 +143,8 @@ def test_an_image_that_cannot_be_read_is_set_aside_with_the_reason(gone_on):
 def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
     config = config_of()
     assert STAGE.fingerprint(config) == {}
-    config.finetune.start = str(drawn.dir("finetune") / "model")
-    started = {"start": fingerprint(config.finetune.start)}
+    config.finetune.model = str(drawn.dir("finetune") / "model")
+    started = {"model": fingerprint(config.finetune.model)}
     assert STAGE.fingerprint(config) == started
     config.finetune.perceptual.weight = 0.1
     assert STAGE.fingerprint(config) == started | {"perceptual": scoring.fingerprint("tiny-clip")}

@@ -67,7 +67,7 @@ def whole(tmp_path_factory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("whole")
     workdir = make_prompts(root, prompt_records(COUNT))
     done = generate.run(generation_config(MODEL), workdir)
-    assert (done["records_in"], done["records_out"], done["set_aside"]) == (COUNT, COUNT, 0)
+    assert (done["records_in"], done["records_out"], done["rejected"]) == (COUNT, COUNT, 0)
     return root
 
 
@@ -80,14 +80,14 @@ def test_each_record_has_its_image_and_how_it_was_made(whole):
         assert hashlib.sha256(data).hexdigest() == record["image"]["sha256"]
         assert record["identity"] == record["id"]
         assert record["prompt"].startswith("a man in a ")
-        assert record["made"] == {
+        assert record["generation"] == {
             "negative_prompt": "",
             "seed": 0,
             "sampler": "euler_a",
             "steps": 2,
-            "guidance": 3.0,
-            "prediction": "epsilon",
-            "rescale": 0.0,
+            "guidance_scale": 3.0,
+            "prediction_type": "epsilon",
+            "guidance_rescale": 0.0,
             "eta": 0.0,
             "dtype": "float32",
             "checkpoint": fingerprint(MODEL),
@@ -146,7 +146,7 @@ def killed_after(count, stage, config, root):
 def test_an_image_has_the_same_place_in_its_unit_whenever_a_run_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(Generator, "_start", show_places)
     monkeypatch.setattr(checkpoint, "open_checkpoint", functools.cache(checkpoint.open_checkpoint))
-    before, config = tmp_path / "before", generation_config(MODEL, writers=1)
+    before, config = tmp_path / "before", generation_config(MODEL, writer_threads=1)
     config.generate.update(height=64, width=64)  # large: units of four
     config.augment.edits = 3
     records = prompt_records(9)
@@ -173,14 +173,14 @@ def test_a_prompt_that_the_model_cannot_read_is_set_aside_and_told(tmp_path):
     records[2]["prompt"] = "in the style of <s0>, a man"
     workdir = make_prompts(tmp_path, records)
     done = generate.run(generation_config(MODEL), workdir)
-    assert (done["records_out"], done["set_aside"]) == (1, 2)
-    aside, unknown = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
-    assert unknown["set_aside"]["reason"] == (
+    assert (done["records_out"], done["rejected"]) == (1, 2)
+    rejected, unknown = Manifest(workdir.dir("generate"), done["outputs"]).rejected()
+    assert unknown["rejected"]["reason"] == (
         "the prompt has <s0>, which this model has not learned: leave it out (prompts.prefix)"
     )
-    assert aside["id"] == "00000001"
-    assert "tokens, the text encoder takes 77: shorten it" in aside["set_aside"]["reason"]
-    assert "prompts.most_tokens=77" in aside["set_aside"]["reason"]
+    assert rejected["id"] == "00000001"
+    assert "tokens, the text encoder takes 77: shorten it" in rejected["rejected"]["reason"]
+    assert "prompts.max_tokens=77" in rejected["rejected"]["reason"]
     assert not (tmp_path / "generate/images/00000/00000001.png").exists()
 
 
@@ -193,9 +193,9 @@ def test_an_image_that_is_not_finite_is_set_aside(tmp_path):
     save_file(arrays, path)
     workdir = make_prompts(tmp_path / "run", prompt_records(2))
     done = generate.run(generation_config(model), workdir)
-    assert (done["records_out"], done["set_aside"]) == (0, 2)
-    asides = Manifest(workdir.dir("generate"), done["outputs"]).set_aside()
-    reasons = {aside["set_aside"]["reason"] for aside in asides}
+    assert (done["records_out"], done["rejected"]) == (0, 2)
+    all_rejected = Manifest(workdir.dir("generate"), done["outputs"]).rejected()
+    reasons = {rejected["rejected"]["reason"] for rejected in all_rejected}
     assert reasons == {"the image is not finite with dtype float32"}  # nothing better to try
 
 
@@ -203,7 +203,7 @@ def test_jpegs_have_the_quality_asked_for(tmp_path):
     sizes = {}
     for quality in (20, 95):
         workdir = make_prompts(tmp_path / str(quality), prompt_records(1))
-        generate.run(generation_config(MODEL, quality=quality), workdir)
+        generate.run(generation_config(MODEL, jpeg_quality=quality), workdir)
         (path,) = (tmp_path / str(quality) / "generate/images").rglob("*.jpg")
         with Image.open(path) as image:
             assert image.format == "JPEG"
@@ -250,7 +250,7 @@ def test_edits_are_made_of_the_image_towards_another_scene(generated):
         assert set(record["edits"]) == set(record["scene"])
         assert record["prompt"].startswith("a man in a ")
         assert record["prompt"] != f"a man in a {WORDS[int(record['identity'])]} coat"
-        assert record["made"]["strength"] == 0.6
+        assert record["generation"]["strength"] == 0.6
     images = {r["image"]["sha256"] for r in made}
     assert len(images) == 3 * COUNT
 
@@ -259,4 +259,4 @@ def test_an_image_that_cannot_be_read_is_set_aside_and_has_no_edits(generated):
     first = next(iter(generated.manifest("generate")))
     (generated.root / first["image"]["path"]).write_bytes(b"no image")
     done = augment.run(generation_config(MODEL), generated)
-    assert (done["records_out"], done["set_aside"]) == (3 * COUNT - 3, 1)
+    assert (done["records_out"], done["rejected"]) == (3 * COUNT - 3, 1)

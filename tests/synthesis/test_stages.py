@@ -39,11 +39,11 @@ def test_an_edit_asks_for_the_subject_and_tells_nothing_of_its_base_s_image():
     )
     base = {"id": "1", "identity": "1", "split": "train", "attributes": looks}
     base |= {"subject": "sks person", "prompt": template.prompt(looks, "sks person")}
-    base |= {"tokens": 50, "dropped": ["camera"], "made": {"steps": 3}}
+    base |= {"tokens": 50, "dropped_clauses": ["camera"], "generation": {"steps": 3}}
     change = options.default_config(augment.OPTIONS).change.to_dict()
     for edit in augment.Edits(root="", seed=0, edits=3, change=change).scenes(base):
         assert "sks person" in edit["prompt"] != base["prompt"]
-        assert not {"tokens", "dropped", "made"} & edit.keys()
+        assert not {"tokens", "dropped_clauses", "generation"} & edit.keys()
 
 
 def test_edits_without_a_step_to_do_are_refused_before_anything_runs():
@@ -65,4 +65,4 @@ def test_a_prompt_leaves_room_for_the_scene_of_its_edits():
     added = max(estimate(template.add_scene("A man.", scene)) for scene in scenes)
     added -= estimate("A man.")
     assert added > 20
-    assert config.prompts.most_tokens + added <= 77
+    assert config.prompts.max_tokens + added <= 77

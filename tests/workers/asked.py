@@ -38,7 +38,7 @@ def write_records(root: pathlib.Path, records: list[dict], shard: int = 5) -> No
 def caption(root: pathlib.Path, **changes) -> dict:
     """Checks and runs the stage; returns its result."""
     section = options.default_config(stage.OPTIONS)
-    section.update({"models": ("tiny",), "pause": 0.01, "claim_seconds": 5.0} | changes)
+    section.update({"models": ("tiny",), "retry_delay": 0.01, "claim_seconds": 5.0} | changes)
     workdir = Workdir(root, order=("augment", "caption"), chosen=("augment", "caption"))
     config = ConfigDict({"seed": 0, "caption": section})
     stage.check(config)

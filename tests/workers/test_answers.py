@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtbpr.captioning.instructions import CONSTANT
 from jaxtbpr.workers.answers import Limits, check, clean
 
-LIMITS = Limits(least_words=5, most_words=40)
+LIMITS = Limits(min_words=5, max_words=40)
 GOOD = "A young woman with long hair is wearing a red coat and carrying a black bag."
 
 
@@ -107,8 +107,8 @@ def test_a_sentence_that_was_cut_off_is_refused_but_not_a_whole_one():
 
 def test_an_answer_cut_off_before_its_first_word_is_told_as_such():
     refusal = check("", Limits(5, 80), finish="length")
-    assert (refusal.kind, "raise most_tokens" in refusal.reason) == ("empty", True)
-    assert "most_tokens" not in check("", Limits(5, 80)).reason
+    assert (refusal.kind, "raise max_tokens" in refusal.reason) == ("empty", True)
+    assert "max_tokens" not in check("", Limits(5, 80)).reason
 
 
 def test_an_answer_must_differ_from_the_earlier_ones_of_its_group():

@@ -38,7 +38,7 @@ def test_every_layout_gives_the_same_persons(layout):
 
 def test_nobody_is_found_where_there_are_no_candidates():
     for outputs in ([np.zeros((1, 56, 0))], [np.zeros((1, 0, 5)), np.zeros((1, 0, 17, 3))]):
-        chosen = decoding.select(decoding.decode(outputs), least_score=0.1, overlap=0.5)
+        chosen = decoding.select(decoding.decode(outputs), min_score=0.1, nms_iou=0.5)
         assert [part.shape for part in chosen] == [(0, 4), (0,), (0, 17, 3)]
 
 
@@ -51,10 +51,10 @@ def test_another_network_is_told_by_its_shapes(shapes):
 
 
 def test_the_surest_of_overlapping_candidates_stays():
-    chosen = decoding.select(Persons(BOXES, SCORES, JOINTS), least_score=0.25, overlap=0.1)
+    chosen = decoding.select(Persons(BOXES, SCORES, JOINTS), min_score=0.25, nms_iou=0.1)
     np.testing.assert_array_equal(chosen.scores, [0.9, 0.3])
     np.testing.assert_array_equal(chosen.joints, JOINTS[[1, 2]])
-    chosen = decoding.select(Persons(BOXES, SCORES, JOINTS), least_score=0.31, overlap=0.99)
+    chosen = decoding.select(Persons(BOXES, SCORES, JOINTS), min_score=0.31, nms_iou=0.99)
     np.testing.assert_array_equal(chosen.scores, [0.9, 0.6])
 
 

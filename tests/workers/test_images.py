@@ -51,7 +51,7 @@ def test_the_network_of_fid_is_given_what_the_program_sees(tmp_path, monkeypatch
         return [{"features": "AAAAAA=="} for _ in shown]
 
     monkeypatch.setattr(asking, "answer_all", answer)
-    (tmp_path / "asked").mkdir()
+    (tmp_path / "requests").mkdir()
     config = ConfigDict({"measure": {"fid": {"weights": "w"}}})
     assert fid.features(given, config, tmp_path).shape == (2, 1)
     for data, pixels in zip(given, shown, strict=True):

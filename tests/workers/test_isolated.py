@@ -51,16 +51,16 @@ def whole(tmp_path_factory):
 
 def test_every_image_is_captioned_as_its_own(whole):
     result, records = whole
-    assert (result["records_out"], result["set_aside"]) == (10, 0)
+    assert (result["records_out"], result["rejected"]) == (10, 0)
     for number, record in enumerate(records):
         assert len(record["captions"]) == 2
         assert all(f"number {asked.NUMBERS[number]} " in text for text in record["captions"])
-    assert result["answers"]["refused"].keys() == {"refusal"}
+    assert result["answers"]["rejected"].keys() == {"refusal"}
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, whole, capsys):
     asked.write_people(tmp_path)
-    folder = tmp_path / "caption" / "asked"
+    folder = tmp_path / "caption" / "requests"
     folder.mkdir(parents=True)
     (folder / "die").write_text("3")
     assert run(tmp_path) == whole[0]
@@ -70,7 +70,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, whole, capsys):
 
 def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_path, whole):
     asked.write_people(tmp_path)
-    folder = tmp_path / "caption" / "asked"
+    folder = tmp_path / "caption" / "requests"
     folder.mkdir(parents=True)
     (folder / "slow").touch()
     program = (
@@ -93,7 +93,7 @@ def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_pat
 
 def test_workers_started_by_hand_share_the_tasks(tmp_path, whole):
     asked.write_people(tmp_path)
-    folder = tmp_path / "caption" / "asked"
+    folder = tmp_path / "caption" / "requests"
     folder.mkdir(parents=True)
     (folder / "slow").touch()
     results = []
@@ -109,7 +109,7 @@ def test_workers_started_by_hand_share_the_tasks(tmp_path, whole):
 
 def test_what_is_waited_for_is_told_and_answers_once_counted_stay_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(asking, "SECONDS_BETWEEN_LINES", 0.0)
-    folder = tmp_path / "caption" / "asked"
+    folder = tmp_path / "caption" / "requests"
     folder.mkdir(parents=True)
     (folder / "slow").touch()
     run(tmp_path)
@@ -124,10 +124,10 @@ def test_what_is_waited_for_is_told_and_answers_once_counted_stay_so(tmp_path, m
 
 def test_each_model_of_several_is_loaded_once_a_round(tmp_path):
     run(tmp_path, models=("a", "b"), retries=0)
-    loaded = (tmp_path / "caption" / "asked" / "loaded.txt").read_text().split()[1::2]
+    loaded = (tmp_path / "caption" / "requests" / "loaded.txt").read_text().split()[1::2]
     assert sorted(loaded) == ["a", "b"]
     for record in asked.captioned(tmp_path):
-        sources = record.get("caption_source", []) + record.get("captions_refused", [])
+        sources = record.get("caption_source", []) + record.get("rejected_captions", [])
         assert {source["model"] for source in sources} == {"a", "b"}
 
 
@@ -219,18 +219,20 @@ def test_a_model_in_the_home_folder_is_the_worker_s_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
-    run(tmp_path / "w", models=("~/mine",), trust=("~/mine",))
-    folder = tmp_path / "w" / "caption" / "asked"
+    run(tmp_path / "w", models=("~/mine",), trust_remote_code=("~/mine",))
+    folder = tmp_path / "w" / "caption" / "requests"
     assert (folder / "loaded.txt").read_text().split()[1::2] == [str(tmp_path / "mine")]
-    assert json.loads((folder / "settings.json").read_text())["trust"] == [str(tmp_path / "mine")]
+    assert json.loads((folder / "settings.json").read_text())["trust_remote_code"] == [
+        str(tmp_path / "mine")
+    ]
     assert asked.captioned(tmp_path / "w")[0]["caption_source"][0]["model"] == "~/mine"
 
 
 def test_options_with_which_no_answer_can_do_are_told(tmp_path):
     with pytest.raises(UserError, match=r"config.caption.models names no model"):
         run(tmp_path / "a", models=())
-    with pytest.raises(UserError, match=r"least_words=9 is more than most_words=8"):
-        run(tmp_path / "b", least_words=9, most_words=8)
+    with pytest.raises(UserError, match=r"min_words=9 is more than max_words=8"):
+        run(tmp_path / "b", min_words=9, max_words=8)
     assert not (tmp_path / "a" / "caption").exists()
 
 
@@ -249,7 +251,7 @@ sys.exit("ERROR: no space")"""
 
 
 def test_what_pip_does_is_told_line_by_line_and_its_last_words_in_the_end(capsys):
-    with pytest.raises(UserError, match="failed: ERROR: no space; mend it"):
+    with pytest.raises(UserError, match="failed: ERROR: no space; fix it"):
         install._run([sys.executable, "-c", PIP])
     told = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert told == ["Collecting torch==1", "Downloading torch-1.whl (900 MB)"]

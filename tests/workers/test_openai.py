@@ -30,7 +30,7 @@ def test_every_passing_fault_is_survived_and_nothing_is_lost_or_done_twice(tmp_p
 
     with serving(answer, misbehave) as server:
         result = run(tmp_path / "w", server, timeout=2.0, concurrency=20)
-    assert (result["records_out"], result["set_aside"]) == (10, 0)
+    assert (result["records_out"], result["rejected"]) == (10, 0)
     for number, record in enumerate(asked.captioned(tmp_path / "w")):
         assert len(set(record["captions"])) == 2
         assert all(f"number {asked.NUMBERS[number]} " in text for text in record["captions"])
@@ -47,7 +47,7 @@ def test_a_server_that_is_down_is_told_while_it_is_tried_again(tmp_path, monkeyp
     said = []
     monkeypatch.setattr(isolated, "say", said.append)
     with serving(answer, lambda *_: None if said else fault) as server:
-        run(tmp_path / "w", server, pause=0.2)
+        run(tmp_path / "w", server, retry_delay=0.2)
     assert len(said) == 1
     assert re.match(rf"{server.url}/chat/completions gave no answer {why}", said[0])
     assert len(server.answered) == 20
@@ -75,7 +75,7 @@ def test_a_finished_answer_is_never_asked_for_again_after_a_kill(tmp_path):
             r"gave no answer in 3 tries \(HTTP 500 .*oops\); see its log, and whether it knows 't"
         )
         with pytest.raises(UserError, match=told):
-            run(tmp_path / "w", server, tries=3, concurrency=1)
+            run(tmp_path / "w", server, max_attempts=3, concurrency=1)
     with serving(answer) as second:
         run(tmp_path / "w", second, concurrency=1)
     assert set((server.answered + second.answered).values()) == {1}
@@ -101,29 +101,29 @@ def test_an_outage_while_many_requests_are_under_way_loses_none_of_them(tmp_path
 
         server.misbehave = misbehave
         with pytest.raises(UserError, match=r"gave no answer in 3 tries"):
-            run(tmp_path / "w", server, tries=3)
+            run(tmp_path / "w", server, max_attempts=3)
     assert set(server.answered.values()) <= {1}
     with serving(answer) as second:
         result = run(tmp_path / "w", second)
-    assert result["set_aside"] == 0
+    assert result["rejected"] == 0
     assert all(len(record["captions"]) == 2 for record in asked.captioned(tmp_path / "w"))
 
 
 def test_a_top_p_of_0_which_servers_refuse_is_refused_before_anything_runs():
-    known = asking.options("tiny", most_tokens=10)
+    known = asking.options("tiny", max_tokens=10)
     config = options.default_config(known)
     config.top_p = 0.0
     with pytest.raises(UserError, match=r"top_p=0.0 is out of range"):
         options.validate(config, known)
 
 
-def test_a_server_that_refuses_every_request_ends_the_run_and_sets_nothing_aside(tmp_path):
+def test_a_server_that_refuses_every_request_ends_the_run_and_rejects_nothing(tmp_path):
     asked.write_people(tmp_path / "w", shard=10)
     with serving(answer, lambda *_: "400") as server:
         with pytest.raises(UserError, match=r"refuses every request: .*HTTP 400 .*image too large"):
             run(tmp_path / "w", server)
     with serving(answer) as second:
-        assert run(tmp_path / "w", second)["set_aside"] == 0
+        assert run(tmp_path / "w", second)["rejected"] == 0
     assert set(second.answered.values()) == {1}
     assert len(second.answered) == 20
 
@@ -139,9 +139,9 @@ def test_an_answer_without_any_content_is_an_empty_one(tmp_path):
     asked.write_people(tmp_path / "w", count=1)
     with serving(lambda _: (None, "length")) as server:
         result = run(tmp_path / "w", server, retries=1)
-    assert result["answers"]["refused"] == {"empty": 4}
+    assert result["answers"]["rejected"] == {"empty": 4}
     (record,) = asked.captioned(tmp_path / "w")
-    assert "the model was cut off before any: raise most_tokens" in record["set_aside"]["reason"]
+    assert "the model was cut off before any: raise max_tokens" in record["rejected"]["reason"]
 
 
 @pytest.mark.parametrize("image_tokens", [0, 4])
@@ -173,19 +173,19 @@ def test_useless_answers_are_asked_for_again_then_set_aside_with_the_reason(tmp_
     with serving(stubborn) as server:
         result = run(tmp_path / "w", server, retries=2)
     records = asked.captioned(tmp_path / "w")
-    aside = {r["id"]: r["set_aside"]["reason"] for r in records if "set_aside" in r}
-    assert list(aside) == ["00000003"]
-    assert aside["00000003"].startswith("no caption will do after 3 tries: the model refuses")
-    assert result["set_aside"] == 1
-    (lost,) = records[4]["captions_refused"]
-    assert (len(records[4]["captions"]), lost["refused"]) == (1, ["same"] * 3)
+    rejected = {r["id"]: r["rejected"]["reason"] for r in records if "rejected" in r}
+    assert list(rejected) == ["00000003"]
+    assert rejected["00000003"].startswith("no caption will do after 3 tries: the model refuses")
+    assert result["rejected"] == 1
+    (lost,) = records[4]["rejected_captions"]
+    assert (len(records[4]["captions"]), lost["rejected_answers"]) == (1, ["same"] * 3)
     assert lost["reason"] == "it is the same as another answer"
     statistics = result["answers"]
     assert statistics["captions"] == 17
     assert statistics["given_up"] == 3
-    assert statistics["refused"]["refusal"] == 6
-    assert statistics["refused"]["same"] == 3
-    assert statistics["fewest_words"] <= statistics["mean_words"] <= statistics["most_words"]
+    assert statistics["rejected"]["refusal"] == 6
+    assert statistics["rejected"]["same"] == 3
+    assert statistics["min_words"] <= statistics["mean_words"] <= statistics["max_words"]
     assert statistics["vocabulary"] > 10
 
 
@@ -194,8 +194,8 @@ def test_what_the_server_says_of_one_request_is_that_records_problem(tmp_path):
     (tmp_path / "w/augment/images/00000002.png").unlink()
     with serving(answer, lambda body, _: "400" if image_of(body) == b"7" else None) as server:
         run(tmp_path / "w", server)
-    aside = [record for record in asked.captioned(tmp_path / "w") if "set_aside" in record]
-    reasons = {record["id"][-1]: record["set_aside"]["reason"] for record in aside}
+    rejected = [record for record in asked.captioned(tmp_path / "w") if "rejected" in record]
+    reasons = {record["id"][-1]: record["rejected"]["reason"] for record in rejected}
     assert set(reasons) == {"2", "7"}
     assert "the image cannot be read" in reasons["2"]
     assert 'HTTP 400 Bad Request: {"error": "image too large"}' in reasons["7"]
@@ -211,7 +211,7 @@ def test_what_concerns_all_requests_ends_the_run_with_one_sentence(tmp_path, fau
 
 def test_requests_are_as_the_config_says(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    given = {"temperature": 0.3, "top_p": 0.5, "most_tokens": 77, "models": ("a/x", "b/y")}
+    given = {"temperature": 0.3, "top_p": 0.5, "max_tokens": 77, "models": ("a/x", "b/y")}
     with serving(answer) as server:
         run(tmp_path / "w", server, concurrency=3, instruction="both", **given)
     assert server.most_at_once <= 3
@@ -245,7 +245,7 @@ def test_records_without_an_image_are_set_aside_and_no_model_is_told(tmp_path):
     asked.write_records(tmp_path / "w", [{"id": "x", "identity": "x", "split": "test"}])
     with serving(answer) as server:
         result = run(tmp_path / "w", server)
-        assert result["set_aside"] == 1
+        assert result["rejected"] == 1
         with pytest.raises(UserError, match=r"config.caption.models names no model"):
             run(tmp_path / "v", server, models=("",))
 
@@ -254,7 +254,7 @@ def test_a_parameter_goes_by_the_servers_name_or_is_left_out(tmp_path):
     names = {"max_tokens": "max_completion_tokens", "temperature": "", "top_p": "", "seed": ""}
     with serving(lambda _: next(texts)) as server:
         texts = (asked.sentence(k % 10, k) for k in range(100))
-        run(tmp_path / "w", server, parameters=names, most_tokens=33)
+        run(tmp_path / "w", server, parameters=names, max_tokens=33)
     for body in server.bodies:
         assert set(body) == {"model", "messages", "max_completion_tokens"}
         assert body["max_completion_tokens"] == 33
@@ -274,7 +274,7 @@ def test_a_server_that_asks_for_a_day_ends_the_run_at_once(tmp_path):
         with pytest.raises(UserError, match=r"asks to wait 24\.0 hours \(HTTP 429 .*come back"):
             run(tmp_path / "w", server)
     with serving(answer) as second:
-        assert run(tmp_path / "w", second)["set_aside"] == 0
+        assert run(tmp_path / "w", second)["rejected"] == 0
 
 
 @pytest.mark.parametrize("fault", ["500", "404"])
@@ -288,7 +288,7 @@ def test_a_model_that_the_server_does_not_list_is_told(tmp_path, monkeypatch, fa
     with serving(answer, lambda *_: fault) as server:
         server.models = models
         with pytest.raises(UserError, match=re.escape(f"does not list model 'tiny'; {told}")):
-            run(tmp_path / "w", server, tries=2)
+            run(tmp_path / "w", server, max_attempts=2)
     assert all("does not list model 'tiny'" in line for line in said if "tries" in line)
 
 

@@ -115,7 +115,7 @@ def run(workdir, engines=("pose",), **changes):
     config.filter.engines = engines
     result = stage.run(config, workdir)
     made = manifest.Manifest(workdir.dir("filter"), result["outputs"])
-    reasons = {r["id"]: r["set_aside"]["reason"] for r in made.set_aside()}
+    reasons = {r["id"]: r["rejected"]["reason"] for r in made.rejected()}
     return result, {r["id"]: r for r in made}, reasons
 
 
@@ -135,7 +135,7 @@ def fake_worker(monkeypatch):
 
 def test_the_images_of_one_person_are_kept_and_cropped(tmp_path, fake_worker):
     result, kept, reasons = run(make_run(tmp_path, ANSWERS))
-    assert (result["refused"], result["cropped"], result["set_aside"]) == ({"pose": 3}, 2, 3)
+    assert (result["rejected_by"], result["cropped"], result["rejected"]) == ({"pose": 3}, 2, 3)
     assert reasons == {
         "c": "generate/images/c.png shows nobody",
         "d": "generate/images/d.png shows more than one person: 2",
@@ -168,7 +168,7 @@ def test_a_killed_worker_and_a_killed_run_end_with_the_same_bytes(
 ):
     run(make_run(tmp_path / "whole", ANSWERS, size=5))
     workdir = make_run(tmp_path / "killed", ANSWERS, size=5)
-    folder = workdir.dir("filter") / "measured" / "pose" / "asked"
+    folder = workdir.dir("filter") / "measured" / "pose" / "requests"
     folder.mkdir(parents=True)
     (folder / "die").write_text("2")
     real = filter.write_image
@@ -188,7 +188,7 @@ def test_an_engine_after_it_does_not_crop_what_it_refuses(tmp_path, fake_worker)
     workdir = make_run(tmp_path, ANSWERS | {"f": answer(person())})  # whose image is that of "a"
     result, kept, reasons = run(workdir, engines=("pose", "quality"))
     assert (set(kept), result["cropped"]) == ({"a", "b"}, 2)
-    assert result["refused"] == {"pose": 3, "quality": 1}
+    assert result["rejected_by"] == {"pose": 3, "quality": 1}
     assert "nearly the same" in reasons["f"]
     assert not list((tmp_path / "filter" / "images").rglob("f.*"))
 

@@ -54,10 +54,10 @@ def marked_prediction(opened: tensors.Opened) -> str:
     """
     if "v_pred" in opened.shapes:
         return VELOCITY
-    told = opened.metadata()
-    if found := _MODELSPEC.get(told.get("modelspec.prediction_type", "")):
-        return found
-    architecture = told.get("modelspec.architecture", "")
+    metadata = opened.metadata()
+    if prediction := _MODELSPEC.get(metadata.get("modelspec.prediction_type", "")):
+        return prediction
+    architecture = metadata.get("modelspec.architecture", "")
     return next((_MODELSPEC[end] for end in ("512", "768-v") if architecture.endswith(end)), "")
 
 

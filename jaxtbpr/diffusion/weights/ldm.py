@@ -106,9 +106,9 @@ def network(name: str) -> str:
     """Returns which network a tensor belongs to, "" for none (copies, constants of schedules)."""
     if "." not in name or name.startswith("model_ema."):
         return ""
-    for prefix, found in ((UNET, "unet"), (VAE, "vae"), (_TEXT, "text_encoder")):
+    for prefix, kind in ((UNET, "unet"), (VAE, "vae"), (_TEXT, "text_encoder")):
         if name.startswith(prefix):
-            return found
+            return kind
     return "unet"  # of whatever it is, the UNet's report says that it is unexpected
 
 
@@ -206,9 +206,9 @@ def _open_clip(ours: Iterable[Tensor], layers: int) -> Iterator[Tensor]:
     by_name = {one.theirs: one for one in ours}
 
     def pick(theirs: str, *mine: str, layout=None) -> Tensor:
-        found = [by_name[f"text_model.{name}"] for name in mine]
-        paths = tuple(one.ours[0] for one in found)
-        return Tensor(f"{TEXT_2}{theirs}", paths, layout or found[0].layout)
+        tensors = [by_name[f"text_model.{name}"] for name in mine]
+        paths = tuple(one.ours[0] for one in tensors)
+        return Tensor(f"{TEXT_2}{theirs}", paths, layout or tensors[0].layout)
 
     yield pick("token_embedding.weight", "embeddings.token_embedding.weight")
     yield pick("positional_embedding", "embeddings.position_embedding.weight")

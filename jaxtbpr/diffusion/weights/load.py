@@ -106,17 +106,17 @@ def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
     """The place of every part, each in the first of `folders` that has it."""
     marks = {name: f"{name}/config.json" for name in NETWORKS}
     marks |= {"tokenizer": "tokenizer", SCHEDULER: SCHEDULER}
-    found = {}
+    parts = {}
     for part in marks:
         having = [folder / part for folder in folders if (folder / marks[part]).exists()]
-        found |= {part: having[0]} if having else {}
-    missing = [mark for part, mark in marks.items() if part not in found]
+        parts |= {part: having[0]} if having else {}
+    missing = [mark for part, mark in marks.items() if part not in parts]
     if missing:
         raise InputError(
             f"{' and '.join(map(os.fspath, folders))} lacks {', '.join(missing)}; give the whole "
             "Diffusers folder of a Stable Diffusion 1.x or 2.x, or a single .safetensors file."
         )
-    return found
+    return parts
 
 
 def _open(folder: epath.Path) -> tensors.Opened:
@@ -168,12 +168,12 @@ def read_tensors(
             misshaped.append(f"{one.theirs} {list(theirs)} (for {list(needed)} here)")
     if missing or unexpected or misshaped:
         raise InputError(tensors.misfit(source, kind, missing, unexpected, misshaped))
-    found = {}
+    arrays = {}
     for one in wanted:
         stored = opened.read(one.theirs).reshape(stored_shape(one, shapes))
         for path, array in zip(one.ours, one.layout.read(stored), strict=True):
-            found[path] = np.array(array, dtype or array.dtype, order="C")
-    return flax.traverse_util.unflatten_dict(found, sep="/")
+            arrays[path] = np.array(array, dtype or array.dtype, order="C")
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def stored_shape(one: tensors.Tensor, shapes: names.Shapes) -> tuple[int, ...]:

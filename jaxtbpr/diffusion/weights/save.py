@@ -15,7 +15,7 @@ from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
 from jaxtbpr.diffusion.weights.load import NETWORKS, SCHEDULER, TOKENIZER_FILES
 
-# The diffusers whose settings the configs have; its pipelines read from it which old ones to mend.
+# The diffusers whose settings the configs have; its pipelines read from it which old ones to fix.
 _DIFFUSERS_VERSION = "0.35.2"
 # The classes that read the parts, as model_index.json names them.
 _CLASSES = {
@@ -65,10 +65,10 @@ def save(
 def _named(network: str, params: Mapping[str, Any], shapes: names.Shapes) -> dict[str, np.ndarray]:
     """{name in the file: array, a view in the file's layout}."""
     ours = flax.traverse_util.flatten_dict(params[network], sep="/")
-    found = {path: np.shape(array) for path, array in ours.items()}
-    if found != shapes:
+    actual = {path: np.shape(array) for path, array in ours.items()}
+    if actual != shapes:
         wrong = sorted(
-            path for path in found.keys() | shapes if found.get(path) != shapes.get(path)
+            path for path in actual.keys() | shapes if actual.get(path) != shapes.get(path)
         )
         raise ValueError(
             f"the parameters of {network} are not those of its sizes; missing, unexpected or of "
@@ -96,7 +96,7 @@ def _index(sizes: Sizes, scheduler: str) -> dict[str, Any]:
     # Eight channels are latents beside those of the picture to edit: InstructPix2Pix.
     edits = sizes.unet["in_channels"] == 2 * sizes.vae["latent_channels"]
     pipeline = "StableDiffusionInstructPix2PixPipeline" if edits else "StableDiffusionPipeline"
-    parts = {name: list(found) for name, found in _CLASSES.items()}
+    parts = {name: list(classes) for name, classes in _CLASSES.items()}
     parts["scheduler"] = ["diffusers", scheduler]
     return {
         "_class_name": pipeline,

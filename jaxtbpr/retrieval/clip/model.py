@@ -64,7 +64,7 @@ SHARDING = (
 class ClipConfig:
     """Everything that decides the shapes of a model; written to model.json.
 
-    image_size: (height, width) in pixels; patch: side of a square patch. What is left at the
+    image_size: (height, width) in pixels; patch_size: side of a square patch. What is left at the
       right and lower edge, too little for a patch, is not seen.
     stem: "patch" is CLIP's one linear map per patch; "hierarchical" is the hMLP stem of Touvron
       et al., ECCV 2022, arXiv:2203.09795: 4x4 pixels, then 2x2 joins up to the patch.
@@ -77,7 +77,7 @@ class ClipConfig:
     """
 
     image_size: tuple[int, int]
-    patch: int
+    patch_size: int
     stem: str
     vision: TowerConfig
     text: TowerConfig
@@ -95,14 +95,16 @@ class ClipConfig:
 
     def __post_init__(self):
         height, width = self.image_size
-        if min(self.image_size) < self.patch:
+        if min(self.image_size) < self.patch_size:
             raise InputError(
-                f"images of {height}x{width} pixels have no patch of {self.patch}; change "
+                f"images of {height}x{width} pixels have no patch of {self.patch_size}; change "
                 "image_size or patch."
             )
-        if self.stem == "hierarchical" and (self.patch < 4 or self.patch & (self.patch - 1)):
+        if self.stem == "hierarchical" and (
+            self.patch_size < 4 or self.patch_size & (self.patch_size - 1)
+        ):
             raise InputError(
-                f"stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch}."
+                f"stem='hierarchical' needs a patch of 4, 8, 16 or 32, not {self.patch_size}."
             )
         for name, known in (("pixels", PIXELS), ("positions", POSITIONS), ("remat", REMAT)):
             if isinstance(self.pixels, tuple) and name == "pixels":
@@ -116,7 +118,7 @@ class ClipConfig:
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches."""
         height, width = self.image_size
-        return height // self.patch, width // self.patch
+        return height // self.patch_size, width // self.patch_size
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain values, for JSON."""
@@ -193,12 +195,12 @@ class VisionTower(nn.Module):
     def _embed(self, images):
         """The tokens [B, 1 + patches, W] that the first block is given."""
         config, width, dtype = self.config, self.config.vision.width, self.config.dtype
-        rows, columns = (side * config.patch for side in config.grid)
+        rows, columns = (side * config.patch_size for side in config.grid)
         pixels = normalise_pixels(images[:, :rows, :columns], config.pixels).astype(dtype)
         if config.stem == "hierarchical":
-            x = HierarchicalStem(width, config.patch, dtype, name="stem")(pixels)
+            x = HierarchicalStem(width, config.patch_size, dtype, name="stem")(pixels)
         else:
-            x = PatchStem(width, config.patch, config.stem_bias, dtype, name="stem")(pixels)
+            x = PatchStem(width, config.patch_size, config.stem_bias, dtype, name="stem")(pixels)
         x = x.reshape(x.shape[0], -1, width)
         # EVA's class token has its published shape, by which it has weight decay and OpenAI's not.
         shape = (width,) if config.pre_norm else (1, 1, width)
@@ -249,34 +251,34 @@ def _project(config: ClipConfig, width: int, x, every_token: bool, use_bias: boo
 
 
 class PatchStem(nn.Module):
-    """One linear map per patch: [B, H, W, 3] -> [B, H/patch, W/patch, width]."""
+    """One linear map per patch: [B, H, W, 3] -> [B, H/p, W/p, width]."""
 
     width: int
-    patch: int
+    patch_size: int
     use_bias: bool
     dtype: Dtype
 
     @nn.compact
     def __call__(self, x):
-        x = space_to_depth(x, self.patch)
+        x = space_to_depth(x, self.patch_size)
         return dense(self.width, x.shape[-1] ** -0.5, self.dtype, "proj", self.use_bias)(x)
 
 
 class HierarchicalStem(nn.Module):
     """Maps 4x4 pixels, then joins 2x2 neighbours until a patch is one token (hMLP).
 
-    [B, H, W, 3] -> [B, H/patch, W/patch, width]; each join doubles the channels, and there are
+    [B, H, W, 3] -> [B, H/p, W/p, width]; each join doubles the channels, and there are
     no norms between them, which would cost more than the products. Patches never see each other,
     as in a plain stem, and CPUs run products faster than small convolutions.
     """
 
     width: int
-    patch: int
+    patch_size: int
     dtype: Dtype
 
     @nn.compact
     def __call__(self, x):
-        joins = int(math.log2(self.patch)) - 2
+        joins = int(math.log2(self.patch_size)) - 2
         for n in range(joins + 1):
             x = space_to_depth(x, 2 if n else 4)
             x = nn.gelu(x) if n else x

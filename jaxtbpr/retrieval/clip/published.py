@@ -15,7 +15,7 @@ CLIP_VOCABULARY = 49_408
 def _openai(patch: int, vision: tuple[int, ...], text: tuple[int, ...], embed_dim: int):
     return ClipConfig(
         image_size=(224, 224),
-        patch=patch,
+        patch_size=patch,
         stem="patch",
         vision=TowerConfig(*vision, activation="quick_gelu"),
         text=TowerConfig(*text, activation="quick_gelu"),

@@ -172,8 +172,8 @@ def attention(
     causal: a token sees itself and those before it. pooled: the positions int32 [B] of the
     queries where each row has but one (Q = 1). The softmax is taken in float32 at least.
     """
-    seen = pooled + 1 if causal and pooled is not None else None
-    h = attend(q, k, v, causal=causal and pooled is None, seen=seen)
+    kv_lengths = pooled + 1 if causal and pooled is not None else None
+    h = attend(q, k, v, causal=causal and pooled is None, kv_lengths=kv_lengths)
     return h.reshape(*h.shape[:2], -1)
 
 

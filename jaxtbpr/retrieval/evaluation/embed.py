@@ -137,11 +137,11 @@ class Embedder:
         return self._run(encode, params, batches(), "rows")[0]
 
     def _run(self, encode, params: Any, batches: Iterable, key: str):
-        found = []
+        rows = []
         for batch in batches:  # the device works on one batch while the next is made
-            found.append((encode(params, self._put(batch[key])), batch["index"], batch["mask"]))
-        features = np.concatenate([np.asarray(x)[mask] for x, _, mask in found])
-        return features, np.concatenate([index[mask] for _, index, mask in found])
+            rows.append((encode(params, self._put(batch[key])), batch["index"], batch["mask"]))
+        features = np.concatenate([np.asarray(x)[mask] for x, _, mask in rows])
+        return features, np.concatenate([index[mask] for _, index, mask in rows])
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         # Every process holds the whole batch and puts the rows of its own devices.

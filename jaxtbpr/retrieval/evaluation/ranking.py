@@ -206,10 +206,10 @@ def _all_counts(
             columns, pairs, real = positives.block(rows[start : start + BLOCK_ROWS])
             for left in range(0, columns.shape[1], BLOCK_POSITIVES):
                 part = np.s_[:, left : left + BLOCK_POSITIVES]
-                found = _count_outranking(block, columns[part], ties=ties)
-                calls.append((pairs[part], real[part], found))
-        for pairs, real, found in calls:  # dispatch is asynchronous: wait once per chunk
-            counts[pairs[real]] = np.asarray(found)[real]
+                outranking = _count_outranking(block, columns[part], ties=ties)
+                calls.append((pairs[part], real[part], outranking))
+        for pairs, real, outranking in calls:  # dispatch is asynchronous: wait once per chunk
+            counts[pairs[real]] = np.asarray(outranking)[real]
     return counts
 
 
@@ -235,18 +235,18 @@ def _count_outranking(
     in the first-level cache for all P positives, and only a FOLDS-th is left for that loop. The
     barrier keeps XLA from fusing the two again. (Measured: 60 times faster than a plain sum.)
     """
-    own = jnp.take_along_axis(similarity, columns, axis=1)[:, None, :, None]
+    positive = jnp.take_along_axis(similarity, columns, axis=1)[:, None, :, None]
     tiles = similarity.reshape(BLOCK_ROWS, -1, 1, FOLDS, LANES)
     first = TILE * jnp.arange(tiles.shape[1])[:, None, None] + jnp.arange(LANES)
 
     def outranks(fold):  # [rows, tiles, P, LANES]
         other = tiles[..., fold, :]
         if ties == "pessimistic":
-            return other >= own
+            return other >= positive
         if ties == "optimistic":
-            return other > own
+            return other > positive
         earlier = first + fold * LANES < columns[:, None, :, None]
-        return (other > own) | ((other == own) & earlier)
+        return (other > positive) | ((other == positive) & earlier)
 
     folded = sum(outranks(fold).astype(jnp.int8) for fold in range(FOLDS))
     return jnp.sum(jax.lax.optimization_barrier(folded), axis=(1, 3), dtype=jnp.int32)

@@ -16,7 +16,7 @@ from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
 
 OPTIONS: Options = {
-    "weight": Option(0.0, "of the autoencoder's loss in what a CLIP sees; 0: none", low=0.0),
+    "weight": Option(0.0, "of the autoencoder's loss in what a CLIP sees; 0 = off", low=0.0),
     "model": Option("tiny-clip", "that CLIP: WORKDIR/train, a published one or tiny-clip"),
 }
 

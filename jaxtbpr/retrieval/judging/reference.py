@@ -51,8 +51,8 @@ def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
         form = formats.detect(folder)
     except InputError as error:
         raise InputError(_is_none(folder, str(error))) from error
-    found = formats.annotation_files(folder, form)
-    return {file.name: [file.stat().length, file.stat().mtime] for file in found}
+    annotations = formats.annotation_files(folder, form)
+    return {file.name: [file.stat().length, file.stat().mtime] for file in annotations}
 
 
 def images(folder: epath.PathLike, split: str, order: Sequence[str]) -> Iterator[Image]:
@@ -80,7 +80,7 @@ def of_records(records: Iterable[dict], split: str, root: epath.Path) -> Iterato
 
 
 def sample(items: Iterable[Any], most: int, seed: int, name: Callable[[Any], str]) -> list[Any]:
-    """Returns at most `most` of `items`, random ones, in their order; 0: all.
+    """Returns at most `most` of `items`, random ones, in their order; 0 = all.
 
     name: tells one from another. The same ones whatever the order of the items.
     """

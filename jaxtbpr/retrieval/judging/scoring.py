@@ -43,8 +43,8 @@ JUDGE_OPTIONS: Options = {
 }
 CUT_OPTIONS: Options = {
     "clauses": Option(True, "score a text by the mean over its clauses, not as a whole"),
-    "least_score": Option(0.0, "cosine below which way threshold refuses", low=-1.0, high=1.0),
-    "worst_share": Option(0.05, "share that way quantile refuses", low=0.0, high=1.0),
+    "min_score": Option(0.0, "cosine below which method threshold rejects", low=-1.0, high=1.0),
+    "reject_fraction": Option(0.05, "share that method quantile rejects", low=0.0, high=1.0),
 }
 
 CLIP_SCORE_WEIGHT = 2.5
@@ -100,10 +100,10 @@ class Scorer:
         if clauses:
             what = f"clauses of {what}"
             texts = [part for text in texts for part in split_clauses(text)]
-        found = self.cut(texts, what)
-        if found.cut:
-            say(f"{stage}: {found}")
-        return found
+        cut = self.cut(texts, what)
+        if cut.cut:
+            say(f"{stage}: {cut}")
+        return cut
 
     def cut(self, texts: Sequence[str], what: str = "captions") -> tokenizer.Cut:
         """Counts the texts that the model does not read to their end."""
@@ -179,10 +179,10 @@ def usable_features(
     return features, np.array(problems, str)
 
 
-def worst(scores: np.ndarray, share: float) -> np.ndarray:
-    """Returns which of `scores` [N] are the lowest `share` of them, bool [N]; ties by place."""
+def worst(scores: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns which of `scores` [N] are the lowest `fraction` of them, bool [N]; ties by place."""
     chosen = np.zeros(len(scores), bool)
-    chosen[np.argsort(scores, kind="stable")[: int(share * len(scores))]] = True
+    chosen[np.argsort(scores, kind="stable")[: int(fraction * len(scores))]] = True
     return chosen
 
 

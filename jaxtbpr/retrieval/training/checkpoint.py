@@ -81,11 +81,11 @@ class Checkpoints:
             training=ocp.args.StandardRestore(_training(shapes)),
             data=ocp.args.JsonRestore(),
         )
-        found = self._restore(step, items)
-        weights, training = found["params"], found["training"]
+        restored = self._restore(step, items)
+        weights, training = restored["params"], restored["training"]
         ema = None if shapes.ema is None else weights
         params = training.pop("params", weights)
-        return TrainState(params=params, ema=ema, **training), found["data"]
+        return TrainState(params=params, ema=ema, **training), restored["data"]
 
     def restore_params(self, step: int, shapes: Any) -> Any:
         """Returns the parameters alone; shapes: as in `restore`, of the parameters."""
@@ -109,9 +109,9 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:  # Orbax's, of lost or other files
-            said = str(error).split("\n")[0][:200]
+            message = str(error).split("\n")[0][:200]
             raise InputError(
-                f"checkpoint {step} in {self._manager.directory} cannot be read ({said}): it is "
+                f"checkpoint {step} in {self._manager.directory} cannot be read ({message}): it is "
                 "damaged, or model.json is of another model; restore them, or train anew."
             ) from error
 
@@ -137,15 +137,15 @@ def _rank(metrics: Mapping | None, step: int) -> tuple:
 def _training(state: TrainState) -> dict[str, Any]:
     """What only training needs; the parameters too where those that are kept are not the same."""
     is_same = state.ema is None and not {"heads", "lora"} & state.params.keys()
-    own = {} if is_same else {"params": state.params}
-    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | own
+    params = {} if is_same else {"params": state.params}
+    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | params
 
 
 def digest(tree: Any) -> str:
     """Returns the SHA-256 of all arrays of `tree`, names, shapes and bytes."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()

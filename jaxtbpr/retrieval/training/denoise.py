@@ -51,17 +51,17 @@ def fit_mixture(
             f"a mixture of {len(values)} losses cannot be fitted; it takes two or more, all finite."
         )
     low = (values <= 0.5 * (values.min() + values.max())).astype(np.float64)
-    found = _maximise(values, np.stack([low, 1 - low], axis=1), floor)
+    mixture = _maximise(values, np.stack([low, 1 - low], axis=1), floor)
     before = -np.inf
     for _ in range(iterations):
-        log = found._log_joint(values)
+        log = mixture._log_joint(values)
         likelihood = np.mean(np.logaddexp(log[:, 0], log[:, 1]))
         if abs(likelihood - before) < tolerance:
             break
         before = likelihood
-        found = _maximise(values, np.exp(found._log_posterior(values)), floor)
-    order = np.argsort(found.means)
-    return Mixture(found.means[order], found.variances[order], found.shares[order])
+        mixture = _maximise(values, np.exp(mixture._log_posterior(values)), floor)
+    order = np.argsort(mixture.means)
+    return Mixture(mixture.means[order], mixture.variances[order], mixture.shares[order])
 
 
 def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: Any) -> np.ndarray:
@@ -77,8 +77,8 @@ def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: 
     if span == 0:
         return np.ones(len(losses))
     scaled = (losses - losses.min()) / span
-    found = fit_mixture(scaled, **options)
-    return found.probability_of_low(np.clip(scaled, *found.means) if monotone else scaled)
+    mixture = fit_mixture(scaled, **options)
+    return mixture.probability_of_low(np.clip(scaled, *mixture.means) if monotone else scaled)
 
 
 def confident_consensus(

@@ -40,7 +40,7 @@ class TrainLog:
     ):
         self._writer = None
         self._evals = directory / EVALS
-        if meshes.writes():
+        if meshes.is_primary_process():
             self._writer = MetricsWriter(directory, resume_step=finished_steps + 1)
             rows = [row for row in read_metrics(self._evals) if row["step"] <= finished_steps]
             files.write_text_atomic(self._evals, "".join(json.dumps(row) + "\n" for row in rows))
@@ -125,6 +125,6 @@ class _Clock:
     def lap(self) -> dict[str, float]:
         now = time.monotonic()
         seconds = max(now - self.began, 1e-9)
-        found = {"images_per_second": self.rows / seconds, "host_wait": self.waited / seconds}
+        rates = {"images_per_second": self.rows / seconds, "host_wait": self.waited / seconds}
         self.rows, self.waited, self.began = 0, 0.0, now
-        return found
+        return rates

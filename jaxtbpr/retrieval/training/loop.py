@@ -78,8 +78,8 @@ class Trainer:
 
         It is what the built sets say of them, times what their losses do.
         """
-        given = self.batches.pairs.weight_of_pair[pairs]
-        return given * self.pair_weights.of(pairs) if self.pair_weights else given
+        weight = self.batches.pairs.weight_of_pair[pairs]
+        return weight * self.pair_weights.of(pairs) if self.pair_weights else weight
 
 
 def train(
@@ -174,7 +174,7 @@ def finish_step(
     log.leave_out(time.monotonic() - began)
     if preempted and n < trainer.plan.steps:
         checkpoints.wait()
-        raise UserError(f"training was asked to stop and did, after step {n}; start it again.")
+        raise UserError(f"stopped by SIGTERM after step {n}; rerun the same command to resume.")
 
 
 def stalled(trainer: Trainer, directory: epath.Path, step: int) -> bool:

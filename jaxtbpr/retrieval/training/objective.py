@@ -74,7 +74,7 @@ def _sdm(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
 
 
 def _robust(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
-    return functools.partial(losses.ROBUST[objective.robust_kind], **_rows(objective))
+    return functools.partial(losses.ROBUST[objective.robust_loss], **_rows(objective))
 
 
 def _rows(objective: "Objective") -> dict[str, Any]:
@@ -108,7 +108,7 @@ CONTRASTIVE = (
         is_weighted=False, is_enough=False, by_rows=False,
     ),
     ContrastiveLoss("sdm", "SDM", _sdm),
-    ContrastiveLoss("robust", "the loss robust_kind", _robust),
+    ContrastiveLoss("robust", "the loss that robust_loss names", _robust),
 )  # fmt: skip
 WITH_HEADS = (
     HeadLoss(
@@ -133,16 +133,16 @@ class Objective:
     """The weights of the losses, 0 for those that are left out, and their settings.
 
     nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
-    `robust_kind`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
+    `robust_loss`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
     captions: of each image; every contrastive loss is the mean over them of the loss with that one
     alone, so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
     soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
-    kind; eps: of R-ITC. keep: share of the pairs of a batch, those of the smallest N-ITC, that
-    count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR and its
-    head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the word
-    head.
+    kind; eps: of R-ITC. small_loss_fraction: share of the pairs of a batch, those of the smallest
+    N-ITC, that count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR
+    and its head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the
+    word head.
     facts: slots by which captions match every image that they are true of, whoever is on it (as
-    labels do in UniCL, arXiv:2204.03610); 0: by identity alone.
+    labels do in UniCL, arXiv:2204.03610); 0 = by identity alone.
     loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
 
     SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
@@ -154,7 +154,7 @@ class Objective:
     citc: float = 0.0
     sdm: float = 0.0
     robust: float = 0.0
-    robust_kind: str = "smoothing"
+    robust_loss: str = "smoothing"
     simclr: float = 0.0
     identity: float = 0.0
     mlm: float = 0.0
@@ -164,7 +164,7 @@ class Objective:
     soft_label_ratio: optax.Schedule = lambda step: 0.0
     soft_labels: str = "sigmoid"
     eps: float = 1e-8
-    keep: float = 1.0
+    small_loss_fraction: float = 1.0
     channel_mask: float = 0.0
     temperature: float = 0.1
     hidden: int = 128
@@ -185,37 +185,37 @@ class Objective:
         """Returns {name of a batch's array: (its shape without the batch axis, its dtype)}."""
         image = ((*config.image_size, 3), jnp.uint8)
         words = ((config.text_length,), jnp.int32)
-        found = {"image": image, "tokens": words, "identity": ((), jnp.int32)}
-        found["weight"] = ((), jnp.float32)
+        shapes = {"image": image, "tokens": words, "identity": ((), jnp.int32)}
+        shapes["weight"] = ((), jnp.float32)
         if self.multi_view:
-            found["second"] = image
+            shapes["second"] = image
         if self.captions > 1:
-            found["more"] = ((self.captions - 1, config.text_length), jnp.int32)
+            shapes["more"] = ((self.captions - 1, config.text_length), jnp.int32)
         if self.facts:
-            found["shown"] = ((1 + self.facts,), jnp.int32)
-            found["said"] = ((self.captions, 1 + self.facts), jnp.int32)
+            shapes["shown"] = ((1 + self.facts,), jnp.int32)
+            shapes["said"] = ((self.captions, 1 + self.facts), jnp.int32)
         if self.simclr:
-            found |= {"view_1": image, "view_2": image}
+            shapes |= {"view_1": image, "view_2": image}
         if self.mlm:
-            found |= {"masked": words, "labels": words}
-        return found
+            shapes |= {"masked": words, "labels": words}
+        return shapes
 
     def features(self, model: Clip, params: Any, batch: Arrays) -> dict[str, jax.Array]:
         """Returns everything that the losses need of the towers, arrays [B, ...]."""
         apply = functools.partial(model.apply, {"params": params})
         image = functools.partial(apply, method=Clip.encode_image)
         text = functools.partial(apply, method=Clip.encode_text)
-        found = self._texts(text, batch)
+        outputs = self._texts(text, batch)
         if self.mlm:
-            found["image_tokens"] = image(batch["image"], every_token=True)
-            found["text_tokens"] = text(batch["masked"], every_token=True)
-            found["image"] = found["image_tokens"][:, 0]
+            outputs["image_tokens"] = image(batch["image"], every_token=True)
+            outputs["text_tokens"] = text(batch["masked"], every_token=True)
+            outputs["image"] = outputs["image_tokens"][:, 0]
         else:
-            found["image"] = image(batch["image"])
+            outputs["image"] = image(batch["image"])
         for name in ("second", "view_1", "view_2"):
             if name in batch:
-                found[name] = image(batch[name])
-        return found
+                outputs[name] = image(batch[name])
+        return outputs
 
     def _texts(self, text, batch: Arrays) -> dict[str, jax.Array]:
         """The features of all captions: "text" [B, D] and, if there are, "more" [B, n - 1, D]."""
@@ -248,8 +248,8 @@ class Objective:
         texts += [features["more"][:, n] for n in range(self.captions - 1)]
         if not self.facts:
             return [(text, batch["identity"]) for text in texts]
-        said = [batch["said"][:, n] for n in range(self.captions)]
-        labels = [jnp.stack([batch["shown"], one], axis=1) for one in said]
+        mentioned = [batch["said"][:, n] for n in range(self.captions)]
+        labels = [jnp.stack([batch["shown"], one], axis=1) for one in mentioned]
         return list(zip(texts, labels, strict=True))
 
     def _of_pairs(self, mesh: Mesh, features: Arrays, ids, weight, scale, step, key) -> dict:
@@ -281,13 +281,13 @@ class Objective:
 
     def _weights(self, mesh: Mesh, pairs, scale, weight) -> jax.Array:
         """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
-        if self.keep >= 1:
+        if self.small_loss_fraction >= 1:
             return weight
         axes = mesh.axis_names
 
         def select(*arrays):
             rows = losses.pair_losses(*arrays, axis_name=axes)
-            return losses.small_loss_weights(rows, self.keep, axis_name=axes)
+            return losses.small_loss_weights(rows, self.small_loss_fraction, axis_name=axes)
 
         return weight * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
 

@@ -67,21 +67,21 @@ def adamw(
     clip_norm: float | None = None,
     frozen: str = "",
     layer_decay: float = 1.0,
-    head_rate: float = 1.0,
+    head_lr_factor: float = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW with decoupled weight decay on the parameters that `decay_mask` names.
 
     clip_norm: largest global norm of the gradients, None (the published choice) for no limit.
     frozen: regular expression of the parameters that never change and need no moments, "" for
-    none, see `frozen_mask`. layer_decay, head_rate: see `rate_shares`. Defaults are SynTBPR's.
+    none, see `frozen_mask`. layer_decay, head_lr_factor: see `rate_shares`. Defaults are SynTBPR's.
     Loshchilov and Hutter, ICLR 2019,
     arXiv:1711.05101.
     """
     optimizer = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
     )
-    if layer_decay != 1 or head_rate != 1:
-        optimizer = optax.chain(optimizer, _scale_by_shares(layer_decay, head_rate))
+    if layer_decay != 1 or head_lr_factor != 1:
+        optimizer = optax.chain(optimizer, _scale_by_shares(layer_decay, head_lr_factor))
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     if not frozen:
@@ -91,13 +91,13 @@ def adamw(
     )
 
 
-def rate_shares(params: Any, layer_decay: float, head_rate: float) -> Any:
+def rate_shares(params: Any, layer_decay: float, head_lr_factor: float) -> Any:
     """For a tree of parameters: the share of the learning rate that each has.
 
     layer_decay ** d for a parameter d layers below the top of its tower: 0 for what follows the
     last block, 1 for the last block, one more than the blocks for embeddings (BEiT's rule, Bao et
-    al., arXiv:2106.08254). Scanned blocks have an array of shares, [layers, 1, ...]. head_rate: of
-    the identity and word heads (5 in SynTBPR and TBPS-CLIP).
+    al., arXiv:2106.08254). Scanned blocks have an array of shares, [layers, 1, ...].
+    head_lr_factor: of the identity and word heads (5 in SynTBPR and TBPS-CLIP).
     """
     depths = {
         tower: 1 + max(_block_numbers(params[tower]["transformer"]))
@@ -105,11 +105,11 @@ def rate_shares(params: Any, layer_decay: float, head_rate: float) -> Any:
         if tower in params
     }
 
-    def share(path, leaf):
+    def factor(path, leaf):
         names = _name(path).split("/")
         names = names[1:] if names[0] == "lora" else names
         if names[0] == "heads":
-            return head_rate if names[1] in ("identity", "words") else 1.0
+            return head_lr_factor if names[1] in ("identity", "words") else 1.0
         if names[0] not in depths:
             return 1.0
         depth = depths[names[0]]
@@ -122,17 +122,17 @@ def rate_shares(params: Any, layer_decay: float, head_rate: float) -> Any:
             return (layer_decay**below).reshape(-1, *[1] * (leaf.ndim - 1))
         return layer_decay ** (depth - int(names[2].removeprefix("block_")))
 
-    return jax.tree_util.tree_map_with_path(share, params)
+    return jax.tree_util.tree_map_with_path(factor, params)
 
 
 def _block_numbers(blocks: Any) -> list[int]:
     return [int(name.removeprefix("block_")) for name in blocks if name.startswith("block_")]
 
 
-def _scale_by_shares(layer_decay: float, head_rate: float) -> optax.GradientTransformation:
+def _scale_by_shares(layer_decay: float, head_lr_factor: float) -> optax.GradientTransformation:
     def update(updates, params):
-        shares = rate_shares(params, layer_decay, head_rate)
-        return jax.tree.map(lambda u, share: u * share, updates, shares)
+        shares = rate_shares(params, layer_decay, head_lr_factor)
+        return jax.tree.map(lambda u, factor: u * factor, updates, shares)
 
     return optax.stateless(update)
 

@@ -61,7 +61,7 @@ class PairWeights:
         if self.kind and epoch >= self.first:
             self._weights = self._judge(by_image, by_text, epoch)
             say(f"train: pair weights of epoch {epoch + 1}: mean {self._weights.mean():.3f}")
-        if meshes.writes():
+        if meshes.is_primary_process():
             self._path(epoch).parent.mkdir(parents=True, exist_ok=True)
             buffer = io.BytesIO()
             np.savez(buffer, image_to_text=by_image, text_to_image=by_text, weight=self._weights)
@@ -79,9 +79,9 @@ class PairWeights:
 
         Without augmentation; the last batch is filled up with pairs that have been measured.
         """
-        found = [self.embedder.features(params, one) for one in self.train]
-        images = np.concatenate([one.images for one in found])
-        captions = np.concatenate([one.captions for one in found])[self.pairs.caption_of_pair]
+        features = [self.embedder.features(params, one) for one in self.train]
+        images = np.concatenate([one.images for one in features])
+        captions = np.concatenate([one.captions for one in features])[self.pairs.caption_of_pair]
         count, size = len(self.pairs), self.pairs.batch_size
         order = seeds.rng(self.pairs.seed, "pair losses", epoch).permutation(count)
         batches = np.resize(order, -(-count // size) * size).reshape(-1, size)

@@ -106,7 +106,7 @@ def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
 
     return ClipConfig(
         image_size=size,
-        patch=options.patch,
+        patch_size=options.patch_size,
         stem=options.stem,
         vision=tower("vision"),
         text=tower("text"),
@@ -197,10 +197,10 @@ def open_pair_weights(
     batches: loader.TrainLoader,
 ) -> PairWeights | None:
     """Returns what measures and weighs the pairs, where `options` (section `train`) want it."""
-    if not (options.pair_losses or options.denoise):
+    if not (options.save_pair_losses or options.denoise):
         return None
     return PairWeights(
-        options.denoise, options.denoise_from, directory, embedder, train, batches.pairs
+        options.denoise, options.denoise_warmup_epochs, directory, embedder, train, batches.pairs
     )
 
 
@@ -230,16 +230,16 @@ def check_batch(options: ConfigDict, mesh: Mesh) -> None:
     """Raises UserError for a batch that devices and chunks do not divide, or without a loss."""
     with of_key("train.batch_size"):
         meshes.check_batch_size(options.batch_size, mesh)
-    if options.batch_size // mesh.size % options.chunks:
+    if options.batch_size // mesh.size % options.grad_cache_chunks:
         raise UserError(
-            f"config.train.chunks={options.chunks} does not divide the "
+            f"config.train.grad_cache_chunks={options.grad_cache_chunks} does not divide the "
             f"{options.batch_size // mesh.size} pairs that each device has of a batch."
         )
     _check_loss_rows(options, options.batch_size // mesh.size)
     weights = [row.name for row in CONTRASTIVE if row.is_enough]
     if not any(options[name] for name in weights):
         raise UserError(
-            "no loss makes images and captions alike: one of "
+            "no contrastive loss is enabled: one of "
             f"{', '.join('config.train.' + name for name in weights)} must be above 0."
         )
 
@@ -255,7 +255,7 @@ def _check_loss_rows(options: ConfigDict, rows: int) -> None:
             "of a batch; choose a number that does."
         )
     whole = [row.name for row in LOSSES if not row.by_rows and options[row.name]]
-    whole += ["keep"] if options.keep < 1 else []
+    whole += ["small_loss_fraction"] if options.small_loss_fraction < 1 else []
     if whole:
         raise UserError(
             f"config.train.loss_rows={held} is not for config.train.{whole[0]}, which looks at all "
@@ -269,7 +269,7 @@ def make_objective(
     """Returns what a step lowers; options: the section `train`."""
     return Objective(
         **{loss.name: options[loss.name] for loss in LOSSES},
-        robust_kind=options.robust_kind,
+        robust_loss=options.robust_loss,
         multi_view=options.multi_view,
         captions=options.captions,
         facts=slots,
@@ -278,7 +278,7 @@ def make_objective(
         ),
         soft_labels=options.soft_labels,
         eps=options.ritc_eps,
-        keep=options.keep,
+        small_loss_fraction=options.small_loss_fraction,
         channel_mask=options.channel_mask,
         identities=identities,
         vocab_size=vocab_size,
@@ -298,16 +298,16 @@ def make_recipe(
     if options.lora:  # the towers stay as they are, but for LoRA's change of them
         frozen = rf"(image|text)/.*|{frozen}" if frozen else r"(image|text)/.*"
     optimizer = optimizers.adamw(
-        lambda update: plan.schedule(update * options.accumulate),
+        lambda update: plan.schedule(update * options.accumulation_steps),
         weight_decay=options.weight_decay,
         b2=options.beta2,
         clip_norm=options.clip_norm or None,
         frozen=frozen,
         layer_decay=options.layer_decay,
-        head_rate=options.head_rate,
+        head_lr_factor=options.head_lr_factor,
     )
-    if options.accumulate > 1:
-        optimizer = optax.MultiSteps(optimizer, options.accumulate)
+    if options.accumulation_steps > 1:
+        optimizer = optax.MultiSteps(optimizer, options.accumulation_steps)
     objective = make_objective(
         options, plan, identities=identities, vocab_size=model.config.vocab_size, slots=slots
     )
@@ -316,8 +316,8 @@ def make_recipe(
         optimizer,
         mesh,
         objective,
-        options.ema,
-        options.chunks,
+        options.ema_decay,
+        options.grad_cache_chunks,
         frozen=frozen,
         lora=options.lora,
         lora_rank=options.lora_rank,

@@ -46,18 +46,18 @@ class TrainState(flax.struct.PyTreeNode):
 class Recipe:
     """All that decides what a step does, beside its data.
 
-    ema: decay of the moving average of the parameters, 0 for none. chunks: in how many parts the
-    towers take a batch; the loss always sees the whole of it (see `cached_gradients`). frozen:
-    parameters that get no gradient, as for `optimizer.adamw`. lora: expression of the kernels that
-    get a change of rank `lora_rank`, "" for none.
+    ema_decay: decay of the moving average of the parameters, 0 for none. grad_cache_chunks: in how
+    many parts the towers take a batch; the loss always sees the whole of it (see
+    `cached_gradients`). frozen: parameters that get no gradient, as for `optimizer.adamw`. lora:
+    expression of the kernels that get a change of rank `lora_rank`, "" for none.
     """
 
     model: Clip
     optimizer: optax.GradientTransformation
     mesh: Mesh
     objective: Objective = dataclasses.field(default_factory=Objective)
-    ema: float = 0.0
-    chunks: int = 1
+    ema_decay: float = 0.0
+    grad_cache_chunks: int = 1
     frozen: str = ""
     lora: str = ""
     lora_rank: int = 8
@@ -69,8 +69,8 @@ class Recipe:
 
 def clip_of(params: Any) -> Any:
     """The parameters of the model: without those of heads, LoRA's change merged in."""
-    own = {name: tree for name, tree in params.items() if name not in ("heads", "lora")}
-    return lora.merge(own, params["lora"]) if "lora" in params else own
+    tree_of_clip = {name: tree for name, tree in params.items() if name not in ("heads", "lora")}
+    return lora.merge(tree_of_clip, params["lora"]) if "lora" in params else tree_of_clip
 
 
 def hold(params: Any, frozen: str) -> Any:
@@ -93,7 +93,7 @@ def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
     params: of the model; the heads of the objective begin anew.
     """
     heads = init_heads(recipe.objective, recipe.model.config.embed_dim, jax.random.fold_in(key, 1))
-    ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
+    ema = jax.tree.map(jnp.copy, params) if recipe.ema_decay else None
     added = {"heads": heads} if heads else {}
     if recipe.lora:
         change_key = jax.random.fold_in(key, 2)
@@ -116,7 +116,7 @@ def train_step(
     batch: the arrays of `Objective.inputs`. Returns the next state and the scalars of this step,
     taken before the update.
     """
-    differentiate = direct_gradients if recipe.chunks == 1 else cached_gradients
+    differentiate = direct_gradients if recipe.grad_cache_chunks == 1 else cached_gradients
     scalars, gradients = differentiate(state, batch, recipe)
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -126,7 +126,7 @@ def train_step(
     }
     ema = None
     if state.ema is not None:
-        ema = moving_average(state.ema, clip_of(params), state.step, recipe.ema)
+        ema = moving_average(state.ema, clip_of(params), state.step, recipe.ema_decay)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), scalars
 
 
@@ -136,8 +136,8 @@ def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
     def loss_of(params):
         features = recipe.features(params, batch)
         rest = _beside_towers(hold(params, recipe.frozen))
-        found = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
-        return found["loss"], found
+        loss = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
+        return loss["loss"], loss
 
     (_, scalars), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     return scalars, gradients
@@ -157,8 +157,8 @@ def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
     def loss_of(features, rest):
         features = jax.tree.map(_join, features)
         rest = hold(rest, recipe.frozen)
-        found = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
-        return found["loss"], found
+        loss = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
+        return loss["loss"], loss
 
     def add_part(gradients, inputs):
         part, cotangents = inputs
@@ -185,12 +185,14 @@ def _key_of(state: TrainState) -> jax.Array:
 
 def _split(batch: Batch, recipe: Recipe) -> Batch:
     """[B, ...] -> [chunks, B / chunks, ...]; each chunk has rows of every device, none moves."""
-    mesh, chunks = recipe.mesh, recipe.chunks
+    mesh, grad_cache_chunks = recipe.mesh, recipe.grad_cache_chunks
     rows = NamedSharding(mesh, P(None, meshes.AXES))
 
     def split(x):
-        x = x.reshape(mesh.size, chunks, -1, *x.shape[1:]).swapaxes(0, 1)
-        return jax.lax.with_sharding_constraint(x.reshape(chunks, -1, *x.shape[3:]), rows)
+        x = x.reshape(mesh.size, grad_cache_chunks, -1, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(
+            x.reshape(grad_cache_chunks, -1, *x.shape[3:]), rows
+        )
 
     return jax.tree.map(split, batch)
 

@@ -27,12 +27,12 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> str:
     """
     import safetensors.torch
 
-    found, left = _read(source)
+    arrays, left = _read(source)
     tensors = {
         name.removeprefix("module."): value.detach().contiguous().clone()
-        for name, value in found.items()
+        for name, value in arrays.items()
     }
-    if len(tensors) < len(found):
+    if len(tensors) < len(arrays):
         raise ValueError("it holds arrays of one name with and without module. before it")
     part = target.with_name(f".{target.name}.tmp")
     safetensors.torch.save_file(tensors, part)
@@ -44,19 +44,19 @@ def _read(source: pathlib.Path) -> tuple[dict, dict[str, int]]:
     """The model's arrays, and how many are under other names of the file, of each name."""
     if not source.name.endswith(".index.json"):
         return _model_of(_load(source))
-    found, left = {}, {}
+    arrays, left = {}, {}
     for name in sorted(set(json.loads(source.read_text())["weight_map"].values())):
         tensors, others = _model_of(_load(source.parent / name))
-        found, left = found | tensors, left | others
-    return found, left
+        arrays, left = arrays | tensors, left | others
+    return arrays, left
 
 
-def _model_of(found) -> tuple[dict, dict[str, int]]:
+def _model_of(tree) -> tuple[dict, dict[str, int]]:
     left = {}
     while True:
-        groups = {key: _count(value) for key, value in _items(found) if isinstance(value, dict)}
+        groups = {key: _count(value) for key, value in _items(tree) if isinstance(value, dict)}
         groups = {key: count for key, count in groups.items() if count}
-        tensors = {key: value for key, value in _items(found) if _is_tensor(value)}
+        tensors = {key: value for key, value in _items(tree) if _is_tensor(value)}
         wrapper = next((name for name in WRAPPERS if name in groups), None)
         if not tensors and len(groups) == 1 and "optim" not in str(*groups):
             (wrapper,) = groups
@@ -64,7 +64,7 @@ def _model_of(found) -> tuple[dict, dict[str, int]]:
             break
         left |= {key: count for key, count in groups.items() if key != wrapper}
         left |= dict.fromkeys(map(str, tensors), 1)
-        found = found[wrapper]
+        tree = tree[wrapper]
     if not tensors:
         inside = f", but groups of them ({_said(groups)})" if groups else ""
         raise ValueError(
@@ -74,8 +74,8 @@ def _model_of(found) -> tuple[dict, dict[str, int]]:
     return tensors, left | groups
 
 
-def _items(found):
-    return found.items() if isinstance(found, dict) else ()
+def _items(value):
+    return value.items() if isinstance(value, dict) else ()
 
 
 def _is_tensor(value) -> bool:

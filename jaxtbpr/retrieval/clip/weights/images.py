@@ -43,13 +43,13 @@ def read_images(folder: epath.Path, kind: str, size: tuple[int, int]) -> Images 
     places = _HUGGINGFACE + _OPEN_CLIP if kind == "huggingface" else _OPEN_CLIP + _HUGGINGFACE
     for name, key in places:
         path = folder / name
-        given = files.read_json_object(path) if path.exists() else {}
-        given = given if key is None else given.get(key)
-        if not given:
+        settings = files.read_json_object(path) if path.exists() else {}
+        settings = settings if key is None else settings.get(key)
+        if not settings:
             continue
         read = _open_clip if key == "preprocess_cfg" else _huggingface
         try:
-            return read(given, path, size)
+            return read(settings, path, size)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{path} does not tell how images are prepared ({error!r}); restore it."
@@ -57,14 +57,16 @@ def read_images(folder: epath.Path, kind: str, size: tuple[int, int]) -> Images 
     return None
 
 
-def _huggingface(given: Mapping[str, Any], path: epath.Path, own: tuple[int, int]) -> Images:
+def _huggingface(
+    settings: Mapping[str, Any], path: epath.Path, model_size: tuple[int, int]
+) -> Images:
     mean, std = PIXELS["clip"]
-    mean, std = _triple(given.get("image_mean", mean)), _triple(given.get("image_std", std))
-    if given.get("do_normalize") is False:
+    mean, std = _triple(settings.get("image_mean", mean)), _triple(settings.get("image_std", std))
+    if settings.get("do_normalize") is False:
         mean, std = (0.0,) * 3, (1.0,) * 3
-    factor = 1.0 if given.get("do_rescale") is False else given.get("rescale_factor", 1 / 255)
-    size, resize = _huggingface_resize(given, own)
-    number = given.get("resample", 3)
+    factor = 1.0 if settings.get("do_rescale") is False else settings.get("rescale_factor", 1 / 255)
+    size, resize = _huggingface_resize(settings, model_size)
+    number = settings.get("resample", 3)
     if number not in _FILTER_NAMES:
         raise ValueError(f"resample {number!r}")
     # Ours divide by 255 and then normalise.
@@ -74,23 +76,23 @@ def _huggingface(given: Mapping[str, Any], path: epath.Path, own: tuple[int, int
 
 
 def _huggingface_resize(
-    given: Mapping[str, Any], own: tuple[int, int]
+    settings: Mapping[str, Any], model_size: tuple[int, int]
 ) -> tuple[tuple[int, int] | None, Resize | None]:
     """The size (H, W) that is told, and how images come to it; None for what is not here."""
-    name = given.get("image_processor_type") or given.get("feature_extractor_type") or "CLIP"
+    name = settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIP"
     is_clip = name.startswith("CLIP")
-    size, crop, is_cropped = (given.get(key) for key in ("size", "crop_size", "do_center_crop"))
+    size, crop, is_cropped = (settings.get(key) for key in ("size", "crop_size", "do_center_crop"))
     if size is None or isinstance(size, int):
         # One number is the shorter side to CLIP's processor, and both sides to most others.
         sides = ("shortest_edge",) if is_clip else ("height", "width")
-        size = dict.fromkeys(sides, own[0] if size is None else size)
+        size = dict.fromkeys(sides, model_size[0] if size is None else size)
     first = _size(size) if not isinstance(size, Mapping) or set(size) <= _SIDES else None
     if is_cropped is None:
         is_cropped = is_clip or crop is not None
-    kept = first if not is_cropped else own if crop is None else _size(crop)
+    kept = first if not is_cropped else model_size if crop is None else _size(crop)
     is_short = isinstance(size, Mapping) and "shortest_edge" in size
-    is_done = given.get("do_resize") is not False and not given.get("do_pad")
-    if first is None or not is_done or "crop_pct" in given:
+    is_done = settings.get("do_resize") is not False and not settings.get("do_pad")
+    if first is None or not is_done or "crop_pct" in settings:
         return kept, None
     # A shorter side that is not cropped, or not to a square, leaves images of many shapes.
     if is_short and (not is_cropped or kept[0] != kept[1]):
@@ -102,36 +104,38 @@ def _huggingface_resize(
     return kept, Resize("shortest" if is_short else "squash", first[0] / kept[0], half="floor")
 
 
-def _open_clip(given: Mapping[str, Any], path: epath.Path, own: tuple[int, int]) -> Images:
+def _open_clip(
+    settings: Mapping[str, Any], path: epath.Path, model_size: tuple[int, int]
+) -> Images:
     mean, std = PIXELS["clip"]
-    moments = _triple(given.get("mean") or mean), _triple(given.get("std") or std)
+    moments = _triple(settings.get("mean") or mean), _triple(settings.get("std") or std)
     # It knows two filters, and takes any other name for the first.
-    name = given.get("interpolation")
+    name = settings.get("interpolation")
     resample = name if name in _OPEN_CLIP_FILTERS else _OPEN_CLIP_FILTERS[0]
-    mode = given.get("resize_mode") or "shortest"
+    mode = settings.get("resize_mode") or "shortest"
     if mode not in MODES:
         raise ValueError(f"resize_mode {mode!r}")
-    if mode == "shortest" and own[0] != own[1]:
+    if mode == "shortest" and model_size[0] != model_size[1]:
         resample = _OPEN_CLIP_FILTERS[0]  # its way there takes no filter
-    fill = int(given.get("fill_color") or 0) if mode == "longest" else 0
+    fill = int(settings.get("fill_color") or 0) if mode == "longest" else 0
     return Images(
-        _named(moments), resample, _size(given.get("size")), Resize(mode, fill=fill), path
+        _named(moments), resample, _size(settings.get("size")), Resize(mode, fill=fill), path
     )
 
 
-def _triple(given: Any) -> tuple[float, ...]:
-    values = tuple(map(float, given if isinstance(given, (list, tuple)) else [given] * 3))
+def _triple(triple: Any) -> tuple[float, ...]:
+    values = tuple(map(float, triple if isinstance(triple, (list, tuple)) else [triple] * 3))
     if len(values) != 3 or not all(map(math.isfinite, values)):
-        raise ValueError(f"{given!r} is no value for each of three colours")
+        raise ValueError(f"{triple!r} is no value for each of three colours")
     return values
 
 
-def _size(given: Any) -> tuple[int, int] | None:
-    if isinstance(given, Mapping):
-        given = [given["height"], given["width"]] if "height" in given else given["shortest_edge"]
-    if given is None:
+def _size(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, Mapping):
+        value = [value["height"], value["width"]] if "height" in value else value["shortest_edge"]
+    if value is None:
         return None
-    sides = given if isinstance(given, (list, tuple)) else [given] * 2
+    sides = value if isinstance(value, (list, tuple)) else [value] * 2
     height, width = map(int, sides)
     return height, width
 

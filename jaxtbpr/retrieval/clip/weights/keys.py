@@ -86,13 +86,13 @@ _NUMBERS_OR_NULL = ("head_width", "heads")
 
 
 def refuse(
-    given: Mapping[str, Any], verdicts: Mapping[str, Verdict], part: str, source: str, other: str
+    config: Mapping[str, Any], verdicts: Mapping[str, Verdict], part: str, source: str, other: str
 ) -> None:
-    """Raises InputError for a key of `given` that makes another network than those that are here.
+    """Raises InputError for a key of `config` that makes another network than those that are here.
 
-    part: of the config that `given` is, "" for the whole. other: the verdict on a key without one.
+    part: of the config that `config` is, "" for the whole. other: the verdict on a key without one.
     """
-    for key, value in given.items():
+    for key, value in config.items():
         if not _is_of_its_kind(key, value):
             raise InputError(
                 f"{source} cannot be read: its config says {f'{part}.{key}'.strip('.')}={value!r}, "

@@ -82,9 +82,11 @@ def load(
     InputError that lists what is missing, unexpected or of another shape.
     """
     checkpoint = open_checkpoint(source, hints)
-    own = checkpoint.config()
-    changes["image_size"] = tuple(image_size or own.image_size)
-    config = dataclasses.replace(own, text_length=text_length or own.text_length, **changes)
+    own_config = checkpoint.config()
+    changes["image_size"] = tuple(image_size or own_config.image_size)
+    config = dataclasses.replace(
+        own_config, text_length=text_length or own_config.text_length, **changes
+    )
     return config, read_params(checkpoint, config)
 
 
@@ -99,23 +101,23 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         for name in checkpoint.arrays.shapes
         if name not in present and not _NO_PARAMETERS.fullmatch(name)
     ]
-    own = checkpoint.config().grid
-    if own[0] == own[1] and not sizes.told_image_size(checkpoint.hints):
-        own = None
-    found, misshaped = {}, []
+    saved_grid = checkpoint.config().grid
+    if saved_grid[0] == saved_grid[1] and not sizes.told_image_size(checkpoint.hints):
+        saved_grid = None
+    params, misshaped = {}, []
     if missing == ["logit_scale"]:
         say(f"{checkpoint.source} has no logit_scale; that of a temperature of 0.02 is taken.")
-        missing, found["logit_scale"] = [], np.array(_NO_SCALE, np.float32)
+        missing, params["logit_scale"] = [], np.array(_NO_SCALE, np.float32)
     for one in wanted:
         if one.theirs not in present:
             continue
         shapes = [expected[path] for path in one.ours]
-        arrays = _read(checkpoint, one, config, shapes, own)
+        arrays = _read(checkpoint, one, config, shapes, saved_grid)
         if arrays is None:
             theirs = checkpoint.arrays.shapes[one.theirs]
             misshaped.append(f"{one.theirs} {list(theirs)} (for {list(shapes[0])} here)")
         else:
-            found |= dict(zip(one.ours, arrays, strict=True))
+            params |= dict(zip(one.ours, arrays, strict=True))
     is_head = [name.split(".")[0] not in _TOWERS for name in unexpected]
     if unexpected and all(is_head) and not (missing or misshaped):
         heads = ", ".join(sorted({name.split(".")[0] for name in unexpected}))
@@ -128,7 +130,7 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         raise InputError(
             tensors.misfit(checkpoint.source, checkpoint.kind, missing, unexpected, misshaped)
         )
-    return with_scan(flax.traverse_util.unflatten_dict(found, sep="/"), config.scan)
+    return with_scan(flax.traverse_util.unflatten_dict(params, sep="/"), config.scan)
 
 
 def expected_shapes(config: ClipConfig) -> dict[str, tuple[int, ...]]:
@@ -150,11 +152,11 @@ def open_checkpoint(source: epath.PathLike, hints: Mapping[str, Any] | None = No
     arrays, wrapper = _unwrap(tensors.open_files(tensors.weight_files(path, _FILES, lacking)))
     kind, text_prefix = _recognise(arrays.shapes, path)
     folder = path if path.is_dir() else path.parent
-    found = _read_hints(folder, kind) if hints is None else hints
+    hints_found = _read_hints(folder, kind) if hints is None else hints
     if kind == "openai" and (wrapper == "base_model." or text_prefix == "encode_text."):
         # IRRA, RDE and TBPS-CLIP start from OpenAI's CLIPs and keep their activation.
-        found = {"quick_gelu": True} | dict(found)
-    return Checkpoint(os.fspath(path), arrays, kind, text_prefix, found, folder)
+        hints_found = {"quick_gelu": True} | dict(hints_found)
+    return Checkpoint(os.fspath(path), arrays, kind, text_prefix, hints_found, folder)
 
 
 def find(source: epath.PathLike) -> epath.Path:
@@ -174,9 +176,9 @@ def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
     plain = {tensors.unwrapped(name): name for name in arrays.shapes}
     if len(plain) < len(arrays.shapes):  # an average of the weights beside them
         plain = {name: name for name in arrays.shapes}
-    found = [name.removesuffix(mark) for name in plain for mark in _MARKS if name.endswith(mark)]
-    found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
-    wrapper = min(found, key=len, default="")
+    prefixes = [name.removesuffix(mark) for name in plain for mark in _MARKS if name.endswith(mark)]
+    prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
+    wrapper = min(prefixes, key=len, default="")
     stored = {name.removeprefix(wrapper): old for name, old in plain.items()}
     if len(stored) < len(plain):  # the same name with and without the wrapper's
         wrapper, stored = "", plain
@@ -206,9 +208,12 @@ def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
 def _refuse_other_model(path: epath.Path) -> None:
     """Raises InputError where the config beside the weights tells what else they are of."""
     config = (path if path.is_dir() else path.parent) / "config.json"
-    given = files.read_json(config) if config.exists() else None
-    if isinstance(given, dict) and (found := given.get("model_type")) not in (None, "clip"):
-        raise keys.other_network("model_type", found, os.fspath(path))
+    settings = files.read_json(config) if config.exists() else None
+    if isinstance(settings, dict) and (model_type := settings.get("model_type")) not in (
+        None,
+        "clip",
+    ):
+        raise keys.other_network("model_type", model_type, os.fspath(path))
 
 
 def _read_hints(folder: epath.Path, kind: str) -> dict[str, Any]:
@@ -220,8 +225,8 @@ def _read_hints(folder: epath.Path, kind: str) -> dict[str, Any]:
         return files.read_json(path)
     for name in ("open_clip_config.json", "model_config.json"):
         if (folder / name).exists():
-            found = files.read_json(folder / name)
-            return found.get("model_cfg", found) if isinstance(found, dict) else found
+            config = files.read_json(folder / name)
+            return config.get("model_cfg", config) if isinstance(config, dict) else config
     return {}
 
 
@@ -233,11 +238,12 @@ def _read(
     one: tensors.Tensor,
     config: ClipConfig,
     shapes: list[tuple[int, ...]],
-    own: tuple[int, int] | None,
+    saved_grid: tuple[int, int] | None,
 ) -> list | None:
     """Our arrays of a tensor, float32; None where its shape fits neither as it is nor resampled.
 
-    own: the checkpoint's grid of patches, if it tells it. Raises InputError where a number is none.
+    saved_grid: the checkpoint's grid of patches, if it tells it. Raises InputError where a number
+      is none.
     """
     stored = checkpoint.arrays.read(one.theirs)
     if one.layout.axes is not None and stored.ndim != one.layout.axes:
@@ -248,7 +254,7 @@ def _read(
             return None
         image = one.ours[0].startswith("image/")
         if image:
-            arrays = [resample_grid(arrays[0], config.grid, own)]
+            arrays = [resample_grid(arrays[0], config.grid, saved_grid)]
         else:
             arrays = [resample_line(*arrays, shapes[0][0])]
     if [array.shape for array in arrays] != shapes:

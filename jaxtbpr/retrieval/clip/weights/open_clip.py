@@ -22,13 +22,15 @@ _TIMM = {
 def refuse_other_networks(kind: str, hints: Mapping[str, Any], source: str) -> None:
     """Raises InputError for a key that makes another network than those that are here."""
     for part, verdicts in keys.OPEN_CLIP[kind].items():
-        given = hints.get(part, {}) if part else hints
-        if not isinstance(given, Mapping):
+        settings = hints.get(part, {}) if part else hints
+        if not isinstance(settings, Mapping):
             raise InputError(f"{part} of {source} is no JSON object; fetch its config again.")
-        if given.get("timm_model_name"):
-            _check_timm(given["timm_model_name"], source)
-            given = {"timm_pool": "avg", "timm_proj": "linear"} | dict(given)  # open_clip's own
-        keys.refuse(given, verdicts, part, source, keys.OFF)
+        if settings.get("timm_model_name"):
+            _check_timm(settings["timm_model_name"], source)
+            settings = {"timm_pool": "avg", "timm_proj": "linear"} | dict(
+                settings
+            )  # open_clip's own
+        keys.refuse(settings, verdicts, part, source, keys.OFF)
     # Captions are cleaned here the field's way, whatever the tokenizer's own is.
     words = hints.get("text_cfg", {}).get("tokenizer_kwargs") or {}
     if set(words) - {"clean"}:
@@ -41,29 +43,29 @@ def _check_timm(name: str, source: str) -> None:
         raise keys.other_network("vision_cfg.timm_model_name", name, source)
 
 
-def refuse_layers(given: Mapping[str, Any], layers: int, part: str, source: str) -> None:
+def refuse_layers(settings: Mapping[str, Any], layers: int, part: str, source: str) -> None:
     """Raises InputError where a tower's config has another number of blocks than its tensors."""
-    if given.get("layers", layers) != layers:
+    if settings.get("layers", layers) != layers:
         raise InputError(
             f"{source} has {layers} blocks in a tower of which its config says "
-            f"{part}.layers={given['layers']!r}; fetch the checkpoint and its config again."
+            f"{part}.layers={settings['layers']!r}; fetch the checkpoint and its config again."
         )
 
 
-def eps(given: Mapping[str, Any], default: float) -> float:
+def eps(settings: Mapping[str, Any], default: float) -> float:
     """Returns the epsilon that `norm_kwargs` of a tower's config gives. Raises InputError."""
-    values = dict(given.get("norm_kwargs") or {})
-    found = values.pop("eps", default)
+    values = dict(settings.get("norm_kwargs") or {})
+    value = values.pop("eps", default)
     if values:
         raise InputError(
             f"norm_kwargs of open_clip_config.json has {', '.join(values)}, not known."
         )
-    return found
+    return value
 
 
-def activation(quick: bool, given: Mapping[str, Any]) -> str:
+def activation(quick: bool, settings: Mapping[str, Any]) -> str:
     """Returns the activation of a tower, from quick_gelu and `act_kwargs`. Raises InputError."""
-    values = given.get("act_kwargs") or {}
+    values = settings.get("act_kwargs") or {}
     known = {"none": "gelu", "tanh": "gelu_tanh"}
     if not values:
         return "quick_gelu" if quick else "gelu"
@@ -77,7 +79,7 @@ def activation(quick: bool, given: Mapping[str, Any]) -> str:
 def timm_name(config: ClipConfig) -> str | None:
     """Returns timm's name of the vision tower; None where timm has no such network."""
     tower, side = config.vision, config.image_size[0]
-    name = _TIMM.get((tower.width, tower.layers, config.patch, side))
+    name = _TIMM.get((tower.width, tower.layers, config.patch_size, side))
     fits = (
         config.image_size == (side, side)
         and tower.rope and tower.rope_grid == 16 and tower.gated and tower.sub_norm
@@ -106,7 +108,7 @@ def to_open_clip(config: ClipConfig, kind: str) -> dict[str, Any]:
         sizes |= {"timm_model_pretrained": False, "timm_pool": "token", "timm_proj": None}
     else:
         sizes |= {
-            "patch_size": config.patch,
+            "patch_size": config.patch_size,
             "width": vision.width,
             "layers": vision.layers,
             "head_width": vision.width // vision.heads,
@@ -136,9 +138,9 @@ def _eva_keys(vision: TowerConfig) -> dict[str, Any]:
 
 
 def _extras(tower: TowerConfig) -> dict[str, Any]:
-    found = {}
+    extras = {}
     if tower.activation == "gelu_tanh":
-        found["act_kwargs"] = {"approximate": "tanh"}
+        extras["act_kwargs"] = {"approximate": "tanh"}
     if tower.eps != TowerConfig.eps:
-        found["norm_kwargs"] = {"eps": tower.eps}
-    return found
+        extras["norm_kwargs"] = {"eps": tower.eps}
+    return extras

@@ -8,25 +8,25 @@ from jaxtbpr.core.errors import InputError
 
 
 def resample_grid(
-    positions: np.ndarray, grid: tuple[int, int], own: tuple[int, int] | None = None
+    positions: np.ndarray, grid: tuple[int, int], saved_grid: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Positions [1 + n, W] of one grid of patches -> [1 + rows * columns, W] of another.
 
-    own: (rows, columns) of the n patches; None: a square. The first position, of the class token,
-    stays. Bilinear, see `_resize`. TBPS-CLIP's rule: where the form of the own grid is not told, a
-    grid of as many patches is not resampled. Raises InputError where n is then no square.
+    saved_grid: (rows, columns) of the n patches; None: a square. The first position, of the class
+    token, stays. Bilinear, see `_resize`. TBPS-CLIP's rule: where the form of the own grid is not
+    told, a grid of as many patches is not resampled. Raises InputError where n is then no square.
     """
     rows, columns = grid
     count = len(positions) - 1
-    if own == grid or (own is None and count == rows * columns):
+    if saved_grid == grid or (saved_grid is None and count == rows * columns):
         return positions
-    if own is None and math.isqrt(count) ** 2 != count:
+    if saved_grid is None and math.isqrt(count) ** 2 != count:
         raise InputError(
             f"positions of {count} patches, which are no square, cannot be resampled to "
             f"{rows}x{columns}; load the checkpoint at the image size that it was trained with."
         )
-    own = own or (math.isqrt(count),) * 2
-    patches = positions[1:].reshape(*own, -1)
+    saved_grid = saved_grid or (math.isqrt(count),) * 2
+    patches = positions[1:].reshape(*saved_grid, -1)
     resized = _resize(_resize(patches, rows, axis=0), columns, axis=1).astype(positions.dtype)
     return np.concatenate([positions[:1], resized.reshape(rows * columns, -1)])
 
@@ -44,5 +44,5 @@ def _resize(x: np.ndarray, size: int, axis: int) -> np.ndarray:
     at = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * np.float32(old / size) - 0.5, 0)
     low = np.minimum(at.astype(np.int64), old - 1)
     high = np.minimum(low + 1, old - 1)
-    share = (at - low.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    return x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    weight = (at - low.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight

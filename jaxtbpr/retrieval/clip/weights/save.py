@@ -30,11 +30,11 @@ def refuse_another_model(folder: epath.PathLike, kind: str) -> None:
 
     Whoever opens the folder afterwards could be given those, or a mixture of both.
     """
-    own = _HUGGINGFACE if kind == "huggingface" else _OPEN_CLIP
-    found = [path.name for path in files.matches(folder, *_READ) if path.name not in own]
-    if found:
+    names_written = _HUGGINGFACE if kind == "huggingface" else _OPEN_CLIP
+    others = [path.name for path in files.matches(folder, *_READ) if path.name not in names_written]
+    if others:
         raise InputError(
-            f"{folder} holds another model ({', '.join(found)}), which would be mixed with this "
+            f"{folder} holds another model ({', '.join(others)}), which would be mixed with this "
             "one; choose a new folder, or remove that model first."
         )
 
@@ -66,10 +66,10 @@ def save_tensors(
 
 def _as(array: np.ndarray, dtype: str, path: str) -> np.ndarray:
     with np.errstate(over="ignore"):
-        found = np.asarray(array).astype(dtype)
-    if not np.isfinite(found).all():
+        converted = np.asarray(array).astype(dtype)
+    if not np.isfinite(converted).all():
         raise InputError(f"{path} has numbers that {dtype} cannot hold; write it in float32.")
-    return found
+    return converted
 
 
 def save_folder(
@@ -148,9 +148,9 @@ def _save_tokenizer(folder: epath.Path, tokenizer: Tokenizer, length: int) -> No
         normalizers.Replace(Regex(r"\s+"), " "),
         normalizers.Strip(),
     ]
-    own = _steps(ending.normalizer)
-    if list(map(repr, own[: len(cleaning)])) != list(map(repr, cleaning)):  # not saved before
-        ending.normalizer = normalizers.Sequence([*cleaning, *own])
+    steps = _steps(ending.normalizer)
+    if list(map(repr, steps[: len(cleaning)])) != list(map(repr, cleaning)):  # not saved before
+        ending.normalizer = normalizers.Sequence([*cleaning, *steps])
     ending.post_processor = processors.TemplateProcessing(
         single=f"{tokenizers.START} $A {tokenizers.END}",
         special_tokens=[(tokenizers.START, start), (tokenizers.END, end)],

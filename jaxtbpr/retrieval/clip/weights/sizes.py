@@ -55,21 +55,21 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
             f"{source} does not tell its activation (OpenAI's is QuickGELU, open_clip's own GELU); "
             "put the open_clip_config.json of the model beside it."
         )
-    given = hints.get("vision_cfg", {})
+    settings = hints.get("vision_cfg", {})
     width, _, _, patch = shapes["visual.conv1.weight"]
     hidden = shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"][0]
     vision = TowerConfig(
         width,
         _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\..*"),
-        _heads(width, given),
+        _heads(width, settings),
         _ratio(width, hidden),
-        open_clip.activation(quick, given),
-        eps=open_clip.eps(given, TowerConfig.eps),
+        open_clip.activation(quick, settings),
+        eps=open_clip.eps(settings, TowerConfig.eps),
     )
-    open_clip.refuse_layers(given, vision.layers, "vision_cfg", source)
+    open_clip.refuse_layers(settings, vision.layers, "vision_cfg", source)
     return ClipConfig(
-        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, given, source),
-        patch=patch,
+        image_size=_image_size(shapes["visual.positional_embedding"][0], patch, settings, source),
+        patch_size=patch,
         stem="patch",
         vision=vision,
         text=_openai_text(shapes, prefix, hints, quick, source),
@@ -80,17 +80,17 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
 def _openai_text(
     shapes: Shapes, prefix: str, hints: Hints, quick: bool, source: str
 ) -> TowerConfig:
-    given = hints.get("text_cfg", {})
+    settings = hints.get("text_cfg", {})
     width = shapes[f"{prefix}token_embedding.weight"][1]
     layers = _count(shapes, rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\..*")
-    open_clip.refuse_layers(given, layers, "text_cfg", source)
+    open_clip.refuse_layers(settings, layers, "text_cfg", source)
     return TowerConfig(
         width,
         layers,
-        given.get("heads") or _heads(width, {}),
+        settings.get("heads") or _heads(width, {}),
         _ratio(width, shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0]),
-        open_clip.activation(quick, given),
-        eps=open_clip.eps(given, TowerConfig.eps),
+        open_clip.activation(quick, settings),
+        eps=open_clip.eps(settings, TowerConfig.eps),
     )
 
 
@@ -104,7 +104,7 @@ def _openai_words(shapes: Shapes, prefix: str) -> dict[str, int]:
 
 def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfig:
     trunk = "visual.trunk." if kind == "timm" else "visual."
-    given = hints.get("vision_cfg", {})
+    settings = hints.get("vision_cfg", {})
     width, _, _, patch = shapes[f"{trunk}patch_embed.proj.weight"]
     mlp = f"{trunk}blocks.0.mlp."
     gated = f"{mlp}fc1_g.weight" in shapes or f"{mlp}w1.weight" in shapes
@@ -122,25 +122,25 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> C
     vision = TowerConfig(
         width,
         _count(shapes, rf"{re.escape(trunk)}blocks\.(\d+)\..*"),
-        _heads(width, given),
+        _heads(width, settings),
         _ratio(width, hidden),
         # timm's EVA02-CLIPs all have it, and its files no tables.
-        rope_grid=given.get("pt_hw_seq_len", 16),
-        rope=given.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
+        rope_grid=settings.get("pt_hw_seq_len", 16),
+        rope=settings.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
         **options,
     )
     config = ClipConfig(
-        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, given, source),
-        patch=patch,
+        image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, settings, source),
+        patch_size=patch,
         stem="patch",
         vision=vision,
         text=_openai_text(shapes, prefix, hints, hints.get("quick_gelu", False), source),
         **_openai_words(shapes, prefix),
         **EVA02,
     )
-    if vision.rope and not given.get("intp_freq", True) and {*config.grid} != {vision.rope_grid}:
+    if vision.rope and not settings.get("intp_freq", True) and {*config.grid} != {vision.rope_grid}:
         # EVA02-CLIP then has the angles of pt_hw_seq_len places, not stretched to the grid.
-        raise keys.other_network("vision_cfg.intp_freq", given["intp_freq"], source)
+        raise keys.other_network("vision_cfg.intp_freq", settings["intp_freq"], source)
     return config
 
 
@@ -149,19 +149,19 @@ def _huggingface(shapes: Shapes, config: Hints, source: str) -> ClipConfig:
     width, _, _, patch = shapes["vision_model.embeddings.patch_embedding.weight"]
     vocabulary, text_width = shapes["text_model.embeddings.token_embedding.weight"]
     positions = shapes["vision_model.embeddings.position_embedding.weight"][0]
-    given = {name: _huggingface_part(config, f"{name}_config", source) for name in _HF_HEADS}
-    end = given["text"].get("eos_token_id", 49407)
+    configs = {name: _huggingface_part(config, f"{name}_config", source) for name in _HF_HEADS}
+    end = configs["text"].get("eos_token_id", 49407)
     # Text is pooled at the first end token. Of old configs, which say 2, at the greatest id, and so
     # it is here: the same where the end token is the last of the vocabulary.
     if end not in (2, vocabulary - 1):
         raise keys.other_network("text_config.eos_token_id", end, source)
 
     def tower(name: str, size: int) -> TowerConfig:
-        return _huggingface_tower(shapes, name, size, given[name], source)
+        return _huggingface_tower(shapes, name, size, configs[name], source)
 
     return ClipConfig(
-        image_size=_image_size(positions, patch, given["vision"], source),
-        patch=patch,
+        image_size=_image_size(positions, patch, configs["vision"], source),
+        patch_size=patch,
         stem="patch",
         vision=tower("vision", width),
         text=tower("text", text_width),
@@ -173,42 +173,42 @@ def _huggingface(shapes: Shapes, config: Hints, source: str) -> ClipConfig:
 
 def _huggingface_part(config: Hints, name: str, source: str) -> Hints:
     """A tower's config; of an old file, which has it twice, that which transformers obeys."""
-    given = config.get(f"{name}_dict")
-    given = config[name] if given is None else given
-    if not isinstance(given, Mapping):
+    part = config.get(f"{name}_dict")
+    part = config[name] if part is None else part
+    if not isinstance(part, Mapping):
         raise InputError(f"{name} of {source} is no JSON object; fetch its config again.")
-    keys.refuse(given, keys.HUGGINGFACE[name], name, source, keys.NEUTRAL)
-    return given
+    keys.refuse(part, keys.HUGGINGFACE[name], name, source, keys.NEUTRAL)
+    return part
 
 
 def _huggingface_tower(
-    shapes: Shapes, name: str, width: int, given: Hints, source: str
+    shapes: Shapes, name: str, width: int, settings: Hints, source: str
 ) -> TowerConfig:
     prefix = f"{name}_model.encoder.layers"
-    activation = given.get("hidden_act", "quick_gelu")
+    activation = settings.get("hidden_act", "quick_gelu")
     if not isinstance(activation, str) or activation not in _HF_ACTIVATIONS:
         raise keys.other_network(f"{name}_config.hidden_act", activation, source)
     layers = _count(shapes, rf"{re.escape(prefix)}\.(\d+)\..*")
-    if given.get("num_hidden_layers", layers) != layers:
+    if settings.get("num_hidden_layers", layers) != layers:
         raise InputError(
             f"{source} has {layers} blocks in a tower of which config.json says "
-            f"{name}_config.num_hidden_layers={given['num_hidden_layers']!r}; fetch both again."
+            f"{name}_config.num_hidden_layers={settings['num_hidden_layers']!r}; fetch both again."
         )
     return TowerConfig(
         width,
         layers,
-        given.get("num_attention_heads", _HF_HEADS[name]),
+        settings.get("num_attention_heads", _HF_HEADS[name]),
         _ratio(width, shapes[f"{prefix}.0.mlp.fc1.weight"][0]),
         _HF_ACTIVATIONS[activation],
-        eps=given.get("layer_norm_eps", 1e-5),
+        eps=settings.get("layer_norm_eps", 1e-5),
     )
 
 
 def _image_size(positions: int, patch: int, vision: Hints, source: str) -> tuple[int, int]:
     """(H, W): what the tower's config says, if it fits, or the square, 3:1 or 2:1 of positions."""
-    given, side = _both_sides(vision), math.isqrt(positions - 1)
-    if given and given[0] // patch * (given[1] // patch) == positions - 1:
-        return given
+    sides, side = _both_sides(vision), math.isqrt(positions - 1)
+    if sides and sides[0] // patch * (sides[1] // patch) == positions - 1:
+        return sides
     if side * side == positions - 1:
         return side * patch, side * patch
     # The field's tall images: 384x128 and 256x128.
@@ -230,18 +230,18 @@ def told_image_size(hints: Hints) -> tuple[int, int] | None:
 
 
 def _both_sides(vision: Hints) -> tuple[int, int] | None:
-    given = vision.get("image_size")
-    return tuple(given) if isinstance(given, (list, tuple)) and len(given) == 2 else None
+    sides = vision.get("image_size")
+    return tuple(sides) if isinstance(sides, (list, tuple)) and len(sides) == 2 else None
 
 
-def _heads(width: int, given: Hints) -> int:
-    return max(width // (given.get("head_width") or _HEAD_WIDTH), 1)
+def _heads(width: int, settings: Hints) -> int:
+    return max(width // (settings.get("head_width") or _HEAD_WIDTH), 1)
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
     """Number of blocks: one more than the greatest of their numbers."""
     matches = (re.fullmatch(pattern, name) for name in shapes)
-    return max((int(found[1]) for found in matches if found), default=-1) + 1
+    return max((int(match[1]) for match in matches if match), default=-1) + 1
 
 
 def _ratio(width: int, hidden: int) -> float:
@@ -312,7 +312,7 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": 2.6592,
         "vision_config": tower(config.vision)
-        | {"image_size": config.image_size[0], "patch_size": config.patch},
+        | {"image_size": config.image_size[0], "patch_size": config.patch_size},
         "text_config": tower(config.text)
         | {
             "vocab_size": config.vocab_size,

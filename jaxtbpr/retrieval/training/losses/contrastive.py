@@ -15,7 +15,7 @@ are written below as the function of one direction's logits S and of `same` [B, 
 whom, of which `of_rows` makes that. person_ids: identities; or labels int [B, 2, 1 + S] of image
 and caption, which match by facts (`similarity.matches`). weights: [B], of the pairs of this device,
 for a weighted mean; None: all 1. at_once: rows of the similarities that are held at a time, for
-batches of 32k and more; 0: all. With `axis_name` (inside `jax.shard_map`) its rows are this
+batches of 32k and more; 0 = all. With `axis_name` (inside `jax.shard_map`) its rows are this
 device's and its columns everybody's, gathered with gradient, and the result is the mean over all
 rows: that of one device with the whole batch. `global_loss` wraps this up for arrays that are
 sharded over a mesh.

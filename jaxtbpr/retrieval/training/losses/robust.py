@@ -47,7 +47,7 @@ def bootstrapped_loss(
     logits: Float[Array, "b n"],
     same: Bool[Array, "b n"],
     *,
-    share: Scalar = 0.95,
+    weight: Scalar = 0.95,
     hard: bool = False,
 ) -> Float[Array, " b"]:
     r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
@@ -57,10 +57,12 @@ def bootstrapped_loss(
     >>> print(f"{bootstrapped_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
     0.3267
     """
-    own = jax.nn.softmax(logits)
+    predicted = jax.nn.softmax(logits)
     if hard:
-        own = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=own.dtype)
-    targets = share * identity_targets(same, logits.dtype) + (1 - share) * own
+        predicted = jax.nn.one_hot(
+            jnp.argmax(logits, axis=1), logits.shape[1], dtype=predicted.dtype
+        )
+    targets = weight * identity_targets(same, logits.dtype) + (1 - weight) * predicted
     return optax.losses.softmax_cross_entropy(logits, jax.lax.stop_gradient(targets))
 
 
@@ -137,8 +139,8 @@ def _triplets(
     temperature: Scalar = 0.015,
 ) -> Float[Array, " b"]:
     scaled = cosines / temperature
-    share = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
-    positive = jnp.sum(share * jnp.where(same, cosines, 0), axis=1)
+    weights = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
+    positive = jnp.sum(weights * jnp.where(same, cosines, 0), axis=1)
     negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
     # A row without negatives has none to be kept apart from.
     return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
@@ -147,7 +149,7 @@ def _triplets(
 LOSSES = {
     "smoothing": smoothed_loss,
     "bootstrap": bootstrapped_loss,
-    "bootstrap_hard": functools.partial(bootstrapped_loss, share=0.8, hard=True),
+    "bootstrap_hard": functools.partial(bootstrapped_loss, weight=0.8, hard=True),
     "gce": gce_loss,
     "symmetric": symmetric_loss,
     "tal": tal_loss,
@@ -155,9 +157,9 @@ LOSSES = {
 
 
 def small_loss_weights(
-    row_losses: Float[Array, " b"], share: Scalar, *, axis_name: AxisName = None
+    row_losses: Float[Array, " b"], fraction: Scalar, *, axis_name: AxisName = None
 ) -> Float[Array, " b"]:
-    """1 for the `share` of all rows with the smallest losses, else 0; [B] -> [B], no gradient.
+    """1 for the `fraction` of all rows with the smallest losses, else 0; [B] -> [B], no gradient.
 
     The small-loss trick of co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872), which keeps
     1 - min(epoch / 10, 1) * (rate of wrong pairs).
@@ -166,7 +168,7 @@ def small_loss_weights(
     [1. 0. 1. 1.]
     """
     every = gather(jax.lax.stop_gradient(row_losses), axis_name)
-    kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(jnp.int32)
+    kept = jnp.clip(jnp.round(fraction * len(every)), 1, len(every)).astype(jnp.int32)
     limit = jnp.sort(every)[kept - 1]
     return (jax.lax.stop_gradient(row_losses) <= limit).astype(row_losses.dtype)
 

@@ -34,12 +34,12 @@ def global_loss(mesh: Mesh, loss: Loss) -> Loss:
     """
 
     def run(*arrays, weights=None):
-        def local(*own):
-            options = {} if weights is None else {"weights": own[-1]}
-            return loss(*own[: len(arrays)], axis_name=mesh.axis_names, **options)
+        def local(*rows):
+            options = {} if weights is None else {"weights": rows[-1]}
+            return loss(*rows[: len(arrays)], axis_name=mesh.axis_names, **options)
 
-        given = arrays if weights is None else (*arrays, weights)
-        return meshes.on_rows(mesh, local, P())(*given)
+        inputs = arrays if weights is None else (*arrays, weights)
+        return meshes.on_rows(mesh, local, P())(*inputs)
 
     return run
 
@@ -141,7 +141,7 @@ class Direction:
         """Returns row_loss(logits [B, N], same [B, N]) -> [B]; same: equal identity.
 
         at_once: computes so many rows at a time, and again for the backward pass, so that no
-        [B, N] is held; 0: all rows. Rows that it does not divide are computed in one go.
+        [B, N] is held; 0 = all rows. Rows that it does not divide are computed in one go.
         """
 
         def of(

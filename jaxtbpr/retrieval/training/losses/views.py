@@ -46,15 +46,15 @@ def simclr_rows(
     first, second = normalize(first), normalize(second)
     firsts, seconds = gather(first, axis_name), gather(second, axis_name)
     start = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(first)
-    own = start + jnp.arange(len(first))
+    positive = start + jnp.arange(len(first))
 
     def one_way(
         view: Float[Array, "b d"], same_view: Float[Array, "n d"], other_view: Float[Array, "n d"]
     ) -> Float[Array, " b"]:
         others = product(view, other_view) / temperature
-        itself = own[:, None] == jnp.arange(len(same_view))[None, :]
+        itself = positive[:, None] == jnp.arange(len(same_view))[None, :]
         siblings = jnp.where(itself, -jnp.inf, product(view, same_view) / temperature)
         logits = jnp.concatenate([others, siblings], axis=1)
-        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, own)
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, positive)
 
     return 0.5 * (one_way(first, firsts, seconds) + one_way(second, seconds, firsts))

@@ -37,28 +37,28 @@ class BlazePose:
             static_image_mode=True, enable_segmentation=True
         )
 
-    def __call__(self, image: Image.Image, least_score: float, overlap: float) -> Persons:
-        """Returns the persons of an image, the first with joints; `overlap` has no meaning here.
+    def __call__(self, image: Image.Image, min_score: float, nms_iou: float) -> Persons:
+        """Returns the persons of an image, the first with joints; `nms_iou` has no meaning here.
 
         The box of the first is that of its silhouette.
         """
         pixels, size = np.array(image), np.array(image.size)
         bodies = _boxes(self._bodies.process({"image": pixels}).detections, size)
         faces = _boxes(self._faces.process(pixels).detections, size)
-        found = self._joints.process(pixels)
-        if not found.pose_landmarks:
+        detection = self._joints.process(pixels)
+        if not detection.pose_landmarks:
             persons = max(_bodies(bodies), _faces(faces), key=_count)
         else:
-            marks = [found.pose_landmarks.landmark[k] for k in _COCO]
+            marks = [detection.pose_landmarks.landmark[k] for k in _COCO]
             joints = np.array([(mark.x, mark.y, mark.visibility) for mark in marks])
             joints[:, :2] *= size
             others = [face for face in faces if not _is_at(joints[_HEAD, :2].mean(0), face)]
             others = max(_bodies(bodies[1:]), _faces(others), key=_count)
-            box = _silhouette(found.segmentation_mask, joints)
+            box = _silhouette(detection.segmentation_mask, joints)
             score = bodies[0, 4] if len(bodies) else 1.0
             first = Persons(box[None], np.array([score]), joints[None])
             persons = Persons(*map(np.concatenate, zip(first, others, strict=True)))
-        is_sure = persons.scores >= least_score
+        is_sure = persons.scores >= min_score
         return Persons(*(part[is_sure] for part in persons))
 
 

@@ -76,18 +76,18 @@ def decode(outputs: Sequence[np.ndarray]) -> Persons:
     )
 
 
-def select(found: Persons, *, least_score: float, overlap: float) -> Persons:
-    """Keeps the candidates of at least `least_score`, of those that overlap the best one.
+def select(persons: Persons, *, min_score: float, nms_iou: float) -> Persons:
+    """Keeps the candidates of at least `min_score`, of those that overlap the best one.
 
-    overlap: intersection over union beyond which two boxes are one person.
+    nms_iou: intersection over union beyond which two boxes are one person.
     """
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= least_score]
+    order = np.argsort(-persons.scores, kind="stable")
+    order = order[persons.scores[order] >= min_score]
     kept: list[int] = []
     for row in order:
-        if all(iou(found.boxes[row], found.boxes[other]) <= overlap for other in kept):
+        if all(iou(persons.boxes[row], persons.boxes[other]) <= nms_iou for other in kept):
             kept.append(row)
-    return Persons(*(part[kept] for part in found))
+    return Persons(*(part[kept] for part in persons))
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -98,14 +98,14 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float(shared / whole) if whole > 0 else 0.0
 
 
-def in_image(found: Persons, placed: Letterbox, size: tuple[int, int]) -> Persons:
+def in_image(persons: Persons, placed: Letterbox, size: tuple[int, int]) -> Persons:
     """Moves persons from the canvas to the image; size: its (width, height), which cuts boxes."""
     offset = np.array(placed.offset, np.float64)
-    corners = (found.boxes.reshape(-1, 2, 2) - offset) / placed.scale
+    corners = (persons.boxes.reshape(-1, 2, 2) - offset) / placed.scale
     boxes = np.clip(corners, 0, np.array(size)).reshape(-1, 4)
-    positions = (found.joints[..., :2] - offset) / placed.scale
-    joints = np.concatenate([positions, found.joints[..., 2:]], axis=-1)
-    return Persons(boxes, found.scores, joints)
+    positions = (persons.joints[..., :2] - offset) / placed.scale
+    joints = np.concatenate([positions, persons.joints[..., 2:]], axis=-1)
+    return Persons(boxes, persons.scores, joints)
 
 
 def _are_rtmo(boxes: np.ndarray, joints: np.ndarray) -> bool:

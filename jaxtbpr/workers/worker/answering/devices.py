@@ -3,9 +3,9 @@
 import torch
 
 
-def device_name(given: str) -> str:
+def device_name(name: str) -> str:
     """Returns PyTorch's name of a device; "": the first GPU or the CPU, "gpu:3": modulo GPUs."""
-    if given and not given.startswith("gpu:"):
-        return given
+    if name and not name.startswith("gpu:"):
+        return name
     count = torch.cuda.device_count()
-    return f"cuda:{int(given[4:] or 0) % count}" if count else "cpu"
+    return f"cuda:{int(name[4:] or 0) % count}" if count else "cpu"

@@ -8,9 +8,9 @@
     closed                no more tasks will come
 
 A request is {"id", "model", "messages": [{"role", "text"}], "image": path from this folder or
-null, "seed", "temperature", "top_p", "most_tokens"}, the same model for all of a task. An answer is
+null, "seed", "temperature", "top_p", "max_tokens"}, the same model for all of a task. An answer is
 {"id", "text", "finish": "stop" or "length"}, or {"id", "problem"} where asking again is no use.
-To a pose model a request is {"id", "model", "image", "least_score", "overlap"} and the answer
+To a pose model a request is {"id", "model", "image", "min_score", "nms_iou"} and the answer
 {"id", "size": [width, height], "persons": [{"box", "score", "joints"}]}, see `decoding`; to the
 network of FID it is {"id", "model", "image"} and the answer {"id", "features": base64 of float32}.
 
@@ -77,13 +77,13 @@ def open_tasks(folder: pathlib.Path) -> list[str]:
 
 def partial_answers(folder: pathlib.Path, task: str) -> dict[str, Row]:
     """Returns {id: answer} of all that any holder of the task has answered; the first counts."""
-    found: dict[str, Row] = {}
+    answers: dict[str, Row] = {}
     parts = (folder / "answers").glob(f"{task}.*.part")
     for path in sorted(parts, key=lambda path: int(path.suffixes[-2][1:])):
         with contextlib.suppress(FileNotFoundError):  # another worker has just finished the task
             for answer in read_lines(path):
-                found.setdefault(answer["id"], answer)
-    return found
+                answers.setdefault(answer["id"], answer)
+    return answers
 
 
 def count_answers(folder: pathlib.Path, whole: dict[str, int]) -> int:
@@ -108,11 +108,11 @@ def finish(folder: pathlib.Path, task: str) -> bool:
 
     Of several workers that finish the same task the first one's file stays.
     """
-    found, names = partial_answers(folder, task), [row["id"] for row in read_task(folder, task)]
+    answers, names = partial_answers(folder, task), [row["id"] for row in read_task(folder, task)]
     path = folder / "answers" / f"{task}.jsonl"
-    if found.keys() >= set(names):
+    if answers.keys() >= set(names):
         mine = path.with_name(f".{task}.{_own_name()}")
-        mine.write_bytes(b"".join(_line(found[name]) for name in names))
+        mine.write_bytes(b"".join(_line(answers[name]) for name in names))
         with contextlib.suppress(FileExistsError):
             os.link(mine, path)
         mine.unlink()

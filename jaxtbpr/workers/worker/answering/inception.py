@@ -27,11 +27,11 @@ class Inception:
 
     def __init__(self, folder: pathlib.Path, settings: Row, weights: str):
         self._folder, self._device = folder, device_name(settings["device"])
-        kind = _network_class()
+        network_class = _network_class()
         try:
             # torch-fidelity runs what a pickle says; so the file must be one that holds tensors.
             torch.load(weights, map_location="cpu", weights_only=True)
-            network = kind("inception", [_LAYER], feature_extractor_weights_path=weights)
+            network = network_class("inception", [_LAYER], feature_extractor_weights_path=weights)
         except Exception as error:  # whatever PyTorch raises at a file that it cannot read
             # Not in PyTorch's words, which advise to run whatever the file says.
             raise Stop(
@@ -50,8 +50,8 @@ class Inception:
             pixels = np.array(open_image(self._folder, request["image"]))
         except UNREADABLE as error:
             return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
-        given = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self._device)
-        (features,) = self._network(given)
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self._device)
+        (features,) = self._network(tensor)
         data = features[0].float().cpu().numpy().astype("<f4").tobytes()
         return {"id": request["id"], "features": base64.b64encode(data).decode()}
 

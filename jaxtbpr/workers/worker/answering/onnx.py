@@ -28,7 +28,7 @@ class OnnxPose:
         self._name, self._dtype, (self._batch, *self._size) = self._read_input()
         self._is_yolo = len(self._session.get_outputs()) == 1
 
-    def __call__(self, image: Image.Image, least_score: float, overlap: float) -> Persons:
+    def __call__(self, image: Image.Image, min_score: float, nms_iou: float) -> Persons:
         """Returns the persons of an image. Raises Stop where the file is another kind of network.
 
         YOLO takes RGB of 0 to 1, RTMO BGR of 0 to 255, each letterboxed in its way.
@@ -37,10 +37,10 @@ class OnnxPose:
         pixels = placed.pixels / 255 if self._is_yolo else placed.pixels[..., ::-1]
         outputs = self._run(pixels.transpose(2, 0, 1)[None].astype(self._dtype))
         try:
-            found = decoding.decode(outputs)
+            persons = decoding.decode(outputs)
         except ValueError as error:
             raise Stop(f"model {self._path!r} finds no poses: {error}") from error
-        chosen = decoding.select(found, least_score=least_score, overlap=overlap)
+        chosen = decoding.select(persons, min_score=min_score, nms_iou=nms_iou)
         return decoding.in_image(chosen, placed, image.size)
 
     def _read_input(self) -> tuple[str, type, tuple[int, int, int]]:
@@ -50,9 +50,9 @@ class OnnxPose:
         batch, channels, height, width = first.shape if len(first.shape) == 4 else (0,) * 4
         takes_colours = channels == 3 or not isinstance(channels, int)  # open: has a name
         if len(inputs) > 1 or first.type not in _DTYPES or not takes_colours:
-            told = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            names = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
             raise Stop(
-                f"model {self._path!r} takes {told}; export one that takes an image alone, "
+                f"model {self._path!r} takes {names}; export one that takes an image alone, "
                 "float [batch, 3, height, width]."
             )
         size = (n if isinstance(n, int) else _SIDE for n in (height, width))
@@ -64,6 +64,6 @@ class OnnxPose:
         try:
             outputs = self._session.run(None, {self._name: filled})
         except Exception as error:  # see above
-            told = str(error).strip().splitlines()[0]
-            raise Stop(f"model {self._path!r} cannot be run: {told}") from error
+            message = str(error).strip().splitlines()[0]
+            raise Stop(f"model {self._path!r} cannot be run: {message}") from error
         return [np.asarray(output[:1], np.float64) for output in outputs]

@@ -48,7 +48,7 @@ class TryAgain(Exception):
 
 
 class Pace:
-    """Lets at most `per_minute` requests begin in a minute, evenly; 0: any number."""
+    """Lets at most `per_minute` requests begin in a minute, evenly; 0 = any number."""
 
     def __init__(self, per_minute: float):
         self._gap = 60.0 / per_minute if per_minute else 0.0
@@ -67,9 +67,9 @@ class Server:
     """Asks one model of a server.
 
     folder: that image paths start from; settings: "url" (with /v1), "concurrency",
-    "requests_per_minute", "timeout" (seconds of one try), "tries", "pause" (seconds), "parameters"
-    (what stands in a request -> the name that this server has for it, or "" to leave it out). The
-    key is the environment variable OPENAI_API_KEY, if there is one.
+    "requests_per_minute", "timeout" (seconds of one try), "max_attempts", "retry_delay" (seconds),
+    "parameters" (what stands in a request -> the name that this server has for it, or "" to leave
+    it out). The key is the environment variable OPENAI_API_KEY, if there is one.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
@@ -77,7 +77,7 @@ class Server:
         self._base = settings["url"].rstrip("/")
         self._url = self._base + "/chat/completions"
         self._pace = Pace(settings["requests_per_minute"])
-        self._pause = settings["pause"]
+        self._retry_delay = settings["retry_delay"]
         self._answered = 0  # with a text, so that a server's fault is told from a request's
         self._problems = 0
         self._noted = -_BETWEEN_NOTES  # when it was said last that a try failed
@@ -105,26 +105,26 @@ class Server:
 
     def _answer(self, request: Row) -> Row:
         """Tries until there is an answer. Raises Stop where the server answers nobody."""
-        is_ended, tries = self._is_ended, self._settings["tries"]
+        is_ended, attempts = self._is_ended, self._settings["max_attempts"]
         jitter = random.Random(f"{request['seed']} {request['id']}")
         try:
             body = self._body(request)
         except OSError as error:
             return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
-        for attempt in range(tries):
+        for attempt in range(attempts):
             self._pace.wait()
             try:
                 answer = {"id": request["id"]} | self._try(body)
             except TryAgain as error:
                 if attempt == 0:
                     before = self._answered  # not earlier: it may have been well at the start
-                last, pause = error, min(_LONGEST_PAUSE, self._pause * 2**attempt)
+                last, pause = error, min(_LONGEST_PAUSE, self._retry_delay * 2**attempt)
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
                 self._note(last)
                 if error.wait > _LONGEST_WAIT:
                     raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({last}); start "
                                "it again then, nothing is lost.") from error  # fmt: skip
-                if attempt < tries - 1 and is_ended.wait(pause):
+                if attempt < attempts - 1 and is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
                 self._count(answer)
@@ -134,8 +134,8 @@ class Server:
             why = "start it again, or see to --config keys url and timeout."
             if last.status:
                 why = self._unlisted() or f"see its log, and whether it knows {self._model!r}."
-            raise Stop(f"{self._url} gave no answer in {tries} tries ({last}); {why}")
-        return {"id": request["id"], "problem": f"no answer in {tries} tries: {last}"}
+            raise Stop(f"{self._url} gave no answer in {attempts} tries ({last}); {why}")
+        return {"id": request["id"], "problem": f"no answer in {attempts} tries: {last}"}
 
     def _note(self, error: TryAgain) -> None:
         """Says now and then that tries fail, so that nobody waits for them in the dark."""
@@ -144,7 +144,7 @@ class Server:
             wait = f" and asks to wait {_duration(error.wait)}" if error.wait else ""
             why = self._unlisted() if error.status and not self._answered else ""
             note(f"{self._url} gave no answer ({error}){wait}; requests are tried up to "
-                 f"{self._settings['tries']} times{'; ' + why if why else '.'}")  # fmt: skip
+                 f"{self._settings['max_attempts']} times{'; ' + why if why else '.'}")  # fmt: skip
 
     def _unlisted(self) -> str:
         """Returns that the server does not list the model, and what it does list; else ""."""
@@ -156,8 +156,8 @@ class Server:
         if not names or self._model in names:
             return ""
         near = difflib.get_close_matches(self._model, names, n=1)
-        told = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:5])}."
-        return f"it does not list model {self._model!r}; {told}"
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:5])}."
+        return f"it does not list model {self._model!r}; {hint}"
 
     def _sent(self, path: str, body: bytes | None = None) -> urllib.request.Request:
         headers = {"Content-Type": "application/json"}
@@ -182,7 +182,7 @@ class Server:
             return
         self._pace.wait()
         with contextlib.suppress(TryAgain, Stop):
-            without = self._try(self._body(request | {"image": None, "most_tokens": 1}))
+            without = self._try(self._body(request | {"image": None, "max_tokens": 1}))
             if without.get("prompt_tokens") == tokens:
                 note(
                     f"model {self._model!r} gets {tokens} tokens with an image and as many without "
@@ -192,9 +192,9 @@ class Server:
 
     def _require_difference(self, held: list[Row]) -> None:
         """Raises Stop where several requests, and all, are refused in the same words."""
-        said = {row["problem"] for row in held}
-        if len(held) > 1 and len(said) == 1:
-            self._stop_refused(*said)
+        problems = {row["problem"] for row in held}
+        if len(held) > 1 and len(problems) == 1:
+            self._stop_refused(*problems)
 
     def _stop_refused(self, problem: str) -> NoReturn:
         raise Stop(
@@ -204,17 +204,17 @@ class Server:
 
     def _body(self, request: Row) -> bytes:
         messages = [
-            {"role": said["role"], "content": [{"type": "text", "text": said["text"]}]}
-            for said in request["messages"]
+            {"role": message["role"], "content": [{"type": "text", "text": message["text"]}]}
+            for message in request["messages"]
         ]
         if request["image"]:
             url = {"url": _data_url(self._folder / request["image"])}
             messages[-1]["content"].insert(0, {"type": "image_url", "image_url": url})
         drawn = {key: request[key] for key in ("seed", "temperature", "top_p")}
-        drawn |= {"max_tokens": request["most_tokens"]}
+        drawn |= {"max_tokens": request["max_tokens"]}
         names = self._settings["parameters"]
-        told = {names[key]: value for key, value in drawn.items() if names[key]}
-        return json.dumps({"model": self._model, "messages": messages} | told).encode()
+        parameters = {names[key]: value for key, value in drawn.items() if names[key]}
+        return json.dumps({"model": self._model, "messages": messages} | parameters).encode()
 
     def _try(self, body: bytes) -> Row:
         """One request. Returns {"text", "finish"}, {"problem"}. Raises TryAgain and Stop.
@@ -237,22 +237,22 @@ class Server:
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Row:
-        said = f"HTTP {error.code} {error.reason}: {_excerpt(error)}"
+        message = f"HTTP {error.code} {error.reason}: {_excerpt(error)}"
         if error.code in _PROBLEMS_OF_ALL:
             raise Stop(
-                f"{self._url} refuses model {self._model!r} ({said}); " + (self._unlisted() or
+                f"{self._url} refuses model {self._model!r} ({message}); " + (self._unlisted() or
                 "check the url, the model's name and the environment variable OPENAI_API_KEY.")
             ) from error  # fmt: skip
         if error.code in _PROBLEMS_OF_ONE:
-            hint = _parameter_hint(said, self._settings["parameters"])
-            return {"problem": f"the server refuses the request ({said}){hint}"}
+            hint = _parameter_hint(message, self._settings["parameters"])
+            return {"problem": f"the server refuses the request ({message}){hint}"}
         wait = _retry_after(error.headers.get("Retry-After"))
-        raise TryAgain(said, wait, error.code) from error
+        raise TryAgain(message, wait, error.code) from error
 
 
-def _parameter_hint(said: str, names: Row) -> str:
+def _parameter_hint(message: str, names: Row) -> str:
     """Returns what to do where a refusal names a parameter of the request."""
-    named = [key for key, name in names.items() if name and name in said]
+    named = [key for key, name in names.items() if name and name in message]
     keys = " and ".join(f"parameters.{key}" for key in named)
     return f"; config key {keys} of this stage renames it, '' leaves it out" if named else ""
 
@@ -344,5 +344,5 @@ def _duration(seconds: float) -> str:
 
 
 def _data_url(path: pathlib.Path) -> str:
-    kind = mimetypes.guess_type(path.name)[0] or "image/png"
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    mime_type = mimetypes.guess_type(path.name)[0] or "image/png"
+    return f"data:{mime_type};base64,{base64.b64encode(path.read_bytes()).decode()}"

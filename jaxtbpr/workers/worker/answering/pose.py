@@ -31,8 +31,8 @@ class Poses:
             image = open_image(self._folder, request["image"])
         except UNREADABLE as error:
             return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
-        found = self._find(image, request["least_score"], request["overlap"])
-        parts = (part.round(4).tolist() for part in found)
+        detected = self._find(image, request["min_score"], request["nms_iou"])
+        parts = (part.round(4).tolist() for part in detected)
         persons = [
             {"box": box, "score": score, "joints": joints}
             for box, score, joints in zip(*parts, strict=True)

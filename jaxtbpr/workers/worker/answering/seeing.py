@@ -76,12 +76,12 @@ def require_known(config: Any, model: str) -> None:
         )
 
 
-def advice(model: str, said: str = "") -> str:
+def advice(model: str, message: str = "") -> str:
     """Returns what to do about a model that cannot be loaded; "" where that is not known.
 
-    said: by the library.
+    message: by the library.
     """
-    if "torchvision" in said:
+    if "torchvision" in message:
         return (
             f"; it needs torchvision: `{sys.executable} -m pip install torchvision`, of the "
             f"version that is made for torch {torch.__version__}."
@@ -191,10 +191,10 @@ def _settings(name: str, where: Row) -> Row:
         if path is None:
             continue
         with open(path, encoding="utf-8") as lines:
-            found = json.load(lines)
-        found = found.get("image_processor") if part else found
-        if found:
-            return found
+            settings = json.load(lines)
+        settings = settings.get("image_processor") if part else settings
+        if settings:
+            return settings
     return {}
 
 

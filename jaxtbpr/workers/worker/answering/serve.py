@@ -25,26 +25,31 @@ STOPPED = 3  # exit status of a worker that has said why
 def main() -> None:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__)
-    parser.add_argument("folder", type=pathlib.Path, help="WORKDIR/caption/asked of a run")
+    parser.add_argument("folder", type=pathlib.Path, help="WORKDIR/caption/requests of a run")
     parser.add_argument("--device", default="", help="cpu, cuda:1, ...; otherwise the first GPU")
     parser.add_argument("--url", default="", help="server in place of the run's")
     parser.add_argument("--name", default="", help="of this worker, different from all others")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
-    given = parser.parse_args()
-    if given.with_parent:
+    arguments = parser.parse_args()
+    if arguments.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what gives up the claim
-    name = given.name or f"{os.uname().nodename}-{os.getpid()}"
+    name = arguments.name or f"{os.uname().nodename}-{os.getpid()}"
     # At once, since requests to a server that are under way would be waited for.
-    os._exit(_run(given, name))
+    os._exit(_run(arguments, name))
 
 
-def _run(given: argparse.Namespace, name: str) -> int:
+def _run(arguments: argparse.Namespace, name: str) -> int:
     """Serves; returns the exit status, after what there is to say about it."""
     try:
-        settings = _settings(given.folder)
-        settings |= {"device": given.device} | ({"url": given.url} if given.url else {})
-        serve(given.folder, name, functools.partial(_open_engine, given.folder, settings), settings)
+        settings = _settings(arguments.folder)
+        settings |= {"device": arguments.device} | ({"url": arguments.url} if arguments.url else {})
+        serve(
+            arguments.folder,
+            name,
+            functools.partial(_open_engine, arguments.folder, settings),
+            settings,
+        )
     except Stop as stop:
         # In one line, which the side that asks reads; what libraries say has several.
         print(" ".join(str(stop).split()), file=sys.stderr, flush=True)

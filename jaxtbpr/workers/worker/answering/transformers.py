@@ -2,7 +2,7 @@
 
 Models with an image part (Qwen2-VL to Qwen3-VL, InternVL's -hf folders, LLaVA and whatever else
 is an "image text to text" model there), text models (Qwen2-Instruct and the like), and MiniCPM-V,
-whose code comes with the weights and runs only if the model is named in `trust`.
+whose code comes with the weights and runs only if the model is named in `trust_remote_code`.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ class LocalModel:
     """One model in memory.
 
     folder: that image paths start from; settings: "device" (see `device_name`), "dtype" ("auto" or
-    a name), "batch_size", "trust" (models whose own code may run); model: a folder or hub id,
-    perhaps with "@revision".
+    a name), "batch_size", "trust_remote_code" (models whose own code may run); model: a folder or
+    hub id, perhaps with "@revision".
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
@@ -46,7 +46,9 @@ class LocalModel:
         self._device = device_name(settings["device"])
         self._has_answered = False  # so that a model's fault is told from a request's
         with _explained(model):
-            self._generate = self._load(model, settings["dtype"], model in settings["trust"])
+            self._generate = self._load(
+                model, settings["dtype"], model in settings["trust_remote_code"]
+            )
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
         """Yields the answers batch by batch.
@@ -158,7 +160,7 @@ class Generation:
         inputs = inputs.to(self._network.device)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._network.dtype)
-        most = [request["most_tokens"] for request in requests]
+        most = [request["max_tokens"] for request in requests]
         config = self._config(max(most))
         made = self._network.generate(
             **inputs,
@@ -188,11 +190,11 @@ class Generation:
             return self._processor(texts, return_tensors="pt", padding=True)
         return self._processor(text=texts, images=shown or None, return_tensors="pt", padding=True)
 
-    def _config(self, most_tokens: int) -> transformers.GenerationConfig:
+    def _config(self, max_tokens: int) -> transformers.GenerationConfig:
         """The model's own, greedy, since `Sampler` has drawn already; its stop words stay."""
         config = copy.deepcopy(self._network.generation_config)
         config.update(do_sample=False, num_beams=1, temperature=1.0, top_p=1.0, top_k=50)
-        config.update(max_new_tokens=most_tokens, max_length=None)
+        config.update(max_new_tokens=max_tokens, max_length=None)
         if config.pad_token_id is None:
             config.pad_token_id = self._tokenizer.pad_token_id
         if config.eos_token_id is None:
@@ -213,17 +215,17 @@ class Chat:
 
     def _one(self, request: Row, image: Image.Image | None) -> Row:
         shown = [] if image is None else [image]
-        said = [{"role": m["role"], "content": [m["text"]]} for m in request["messages"]]
-        said[-1]["content"] = [*shown, *said[-1]["content"]]
+        messages = [{"role": m["role"], "content": [m["text"]]} for m in request["messages"]]
+        messages[-1]["content"] = [*shown, *messages[-1]["content"]]
         drawn = {"temperature": request["temperature"], "top_p": request["top_p"]}
         is_drawn = request["temperature"] > 0
         torch.manual_seed(request["seed"])
         text = self._network.chat(
             image=None,
-            msgs=said,
+            msgs=messages,
             tokenizer=self._tokenizer,
             sampling=is_drawn,
-            max_new_tokens=request["most_tokens"],
+            max_new_tokens=request["max_tokens"],
             **(drawn if is_drawn else {}),
         )
         return {"id": request["id"], "text": text, "finish": "stop"}
@@ -257,8 +259,8 @@ class Sampler(transformers.LogitsProcessor):
 
 
 def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) -> Row:
-    """The answer of one row of tokens; `most_tokens` of its own may be fewer than the batch's."""
-    tokens = made.tolist()[: request["most_tokens"]]
+    """The answer of one row of tokens; `max_tokens` of its own may be fewer than the batch's."""
+    tokens = made.tolist()[: request["max_tokens"]]
     stop = next((k for k, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode(tokens[:stop], skip_special_tokens=True)
     return {"id": request["id"], "text": text, "finish": "length" if stop is None else "stop"}
@@ -287,7 +289,7 @@ def _explained(model: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise Stop(
                 f"model {model!r} comes with code of its own, which would run here: name it in the "
-                "config key `trust` of this stage if you trust it."
+                "config key `trust_remote_code` of this stage if you trust it."
             ) from error
         raise Stop(
             f"model {model!r} cannot be loaded by transformers {transformers.__version__}: "
@@ -304,9 +306,9 @@ def _require_memory(held: list[Row], most: int) -> None:
 
 def _line(error: Exception) -> str:
     """What an error says, in one line and with its kind where it says little."""
-    said = " ".join(str(error).split())
-    kind = "" if isinstance(error, Unfit | OSError | ValueError) and said else type(error).__name__
-    return ": ".join(filter(None, (kind, said)))[:_LONGEST]
+    text = " ".join(str(error).split())
+    kind = "" if isinstance(error, Unfit | OSError | ValueError) and text else type(error).__name__
+    return ": ".join(filter(None, (kind, text)))[:_LONGEST]
 
 
 def _as_list(value: Any) -> list:

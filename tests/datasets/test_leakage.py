@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxtbpr import command_line
-from jaxtbpr.datasets import build, seen
+from jaxtbpr.datasets import build, leakage
 from jaxtbpr.datasets.survey import survey
 from tests.datasets.folders import (
     blank_bytes,
@@ -62,8 +62,8 @@ CAPTIONS = {
     "empty.jpg": ["", " "],
 }
 SAID = [
-    "images without a caption, which will be set aside unless they get one: 1 (none.jpg).",
-    "images whose captions are all empty, which will be set aside unless they get one: 1 "
+    "images without a caption, which will be rejected unless they get one: 1 (none.jpg).",
+    "images whose captions are all empty, which will be rejected unless they get one: 1 "
     "(empty.jpg).",
     "empty captions beside good ones, which are left out: 3 (deep.png, transparent.png).",
     "images of one colour, which show nobody: 1 (blank.jpg).",
@@ -104,7 +104,7 @@ def test_unusual_images_and_lost_captions_are_told_alike_by_validate_build_and_r
     assert set(SAID) <= set(result["said"]["real"])
     counts = found.tally.counts()["test"]
     assert (counts.images, counts.captions) == (6, 5)
-    assert (result["records_out"], result["set_aside"]) == (4, 2)
+    assert (result["records_out"], result["rejected"]) == (4, 2)
     assert result["sets"]["real"]["test"]["captions"] == counts.captions
 
 
@@ -132,14 +132,14 @@ def commits(trained_on=("real",), **told):
     ],
 )
 def test_the_model_has_never_seen_the_people_only_where_that_is_true(test_set, stages, said):
-    doubt = seen.doubt(test_set, *stages)
+    doubt = leakage.doubt(test_set, *stages)
     assert doubt.startswith(said)
     assert bool(doubt) == bool(said)
 
 
 def test_people_of_val_count_as_seen():
     people = {"train": {"a": None}, "val": {"b": None}, "test": {"a": None, "b": None, "c": None}}
-    assert seen.seen_people(people) == 2
+    assert leakage.seen_people(people) == 2
 
 
 def test_the_end_of_a_run_says_that_the_test_was_on_people_of_train(tmp_path):

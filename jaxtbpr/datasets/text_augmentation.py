@@ -51,12 +51,12 @@ def delete_words(text: str, rng: np.random.Generator, probability: float) -> str
     return " ".join(kept or [words[rng.integers(len(words))]])
 
 
-def swap_words(text: str, rng: np.random.Generator, share: float) -> str:
+def swap_words(text: str, rng: np.random.Generator, fraction: float) -> str:
     """Returns `text` with round(share * words) swaps of two random words."""
     words = text.split()
     if len(words) < 2:
         return text
-    for _ in range(round(share * len(words))):
+    for _ in range(round(fraction * len(words))):
         one, other = rng.choice(len(words), 2, replace=False)
         words[one], words[other] = words[other], words[one]
     return " ".join(words)
@@ -72,11 +72,11 @@ def replace_words(text: str, rng: np.random.Generator, probability: float) -> st
     )
 
 
-def insert_words(text: str, rng: np.random.Generator, share: float) -> str:
+def insert_words(text: str, rng: np.random.Generator, fraction: float) -> str:
     """Returns `text` with round(share * words) synonyms of its own words at random places."""
     words = text.split()
     known = [word for word in words if word in _OTHERS]
-    for _ in range(round(share * len(words)) if known else 0):
+    for _ in range(round(fraction * len(words)) if known else 0):
         word = _synonym(known[rng.integers(len(known))], rng)
         words.insert(int(rng.integers(len(words) + 1)), word)
     return " ".join(words)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 
-def circumstances(*, devices: bool = False) -> dict[str, str]:
+def run_info(*, devices: bool = False) -> dict[str, str]:
     """Returns {"date", "command", "machine", "source"} of now, as text.
 
     date: in UTC; command: as it was typed; source: the git commit of this program, "" where it

@@ -14,7 +14,7 @@ from jaxtbpr.core import files, tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Words:
+class PromptTokenizer:
     """The tokenizer of a Diffusers folder. pad: id after the end; length: tokens of every text.
 
     learned: {token: id} of those that were added by textual inversion. cased: whether a prompt must
@@ -40,8 +40,8 @@ class Words:
         start, end = tokenizer.special_ids(self.tokenizer)
         ids = np.full((len(prompts), self.length), self.pad, np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
-            found = [start, *self._inner_ids(prompt)[: self.length - 2], end]
-            row[: len(found)] = found
+            row_ids = [start, *self._inner_ids(prompt)[: self.length - 2], end]
+            row[: len(row_ids)] = row_ids
         return ids
 
     def count(self, prompt: str) -> int:
@@ -54,10 +54,10 @@ class Words:
         return [word for word in asked if self.tokenizer.token_to_id(word) is None]
 
     def _inner_ids(self, prompt: str) -> list[int]:
-        found: list[int] = []
+        ids: list[int] = []
         for n, piece in enumerate(self._pieces(prompt)):
-            found += self._vectors(piece) if n % 2 else tokenizer.inner_ids(self.tokenizer, piece)
-        return found
+            ids += self._vectors(piece) if n % 2 else tokenizer.inner_ids(self.tokenizer, piece)
+        return ids
 
     def _pieces(self, prompt: str) -> list[str]:
         """Cuts a prompt at its learned tokens, which are every second piece."""
@@ -82,7 +82,7 @@ class Words:
         return f"has {count} tokens, the text encoder takes {self.length}: shorten it"
 
 
-def open_words(folder: epath.PathLike, length: int) -> Words:
+def open_prompt_tokenizer(folder: epath.PathLike, length: int) -> PromptTokenizer:
     """Opens the tokenizer of `folder`, which holds CLIP's files or a tokenizer.json.
 
     length: of the text encoder's texts. Which token pads (the end token in Stable Diffusion 1.x,
@@ -90,15 +90,15 @@ def open_words(folder: epath.PathLike, length: int) -> Words:
     files are missing or do not fit.
     """
     folder = epath.Path(folder)
-    found = tokenizer.load(folder, learned=True)
+    loaded = tokenizer.load(folder, learned=True)
     pad = tokenizer.END
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
             pad = _content(files.read_json_object(folder / name).get("pad_token")) or pad
-    number = found.token_to_id(pad)
-    end = tokenizer.special_ids(found)[1]
+    number = loaded.token_to_id(pad)
+    end = tokenizer.special_ids(loaded)[1]
     learned, cased = _learned(folder, end)
-    return Words(found, end if number is None else number, length, learned, cased)
+    return PromptTokenizer(loaded, end if number is None else number, length, learned, cased)
 
 
 def _learned(folder: epath.Path, end: int) -> tuple[dict[str, int], bool]:
@@ -109,8 +109,8 @@ def _learned(folder: epath.Path, end: int) -> tuple[dict[str, int], bool]:
     """
     added, whole = folder / "added_tokens.json", folder / "tokenizer.json"
     if (folder / "vocab.json").exists() or not whole.exists():
-        found = files.read_json_object(added) if added.exists() else {}
-        return {token: number for token, number in found.items() if number > end}, True
+        tokens = files.read_json_object(added) if added.exists() else {}
+        return {token: number for token, number in tokens.items() if number > end}, True
     entries = [
         entry for entry in files.read_json_object(whole)["added_tokens"] if entry["id"] > end
     ]

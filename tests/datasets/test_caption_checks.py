@@ -1,6 +1,6 @@
 import pytest
 
-from jaxtbpr.datasets import lint
+from jaxtbpr.datasets import caption_checks
 from jaxtbpr.datasets.entry import Entry
 
 PLAIN = (
@@ -46,42 +46,42 @@ SLOTS = {
 
 
 @pytest.mark.parametrize("text", PLAIN)
-@pytest.mark.parametrize("rule", sorted(lint.RULES))
+@pytest.mark.parametrize("rule", sorted(caption_checks.RULES))
 def test_a_plain_caption_is_not_flagged(rule, text):
-    assert lint.RULES[rule](text) == ""
+    assert caption_checks.RULES[rule](text) == ""
 
 
 @pytest.mark.parametrize("text", sorted(FOREIGN))
 def test_foreign_characters_are_named(text):
-    assert FOREIGN[text] in lint.foreign(text)
+    assert FOREIGN[text] in caption_checks.foreign(text)
 
 
 @pytest.mark.parametrize("text", sorted(CODE))
 def test_pieces_of_code_are_found(text):
-    assert lint.code(text) == CODE[text]
+    assert caption_checks.code(text) == CODE[text]
 
 
 @pytest.mark.parametrize("text", sorted(SLOTS))
 def test_template_slots_are_found(text):
-    assert lint.slot(text) == SLOTS[text]
+    assert caption_checks.slot(text) == SLOTS[text]
 
 
 @pytest.mark.parametrize("text", ["A man <br> sits", "<p>A man</p>"])
 def test_markup_is_code_and_no_slot(text):
-    assert lint.code(text)
-    assert not lint.slot(text)
+    assert caption_checks.code(text)
+    assert not caption_checks.slot(text)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "...", "\n", "-"])
 def test_captions_without_a_word_are_empty(text):
-    assert lint.empty(text)
-    assert not lint.one_word(text)
+    assert caption_checks.empty(text)
+    assert not caption_checks.one_word(text)
 
 
 @pytest.mark.parametrize("text", ["man", " T-shirt. ", "man's", "42"])
 def test_captions_of_one_word_are_found(text):
-    assert lint.one_word(text)
-    assert not lint.empty(text)
+    assert caption_checks.one_word(text)
+    assert not caption_checks.empty(text)
 
 
 def entry(identity, *captions, image="a.jpg"):
@@ -89,12 +89,12 @@ def entry(identity, *captions, image="a.jpg"):
 
 
 def flags(*entries):
-    linter = lint.Linter()
-    return linter, [flag for one in entries for flag in linter.add(one)]
+    caption_checker = caption_checks.CaptionChecker()
+    return caption_checker, [flag for one in entries for flag in caption_checker.add(one)]
 
 
 def test_the_same_caption_on_other_identities_flags_each_of_them():
-    linter, found = flags(
+    caption_checker, found = flags(
         entry("1", "A man in red.", image="1.jpg"),
         entry("2", "a man  in RED.", image="2.jpg"),
         entry("3", "A man in red.", image="3.jpg"),
@@ -105,10 +105,10 @@ def test_the_same_caption_on_other_identities_flags_each_of_them():
         ("2", "2.jpg"),
         ("3", "3.jpg"),
     ]
-    assert {flag.rule for flag in found} == {lint.SHARED}
+    assert {flag.rule for flag in found} == {caption_checks.SHARED}
     assert found[0].detail == "also on identity 2"
     assert found[1].detail == "also on identity 1"
-    assert linter.counts[lint.SHARED] == 3
+    assert caption_checker.counts[caption_checks.SHARED] == 3
 
 
 def test_the_same_caption_on_one_identity_is_fine():
@@ -122,7 +122,7 @@ def test_empty_captions_are_not_the_same_caption():
 
 
 def test_three_examples_are_kept_and_all_are_counted():
-    linter, found = flags(*(entry(str(k), f"<br> the man {k}") for k in range(5)))
+    caption_checker, found = flags(*(entry(str(k), f"<br> the man {k}") for k in range(5)))
     assert len(found) == 5
-    assert linter.counts["piece of code"] == 5
-    assert [flag.identity for flag in linter.examples["piece of code"]] == ["0", "1", "2"]
+    assert caption_checker.counts["piece of code"] == 5
+    assert [flag.identity for flag in caption_checker.examples["piece of code"]] == ["0", "1", "2"]

@@ -77,14 +77,14 @@ def _is_foreign(character: str) -> bool:
 
 def code(caption: str) -> str:
     """Returns the piece of source code or mark-up in a caption, or ""."""
-    found = _CODE_WORD.search(caption) or (_SIGN.search(caption) and _CODE.search(caption))
-    return found.group().strip() if found else ""
+    match = _CODE_WORD.search(caption) or (_SIGN.search(caption) and _CODE.search(caption))
+    return match.group().strip() if match else ""
 
 
 def slot(caption: str) -> str:
     """Returns the template slot that is left in a caption ("[hair description]"), or ""."""
-    found = _SLOT_SIGN.search(caption) and _SLOT.search(caption)
-    return found.group() if found else ""
+    match = _SLOT_SIGN.search(caption) and _SLOT.search(caption)
+    return match.group() if match else ""
 
 
 def empty(caption: str) -> str:
@@ -107,7 +107,7 @@ RULES: dict[str, Callable[[str], str]] = {
 SHARED = "same on other identities"
 
 
-class Linter:
+class CaptionChecker:
     """Counts flagged captions by rule and keeps the first examples of each.
 
     It remembers a hash of every caption, to find the same one (but for case and blanks) on several

@@ -9,7 +9,7 @@ import tokenizers
 from safetensors.numpy import load_file
 
 from jaxtbpr.core import tokenizer
-from jaxtbpr.diffusion.words import open_words
+from jaxtbpr.diffusion.prompt_tokenizer import open_prompt_tokenizer
 from tests.conftest import DATA
 
 FOLDER = DATA / "reference" / "diffusion"
@@ -19,13 +19,13 @@ FOLDER = DATA / "reference" / "diffusion"
 def test_ids_are_those_of_the_reference(model):
     published = load_file(FOLDER / f"models_{model}.safetensors")["input_ids"]
     prompts = json.loads((FOLDER / f"models_{model}.json").read_text())["prompts"]
-    words = open_words(FOLDER / model / "tokenizer", 77)
+    words = open_prompt_tokenizer(FOLDER / model / "tokenizer", 77)
     np.testing.assert_array_equal(words.encode(prompts), published)
 
 
 @pytest.mark.parametrize(("model", "pad"), [("sd1_tiny", 999), ("sd2_tiny", 0)])
 def test_what_pads_is_the_checkpoint_s(model, pad):
-    words = open_words(FOLDER / model / "tokenizer", 77)
+    words = open_prompt_tokenizer(FOLDER / model / "tokenizer", 77)
     (ids,) = words.encode(["a man"])
     count = words.count("a man")
     assert words.pad == pad
@@ -35,13 +35,13 @@ def test_what_pads_is_the_checkpoint_s(model, pad):
 
 
 def test_tokens_are_counted_before_they_are_cut():
-    words = open_words(FOLDER / "sd1_tiny" / "tokenizer", 77)
+    words = open_prompt_tokenizer(FOLDER / "sd1_tiny" / "tokenizer", 77)
     assert words.count("a man " * 60) == 122
     assert words.encode(["a man " * 60]).shape == (1, 77)
 
 
 def test_tokens_that_the_model_has_not_learned_are_told():
-    words = open_words(FOLDER / "sd1_tiny" / "tokenizer", 77)
+    words = open_prompt_tokenizer(FOLDER / "sd1_tiny" / "tokenizer", 77)
     assert words.problem("a man, 3 < 4") == ""
     assert words.problem("<s1>, a man by <s0><s1>").startswith("has <s1>, <s0>, which this model")
     assert words.problem("<|endoftext|>") == ""
@@ -64,7 +64,7 @@ def learned(request, tmp_path):
         found.add_special_tokens([tokenizer.START, tokenizer.END])
         found.add_tokens([tokenizers.AddedToken(token, normalized=True) for token in LEARNED])
         found.save(str(tmp_path / "words" / request.param))
-    return open_words(tmp_path / "words", 20), request.param == "added_tokens.json"
+    return open_prompt_tokenizer(tmp_path / "words", 20), request.param == "added_tokens.json"
 
 
 def test_learned_tokens_are_read_as_the_pipelines_read_them(learned):
