@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError
+from jaxtbpr.core.renamed import RENAMED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,8 @@ def _validate(config: Mapping, options: Options, prefix: str, known: list[str]) 
 def _unknown(key: str, known: list[str]) -> str:
     # A right last word in the wrong section is nearer than a similar spelling.
     same_word = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    nearest = same_word or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    renamed = [RENAMED[key]] if RENAMED.get(key) in known else []
+    nearest = renamed or same_word or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     return f"config.{key} is not a config key; did you mean config.{nearest[0]}?"
 
 
