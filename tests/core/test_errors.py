@@ -14,8 +14,8 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxtbpr"
 ROOMS = ("core", "datasets", "diffusion", "prompts", "render", "retrieval")
 # The stages, commands and runs of these rooms, which know keys. All others a program may call.
 KNOW_KEYS = {
-    "core": "command compilation errors manifest options record stage workdir",
-    "datasets": "build export fingerprint image_check photos reid_sets seen validate",
+    "core": "command compilation errors manifest options record renamed stage workdir",
+    "datasets": "build export fingerprint image_check photos reid_sets leakage validate",
     "diffusion": "fit",
     "prompts": "llm stage",
     "render": "__main__",
