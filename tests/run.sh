@@ -54,4 +54,5 @@ if [ "${1:-}" = --isolated ]; then
 fi
 "$venv/bin/ruff" check --quiet .
 "$venv/bin/ruff" format --check --quiet .
+"$venv/bin/pyright" --pythonpath "$venv/bin/python" >&2
 exec "${pytest[@]}" "$@"

@@ -81,7 +81,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def on_rows(mesh: Mesh, function: Callable[..., jax.Array], out: P) -> Callable[..., jax.Array]:
+def on_rows(mesh: Mesh, function: Callable[..., Any], out: P) -> Callable[..., Any]:
     """`function` of each device's rows of global arrays, and of scalars, by jax.shard_map.
 
     Rows are split over all axes of `mesh`. out: P() where the devices agree on the result,

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.core import tokenizer as tokens
+from jaxtbpr.core.dtypes import Array
 from jaxtbpr.datasets import loader, transforms
 from jaxtbpr.datasets.resizing import SQUASH, Resize
 from jaxtbpr.datasets.source import RetrievalSet
@@ -149,5 +150,6 @@ class Embedder:
         return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
 
 
-def _unit(model: Clip, method, params: Any, rows: jax.Array) -> jax.Array:
-    return normalize(model.apply({"params": params}, rows, method=method))
+def _unit(model: Clip, method, params: Any, rows: jax.Array) -> Array:
+    features: Any = model.apply({"params": params}, rows, method=method)
+    return normalize(features)

@@ -54,14 +54,15 @@ def top_k(
 @functools.partial(jax.jit, static_argnames="k")
 def _top_k(
     similarity: Float32[Array, "rows columns"], *, k: int
-) -> list[Shaped[Array, "rows {k}"]]:
+) -> tuple[Float32[Array, "rows {k}"], Int32[Array, "rows {k}"]]:
     similarity = jnp.where(similarity == 0, 0.0, similarity)  # top_k would put +0 before -0
-    return jax.lax.top_k(similarity, k)
+    scores, indices = jax.lax.top_k(similarity, k)
+    return scores, indices
 
 
 # --- similarities ------------------------------------------------------------------------------
 
-Similarity = Callable[[np.ndarray, int], jax.Array]
+Similarity = Callable[[np.ndarray, int], Array]
 """similarity(rows, height): float32 [height, G'] on the device for up to `height` query indices
 `rows`; G' is the gallery's size rounded up to TILE. Padded columns are -inf, which outranks
 nothing; padded rows are never read."""
@@ -113,7 +114,7 @@ def _inner_products(
 
 def _chunks(
     similarity: Similarity, order: Integer[np.ndarray, " q"], gallery: int, chunk_bytes: int
-) -> Iterator[tuple[np.ndarray, jax.Array]]:
+) -> Iterator[tuple[np.ndarray, Array]]:
     """Yields query indices, cut from `order`, and their similarities, at most `chunk_bytes` (or
     BLOCK_ROWS rows) of them. All chunks have one shape: the queries are spread evenly."""
     most = chunk_bytes // (4 * _round_up(gallery, TILE)) // BLOCK_ROWS * BLOCK_ROWS

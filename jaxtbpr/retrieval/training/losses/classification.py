@@ -27,10 +27,11 @@ def identity_loss(
     1.3863
     """
     cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
-    loss = 0.5 * sum(
+    image, text = (
         jnp.mean(cross_entropy(logits.astype(jnp.float32), person_ids))
         for logits in (image_logits, text_logits)
     )
+    loss = 0.5 * (image + text)
     return loss if axis_name is None else jax.lax.pmean(loss, axis_name)
 
 

@@ -107,9 +107,9 @@ def direction_losses(
     [[0.3133 0.3133]
      [0.3133 0.3133]]
     """
-    arrays = (image_features, text_features, person_ids, logit_scale)
-    pairs = both_directions(*map(jax.lax.stop_gradient, arrays), axis_name)
-    return jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
+    pairs = both_directions(image_features, text_features, person_ids, logit_scale, axis_name)
+    rows = jnp.stack([direction.rows(nitc_loss.row_loss) for direction in pairs])
+    return jax.lax.stop_gradient(rows)
 
 
 def pair_losses(*arrays, axis_name: AxisName = None) -> Float[Array, " b"]:
@@ -157,7 +157,8 @@ def multi_view(loss: Loss) -> Loss:
         image_features: Float[Array, "b d"], view_features: Float[Array, "b d"], *rest, **options
     ) -> Float[Array, ""]:
         views = (image_features, view_features)
-        return 0.5 * sum(loss(view, *rest, **options) for view in views)
+        one, other = (loss(view, *rest, **options) for view in views)
+        return 0.5 * (one + other)
 
     return mean
 
@@ -182,7 +183,8 @@ def citc_loss(
     0.2500
     """
     del person_ids, logit_scale
-    return 0.25 * sum(citc_parts(image_features, text_features, axis_name=axis_name))
+    in_modal, cross_modal = citc_parts(image_features, text_features, axis_name=axis_name)
+    return 0.25 * (in_modal + cross_modal)
 
 
 def citc_parts(

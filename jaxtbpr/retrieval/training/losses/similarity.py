@@ -15,7 +15,7 @@ from jaxtbpr.core.dtypes import Array, Scalar, widen
 
 MAX_SCALE = 100.0
 SOFT_LABELS = ("sigmoid", "softmax")
-Loss = Callable[..., jax.Array]
+Loss = Callable[..., Array]
 AxisName = str | tuple[str, ...] | None
 Ids = Shaped[Array, " b"] | Shaped[Array, "b 2 labels"]  # with facts, see `matches`
 
@@ -44,7 +44,7 @@ def global_loss(mesh: Mesh, loss: Loss) -> Loss:
     return run
 
 
-def of_rows(row_loss: Callable[..., jax.Array]) -> Loss:
+def of_rows(row_loss: Callable[..., Array]) -> Loss:
     """The contrastive loss of which `row_loss(logits [B, N], same [B, N], **options) -> [B]`.
 
     same: bool, equal identity. The result is a loss as the module `contrastive` describes them,
@@ -137,7 +137,7 @@ class Direction:
     query_ids: Shaped[Array, " b *labels"]
     item_ids: Shaped[Array, " n *labels"]
 
-    def rows(self, row_loss: Callable[..., jax.Array], at_once: int = 0) -> Float[Array, " b"]:
+    def rows(self, row_loss: Callable[..., Array], at_once: int = 0) -> Float[Array, " b"]:
         """Returns row_loss(logits [B, N], same [B, N]) -> [B]; same: equal identity.
 
         at_once: computes so many rows at a time, and again for the backward pass, so that no
@@ -208,7 +208,7 @@ def gather(rows: Shaped[Array, " b *rest"], axis_name: AxisName) -> Shaped[Array
 
 
 def mean_of(
-    row_loss: Callable[..., jax.Array],
+    row_loss: Callable[..., Array],
     directions: tuple[Direction, Direction],
     weights: Float[Array, " b"] | None = None,
     axis_name: AxisName = None,
