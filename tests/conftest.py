@@ -9,14 +9,17 @@ if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# All that is compiled is kept, however small: the processes that tests start need it as well.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(home) / "jaxtbpr" / "xla")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Only now, since JAX reads the environment when it is imported.
 import hypothesis
 import jax
 import jaxtyping
 import pytest
-
-from jaxtbpr.core import compilation
 
 # Before anything imports them: every call of these modules checks the shapes of its annotations.
 jaxtyping.install_import_hook(
@@ -27,8 +30,6 @@ jaxtyping.install_import_hook(
     ],
     "beartype.beartype",
 )
-
-compilation.use_cache()
 # How long an example takes says nothing on a machine that does other work, too.
 hypothesis.settings.register_profile("jaxtbpr", deadline=None)
 hypothesis.settings.load_profile("jaxtbpr")

@@ -98,7 +98,7 @@ class _Walk:
 
     def __init__(self, checkpoint, networks, table, run, prompts):
         self.table = table
-        encode = jax.jit(networks.encode_text)
+        encode = _encode(networks)
         text = encode(checkpoint.params, checkpoint.prompt_tokenizer.encode(prompts))
         negative = None
         if run["guidance_scale"] > 1:
@@ -132,6 +132,11 @@ class _Walk:
             walk = step(self.guided, jax.tree.map(lambda x, i=i: x[i], rows), walk)
             samples.append(walk.x)
         return np.stack(samples)
+
+
+@functools.cache
+def _encode(networks):
+    return jax.jit(networks.encode_text)
 
 
 @functools.cache
