@@ -96,6 +96,6 @@ if __name__ == "__main__":
     try:
         app.run(main, flags_parser=_parse)
     except (InputError, flags.Error) as error:
-        if command.trace_is_wanted():
+        if command.wants_traceback():
             raise
         sys.exit(f"jaxtbpr: {error}")

@@ -41,7 +41,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
         # Once for all that need it: fingerprints of large models take a while.
         prints = {name: _fingerprint(name, config) for name in names}
         _check_stages(config, workdir, prints, rerun)
-        with workdir.lock(), compilation.backend_told():
+        with workdir.lock(), compilation.explain_backend_error():
             for name in names:
                 stage = stages.STAGES[name]
                 resume.run_stage(stage, config, workdir, prints[name], rerun=rerun)

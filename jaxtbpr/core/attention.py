@@ -19,10 +19,10 @@ def attention(
 ) -> jax.Array:
     """softmax(q k^T / sqrt(D)) v of every head: [B, T, N, D] and twice [B, S, N, D].
 
-    causal: a token sees itself and those before it; kv_lengths: int32 [B], how many keys, from the
-    first on, each row sees. The softmax is taken in float32 at least.
+    causal: a token attends to itself and earlier ones; kv_lengths: int32 [B], to how many keys,
+    from the first, each row attends. The softmax is taken in float32 at least.
     """
-    # JAX's takes the softmax of doubles in float32, and on CPUs twice the time.
+    # JAX's function takes the softmax of float64 in float32, and twice the time on CPUs.
     if q.dtype == jnp.float64 or jax.default_backend() == "cpu":
         return apply_map(attention_map(q, k, causal=causal, kv_lengths=kv_lengths), v)
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, key_value_seq_lengths=kv_lengths)
@@ -32,7 +32,7 @@ def attention_map(
     q: jax.Array, k: jax.Array, *, causal: bool = False, kv_lengths: jax.Array | None = None
 ) -> jax.Array:
     """The weights of attention, [B, N, T, S] in float32 at least; each row sums to 1."""
-    q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # CPUs want the rows of a head in a row
+    q, k = q.swapaxes(1, 2), k.swapaxes(1, 2)  # faster on CPUs: a head's rows contiguous
     products = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=wide(q.dtype))
     logits = products * q.shape[-1] ** -0.5
     at = jnp.arange(k.shape[2])
@@ -44,7 +44,7 @@ def attention_map(
 
 
 def apply_map(weights: jax.Array, v: jax.Array) -> jax.Array:
-    """What attention of these weights gives: [B, N, T, S] and values [B, S, N, D] -> [B, T, N, D].
+    """The output of attention: [B, N, T, S] and values [B, S, N, D] -> [B, T, N, D].
 
     In the dtype of `v`.
     """

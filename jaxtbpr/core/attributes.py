@@ -162,7 +162,9 @@ def check(record: dict[str, str]) -> None:
     slots = {**PERSON, **SCENE} if has_scene else PERSON
     for slot in record:
         if slot not in slots:
-            raise InputError(f"attributes have the slot {slot!r}, which is none of {list(slots)}.")
+            raise InputError(
+                f"attributes have the unknown slot {slot!r}; the slots are {list(slots)}."
+            )
     for slot, values in slots.items():
         if record.get(slot) not in values:
             raise InputError(

@@ -10,7 +10,8 @@ import optax
 def moving_average(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
     """Returns the average after the step of number `step` (from 0) has made `params`.
 
-    The start counts for less and less: with few steps behind it the average is short, too.
+    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the weights of
+    the start are soon forgotten.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, average, 1 - decay)

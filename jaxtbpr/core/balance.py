@@ -23,12 +23,12 @@ def balance(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, Any]]:
 
 
 def evenness(counts: Counter[str], values: int = 0) -> float:
-    """Returns the entropy of `counts` over that of equal shares: 1 is even, 0 is one value only.
+    """Returns the normalised entropy of `counts`: 1 where all are equal, 0 for one value only.
 
-    values: how many values there are, if some were never drawn.
+    values: how many values there are, where some may never have been drawn.
     """
     total, kinds = sum(counts.values()), max(values, len(counts))
     if kinds < 2 or not total:
         return 1.0
-    shares = [count / total for count in counts.values() if count]
-    return -sum(p * math.log(p) for p in shares) / math.log(kinds) + 0.0
+    fractions = [count / total for count in counts.values() if count]
+    return -sum(p * math.log(p) for p in fractions) / math.log(kinds) + 0.0

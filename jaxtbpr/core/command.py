@@ -1,4 +1,4 @@
-"""What the commands share: no stray words, quiet libraries, errors in one sentence."""
+"""What all commands share: checked arguments, quiet libraries, errors in one sentence."""
 
 import argparse
 import contextlib
@@ -24,19 +24,19 @@ def run(work: Callable[[], None], usage: str) -> None:
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"{argv[1]!r} is not a flag; give {usage}.")
-        logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
-        from jaxtbpr.core import compilation  # brings JAX, which commands that only read do without
+        logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log every step
+        from jaxtbpr.core import compilation  # imports JAX, which --help can do without
 
-        with faults_told():
+        with exit_on_error():
             compilation.set_up()
-            with compilation.backend_told():
+            with compilation.explain_backend_error():
                 work()
 
     app.run(main)
 
 
 def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Marks flags that must be given, and not empty: "" would be the folder where one stands."""
+    """Marks flags that must be given, and not empty: "" would mean the current folder."""
     flags.mark_flags_as_required(names, flag_values)
     for name in names:
         fault = "it is empty; give a value."
@@ -44,7 +44,7 @@ def require(*names: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 @contextlib.contextmanager
-def faults_told() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Ends the program with status 1 and one sentence where the user can fix what is wrong.
 
     Ctrl-C ends it with status 130 and one word; with --traceback an error shows where in the code
@@ -53,13 +53,13 @@ def faults_told() -> Iterator[None]:
     try:
         yield
     except (InputError, OSError) as error:
-        if trace_is_wanted():
+        if wants_traceback():
             raise
         say(_sentence(error))
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         say("stopped")
-        raise SystemExit(130) from error  # as shells tell Ctrl-C
+        raise SystemExit(130) from error  # the usual status after Ctrl-C
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def add_traceback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--traceback", action="store_true", help=_TRACEBACK)
 
 
-def trace_is_wanted() -> bool:
+def wants_traceback() -> bool:
     """Whether --traceback is given, also where flags are not parsed yet."""
     return bool({"--traceback", "-traceback"} & set(sys.argv))
 

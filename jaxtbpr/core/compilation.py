@@ -12,7 +12,7 @@ import jax
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.progress import say
 
-# Settings of JAX that would change what is computed, or refuse it, and how the programs need them.
+# Settings of JAX on which results depend, and the values that the programs need.
 SETTLED = {
     "jax_enable_x64": False,
     "jax_numpy_dtype_promotion": "standard",
@@ -21,27 +21,25 @@ SETTLED = {
     "jax_threefry_partitionable": True,
 }
 
-_SILENT = 5.0  # seconds of compiling of which nothing is said
+_SILENT = 5.0  # seconds of compiling before it is announced
 
 
 def set_up() -> None:
     """Sets JAX up for a command: `use_cache`, and `SETTLED` whatever the environment says.
 
-    A setting that is put back is told in one line.
+    Each setting that is put back is reported in one line.
     """
     use_cache()
     for name, value in SETTLED.items():
         setting = getattr(jax.config, name)
         if setting != value:
             jax.config.update(name, value)
-            say(
-                f"{name.upper()}={setting} is not for jaxtbpr, which goes on with {value}; unset it"
-            )
+            say(f"{name.upper()}={setting} is not supported; jaxtbpr uses {value} (unset it)")
 
 
 @contextlib.contextmanager
-def backend_told() -> Iterator[None]:
-    """Raises UserError in place of JAX's error where it finds none of the devices asked for."""
+def explain_backend_error() -> Iterator[None]:
+    """Raises UserError in place of JAX's error where a requested device is not found."""
     try:
         yield
     except RuntimeError as error:
@@ -55,10 +53,10 @@ def backend_told() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told(label: str) -> Iterator[None]:
-    """Says that the block compiles, once it has taken so long that somebody may wonder."""
-    words = f"{label}: compiling, which takes minutes the first time"
-    timer = threading.Timer(_SILENT, say, [words])
+def announce(label: str) -> Iterator[None]:
+    """Prints one line if the block, which compiles, takes longer than some seconds."""
+    line = f"{label}: compiling, which takes minutes the first time"
+    timer = threading.Timer(_SILENT, say, [line])
     timer.daemon = True
     timer.start()
     try:
@@ -67,13 +65,13 @@ def told(label: str) -> Iterator[None]:
         timer.cancel()
 
 
-def telling(program: Callable[..., Any], label: str) -> Callable[..., Any]:
-    """Returns a jitted `program` whose first call, which compiles it, is `told`."""
+def announced(program: Callable[..., Any], label: str) -> Callable[..., Any]:
+    """Returns a jitted `program` whose first call, which compiles it, runs in `announce`."""
     is_compiled = False
 
     def call(*args: Any) -> Any:
         nonlocal is_compiled
-        with contextlib.nullcontext() if is_compiled else told(label):
+        with contextlib.nullcontext() if is_compiled else announce(label):
             result = program(*args)
         is_compiled = True
         return result

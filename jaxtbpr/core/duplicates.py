@@ -1,4 +1,4 @@
-"""Images that are nearly the same: a perceptual hash, and who is whose duplicate.
+"""Near-duplicate images: a perceptual hash, and which image duplicates which.
 
 The hash says which of the lowest frequencies of a small grey copy are above their median (the
 "pHash" of Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010), of
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 BITS = 256
-_SIDE, _KEPT = 32, 16  # pixels of the copy; frequencies, each way
+_SIDE, _KEPT = 32, 16  # pixels of the copy and frequencies, per axis
 _COSINES = np.cos(
     np.pi * (np.arange(_SIDE) + 0.5) * np.arange(_KEPT)[:, None] / _SIDE
 )  # [frequency, pixel], the DCT-II
@@ -30,14 +30,14 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
 
 
 def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns in how many bits `one`, uint8 [32], differs from `others` [N, 32]: int [N]."""
+    """Returns the Hamming distances of `one`, uint8 [32], to `others` [N, 32]: int [N]."""
     return np.bitwise_count(one ^ others).sum(axis=-1, dtype=np.int64)
 
 
 def duplicates_by_id(
     ids: Sequence[str], hashes: np.ndarray, distance: int
 ) -> dict[str, tuple[str, int]]:
-    """Returns {id: (id of what it is a duplicate of, bits between them)}; the smallest id stays.
+    """Returns {id: (id of what it duplicates, Hamming distance)}; the smallest id stays.
 
     hashes: uint8 [N, 32]. The result does not depend on the order of the rows, since no two have
     the same id. See `find_duplicates`.
@@ -48,11 +48,12 @@ def duplicates_by_id(
 
 
 def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, int]]:
-    """Returns {row: (the row that it is a duplicate of, bits between them)}.
+    """Returns {row: (the row that it duplicates, Hamming distance)}.
 
-    hashes: uint8 [N, 32], in the order in which rows go first. A row is the duplicate of the first
-    row before it that is none itself and differs in at most `distance` bits. Rows are compared only
-    where they agree in one of distance + 1 parts of their bits, as all that are so near do.
+    hashes: uint8 [N, 32], in order of precedence. A row duplicates the first row before it that is
+    no duplicate itself and differs in at most `distance` bits. The bits are cut into distance + 1
+    parts: rows that are so near agree in one part at least (pigeonhole), so only such rows are
+    compared.
     """
     bits = np.unpackbits(hashes, axis=1)
     parts = [_groups(part) for part in np.array_split(bits, min(distance + 1, BITS), axis=1)]
@@ -61,10 +62,10 @@ def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, i
     for row in range(len(hashes)):
         near = np.unique(np.concatenate([_before(part, row) for part in parts]))
         near = near[is_first[near]]
-        apart = distances(hashes[row], hashes[near])
-        hits = np.flatnonzero(apart <= distance)
+        bits_apart = distances(hashes[row], hashes[near])
+        hits = np.flatnonzero(bits_apart <= distance)
         if len(hits):
-            first_of[row] = (int(near[hits[0]]), int(apart[hits[0]]))
+            first_of[row] = (int(near[hits[0]]), int(bits_apart[hits[0]]))
             is_first[row] = False
     return first_of
 

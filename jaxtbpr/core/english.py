@@ -1,4 +1,4 @@
-"""The little grammar that prompts and captions share."""
+"""English grammar for prompts and captions: articles, lists, capitals."""
 
 import re
 from collections.abc import Sequence

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 class InputError(ValueError):
     """A file or a value that a library function cannot use: what, where and what to do.
 
-    It speaks of the function's own arguments, never of config keys or flags, since a program may
-    have called it; a stage puts its key in front by `of_key`. The commands print it as one
+    It names the function's arguments, never config keys or flags, since a program may have called
+    it; a stage puts its key in front by `of_key`. The commands print it as one
     sentence, where any other ValueError is a fault of the program and shows its traceback.
     """
 
@@ -19,11 +19,11 @@ class UserError(InputError):
 
 @contextlib.contextmanager
 def of_key(key: str) -> Iterator[None]:
-    """Puts config key `key` in front of the message of an InputError that its value leads to.
+    """Puts config key `key` in front of the message of an InputError that its value causes.
 
-    A message that begins with an argument of the key's name ("fsdp=3 does not divide ...") goes on
-    from there. A UserError, which names its own, passes as it is, and so do other ValueErrors, as
-    JAX raises them for a fault of the program.
+    A message that begins with an argument of the key's name ("fsdp=3 does not divide ...") gets
+    the section alone in front. A UserError, which names its key, passes as it is, and so do other
+    ValueErrors, as JAX raises them for a fault of the program.
     """
     try:
         yield

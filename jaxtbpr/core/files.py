@@ -86,7 +86,7 @@ def write_json_atomic(path: epath.PathLike, value: Any) -> None:
 
 
 def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> None:
-    """Raises InputError where `path` cannot be written, which is found out before hours of work.
+    """Raises InputError where `path` cannot be written; called before hours of work, not after.
 
     name: of the flag that holds the path. folder: `path` is a folder, which may have to be made
     with those above it; else a file, whose folder must be there. Nothing is left behind. What is
@@ -105,7 +105,7 @@ def check_output(path: epath.PathLike, name: str, *, folder: bool = False) -> No
     if not folder and path.is_dir():
         fault = "a folder has that name"
     elif os.path.realpath(place) == "/dev" or (not folder and _is_special(path)):
-        fault = "it is no ordinary file"
+        fault = "it is not a regular file"
     if fault:
         raise InputError(f"{name}={path} cannot be written ({fault}); choose another {kind}.")
 
@@ -115,7 +115,7 @@ def _is_special(path: epath.Path) -> bool:
 
 
 def _fault_of(place: epath.Path) -> str:
-    """Why no file can be made in folder `place`, or ""."""
+    """Returns why no file can be written in folder `place`, or ""."""
     if not place.exists():
         return f"{place} does not exist"
     if not place.is_dir():
@@ -148,7 +148,7 @@ def read_json_object(path: epath.PathLike) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; restore or delete it.")
+        raise InputError(f"{path} does not hold a JSON object; restore or delete it.")
     return value
 
 
@@ -164,28 +164,28 @@ def read_json_lines(path: epath.PathLike) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError as error:
                 raise InputError(
-                    f"{path} line {number} is not valid JSON ({error}); run the stage that writes "
-                    "it anew (--rerun)."
+                    f"{path} line {number} is not valid JSON ({error}); rerun the stage that "
+                    "writes it (--rerun)."
                 ) from error
 
 
 @epath.register_path_cls
 class LiteralPath(type(epath.Path())):
-    """A path whose own name is no pattern: to be given to libraries that call its `glob`.
+    """A path whose name is taken literally, for libraries that call its `glob`.
 
     epath's glob reads the whole path as a pattern: with "[1]" in the name of a run it finds
     nothing, or the files of another run, and Orbax (0.12) writes checkpoints it cannot read.
     """
 
     def glob(self, pattern: str) -> Iterator[epath.Path]:
-        """Yields what below this folder fits `pattern`."""
+        """Yields the paths below this folder that match `pattern`."""
         yield from map(type(self), epath.Path(glob.escape(os.fspath(self))).glob(pattern))
 
 
 def matches(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
-    """Returns what in `folder` fits one of `patterns` (glob), sorted, each path once.
+    """Returns the paths in `folder` that match one of `patterns` (glob), sorted, each once.
 
-    The folder's own name is no pattern, whatever characters it has.
+    The folder's name is taken literally, whatever characters it has.
     """
     paths = {path for pattern in patterns for path in LiteralPath(folder).glob(pattern)}
     return sorted(map(epath.Path, map(os.fspath, paths)))

@@ -1,10 +1,8 @@
-"""Images: the one place where the files that people have are read, checked and opened.
+"""Images: the one place where image files are read, checked and decoded.
 
-What cannot be used raises `ImageError`, whose words are the same wherever they are shown; to check
-an image is to read it and to catch that.
-
-Depth, palettes, ink and transparency become 8-bit RGB, and a photograph is turned upright as its
-EXIF orientation says, as every viewer shows it.
+An image that cannot be used raises `ImageError`, with the same words wherever they are shown.
+Deep colour, palettes, CMYK and transparency become 8-bit RGB, and a photograph is turned upright by
+its EXIF orientation, as viewers show it.
 """
 
 import contextlib
@@ -25,7 +23,7 @@ from jaxtbpr.core.errors import InputError
 
 T = TypeVar("T")
 
-# What `look` tells of an image.
+# What `look` reports of an image.
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
 
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
@@ -71,7 +69,7 @@ class ImageError(InputError):
 
     @property
     def reason(self) -> str:
-        """What is said behind the image's name: "cannot be decoded (...)"."""
+        """The message without its subject: "cannot be decoded (...)"."""
         return self.sentence.removeprefix("the image ")
 
     @property
@@ -90,7 +88,7 @@ def read(
 
     sha256: what the file should have. read_bytes: gives the bytes at a path, where images may lie
     inside of other files. Raises ImageError where there is no such file, it may not be read, or it
-    is another; OSError where the disk fails.
+    is another file; OSError where the disk fails.
     """
     try:
         data = (read_bytes or files.read_bytes)(path)
@@ -114,9 +112,9 @@ def check(
     *,
     read_bytes: Callable[[epath.PathLike], bytes] | None = None,
 ) -> tuple[bytes, frozenset[str]]:
-    """Reads an image file and decodes it in full; returns (its bytes, what `look` tells of them).
+    """Reads an image file and decodes it in full; returns (its bytes, what `look` reports).
 
-    Arguments and errors are those of `read`; ImageError also where it is no whole image.
+    Arguments and errors are those of `read`; ImageError also where it is not a whole image.
     """
     data = read(path, sha256, read_bytes=read_bytes)
     with at(path):
@@ -132,7 +130,7 @@ def open_file(path: epath.PathLike, sha256: str | None = None) -> Image.Image:
 
 @contextlib.contextmanager
 def at(path: epath.PathLike) -> Iterator[None]:
-    """Gives the ImageError of bytes the path, or place in a set, that they come from."""
+    """Adds to the ImageError of some bytes the path, or place in a set, that they come from."""
     try:
         yield
     except ImageError as error:
@@ -153,7 +151,7 @@ def unread(why: str, path: epath.PathLike) -> ImageError:
 
 
 def format_of(data: bytes) -> str:
-    """Returns how a good image is encoded, in Pillow's word: "PNG", "JPEG", ..."""
+    """Returns how a good image is encoded, by Pillow's name: "PNG", "JPEG", ..."""
     with Image.open(io.BytesIO(data)) as image:
         return image.format
 
@@ -162,9 +160,9 @@ def open_image(data: bytes) -> Image.Image:
     """Decodes `data` to an upright RGB image: alpha is dropped, of several frames one is read.
 
     data: an encoded image in any format that Pillow knows. Grey of 16 bits is divided by 257. Of
-    floating-point numbers those from 0 to 1 are taken for shares of white, those from 0 to 255 for
-    levels; other floats, and whole numbers of 32 bits, have no known white and are refused. Raises
-    ImageError where it is none, is cut off, or is refused.
+    floating-point numbers those from 0 to 1 are taken for fractions of white, those from 0 to 255
+    for levels; other floats and 32-bit integers have no known white level. Raises ImageError for
+    these, and for bytes that are no image or a truncated one.
     """
     return _rgb(_decode(data))
 
@@ -172,15 +170,15 @@ def open_image(data: bytes) -> Image.Image:
 def look(data: bytes) -> frozenset[str]:
     """Returns what is special about an encoded image; it is decoded in full. Raises ImageError.
 
-    TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits a colour; BLANK: all its
-    pixels have one colour; TRANSPARENT: some of them are not opaque.
+    TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits per channel; BLANK: all
+    its pixels have one colour; TRANSPARENT: some of them are not opaque.
     """
     one = _decode(data)
     is_transparent, rgb = _is_transparent(one.image), _rgb(one)
-    top = rgb.crop((0, 0, rgb.width, 1))  # tells most images apart at once
+    top = rgb.crop((0, 0, rgb.width, 1))  # enough for most images, and fast
     is_blank = all(low == high for part in (top, rgb) for low, high in part.getextrema())
     looks = {TRANSPARENT: is_transparent, BLANK: is_blank}
-    return one.found | {name for name, is_so in looks.items() if is_so}
+    return one.looks | {name for name, is_so in looks.items() if is_so}
 
 
 def plain(data: bytes, *, turn: bool = True) -> bytes:
@@ -191,7 +189,7 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     """
     one = _decode(data)
     rgb = _rgb(one, turn=turn)
-    if not one.found:
+    if not one.looks:
         return data
     out = io.BytesIO()
     rgb.save(out, "PNG")
@@ -215,7 +213,7 @@ class _Decoded:
     is_deep: bool
 
     @property
-    def found(self) -> frozenset[str]:
+    def looks(self) -> frozenset[str]:
         looks = {TURNED: self.upright is not None, DEEP: self.is_deep}
         return frozenset(name for name, is_so in looks.items() if is_so)
 
@@ -231,14 +229,14 @@ def _rgb(one: _Decoded, *, turn: bool = True) -> Image.Image:
 def _decode(data: bytes) -> _Decoded:
     try:
         image = Image.open(io.BytesIO(data))
-        # Colours of 16 bits become 8 while they are decoded; the name of their layout tells.
+        # 16-bit colours become 8 bits while they are decoded; only the tile's name says so.
         is_deep = image.mode[0] in "IF" or any(_DEEP_COLOUR.search(str(t)) for t in image.tile)
         if image.format != "TIFF":
             image.load()  # not left to `_turn`, for which a PNG is decoded, faults and all
         upright = _turn(image)
         image.load()  # turns a TIFF
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"the image is in no known image format ({len(data)} bytes)") from error
+        raise ImageError(f"the image is not in a known image format ({len(data)} bytes)") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large ({error})") from error
     # What Pillow's decoders raise for bytes that make no sense to them.
@@ -265,7 +263,7 @@ def _convert(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(
-            f"the image has colours of the kind {image.mode}, which cannot be read; save it as RGB"
+            f"the image has Pillow's mode {image.mode}, which cannot be read; save it as RGB"
         ) from error
 
 
@@ -295,12 +293,12 @@ def _white(image: Image.Image, values: np.ndarray, tags) -> float:
     low, high = float(values.min()), float(values.max())
     if image.mode == "I":
         raise ImageError(
-            f"the image has whole numbers from {low:g} to {high:g}, whose white is not known; "
+            f"the image has integers from {low:g} to {high:g}, whose white level is not known; "
             "save it with 8 bits or unsigned 16 bits"
         )
     if not (low >= 0 and high <= 255):  # False for what is not a number, too
         raise ImageError(
-            f"the image has floating-point numbers from {low:g} to {high:g}, whose white is not "
-            "known; save them from 0 to 1 or from 0 to 255"
+            f"the image has floating-point numbers from {low:g} to {high:g}, whose white "
+            "level is not known; save them from 0 to 1 or from 0 to 255"
         )
     return 1.0 if high <= 1 else 255.0

@@ -1,8 +1,8 @@
 """LoRA: a low-rank change of chosen kernels, trained in place of them (Hu et al., ICLR 2022).
 
-The change is a small tree of its own, {"a": ..., "b": ...} where the parameters have the kernel,
+The change is a small separate tree, {"a": ..., "b": ...} where the parameters have the kernel,
 and a network is used with W + scale * a b (arXiv:2106.09685, section 4.1; scale is alpha / rank).
-No module knows of it, so it serves every network whose parameters are a tree of dicts. With `r`
+It works for every network whose parameters are a tree of dicts. With `r`
 the rank:
 
     dense layer                W [in, out]           a [in, r]           b [r, out]
@@ -33,13 +33,13 @@ def kernels(params: Any, pattern: str) -> dict[str, tuple[int, ...]]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{pattern!r} is no regular expression: {error}.") from error
+        raise InputError(f"{pattern!r} is not a valid regular expression: {error}.") from error
     every = {
         "/".join(names): leaf.shape for names, leaf in _leaves(params) if names[-1] == "kernel"
     }
     matched = {path: shape for path, shape in every.items() if expression.fullmatch(path)}
     if not matched:
-        such = f"such as {next(iter(every))!r}" if every else "and here is none"
+        such = f"such as {next(iter(every))!r}" if every else "but there is none"
         raise InputError(f"{pattern!r} matches no kernel; it must match whole paths, {such}.")
     return matched
 
@@ -51,7 +51,7 @@ def init(params: Any, pattern: str, rank: int, key: jax.Array) -> Any:
     does, and for a rank below 1.
     """
     if rank < 1:
-        raise InputError(f"a rank of {rank} is no change; it must be at least 1.")
+        raise InputError(f"rank={rank} must be at least 1.")
     meant, change = kernels(params, pattern), {}
     for n, (names, leaf) in enumerate(_leaves(params)):
         if "/".join(names) not in meant:
@@ -86,7 +86,7 @@ def _merge(params, change, scale, names):
     for name in sorted(change.keys() - held):
         path = "/".join((*names, name))
         raise InputError(
-            f"the change has {path!r}, which the parameters do not have: it is another model's."
+            f"the LoRA has {path!r}, which the parameters do not have: it is for another model."
         )
     return {
         name: _merge(tree, change[name], scale, (*names, name)) if name in change else tree
@@ -98,8 +98,8 @@ def _add(kernel, change, scale, path):
     a, b = change["a"], change["b"]
     if (*a.shape[:-1], b.shape[-1]) != kernel.shape:
         raise InputError(
-            f"the change of {path!r} is for a kernel of {(*a.shape[:-1], b.shape[-1])}, the "
-            f"parameters have one of {kernel.shape}: it is another model's."
+            f"the LoRA of {path!r} is for a kernel of {(*a.shape[:-1], b.shape[-1])}, the "
+            f"parameters have one of {kernel.shape}: it is for another model."
         )
     if isinstance(kernel, jax.ShapeDtypeStruct):
         return kernel

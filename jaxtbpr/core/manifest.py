@@ -1,8 +1,8 @@
-"""Manifests: JSON-lines shards, one line per person image; all that passes between stages.
+"""Manifests: JSON-lines shards, one line per person image; what stages pass on.
 
 A stage's folder holds `records-00000-of-00004.jsonl` and so on. A shard file is there only when
 it is whole. While a shard is being made, `records-….journal` beside it has one line for each
-input record that is done, so that a killed stage goes on at the record where it stopped.
+input record that is done, so that a killed stage resumes at the record where it stopped.
 """
 
 import itertools
@@ -72,14 +72,14 @@ class Manifest:
         path = self.directory / name
         redo = (
             f"delete it and {self.directory / 'commit.json'}, and start again: "
-            "only this shard is made anew, with the same content"
+            "only this shard is made again, with the same content"
         )
         if not path.exists():
             raise UserError(f"{path} is missing though its stage is committed; {redo}.")
         data = path.read_bytes()
         records = [_parse(path, n, line, redo) for n, line in enumerate(data.splitlines(), 1)]
         if files.sha256(data) != self._digests[name]:
-            raise UserError(f"{path} is not what was committed (another SHA-256); {redo}.")
+            raise UserError(f"{path} is not what was committed (its SHA-256 differs); {redo}.")
         return records
 
 
@@ -94,13 +94,13 @@ def map_records(
     part: int = 0,
     parts: int = 1,
 ) -> None:
-    """Makes one output shard of each input shard, going on where an earlier run stopped.
+    """Makes one output shard of each input shard, resuming where an earlier run stopped.
 
     shards: the input; output shard k comes from input shard k. work: takes an iterator of input
     records and yields, for each and in the same order, the list of its output records; it must
     depend on nothing else, since it is not called for records that are already done.
     label: the stage's name, for the progress line. shard_count: how many there are, None where that
-    is not known before the last; their names do not tell it then. whole: `work` depends on a
+    is not known before the last; their names then lack it. whole: `work` depends on a
     record's place among those of its shard; it takes an iterator of all of them and the number of
     those that are done, and yields for the others alone. part, parts: makes every parts-th shard
     only, from `part` on, where several processes share the work.
@@ -129,19 +129,25 @@ def shard_digests(directory: epath.PathLike) -> dict[str, str]:
 
 
 def count_records(manifest: Manifest) -> dict[str, int]:
-    """Returns how many records a stage gave out and how many it rejected."""
+    """Returns how many records a stage kept and how many it rejected."""
     kept = Counter(map(is_kept, manifest.all_records()))
     return {"records_out": kept[True], "rejected": kept[False]}
 
 
 def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
-    """Cuts `records` into shards of at most `size`; always at least one, maybe empty."""
+    """Splits `records` into shards of at most `size`; always at least one, maybe empty."""
     return [records[i : i + size] for i in range(0, len(records), size)] or [[]]
 
 
 def _make_shard(
     shard: Sequence[Record], path: epath.Path, work: Work, label: str, whole: bool
 ) -> None:
+    # Resume order, safe against a kill at any point:
+    # 1. A shard file is whole, since it is renamed into place: `map_records` skips it.
+    # 2. The journal has one line per input record that is done, so that outputs and inputs stay
+    #    aligned even where a record has no output, or several; a torn last line is cut off.
+    # 3. `work` sees the other records alone.
+    # 4. The shard is on the disk before its journal is deleted.
     journal = path.with_suffix(".journal")
     done = [list(map(_json, outputs)) for outputs in _resume(journal)]
     todo = shard[len(done) :]

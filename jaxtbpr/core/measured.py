@@ -1,8 +1,8 @@
-"""What is measured of the records of a manifest: arrays, shard by shard, before a stage decides.
+"""Measurements of a manifest's records: arrays, shard by shard, before a stage decides.
 
 A stage that needs all records to judge one (duplicates, quantiles, mixtures) first measures them,
 then goes through them again. The file of a shard appears only when it is whole, so that a killed
-stage goes on at the shard where it stopped; a shard is always measured as a whole, so that its
+stage resumes at the shard where it stopped; a shard is always measured as a whole, so that its
 numbers are the same after a kill.
 """
 

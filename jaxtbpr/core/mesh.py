@@ -1,7 +1,7 @@
-"""Devices: one mesh for every run, and where each array of a run lies on it.
+"""Devices: one mesh for every run, and the sharding of its arrays.
 
 The mesh has two axes. The batch is split over both of them; parameters and optimizer state are
-split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says (big_vision's way).
+split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says, as in big_vision.
 """
 
 import os
@@ -26,8 +26,8 @@ _is_split = False  # by `split_cpu`
 def split_cpu() -> None:
     """Makes each CPU core a device, for programs whose rows do not need each other.
 
-    Comes before anything is computed; does nothing where XLA_FLAGS or JAX_NUM_CPU_DEVICES say how
-    many there are.
+    Call it before anything is computed; it does nothing where XLA_FLAGS or JAX_NUM_CPU_DEVICES
+    say how many there are.
     """
     global _is_split
     flags = os.environ.get("XLA_FLAGS", "")
@@ -40,7 +40,7 @@ def split_cpu() -> None:
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of all devices of all processes, [devices / fsdp, fsdp].
 
-    Of what `split_cpu` made of a CPU it has one device, whose programs run on all cores.
+    A CPU that `split_cpu` has split counts as one device, whose programs run on all cores.
 
     fsdp: over how many devices each parameter is split; 1 keeps a copy on every device.
     Raises InputError where `fsdp` does not divide the number of devices.
@@ -72,12 +72,12 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns how a batch [B, ...] lies: its rows split over all devices."""
+    """Returns the sharding of a batch [B, ...]: its rows split over all devices."""
     return NamedSharding(mesh, P(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns how an array lies of which every device has a copy."""
+    """Returns the sharding of an array of which every device has a copy."""
     return NamedSharding(mesh, P())
 
 
@@ -114,7 +114,7 @@ def infer_shardings(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def place(create: Callable[[], Any], mesh: Mesh, rules: Rules) -> Any:
-    """Returns the arrays that `create()` makes as jax.ShapeDtypeStructs that say where they lie.
+    """Returns jax.ShapeDtypeStructs, with shardings, of the arrays that `create()` makes.
 
     Nothing is computed. See `infer_shardings` for `rules`.
     """
@@ -127,12 +127,12 @@ def place(create: Callable[[], Any], mesh: Mesh, rules: Rules) -> Any:
 
 
 def is_primary_process() -> bool:
-    """Whether this process writes what all processes would write alike: the first one does."""
+    """Whether this process, the first, writes the outputs that all processes share."""
     return jax.process_index() == 0
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here; what: the same words in all of them."""
+    """Returns when every process has come here. what: name of the barrier, the same in all."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 

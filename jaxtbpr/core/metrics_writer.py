@@ -12,8 +12,8 @@ from jaxtbpr.core import files
 class MetricsWriter:
     """Appends scalars to `directory/metrics.jsonl` and to TensorBoard event files.
 
-    directory: made if missing. resume_step: rows of this step and later, which a killed run left
-    beyond its last checkpoint, are removed, since they will be written again.
+    directory: made if missing. resume_step: rows of this step and later, which a killed run wrote
+    after its last checkpoint, are removed, since they will be written again.
     """
 
     def __init__(self, directory: epath.PathLike, *, resume_step: int = 0):

@@ -20,7 +20,7 @@ class Option:
       type of the elements too, and of numbers how many there are.
     help: one sentence for the config table. low, high: inclusive bounds of a number.
     choices: the allowed values; of a tuple, those of each element. runtime: the key changes how
-      fast a stage works but not what it makes, so that a run may go on with another value.
+      fast a stage works but not what it makes, so that a run may resume with another value.
     """
 
     default: Any
@@ -104,7 +104,7 @@ def _validate(config: Mapping, options: Options, prefix: str, known: list[str]) 
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    # A right last word in the wrong section is nearer than a similar spelling.
+    # The right last word in the wrong section beats a similar spelling.
     same_word = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
     renamed = [RENAMED[key]] if RENAMED.get(key) in known else []
     nearest = renamed or same_word or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
@@ -175,7 +175,7 @@ def _noun(value_type: type) -> str:
 def as_literal(key: str, text: str, options: Options) -> str:
     """Returns `text`, of a command line, as Python writes the value of option `key`.
 
-    Only what is to be a tuple is changed: "a,b" is "('a', 'b')".
+    Only the value of a tuple option is changed: "a,b" is "('a', 'b')".
     """
     option = flatten(options).get(key)
     is_list = option is not None and isinstance(option.default, tuple)

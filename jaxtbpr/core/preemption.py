@@ -1,4 +1,4 @@
-"""SIGTERM as a request: clouds send it some seconds before they take a machine away."""
+"""SIGTERM as a request to stop: clouds send it seconds before they take a machine away."""
 
 import contextlib
 import signal
@@ -11,23 +11,23 @@ from jax.experimental import multihost_utils
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
-    """Until the end of the block SIGTERM does not kill; yields what tells whether it has come.
+    """Keeps SIGTERM from killing the block; yields `reached(step)`, whether it has come.
 
-    That is a function of the number of finished steps, which every process calls after each step;
-    all processes get True after the same step. Signals reach only the main thread of a program;
+    Every process calls it after each step with the number of finished steps; all processes get
+    True after the same step. Signals reach only the main thread of a program;
     in another thread nothing is watched.
     """
-    asked = threading.Event()
+    signalled = threading.Event()
 
     def reached(step: int) -> bool:
         if jax.process_count() > 1:  # JAX's own service agrees on the step
             return multihost_utils.reached_preemption_sync_point(step)
-        return asked.is_set()
+        return signalled.is_set()
 
     if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield reached
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: signalled.set())
     try:
         yield reached
     finally:

@@ -15,9 +15,9 @@ SECONDS_BETWEEN_LINES = 15.0
 def progress(
     items: Iterable[T], *, total: int, label: str, start: int = 0, unit: str = "records"
 ) -> Iterator[T]:
-    """Yields `items` unchanged while telling how far it is.
+    """Yields `items` unchanged and reports how many are done.
 
-    total: how many items there are in all; start: how many were done before this sitting.
+    total: how many items there are in all; start: how many an earlier run has done.
     """
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, initial=start, desc=label, unit=f" {unit}", leave=False)
@@ -31,7 +31,7 @@ def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) ->
     for count, item in enumerate(items, start + 1):
         yield item
         now = time.monotonic()
-        first = first or now  # the first waits for what is compiled, and tells nothing of the pace
+        first = first or now  # the first includes compiling, which says nothing of the pace
         if now - last_line < SECONDS_BETWEEN_LINES:
             continue
         done = count - start - 1
@@ -46,6 +46,6 @@ def _lines(items: Iterable[T], total: int, label: str, start: int, unit: str) ->
 
 
 def say(text: str) -> None:
-    """Prints one line for the person who watches, above a progress bar if there is one."""
+    """Prints one line on the console, above a progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

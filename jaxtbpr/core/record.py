@@ -1,7 +1,7 @@
 """The record of a person image: its fields, who writes them, and what follows from that.
 
 A record is a line of a manifest (`core/manifest.py`), a dict of what JSON can hold. A stage that
-adds a field gives it a row here; what denoise drops with a caption, what an edit takes over from
+adds a field gives it a row here; what denoise drops with a caption, what an edit inherits from
 its base image and what the built set keeps follow from the rows.
 """
 
@@ -21,7 +21,7 @@ class Field:
     per_caption: "" for no list; "itself" where it is a list with an entry for each caption, else
       the key of such a list in it.
     is_inherited: whether an edit has the field of its base image (until a stage writes its own).
-    is_provenance: whether the built set keeps it among what tells where an image comes from.
+    is_provenance: whether the built set keeps it in an image's provenance.
     in_set: whether it is a field of the built set and of its index.
     """
 
@@ -44,11 +44,11 @@ FIELDS = (
     Field("tokens", "integer", "prompts", "length of the prompt", is_inherited=False),
     Field("dropped_clauses", "list", "prompts", "clauses left out to fit", is_inherited=False),
     Field("prompt_kind", "string", "prompts", "of a rough prompt: appearance, profession, ..."),
-    Field("rough_prompt", "string", "prompts", "the prompt before it was made rich"),
+    Field("rough_prompt", "string", "prompts", "the prompt before a language model enriched it"),
     Field("descriptors", "object", "prompts", "descriptor -> the word drawn for it"),
     Field("source_caption", "string", "prompts", "the real caption of which the prompt is made"),
-    Field("model", "string", "prompts", "language model that made the prompt rich"),
-    Field("rejected_answers", "list", "prompts", "kinds of its answers that would not do"),
+    Field("model", "string", "prompts", "language model that enriched the prompt"),
+    Field("rejected_answers", "list", "prompts", "why its other answers were rejected"),
     Field("subject", "string", "prompts", "token and class of a fine-tuned subject"),
     Field("seed", "integer", "prompts", "of the run", is_provenance=True),
     Field("source", "string", "generate", "engine that made the image"),
@@ -59,11 +59,11 @@ FIELDS = (
     Field("generation", "object", "generate", "sampler, steps, guidance, hash of the model, ...",
           is_inherited=False, is_provenance=True),
     Field("captions", "list", "caption", "sentences", per_caption="itself"),
-    Field("caption_noise", "list", "caption", "mistakes: [slot, true value, value said or null]",
+    Field("caption_noise", "list", "caption", "mistakes: [slot, true value, value written or null]",
           per_caption="itself"),
     Field("caption_source", "list", "caption", "model, instruction, pattern, rejected answers",
           per_caption="itself"),
-    Field("rejected_captions", "list", "caption", "what no answer would do for, and why"),
+    Field("rejected_captions", "list", "caption", "captions without a usable answer, and why"),
     Field("facts", "object", "caption", "shown: what can be seen; said: what each caption says",
           per_caption="said", is_provenance=True, in_set=True),
     Field("caption_weights", "list", "denoise", "how much each caption counts in training",
@@ -97,14 +97,14 @@ def keep_captions(record: Record, kept: Sequence[bool]) -> Record:
 
 
 def edit_of(record: Record, number: int) -> Record:
-    """Returns the record of the edit `number` of a base image, with what it takes over from it."""
+    """Returns the record of the edit `number` of a base image, with the fields that it inherits."""
     left_out = {field.name for field in FIELDS if not field.is_inherited}
     taken = {name: value for name, value in record.items() if name not in left_out}
     return taken | {"id": f"{record['id']}-{number}"}
 
 
 def provenance(record: Record) -> str:
-    """Returns where an image comes from, as the JSON text that the built set keeps."""
+    """Returns an image's provenance, as the JSON text that the built set keeps."""
     names = [field.name for field in FIELDS if field.is_provenance and field.name in record]
     return json.dumps({name: record[name] for name in names}, ensure_ascii=False)
 

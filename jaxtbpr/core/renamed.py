@@ -1,4 +1,4 @@
-"""Config keys that were renamed: old -> new, so that who writes an old one is told the new one."""
+"""Config keys that were renamed: old -> new, so that the error for an old one names the new one."""
 
 RENAMED = {
     "model.patch": "model.patch_size",

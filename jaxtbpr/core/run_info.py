@@ -1,4 +1,4 @@
-"""Under what circumstances a stage ran, to be kept beside what it made."""
+"""When, where and by which command a stage ran, kept beside its output."""
 
 import datetime
 import functools
@@ -14,7 +14,7 @@ def run_info(*, devices: bool = False) -> dict[str, str]:
     """Returns {"date", "command", "machine", "source"} of now, as text.
 
     date: in UTC; command: as it was typed; source: the git commit of this program, "" where it
-    was installed without one. devices: the machine's accelerators, too, which JAX must have found.
+    was installed without one. devices: adds the accelerators that JAX has found.
     """
     machine = f"{platform.node()}: {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {
@@ -26,10 +26,10 @@ def run_info(*, devices: bool = False) -> dict[str, str]:
 
 
 def _command() -> str:
-    first, *words = sys.orig_argv[1:]
+    first, *arguments = sys.orig_argv[1:]
     if os.path.basename(first) == "jaxtbpr":  # the front, see cli.py, in whatever folder
-        return shlex.join(["jaxtbpr", *words])
-    return shlex.join(["python", first, *words])
+        return shlex.join(["jaxtbpr", *arguments])
+    return shlex.join(["python", first, *arguments])
 
 
 @functools.cache
@@ -44,14 +44,18 @@ def git_commit(folder: pathlib.Path) -> str:
         return ""
 
 
-def _git(folder: pathlib.Path, *words: str) -> str:
+def _git(folder: pathlib.Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
     )
     return done.stdout.strip()
 
 
 def _devices() -> str:
-    import jax  # here, since stages that have no use for it do without
+    import jax  # here, since some stages do not need it
 
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"

@@ -22,14 +22,14 @@ class Stage:
     does: what it does, for people, as a verb phrase ("makes their images").
     options: its section of the config.
     run: does the work; returns {"outputs": {file: digest}, "records_in", "records_out",
-      "rejected"} and what else the stage wants in its commit file.
+      "rejected"} and what else goes into its commit file.
     reads: the stages whose outputs it reads; None means the nearest record stage before it.
     sections: the config sections that it reads besides its own and `seed`.
     is_usual: whether it runs where `config.stages` is not given.
-    fingerprint: returns what tells one state of what the stage reads from outside the workdir
-      (models, folders) from another; None where it reads nothing there.
+    fingerprint: returns the state of what the stage reads from outside the workdir (models,
+      folders), which a later run compares; None where it reads nothing there.
     fingerprint_changes: returns phrases on what differs between two such fingerprints.
-    check: raises UserError, before any stage runs, for what the stage would stop at in its turn.
+    check: raises UserError, before any stage runs, for what would stop this one later.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Published weights as .safetensors files: where they are, what they hold, how they are written.
 
-Each room says how its networks name and lay out their parameters; finding, opening, refusing and
+Each room says how its networks name and lay out their parameters; finding, opening, checking and
 writing are the same for all.
 """
 
@@ -19,7 +19,7 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError
 
 Arrays = Sequence[np.ndarray]
-EMBEDDED = ("tiny-clip", "tiny-sd")  # the models that the package brings along
+EMBEDDED = ("tiny-clip", "tiny-sd")  # the models that come with the package
 
 _ASSETS = epath.Path(__file__).parents[1] / "assets"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -27,12 +27,12 @@ _CONVERTER = epath.Path(__file__).parents[1] / "retrieval" / "clip" / "weights" 
 _SHOWN = 6
 _WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 _LORA = re.compile(r"(^|[._])lora([._]|$)", re.IGNORECASE)
-# Of arrays that are read. Quantised ones mean something only with scales that stand elsewhere.
+# Dtypes that are read. Quantised arrays are useless without scales, which are stored elsewhere.
 _READ = ("F64", "F32", "F16", "BF16", "I64", "I32")
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 
 
-# --- what an array of a file is to us -------------------------------------------------------------
+# --- how a stored array maps to parameters --------------------------------------------------------
 
 
 def unwrapped(name: str) -> str:
@@ -44,7 +44,7 @@ def unwrapped(name: str) -> str:
 class Layout:
     """How an array is stored: `read` gives our arrays for it, `write` (arrays) undoes that.
 
-    axes: that the stored array must have; None: any.
+    axes: that the stored array must have; None = any number.
     """
 
     read: Callable[[np.ndarray], Arrays]
@@ -101,7 +101,7 @@ class Opened:
             return file.get_tensor(self.stored.get(name, name))
 
     def metadata(self) -> dict[str, str]:
-        """Returns what the files say of themselves beside their arrays."""
+        """Returns the metadata of the files."""
         texts: dict[str, str] = {}
         for path in sorted(set(self.files.values())):
             with safe_open(os.fspath(path), "numpy") as file:
@@ -152,7 +152,7 @@ def find(source: epath.PathLike, wanted: Sequence[str]) -> epath.Path:
         )
     except Exception as error:  # offline, no such repository, no permission: many classes
         raise InputError(
-            f"{source} is no folder here and could not be had from the hub "
+            f"{source} is not a folder here and could not be downloaded from the hub "
             f"({type(error).__name__}); give a local folder."
         ) from error
 
@@ -169,7 +169,7 @@ def weight_files(path: epath.Path, names: Sequence[str], lacking: str) -> list[e
     if path.is_file() and path.suffix in _PICKLES:
         raise InputError(_pickle_refused(path))
     if path.is_file():
-        raise InputError(f"{path} is no .safetensors file; give one or the folder that has it.")
+        raise InputError(f"{path} is not a .safetensors file; give one, or the folder that has it.")
     for name in names:
         if (path / name).exists():
             return _shards(path / name) if name.endswith(".json") else [path / name]
@@ -197,26 +197,26 @@ def open_files(paths: Sequence[epath.Path]) -> Opened:
     for path in paths:
         try:
             with safe_open(os.fspath(path), "numpy") as opened:
-                for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+                for name in opened.keys():  # noqa: SIM118 (not a mapping)
                     part = opened.get_slice(name)
                     handles[name], shapes[name] = path, tuple(part.get_shape())
                     types[name] = part.get_dtype()
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"{path} is not a whole .safetensors file ({error}); fetch it again."
+                f"{path} is not a complete .safetensors file ({error}); download it again."
             ) from error
     changes = [name for name in types if _LORA.search(name)]
     if changes:
         raise InputError(
             f"{handles[changes[0]]} holds {len(changes)} arrays of LoRA (the first: {changes[0]}), "
             "which change another model: merge them into it (merge_and_unload() of PEFT, "
-            "fuse_lora() and unload_lora_weights() of diffusers), save that whole and give it."
+            "fuse_lora() and unload_lora_weights() of diffusers), save and give the merged model."
         )
     quantised = [name for name, code in types.items() if code not in _READ]
     if quantised:
         name = quantised[0]
         raise InputError(
-            f"{handles[name]} holds {len(quantised)} arrays of another kind than is read here (the "
+            f"{handles[name]} holds {len(quantised)} arrays of a dtype that is not supported (the "
             f"first: {name}, {types[name]}); give the weights in float32, float16 or bfloat16."
         )
     return Opened(handles, shapes)
@@ -242,7 +242,7 @@ def _shards(index: epath.Path) -> list[epath.Path]:
     try:
         names = sorted({os.fspath(x) for x in files.read_json(index)["weight_map"].values()})
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index} is no index of shards; fetch it again.") from error
+        raise InputError(f"{index} is not an index of shards; download it again.") from error
     missing = [name for name in names if not (index.parent / name).exists()]
     if missing:
         raise InputError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} names.")
@@ -263,7 +263,7 @@ def _pickle_refused(path: epath.Path) -> str:
 def write(path: epath.PathLike, arrays: Mapping[str, np.ndarray], dtype: str | None = None) -> None:
     """Writes a .safetensors file, array by array, so that no second copy of all is in memory.
 
-    dtype: that floating-point arrays are converted to; None: as they are.
+    dtype: that floating-point arrays are converted to; None = as they are.
     """
     order = sorted(arrays)
     types = {name: _stored_dtype(arrays[name], dtype) for name in order}

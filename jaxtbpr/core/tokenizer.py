@@ -237,7 +237,7 @@ def clean_caption(text: str, max_words: int | None = None) -> str:
 
 
 def _normalise(text: str) -> str:
-    """Mends broken Unicode and entities, squeezes blanks, lowers: as CLIP's tokenizer does."""
+    """Fixes broken Unicode and entities, blanks and case, as CLIP's tokenizer does."""
     if not (text.isascii() and text.isprintable()) or "&" in text:  # else ftfy changes nothing
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
@@ -251,7 +251,9 @@ def _read_merges(path: epath.Path) -> list[tuple[str, ...]]:
     try:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} holds no merges of words ({error}); fetch it again.") from error
+        raise InputError(
+            f"{path} does not hold BPE merges ({error}); download it again."
+        ) from error
     lines = [line for line in text.split("\n") if line and "#version" not in line]
     return [tuple(line.split()) for line in lines][: _CLIP_SIZE - 512 - 2]
 
@@ -276,7 +278,7 @@ def _clip_tokenizer(
     try:
         model = models.BPE(vocab, merges, end_of_word_suffix="</w>", unk_token=END)
     except Exception as error:  # the library raises nothing narrower
-        raise InputError(f"{path} has vocabulary files that do not fit ({error}).") from error
+        raise InputError(f"{path} has vocabulary files that do not match ({error}).") from error
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = _clip_words()
@@ -296,7 +298,7 @@ def _clip_words() -> pre_tokenizers.PreTokenizer:
 def _ready(
     tokenizer: Tokenizer, path: epath.PathLike = "the tokenizer", *, learned: bool = False
 ) -> Tokenizer:
-    """Checks the special tokens; those in a caption's text, padding and cuts are not obeyed."""
+    """Checks the special tokens; turns off those in a caption's text, padding and truncation."""
     size = tokenizer.get_vocab_size()
     start, end = special_ids(tokenizer)
     if start is not None and end is not None and learned:

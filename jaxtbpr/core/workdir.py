@@ -34,15 +34,15 @@ class Workdir:
         return self.root / stage
 
     def commit(self, stage: str) -> dict[str, Any] | None:
-        """Returns what was written when `stage` was finished, or None."""
+        """Returns the commit file of `stage`, None where it is not finished."""
         path = self.dir(stage) / COMMIT
         return files.read_json(path) if path.exists() else None
 
     def commits(self, stages: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Returns {stage: what it committed} of the finished ones of `stages`, in their order.
+        """Returns {stage: its commit file} of the finished ones of `stages`, in their order.
 
-        stages: None means all that have a folder here. Raises UserError where there is no run's
-        folder to look for them in.
+        stages: None means all that have a folder here. Raises UserError where the folder
+        does not exist.
         """
         if stages is None:
             if not self.root.is_dir():
@@ -64,13 +64,14 @@ class Workdir:
         return Manifest(self.dir(stage), commit["outputs"])
 
     def name_before(self, stage: str) -> str | None:
-        """Returns which manifest stage `stage` reads, or None where there is none.
+        """Returns the stage whose manifest `stage` reads, None where there is none.
 
         It is the nearest earlier one in config.stages; if that names none, the nearest earlier
         one that is finished in this folder.
         """
         order = self.order
         earlier = order[: order.index(stage)] if stage in order else order
+        # The config before the disk: a stage that only an earlier run had must not slip in between.
         chosen = [name for name in earlier if name in self._chosen]
         finished = [name for name in earlier if self.commit(name)]
         return (chosen or finished or [None])[-1]
@@ -94,8 +95,8 @@ class Workdir:
         """Runs `work` over the manifest before `stage`.
 
         work, whole: see `map_records`. shared: the processes of jax.distributed share the shards,
-        and each waits for all. Returns what the stage's commit file holds: digests of its shards
-        and counts of records.
+        and each waits for all. Returns the stage's part of its commit file: digests of its
+        shards and counts of records.
         """
         shards = list(self.before(stage).shards())
         part, parts, wait = _processes() if shared else (0, 1, None)
@@ -143,8 +144,8 @@ class Workdir:
 
 
 def _processes() -> tuple[int, int, Callable[[str], None]]:
-    """(number of this process, how many there are, what waits for all)."""
-    import jax  # here, since stages that have no use for it do without
+    """(index of this process, how many there are, the barrier for all)."""
+    import jax  # here, since some stages do not need it
 
     from jaxtbpr.core.mesh import wait_for_all
 

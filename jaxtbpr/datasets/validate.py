@@ -228,5 +228,5 @@ def _fill(text: str, indent: str, hanging: int) -> str:
 
 
 if __name__ == "__main__":
-    with command.faults_told():
+    with command.exit_on_error():
         sys.exit(main())

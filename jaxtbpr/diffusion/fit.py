@@ -91,7 +91,7 @@ def fit(
     label = directory.name
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=True)
     run = jax.jit(functools.partial(step, loss, recipe), donate_argnums=0)
-    run = compilation.telling(run, label)
+    run = compilation.announced(run, label)
     key = jax.random.key(seed)
     data = jax.device_put(data)
     place = files.LiteralPath(directory / "checkpoints").resolve()

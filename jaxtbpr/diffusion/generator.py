@@ -146,7 +146,7 @@ class Generator:
             return jax.lax.map(functools.partial(self._make_unit, start, params, shared), rows)
 
         program = jax.pmap(make, in_axes=(None, None, 0), devices=self._devices)
-        return compilation.telling(program, self._label), shared
+        return compilation.announced(program, self._label), shared
 
     def _make_unit(self, start, params, shared, rows):
         ids, numbers, *images = rows

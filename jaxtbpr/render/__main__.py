@@ -23,7 +23,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "of people, scenes and accidents")
 def main() -> None:
     files.check_output(_OUT.value, "--out")
     if os.path.splitext(_OUT.value)[1].lower() not in Image.registered_extensions():
-        raise UserError(f"--out={_OUT.value} is in no known image format; give a name like a.png.")
+        raise UserError(
+            f"--out={_OUT.value} is not in a known image format; give a name like a.png."
+        )
     rows, columns = _ROWS.value, _COLUMNS.value
     images = [_image(row, column) for row in range(rows) for column in range(columns)]
     Image.fromarray(contact_sheet(images, columns)).save(_OUT.value)

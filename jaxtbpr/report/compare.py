@@ -293,7 +293,7 @@ def _key(query: dict, number: int) -> tuple[str, str, int]:
 def main(argv: list[str]) -> None:
     """Writes the page of the runs that the command line names."""
     logging.set_verbosity(logging.WARNING)  # TFDS tells every step of its own
-    with command.faults_told():
+    with command.exit_on_error():
         out = epath.Path(flags.FLAGS.out).expanduser()
         files.check_output(out, "--out")
         html = compare(open_runs(argv[1:]))

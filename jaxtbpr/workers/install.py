@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
     command.add_traceback(parser)
     arguments = parser.parse_args()
-    with command.faults_told():
+    with command.exit_on_error():
         print(install(REQUIREMENTS[arguments.engine]))
 
 

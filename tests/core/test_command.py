@@ -26,7 +26,7 @@ def test_a_setting_of_jax_that_would_change_the_result_is_put_back_in_one_line(n
         assert getattr(jax.config, name) == before
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert said.startswith(f"{name.upper()}={given} is not for jaxtbpr")
+        assert said.startswith(f"{name.upper()}={given} is not supported")
         compilation.set_up()
         assert capsys.readouterr().err == ""  # nothing to put back
     finally:
@@ -37,9 +37,9 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "moon")
     said = "Unable to initialize backend 'moon': not known. (set JAX_PLATFORMS='' to choose)"
     told = r"^JAX_PLATFORMS=moon: Unable to initialize backend 'moon': not known.; unset it"
-    with pytest.raises(UserError, match=told), compilation.backend_told():
+    with pytest.raises(UserError, match=told), compilation.explain_backend_error():
         raise RuntimeError(said)
-    with pytest.raises(RuntimeError, match="another"), compilation.backend_told():
+    with pytest.raises(RuntimeError, match="another"), compilation.explain_backend_error():
         raise RuntimeError("another")
 
 
@@ -69,12 +69,12 @@ def test_what_a_user_can_mend_or_stops_ends_a_command_with_one_sentence(
 @pytest.mark.parametrize("kind", [UserError, InputError, OSError])
 def test_an_error_shows_its_trace_where_that_is_asked_for(monkeypatch, kind):
     monkeypatch.setattr(command.sys, "argv", ["evaluate", "--traceback"])
-    with pytest.raises(kind), command.faults_told():
+    with pytest.raises(kind), command.exit_on_error():
         raise kind("give a --name.")
 
 
 def test_a_fault_of_the_program_always_shows_its_trace():
-    with pytest.raises(ValueError, match="not aligned"), command.faults_told():
+    with pytest.raises(ValueError, match="not aligned"), command.exit_on_error():
         raise ValueError("shapes (2,) and (3,) not aligned")
 
 

@@ -69,9 +69,9 @@ def test_an_output_that_can_be_written_passes_and_nothing_is_left_or_lost(tmp_pa
         ("nope/x.json", r"^--output=.*nope/x.json cannot be written \(.*nope does not exist\)"),
         ("file/x.json", r"file is not a folder\); choose another file"),
         ("folder", r"a folder has that name\); choose another file"),
-        ("pipe", r"it is no ordinary file\); choose another file"),
-        ("/dev/null", r"it is no ordinary file\)"),  # a file written would take its place
-        ("/dev/stdout", r"it is no ordinary file\)"),
+        ("pipe", r"it is not a regular file\); choose another file"),
+        ("/dev/null", r"it is not a regular file\)"),  # a file written would take its place
+        ("/dev/stdout", r"it is not a regular file\)"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_told(tmp_path, below, said):

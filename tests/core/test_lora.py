@@ -45,9 +45,9 @@ def test_an_expression_that_matches_no_kernel_is_refused():
     such = "matches no kernel; .* such as 'image/projection/kernel'"
     with pytest.raises(InputError, match=such):
         lora.init(params_of(False), "image/.*/bias", 2, jax.random.key(1))
-    with pytest.raises(InputError, match=r"^'\(' is no regular expression"):
+    with pytest.raises(InputError, match=r"^'\(' is not a valid regular expression"):
         lora.init({}, "(", 2, jax.random.key(1))
-    with pytest.raises(InputError, match="and here is none"):
+    with pytest.raises(InputError, match="but there is none"):
         lora.init({"bias": jnp.zeros(2)}, ".*", 2, jax.random.key(1))
     with pytest.raises(InputError, match="a rank of 0"):
         lora.init({"kernel": jnp.zeros((2, 2))}, ".*", 0, jax.random.key(1))

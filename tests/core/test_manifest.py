@@ -136,7 +136,7 @@ def test_a_damaged_line_is_named_with_the_way_to_mend_it(tmp_path, how, said):
     damage(tmp_path / "records-00000-of-00001.jsonl", how)
     with pytest.raises(UserError, match=said) as caught:
         list(made)
-    assert "only this shard is made anew" in str(caught.value)
+    assert "only this shard is made again" in str(caught.value)
 
 
 def test_a_missing_shard_is_named(tmp_path):

@@ -216,10 +216,10 @@ def test_missing_and_broken_files_are_told(tmp_path):
     with pytest.raises(InputError, match=r"merges.txt does not exist"):
         tokens.load(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"\xff")
-    with pytest.raises(InputError, match=r"merges.txt holds no merges of words"):
+    with pytest.raises(InputError, match=r"merges.txt does not hold BPE merges"):
         tokens.load(tmp_path)
     (tmp_path / "merges.txt").write_text("a b\n")
-    with pytest.raises(InputError, match="vocabulary files that do not fit"):
+    with pytest.raises(InputError, match="vocabulary files that do not match"):
         tokens.load(tmp_path)
     (tmp_path / "vocab.json").unlink()
     (tmp_path / "tokenizer.json").write_text("{}")

@@ -20,8 +20,8 @@ EMPTY, FOLDER, HUGE = "empty", "a folder", "huge"
 FAULTS = {
     MISSING: "cannot be read (No such file or directory)",
     FOLDER: "cannot be read (Is a directory)",
-    EMPTY: "is in no known image format (0 bytes)",
-    CORRUPT: "is in no known image format (16 bytes)",
+    EMPTY: "is not in a known image format (0 bytes)",
+    CORRUPT: "is not in a known image format (16 bytes)",
     TRUNCATED: "cannot be decoded (",
     HUGE: "is too large (Image size (400000000 pixels) exceeds limit",
 }

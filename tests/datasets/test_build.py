@@ -182,7 +182,7 @@ def test_faulty_images_are_set_aside_with_their_reason(tmp_path):
     bad = [photo for photo in folder.photos if photo.fault]
     assert [reasons[photo.name] for photo in bad] == [
         "the image cannot be read (No such file or directory)",
-        "the image is in no known image format (16 bytes)",
+        "the image is not in a known image format (16 bytes)",
         reasons[bad[2].name],
     ]
     assert "cannot be decoded" in reasons[bad[2].name]

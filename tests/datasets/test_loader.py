@@ -342,7 +342,7 @@ def test_the_cache_changes_nothing(real, words, cache_mb):
 
 def test_an_image_that_does_not_decode_is_named_with_its_set(real, monkeypatch):
     monkeypatch.setattr(type(real.images), "__getitem__", lambda *_: b"no image")
-    told = rf"image \d+ of {real.directory}, split 'train', is in no known image format"
+    told = rf"image \d+ of {real.directory}, split 'train', is not in a known image format"
     with pytest.raises(images.ImageError, match=told):
         pairs.Images([real.images], 0)[2]
     with pytest.raises(images.ImageError, match=told):

@@ -346,9 +346,13 @@ def test_a_foreign_model_is_refused_in_one_sentence(folder):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("model_index.json", [1], "model_index.json holds no JSON object"),
-        ("unet/config.json", None, "unet/config.json holds no JSON object"),
-        ("scheduler/scheduler_config.json", [], "scheduler_config.json holds no JSON object"),
+        ("model_index.json", [1], "model_index.json does not hold a JSON object"),
+        ("unet/config.json", None, "unet/config.json does not hold a JSON object"),
+        (
+            "scheduler/scheduler_config.json",
+            [],
+            "scheduler_config.json does not hold a JSON object",
+        ),
         ("unet/config.json", {"norm_num_groups": 0}, "unet: norm_num_groups 0 is not of the kind"),
         ("unet/config.json", {"attention_head_dim": 0}, "unet: attention_head_dim 0 is no number"),
         (
@@ -378,7 +382,7 @@ def test_quantised_weights_are_refused(folder, code):
     data = len(header).to_bytes(8, "little") + header.encode() + rest
     (folder / UNET).write_bytes(data)
     with pytest.raises(
-        InputError, match=rf"another kind than is read here \(the first: x, {code}\)"
+        InputError, match=rf"a dtype that is not supported \(the first: x, {code}\)"
     ):
         weights.load(folder)
 
@@ -400,10 +404,10 @@ def test_pickles_are_refused(folder, name):
 def test_files_that_are_none_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist; give a folder"):
         weights.load(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="model_index.json is no .safetensors file"):
+    with pytest.raises(InputError, match="model_index.json is not a .safetensors file"):
         weights.load(folder / "model_index.json")
     (folder / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
-    with pytest.raises(InputError, match="is not a whole .safetensors file"):
+    with pytest.raises(InputError, match="is not a complete .safetensors file"):
         weights.load(folder)
     (folder / UNET).unlink()
     with pytest.raises(InputError, match="model/unet holds no .safetensors file"):

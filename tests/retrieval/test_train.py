@@ -241,7 +241,7 @@ class StopAfter:
     [
         ("image", "matches no parameter; it must match whole paths"),
         (".*", "matches every parameter"),
-        ("(", "is no regular expression"),
+        ("(", "is not a valid regular expression"),
     ],
 )
 def test_a_pattern_that_freezes_nothing_or_all_is_refused(built, pattern, said):

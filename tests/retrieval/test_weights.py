@@ -238,7 +238,7 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"tensors \(bert.x, ...\) of no CLIP that is known"):
         weights.load(tmp_path)
     path.write_bytes(b"no tensors")
-    with pytest.raises(InputError, match="not a whole .safetensors file"):
+    with pytest.raises(InputError, match="not a complete .safetensors file"):
         weights.load(tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path):
 
 def test_an_id_that_the_hub_does_not_give_is_a_sentence(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="could not be had from the hub"):
+    with pytest.raises(InputError, match="could not be downloaded from the hub"):
         weights.load("someone/no-such-clip")
 
 

@@ -119,7 +119,7 @@ def compile_and_say(trainer: Trainer):
     """Compiles the step and tells how long that took."""
     began = time.monotonic()
     size = trainer.plan.batch_size
-    with compilation.told("train"):
+    with compilation.announce("train"):
         step = compile_step(trainer.recipe, shapes=trainer.shapes, batch_size=size)
     parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
     say(

@@ -152,7 +152,7 @@ def check_frozen(params: Any, pattern: str) -> None:
     try:
         matched = jax.tree.leaves(frozen_mask(params, pattern))
     except re.error as error:
-        raise InputError(f"{pattern!r} is no regular expression: {error}.") from error
+        raise InputError(f"{pattern!r} is not a valid regular expression: {error}.") from error
     if pattern and (all(matched) or not any(matched)):
         names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         which = "every parameter" if all(matched) else "no parameter"
