@@ -417,7 +417,7 @@ def test_files_that_are_none_are_refused(folder, tmp_path):
 def test_parameters_of_other_sizes_are_not_saved(tmp_path, published):
     sizes, params, scheduler, words = weights.load(published)
     params["unet"] = dict(params["unet"], extra={"kernel": np.zeros(2, "f")})
-    with pytest.raises(InputError, match="parameters of unet .* extra/kernel"):
+    with pytest.raises(ValueError, match="parameters of unet .* extra/kernel"):
         weights.save(tmp_path, sizes, params, scheduler, words)
     with pytest.raises(InputError, match="holds no tokenizer"):
         weights.save(tmp_path, sizes, weights.load(published)[1], scheduler, tmp_path)
