@@ -21,6 +21,10 @@ PAGES = [
     ),
 ]
 
+CODE = [
+    str(path) for top in ("configs", "jaxtbpr", "tests") for path in ROOT.glob(f"{top}/**/*.py")
+]
+
 
 def record_table() -> str:
     """The table of the record's fields in jaxtbpr/README.md."""
@@ -57,6 +61,8 @@ def test_every_file_and_heading_that_a_page_names_exists(page):
     words = {word.strip("`.,;:()|") for word in text.split()}
     named = {w for w in words if w.startswith(("jaxtbpr/", "configs/", "launch/", "tests/"))}
     assert [name for name in named if not (ROOT / name.split(":")[0]).exists()] == []
+    modules = set(re.findall(r"`(?:\.\./)*([\w/]+\.py)`", text))
+    assert [name for name in modules if not any(path.endswith(f"/{name}") for path in CODE)] == []
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, heading = link.partition("#")
         target = page.parent / path if path else page

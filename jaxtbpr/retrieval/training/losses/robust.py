@@ -4,9 +4,9 @@ Each is a contrastive loss over identities with the arguments and sharding of `c
 `S`, `p` and the identity targets `q` are defined. `p_y` is the probability that a row gives to its
 own identity, the sum of p over the items of that identity, and `N` the number of columns.
 
-RDE's clean labels are weights of the pairs, see `denoise`. The published strategies that PAPER.md
-names are label smoothing, a two-component mixture and channel masking; their settings in the
-paper are not known, so the defaults here are those of the methods' own papers.
+RDE's clean labels are weights of the pairs, see `training/denoise.py`. SynTBPR's figure names label
+smoothing, a two-component mixture and channel masking, without their settings, so the defaults here
+are those of the methods' own papers.
 """
 
 import functools
@@ -50,7 +50,7 @@ def bootstrapped_loss(
     weight: Scalar = 0.95,
     hard: bool = False,
 ) -> Float[Array, " b"]:
-    r"""Targets share * q + (1 - share) * the model's own answer: p, or if `hard` its largest.
+    r"""Targets weight * q + (1 - weight) * the model's own answer: p, or if `hard` its largest.
 
     No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
 
