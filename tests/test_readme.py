@@ -2,11 +2,13 @@
 
 import pathlib
 import re
+import shlex
 
 import numpy as np
 import pytest
 
 from jaxtbpr import cli
+from jaxtbpr.command_line import prepare_arguments
 from jaxtbpr.core.options import markdown_table
 from jaxtbpr.core.record import FIELDS
 from jaxtbpr.stages import OPTIONS, USUAL_STAGES
@@ -90,14 +92,24 @@ def test_every_key_of_a_shown_command_exists():
         assert f"| `{key}` |" in known or key.startswith(tables), key
 
 
+def test_every_shown_command_is_understood():
+    shown = "\n".join(page.read_text(encoding="utf-8") for page in PAGES).replace("\\\n", " ")
+    commands = re.findall(r"^(?:\S+ && )?jaxtbpr ([\w-]+)(.*)$", shown, re.MULTILINE)
+    assert len(commands) > 15
+    assert {name for name, _ in commands} <= cli.COMMANDS.keys()
+    for _, words in filter(lambda command: command[0] == "run", commands):
+        prepare_arguments(["jaxtbpr", *shlex.split(words, comments=True)])
+
+
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     from PIL import Image
 
     (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "photos").mkdir()
     for name, colour in {"a.png": (200, 0, 0), "b.png": (0, 0, 200)}.items():
-        Image.new("RGB", (64, 128), colour).save(tmp_path / name)
+        Image.new("RGB", (64, 128), colour).save(tmp_path / "photos" / name)
     monkeypatch.chdir(tmp_path)
-    scope = {"names": ["a.png", "b.png"]}
+    scope: dict = {}
     exec(snippet, scope)
     assert sorted(scope["best"]) == [0, 1]
     np.testing.assert_allclose(np.linalg.norm(scope["images"], axis=1), 1, rtol=1e-4)
