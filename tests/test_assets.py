@@ -24,7 +24,7 @@ SEED = 2026  # not that of configs/tiny_clip.py: nobody drawn here was trained o
 
 @pytest.fixture(scope="module")
 def judge():
-    return zero_shot.Judge(Scorer(open_saved("tiny-clip"), batch_size=64))
+    return zero_shot.ZeroShot(Scorer(open_saved("tiny-clip"), batch_size=64))
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Report: the page on which a run can be looked at, and the table printed at its end."""
+"""Report: the HTML page of a run, and the table printed at its end."""

@@ -1,4 +1,4 @@
-"""Compares finished runs on one page of HTML that loads nothing from elsewhere.
+"""Compares finished runs on one self-contained HTML page.
 
   python -m jaxtbpr.report.compare runs/one runs/other --out=comparison.html
 
@@ -31,7 +31,7 @@ _NONE = "–"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run: what it is called here, its folder, its config's keys and its results."""
+    """A finished run: its name on the page, its folder, its config's keys and its results."""
 
     name: str
     workdir: Workdir
@@ -42,11 +42,12 @@ class Run:
 def open_runs(folders: Sequence[str]) -> list[Run]:
     """Opens the runs in `folders`.
 
-    Raises UserError for fewer than two, one given twice, and one that was not evaluated.
+    Raises UserError for fewer than two, for the same folder twice, and for a run that was not
+    evaluated.
     """
     roots = [epath.Path(folder).expanduser() for folder in folders]
     if len(roots) < 2 or len({root.resolve() for root in roots}) < len(roots):
-        raise UserError("give the folders of two runs or more to compare, each once.")
+        raise UserError("name the folders of two or more runs to compare, each once.")
     names = [root.name for root in roots]
     if len(set(names)) < len(names):
         names = [str(root) for root in roots]
@@ -57,11 +58,11 @@ def compare(runs: Sequence[Run]) -> str:
     """Returns the page. Raises UserError where no test set is in all of the runs."""
     shared = [name for name in runs[0].results if all(name in run.results for run in runs)]
     if not shared:
-        had = "; ".join(f"{run.name}: {', '.join(run.results)}" for run in runs)
+        sets = "; ".join(f"{run.name}: {', '.join(run.results)}" for run in runs)
         command = _evaluation(runs[1], runs[0], next(iter(runs[0].results)))
         raise UserError(
-            f"the runs share no test set ({had}), so that nothing can be compared; to measure the "
-            f"model of one on the set of the other: {command}"
+            f"the runs share no test set ({sets}), so nothing can be compared; to evaluate the "
+            f"model of one on the test set of the other, run: {command}"
         )
     context = {
         "runs": [run.name for run in runs],
@@ -84,19 +85,19 @@ def differing_keys(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def matched(one: Sequence[dict], other: Sequence[dict]) -> list[tuple[dict, dict]]:
-    """Returns the queries that both have: of the same image, by its name, with the same caption.
+    """Returns the queries that both have: the same image name and the same caption.
 
-    Whether images of the same name are the same is the gallery's (see `SetImages.digest`).
+    `SetImages.digest` tells whether images of the same name are the same.
     """
     known = {_key(query, n): query for query, n in _numbered(other)}
     return [(q, known[_key(q, n)]) for q, n in _numbered(one) if _key(q, n) in known]
 
 
 def difference(pairs: Sequence[tuple[dict, dict]]) -> dict[str, Any] | None:
-    """Returns how much more often the second is right, with its interval over people.
+    """Returns the gain in R@1 of the second over the first, with its interval over people.
 
     None without a query that both have. only_first, only_second: queries right in one alone. The
-    interval is None where no query is: then nothing varies that could tell its width.
+    interval is None where there are no such queries, since its width is then unknown.
     """
     if not pairs:
         return None
@@ -117,7 +118,7 @@ def _open(name: str, root: epath.Path) -> Run:
     done = workdir.commits()
     if not done.get("evaluate", {}).get("metrics"):
         raise UserError(
-            f"{root} is no run with results; give the WORKDIR of one whose stage 'evaluate' is "
+            f"{root} is not the WORKDIR of a run with results; name one whose stage 'evaluate' is "
             "finished."
         )
     keys = {key: value for one in done.values() for key, value in one["recipe"]["config"].items()}
@@ -126,24 +127,28 @@ def _open(name: str, root: epath.Path) -> Run:
 
 
 def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """The results on a test set, and query by query against the first run.
+    """The results on a test set, and the comparison with the first run, query by query.
 
-    Runs that searched another gallery had another task: of these no query is compared.
+    Runs with another gallery had another task, so their queries are not compared.
     """
     rows = [_row(run, run.results[name]) for run in runs]
     first, *others = runs
-    unread: list[str] = []
-    digest = _digest(name, first, unread)
-    elsewhere = [run for run in others if _has_another_gallery(name, first, digest, run, unread)]
-    pairs = [(run, _pairs(name, first, run)) for run in others if run not in elsewhere]
+    unreadable: list[str] = []
+    digest = _digest(name, first, unreadable)
+    other_gallery = [
+        run for run in others if _has_another_gallery(name, first, digest, run, unreadable)
+    ]
+    pairs = [(run, _pairs(name, first, run)) for run in others if run not in other_gallery]
     return {
         "name": name,
         "rows": rows,
-        "unread": unread,
-        "elsewhere": [
-            {"name": run.name, "command": _evaluation(run, first, name)} for run in elsewhere
+        "unreadable": unreadable,
+        "other_gallery": [
+            {"name": run.name, "command": _evaluation(run, first, name)} for run in other_gallery
         ],
-        "others": [run.name for run, both in pairs if _asked_others(name, first, run, both)],
+        "other_queries": [
+            run.name for run, both in pairs if _has_other_queries(name, first, run, both)
+        ],
         "unmatched": [run.name for run, both in pairs if not both],
         "against": first.name,
         "differences": [
@@ -158,38 +163,38 @@ def _compared(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _evaluation(run: Run, other: Run, name: str) -> str:
-    """The command that measures the model of `run` on the test set `name` of another run."""
+    """The command that evaluates the model of `run` on the test set `name` of another run."""
     folder, _, split = name.rpartition("/")
-    words = ["python", "-m", "jaxtbpr.retrieval.evaluate", f"--checkpoint={run.workdir.root}"]
-    words += [f"--data={other.workdir.dir('build') / folder}"]
-    return shlex.join(words if split == "test" else [*words, f"--split={split}"])
+    argv = ["python", "-m", "jaxtbpr.retrieval.evaluate", f"--checkpoint={run.workdir.root}"]
+    argv += [f"--data={other.workdir.dir('build') / folder}"]
+    return shlex.join(argv if split == "test" else [*argv, f"--split={split}"])
 
 
-def _digest(name: str, run: Run, unread: list[str]) -> str | None:
-    """The digest of a run's images; None where they are gone, or cannot be read: see `unread`."""
+def _digest(name: str, run: Run, unreadable: list[str]) -> str | None:
+    """The digest of a run's images; None where they are gone, or unreadable: then also a line."""
     try:
         return SetImages(run.workdir.dir("build")).digest(name)
     except InputError as error:
-        unread.append(f"{error}, so that {run.name} is compared without knowing its gallery")
+        unreadable.append(f"{error}, so {run.name} is compared without checking its gallery")
         return None
 
 
 def _has_another_gallery(
-    name: str, one: Run, digest: str | None, other: Run, unread: list[str]
+    name: str, one: Run, digest: str | None, other: Run, unreadable: list[str]
 ) -> bool:
     """Whether two runs searched other images under the same name; digest: that of `one`'s.
 
-    Where a built set is gone, only how many they were is looked at. Adds to `unread` what is to be
-    said of one that cannot be read.
+    Where a built set is gone, only the number of images is compared. Adds a line to `unreadable`
+    for a set that cannot be read.
     """
     first, second = (run.results[name]["metrics"]["gallery"] for run in (one, other))
     if first != second:
         return True
-    return None not in (digest, second := _digest(name, other, unread)) and digest != second
+    return None not in (digest, second := _digest(name, other, unreadable)) and digest != second
 
 
-def _asked_others(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
-    """Whether two runs had other queries under the same name, as far as they were kept."""
+def _has_other_queries(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
+    """Whether two runs had other queries under the same name, as far as they were saved."""
     results = one.results[name], other.results[name]
     kept = [len(result["asked"]) for result in results]
     counts = {result["metrics"]["queries"] for result in results}
@@ -197,7 +202,7 @@ def _asked_others(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, d
 
 
 def _alone(runs: Sequence[Run], shared: Sequence[str]) -> list[dict[str, Any]]:
-    """The test sets that not all runs have, of which nothing is compared."""
+    """The test sets that not all runs have; they are not compared."""
     names = dict.fromkeys(name for run in runs for name in run.results if name not in shared)
     return [
         {"name": name, "runs": [run.name for run in runs if name in run.results]} for name in names
@@ -207,7 +212,7 @@ def _alone(runs: Sequence[Run], shared: Sequence[str]) -> list[dict[str, Any]]:
 def _row(run: Run, result: dict[str, Any]) -> dict[str, Any]:
     metrics = result["metrics"]
     interval = failures.interval(result["asked"])
-    if interval is None:  # of an older run only the share is known
+    if interval is None:  # an older run saved no queries, only R@1
         hits = round(metrics["R1"] * metrics["queries"])
         interval = intervals.wilson(hits, metrics["queries"])
     return {"name": run.name, "metrics": metrics, "interval": interval}
@@ -220,7 +225,7 @@ def _pairs(name: str, one: Run, other: Run) -> list[tuple[dict, dict]]:
 def _disagreements(
     name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]
 ) -> list[dict[str, Any]]:
-    """Queries that one run gets right and the other wrong, the greatest distance first."""
+    """Queries that one run gets right and the other wrong, the largest rank difference first."""
     images = SetImages(one.workdir.dir("build"))
     groups = []
     for better, worse, place in ((other, one, 1), (one, other, 0)):
@@ -292,7 +297,7 @@ def _key(query: dict, number: int) -> tuple[str, str, int]:
 
 def main(argv: list[str]) -> None:
     """Writes the page of the runs that the command line names."""
-    logging.set_verbosity(logging.WARNING)  # TFDS tells every step of its own
+    logging.set_verbosity(logging.WARNING)  # TFDS logs each of its steps
     with command.exit_on_error():
         out = epath.Path(flags.FLAGS.out).expanduser()
         files.check_output(out, "--out")
@@ -303,7 +308,7 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> None:
     """Declares the command's flags."""
-    flags.DEFINE_string("out", "comparison.html", "the page to write")
+    flags.DEFINE_string("out", "comparison.html", "HTML file to write")
 
 
 if __name__ == "__main__":

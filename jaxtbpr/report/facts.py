@@ -17,7 +17,7 @@ Commits = Mapping[str, dict[str, Any]]
 
 
 def pipeline_strip(done: Commits, does: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Returns what the strip of stages shows: times, their share of the whole, records.
+    """Returns the rows of the stages: times, their fraction of the whole, records.
 
     does: {stage: what it does}.
     """
@@ -39,7 +39,7 @@ def pipeline_strip(done: Commits, does: Mapping[str, str]) -> list[dict[str, Any
 def rejected(workdir: Workdir, done: Commits) -> list[dict[str, Any]]:
     """Returns the reasons for which records were rejected: stage, count and some examples.
 
-    Reasons that differ in numbers and quoted words only are taken together.
+    Reasons that differ only in numbers and quoted words are grouped.
     """
     groups: dict[tuple[str, str], list[dict]] = collections.defaultdict(list)
     counts: collections.Counter = collections.Counter()
@@ -66,8 +66,8 @@ def general_reason(reason: str) -> str:
 def config(done: Commits, report_config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config of the finished stages and the report, a dict for each section.
 
-    report_config: the report's part of it. What a stage may change without changing its output (the
-    number of processes) is not in its commit, and so not here.
+    report_config: the report's part of it. Runtime keys, which do not change a stage's output
+    (the number of processes), are not in its commit, and so not here.
     """
     merged: dict[str, Any] = {}
     for commit in done.values():
@@ -82,10 +82,10 @@ def changed(done: Commits) -> set[str]:
 
 
 def runs(done: Commits) -> list[dict[str, Any]]:
-    """Returns under what circumstances the stages ran: those of one command and machine together.
+    """Returns date, machine and command of the stages, grouped by command and machine.
 
-    Each has "stages" and what `core.run_info` tells, the date of the last stage. As it was
-    noted then, so that the page is the same whenever it is made.
+    Each has "stages" and what `core.run_info` noted when they ran, with the date of the last
+    stage; nothing is read from today's machine, so that the page is always the same.
     """
     runs_of: dict[tuple, dict[str, Any]] = {}
     for name, commit in done.items():

@@ -13,7 +13,7 @@ from jaxtbpr.report import intervals
 
 # The ranks of the first right image that are counted together: 1, 2, 3 to 5, ...
 RANKS = (1, 2, 5, 10, 20, 50, 100, 1000)
-FEWEST = 5  # queries of an attribute's value or a length for a share that says anything
+MIN_QUERIES = 5  # of a value of an attribute, for its R@1 to be shown
 VALUES_SHOWN = 16
 _LENGTHS = 5
 Query = Mapping[str, Any]
@@ -29,7 +29,7 @@ def read(folder: epath.Path, set_name: str) -> list[dict[str, Any]]:
 
 
 def rank_rows(queries: Sequence[Query]) -> list[dict[str, Any]]:
-    """Returns how many queries have their first right image at which ranks, as rows of bars."""
+    """Returns a histogram of the rank of the first right image, as rows of bars."""
     ranks = np.array([query["first_right_rank"] for query in queries])
     top = max(int(ranks.max(initial=1)), 10)
     bounds = [(low + 1, high) for low, high in zip((0, *RANKS), (*RANKS, top), strict=False)]
@@ -44,7 +44,7 @@ def rank_rows(queries: Sequence[Query]) -> list[dict[str, Any]]:
 
 
 def by_length(queries: Sequence[Query]) -> list[dict[str, Any]]:
-    """Returns R@1 of the shortest captions to the longest, in parts of about equal size."""
+    """Returns R@1 by length of caption, from short to long, in groups of about equal size."""
     words = np.array([len(query["caption"].split()) for query in queries])
     edges = np.unique(np.quantile(words, np.linspace(0, 1, _LENGTHS + 1)).round().astype(int))
     lows = edges[:-1] if len(edges) > 1 else edges
@@ -64,16 +64,16 @@ def by_length(queries: Sequence[Query]) -> list[dict[str, Any]]:
 def by_attribute(
     queries: Sequence[Query], looks: Mapping[str, Mapping[str, str]]
 ) -> list[dict[str, Any]]:
-    """Returns R@1 of the people who show an attribute, those who are found worst first.
+    """Returns R@1 by attribute of the person, the lowest first.
 
     looks: {image id: {slot: value}} of the images that the captions describe. Values of fewer than
-    `FEWEST` queries are left out.
+    `MIN_QUERIES` queries are left out.
     """
     groups: dict[str, list[Query]] = defaultdict(list)
     for query in queries:
         for slot, value in looks.get(query["image_id"], {}).items():
             groups[f"{slot.replace('_', ' ')}: {value}"].append(query)
-    rows = [_share(name, group) for name, group in groups.items() if len(group) >= FEWEST]
+    rows = [_share(name, group) for name, group in groups.items() if len(group) >= MIN_QUERIES]
     return sorted(rows, key=lambda row: (row["share"], -row["count"], row["label"]))[:VALUES_SHOWN]
 
 
@@ -83,9 +83,9 @@ def is_right(queries: Iterable[Query]) -> np.ndarray:
 
 
 def interval(queries: Sequence[Query]) -> tuple[float, float] | None:
-    """Returns the interval of R@1, by people, since the captions of one fail together; None: none.
+    """Returns the 95 % interval of R@1 over people; None without queries.
 
-    See `intervals.bootstrap`.
+    Over people, since the captions of one person fail together: see `intervals.bootstrap`.
     """
     if not queries:
         return None

@@ -1,4 +1,4 @@
-"""How sure a number over queries is: intervals of 95 %."""
+"""95 % confidence intervals of a mean over queries."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _DRAWS = 2000
 
 
 def wilson(hits: float, total: int) -> tuple[float, float]:
-    """Returns the interval of a share, as fractions: Wilson's score interval (JASA, 1927)."""
+    """Returns the interval of a proportion, as fractions: Wilson's score interval (JASA, 1927)."""
     if not total:
         return 0.0, 1.0
     rate, z2 = hits / total, _Z**2
@@ -24,14 +24,13 @@ def wilson(hits: float, total: int) -> tuple[float, float]:
 def bootstrap(
     values: np.ndarray, groups: Sequence[str], span: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:
-    """Returns the interval of the mean of `values` [N] by drawing whole groups anew.
+    """Returns the interval of the mean of `values` [N] by resampling whole groups.
 
-    groups: of each value, as the person asked for: captions of one person succeed or fail
-    together, and an interval over single captions would be too narrow; span: the least and the
-    greatest value that there can be. The percentile bootstrap (Efron, 1979) over groups, of 2,000
-    draws that are the same each time. Groups that are all alike, as where every one is right, are
-    the same in each draw, which says nothing of groups not seen: of them it is Wilson's interval
-    over groups.
+    groups: the group of each value, as its person: captions of one person succeed or fail
+    together, and an interval over single captions would be too narrow; span: the smallest and
+    the largest possible value. The percentile bootstrap (Efron, 1979) over groups, of 2,000 draws
+    that are the same each time. Where all groups are equal (every query right, say) each draw is
+    the same and the bootstrap has no width: then it is Wilson's interval over groups.
     """
     values = np.asarray(values, np.float64)
     if not len(values):

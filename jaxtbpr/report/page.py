@@ -1,4 +1,4 @@
-"""Assembles the page: gathers what the finished stages left and fills in the template."""
+"""Assembles the page: reads the results of the finished stages and fills in the template."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ CAPTIONS_SHOWN = 8
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """The finished page: its text, the person images that were read for it, the config shown."""
+    """The finished page: its text, how many person images were read for it, the config shown."""
 
     html: str
     images: int
@@ -33,10 +33,8 @@ class Page:
 def assemble(workdir: Workdir, report_config: Mapping[str, Any], does: Mapping[str, str]) -> Page:
     """Makes the page of a run.
 
-    report_config: the part of the config that stage report has; does: what each stage before it
-      does.
-
-    What a run has not (a stage that did not run, an image that is gone) is left out.
+    report_config: the part of the config that stage report has; does: {stage before it: what it
+    does}. What a run does not have (a stage that did not run, an image that is gone) is left out.
     Raises UserError where a finished stage's files are damaged.
     """
     done = workdir.commits(does)
@@ -47,7 +45,7 @@ def assemble(workdir: Workdir, report_config: Mapping[str, Any], does: Mapping[s
         "columns": COLUMNS,
         "stages": facts.pipeline_strip(done, does),
         "rejected": facts.rejected(workdir, done),
-        "said": done.get("build", {}).get("said", {}),
+        "remarks": done.get("build", {}).get("said", {}),
         "prompts": _prompts(done),
         "rejected_by": done.get("filter", {}).get("rejected_by", {}),
         "quality": quality.measured(workdir, done),
@@ -102,7 +100,7 @@ def percent(fraction: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds as people say them: "0.4 s", "42 s", "3 min 20 s", "2 h 5 min"."""
+    """Returns a readable duration: "0.4 s", "42 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -114,7 +112,7 @@ def duration(seconds: float) -> str:
 
 
 def _prompts(done: facts.Commits) -> dict[str, Any] | None:
-    """Returns how even the prompts are, if the run has such as describe by attributes."""
+    """Returns how even the attributes of the prompts are, None without attributes."""
     survey = done.get("prompts", {})
     return dict(survey) if survey.get("evenness") else None
 
@@ -140,10 +138,10 @@ def _all_splits(folder: epath.Path) -> Iterator[PersonImage]:
         yield from from_set(RetrievalSet(folder, split), split)
 
 
-def _people(surveys: Mapping[str, Survey], most: int) -> list[dict[str, Any]]:
-    """Returns the sampled people of each data set, ready to be shown."""
+def _people(surveys: Mapping[str, Survey], max_images: int) -> list[dict[str, Any]]:
+    """Returns the sampled people of each data set, for the page."""
     return [
-        {"set": name, "people": [_person(images[:most]) for images in set_survey.sample]}
+        {"set": name, "people": [_person(images[:max_images]) for images in set_survey.sample]}
         for name, set_survey in surveys.items()
         if set_survey.sample
     ]
@@ -172,8 +170,8 @@ def _person(images: list[PersonImage]) -> dict[str, Any]:
 def _picture(image: PersonImage, number: int) -> pictures.Picture | None:
     if image.read is None:
         return None
-    says = f": {image.captions[0]}" if image.captions else ""
-    return pictures.picture(image.read, f"Image {number} of person {image.identity}{says}")
+    caption = f": {image.captions[0]}" if image.captions else ""
+    return pictures.picture(image.read, f"Image {number} of person {image.identity}{caption}")
 
 
 def _captions(surveys: Mapping[str, Survey]) -> list[dict[str, Any]]:
@@ -200,13 +198,13 @@ def _captions(surveys: Mapping[str, Survey]) -> list[dict[str, Any]]:
 
 
 def _mention(options: Mapping[str, Any]) -> dict[str, float]:
-    """Returns how often the template names each slot; {} where models wrote the captions."""
+    """Returns how often the template mentions each slot; {} where models wrote the captions."""
     is_template = options.get("engine", "template") == "template"
     return options.get("mention", {}) if is_template else {}
 
 
 def _noise(set_survey: Survey) -> dict[str, float] | None:
-    """Returns which shares of the train captions are noisy on purpose; None where none is."""
+    """Returns the fractions of noisy train captions; None where no noise was added."""
     captions = set_survey.captions["train"]
     if not (set_survey.wrong["train"] or set_survey.lacking["train"]):
         return None

@@ -1,4 +1,4 @@
-"""The person images of a run, read once: how many there are, how long their captions, a sample."""
+"""The person images of a run, read in one pass: counts, lengths of captions, a sample."""
 
 import collections
 import dataclasses
@@ -18,9 +18,9 @@ from jaxtbpr.datasets.source import SPLITS, RetrievalSet, list_splits
 class PersonImage:
     """One image of a person, from a manifest or from a data set.
 
-    edits: what differs from the person's first image; read: gives the encoded image, None where
-    the record has none yet. noise: of each caption the list of [slot, true value, value said or
-    None], where it is known.
+    edits: what differs from the person's first image; read: returns the encoded image, None where
+    the record has none yet. noise: per caption a list of [slot, true value, value in the caption
+    or None], where it is known.
     """
 
     identity: str
@@ -34,10 +34,10 @@ class PersonImage:
 
 @dataclasses.dataclass
 class Survey:
-    """What a pass over person images found.
+    """Counts over person images.
 
-    images, identities, captions: counts per split; wrong, lacking: captions per split with an
-    attribute wrong or left out on purpose; lengths: {words of a caption: how many}; sample: some
+    images, identities, captions: per split; wrong, lacking: captions per split in which noise
+    changed an attribute or left one out; lengths: {words of a caption: how many}; sample: some
     people, each a list of their images; has_images: whether any has an image.
     """
 
@@ -117,11 +117,11 @@ class _Sample:
         self._images: dict[bytes, list[PersonImage]] = {}
 
     def add(self, image: PersonImage) -> None:
-        words = f"{self._seed} report {image.identity}"
-        key = hashlib.blake2b(words.encode(), digest_size=16).digest()
+        text = f"{self._seed} report {image.identity}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         self._images.setdefault(key, []).append(image)
         if len(self._images) > self._size:
-            # Whoever is put out cannot come back: the largest kept hash only falls.
+            # A dropped identity cannot come back: the largest kept hash only decreases.
             del self._images[max(self._images)]
 
     def people(self) -> list[list[PersonImage]]:
@@ -143,7 +143,7 @@ class SetImages:
         """
         dataset, places = self._opened(set_name)
         if str(image_id) not in places:
-            raise ImageError("the image is not in its set any more", self._folder / set_name)
+            raise ImageError("the image is no longer in its set", self._folder / set_name)
         return dataset.image_bytes(places[str(image_id)])
 
     def looks(self, set_name: str) -> dict[str, dict[str, str]]:

@@ -17,8 +17,7 @@ QUALITY = 88
 class Picture:
     """An image of the page.
 
-    source: a data URI, or "" where the image could not be read. alt: what it shows, for those who
-    do not see it.
+    source: a data URI, or "" where the image could not be read. alt: alternative text.
     """
 
     source: str
@@ -26,10 +25,10 @@ class Picture:
 
 
 def picture(reading: Callable[[], bytes], alt: str) -> Picture:
-    """Returns the picture of the encoded image that `reading` gives; never fails on a bad image.
+    """Returns the picture of the encoded image that `reading` returns; a bad image is no error.
 
-    Its `alt` says what is wrong with that: `reading` may raise ImageError, and OSError or
-    ValueError where the set of the image is gone or damaged.
+    `reading` may raise ImageError, or OSError and ValueError where the set of the image is gone or
+    damaged; `alt` then says so.
     """
     try:
         return Picture(thumbnail(reading()), alt)

@@ -1,4 +1,4 @@
-"""Plots as SVG text for a place inside the page, in the colours of the page.
+"""Plots as inline SVG, in the colours of the page.
 
 Matplotlib draws in marker colours, which are then replaced by the page's CSS variables: so the
 plots follow the reader's light or dark mode and use the font of the text around them.
@@ -142,7 +142,7 @@ def _empty(x_label: str) -> tuple[Figure, Axes]:
 
 
 def _looks(lines_shown: Sequence[Line]) -> list[tuple[str, tuple[float, ...]]]:
-    """Returns each line's colour and dashes; quiet lines have one look of their own."""
+    """Returns each line's colour and dashes; quiet lines are grey and dotted."""
     looks = itertools.cycle(zip(_SERIES, _DASHES, strict=True))
     return [(_TEXT, (1.0, 2.0)) if line.quiet else next(looks) for line in lines_shown]
 
@@ -160,7 +160,7 @@ def _draw(axes: Axes, line: Line, colour: str, dashes: tuple[float, ...], smooth
 
 
 def _running_mean(y: np.ndarray, reach: int) -> np.ndarray:
-    """Returns the mean over `reach` points to either side; near the ends fewer, but as many."""
+    """Returns the mean over `reach` points to either side, fewer near the ends but symmetric."""
     total = np.concatenate([[0.0], np.cumsum(y)])
     place = np.arange(len(y))
     reaches = np.minimum(reach, np.minimum(place, place[::-1]))

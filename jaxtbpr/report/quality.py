@@ -1,4 +1,4 @@
-"""How good the data are: what stage measure found and what stage denoise did, as rows and plots."""
+"""Quality of the data: the results of stages measure and denoise, as rows and plots."""
 
 import itertools
 from collections.abc import Mapping
@@ -17,20 +17,25 @@ MEASURES = {
     "clip_score": (
         "CLIPScore",
         "0 to 2.5",
-        "how well captions fit their images; more is better",
+        "how well captions fit their images; higher is better",
         3,
     ),
-    "cmmd": ("CMMD", "0 and up", "how far the images are from the reference; less is better", 4),
-    "fid": ("FID", "0 and up", "likewise, by Inception; less is better", 2),
+    "cmmd": ("CMMD", "0 and up", "distance of the images from the reference; lower is better", 4),
+    "fid": ("FID", "0 and up", "the same by Inception features; lower is better", 2),
     "feature_variance": ("Feature variance", "0 to 1", "how different the images are", 3),
-    "reference_feature_variance": ("  of the reference", "0 to 1", "how different those are", 3),
+    "reference_feature_variance": (
+        "  of the reference",
+        "0 to 1",
+        "how different its images are",
+        3,
+    ),
     "evenness": ("Evenness of attributes", "0 to 1", "1 where all values are equally frequent", 3),
-    "exact_duplicates": ("Exact duplicates", "share", "images whose file another image has", 4),
-    "near_duplicates": ("Near-duplicates", "share", "images that look nearly like another one", 4),
+    "exact_duplicates": ("Exact duplicates", "fraction", "images with the same file as another", 4),
+    "near_duplicates": ("Near-duplicates", "fraction", "images that look almost like another", 4),
     "words_mean": ("Words in a caption", "words", "on average", 1),
-    "words_sd": ("  their deviation", "words", "standard deviation", 1),
+    "words_sd": ("  standard deviation", "words", "of the words in a caption", 1),
     "vocabulary": ("Vocabulary", "words", "different words in all captions", 0),
-    "distinct_captions": ("Distinct captions", "share", "captions that differ, of all", 4),
+    "distinct_captions": ("Distinct captions", "fraction", "different captions, of all", 4),
 }
 
 

@@ -1,4 +1,4 @@
-"""What stage evaluate measured: the tables, the CMC curves and example rankings."""
+"""The results of stage evaluate: tables, CMC curves and example rankings."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ CHOICES = {"selected": "best on validation", "last": "last", "best_on_test": "be
 
 
 def test_sets(folder: epath.Path, metrics: dict[str, dict]) -> list[dict[str, Any]]:
-    """Returns what was measured on each test set; folder: that of stage evaluate.
+    """Returns the results on each test set; folder: that of stage evaluate.
 
     metrics: {test set: metrics} of the stage's commit. Each of the results has "name", "metrics",
     "chance", "choices" (rows of epoch and metrics), "cut" (see `table`), "cmc", "examples",
@@ -55,8 +55,8 @@ def cmc_plot(results: list[dict[str, Any]]) -> Plot | None:
         ranks = range(1, len(curve) + 1)
         if curve:
             lines.append(Line(result["name"], ranks, curve))
-            guessed = chance_curve(result["metrics"], len(curve))
-            lines.append(Line(f"{result['name']}, by chance", ranks, guessed, quiet=True))
+            by_chance = chance_curve(result["metrics"], len(curve))
+            lines.append(Line(f"{result['name']}, by chance", ranks, by_chance, quiet=True))
     if not lines:
         return None
     title = "Right person within the first k (CMC)"
@@ -76,7 +76,7 @@ def hardest(result: dict[str, Any], images: SetImages, limit: int) -> list[dict[
 
 
 def breakdown(result: dict[str, Any], images: SetImages) -> dict[str, list[dict[str, Any]]] | None:
-    """Returns rows of where a test set's queries fail; None where a run did not keep them."""
+    """Returns R@1 of a test set by rank, length and attribute; None without saved queries."""
     asked = result["asked"]
     if not asked:
         return None
@@ -123,4 +123,4 @@ def _query(
 
 
 def _who(hit: dict) -> str:
-    return hit.get("identity_name", hit["identity"])  # older runs kept the number alone
+    return hit.get("identity_name", hit["identity"])  # older runs saved only the number

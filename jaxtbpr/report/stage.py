@@ -11,9 +11,9 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.report import facts, page
 
 OPTIONS: Options = {
-    "people": Option(8, "people of each data set shown with their images", low=0, high=50),
-    "images_per_person": Option(8, "images shown of each of them, at most", low=1, high=20),
-    "queries": Option(12, "example queries shown of each test set", low=0, high=50),
+    "people": Option(8, "people shown per data set", low=0, high=50),
+    "images_per_person": Option(8, "max images shown per person", low=1, high=20),
+    "queries": Option(12, "example queries shown per test set", low=0, high=50),
 }
 
 
@@ -22,7 +22,7 @@ def stage(before: Sequence[Stage]) -> Stage:
     does = {one.name: one.does for one in before}
     return Stage(
         "report",
-        "shows all of it",
+        "shows the run on one page",
         OPTIONS,
         lambda config, workdir: run(config, workdir, does),
         reads=tuple(does),
@@ -34,16 +34,16 @@ def run(config: ConfigDict, workdir: Workdir, does: Mapping[str, str]) -> dict:
 
     does: what each stage that can be shown does, in the order of the pipeline.
 
-    Returns their digests and the counts of every stage: the person images read, those of whose
-    data the page tells (all), and none rejected.
+    Returns their digests and the counts of every stage: the person images read, all of which the
+    page counts, and none rejected.
     """
-    made = page.assemble(workdir, config.to_dict(), does)
+    report_page = page.assemble(workdir, config.to_dict(), does)
     outputs = {
-        "index.html": made.html.encode("utf-8"),
-        "config.py": facts.config_file(made.config).encode("utf-8"),
+        "index.html": report_page.html.encode("utf-8"),
+        "config.py": facts.config_file(report_page.config).encode("utf-8"),
     }
     for name, data in outputs.items():
         files.write_bytes_atomic(workdir.dir("report") / name, data)
     digests = {name: files.sha256(data) for name, data in outputs.items()}
-    counts = {"records_in": made.images, "records_out": made.images, "rejected": 0}
+    counts = {"records_in": report_page.images, "records_out": report_page.images, "rejected": 0}
     return {"outputs": digests} | counts

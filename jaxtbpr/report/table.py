@@ -1,4 +1,4 @@
-"""The results as a plain table: every test set next to what guessing would get."""
+"""The results as a plain table: every test set and the chance level."""
 
 from collections.abc import Mapping
 
@@ -32,9 +32,9 @@ def results_table(summary: Mapping) -> str:
 
 
 def cut_captions(metrics: Mapping) -> Cut | None:
-    """Returns how many captions the model did not read whole, as it is told of them.
+    """Returns how many captions were cut to the model's text length.
 
-    metrics: of a test set; None where they are of before this was counted.
+    metrics: of a test set; None where an older version did not count them.
     """
     if "captions_cut" not in metrics:
         return None

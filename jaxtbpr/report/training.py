@@ -1,4 +1,4 @@
-"""The course of training as plots: every scalar by step, and retrieval by epoch."""
+"""Plots of training: every scalar by step, and R@1 by epoch."""
 
 from etils import epath
 
@@ -9,14 +9,14 @@ from jaxtbpr.report.plots import Line, Plot
 
 MODEL = "model.json"  # of stage train
 
-# The scalars of train/metrics.jsonl that have a place and a name; others follow under their own.
+# Order and titles of the scalars of train/metrics.jsonl; others follow by their names.
 SCALARS = {
     "loss": "Loss",
     "learning_rate": "Learning rate",
     "logit_scale": "Logit scale",
     "gradient_norm": "Gradient norm",
-    "images_per_second": "Images a second",
-    "host_wait": "Share of time spent waiting for data",
+    "images_per_second": "Images per second",
+    "host_wait": "Time spent waiting for data",
 }
 SMOOTH = ("loss", "gradient_norm", "images_per_second", "host_wait")
 FROM_ZERO = ("loss", "learning_rate", "gradient_norm", "images_per_second", "host_wait")
@@ -51,9 +51,9 @@ def recall_plot(folder: epath.Path) -> Plot | None:
 
 
 def model_rows(folder: epath.Path, weights: str) -> list[tuple[str, str]]:
-    """Returns (part, its sizes) of the model as it is, from `folder`/model.json; [] without it.
+    """Returns (part, its sizes) of the trained model, from `folder`/model.json; [] without it.
 
-    weights: what it started from, which then decides the sizes, whatever config.model says.
+    weights: the checkpoint that training started from, "" for none.
     """
     path = folder / MODEL
     if not path.exists():
@@ -67,7 +67,7 @@ def model_rows(folder: epath.Path, weights: str) -> list[tuple[str, str]]:
         ("image tower", _tower(model["vision"])),
         ("text", f"{model['text_length']} tokens of {model['vocab_size']:,}"),
         ("text tower", _tower(model["text"])),
-        ("common space", f"{model['embed_dim']} channels"),
+        ("embedding", f"{model['embed_dim']} dimensions"),
     ]
 
 

@@ -1,6 +1,6 @@
-"""Filter engine `clip`: refuses images that show little of what their prompt asks for.
+"""Filter engine `clip`: rejects images that show little of what their prompt asks for.
 
-Stage filter is in another room, which knows no retrieval model; `stages.py` hands it this engine.
+Stage filter is in another room, which knows no retrieval model; `stages.py` passes it this engine.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ OPTIONS: Options = {
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that the engine reads from another."""
+    """Returns the fingerprint of the model that the engine reads."""
     with of_key("filter.clip.model"):
         return {"clip": scoring.fingerprint(config.filter.clip.model)}
 

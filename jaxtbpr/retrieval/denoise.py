@@ -1,8 +1,8 @@
-"""Stage denoise: captions that do not fit their image are dropped or count less in training.
+"""Stage denoise: drops captions that do not fit their image, or gives them a lower weight.
 
 SynTBPR has a step "data denoising" between captioning and training. Here a CLIP scores each
-(image, caption) pair; a threshold, a quantile or a mixture of two normal distributions tells which
-scores are too low. It is not among the stages of a usual run; `config.stages` names it.
+(image, caption) pair; a threshold, a quantile or a mixture of two normal distributions decides
+which scores are too low. It is not among the stages of a usual run; add it to `config.stages`.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from jaxtbpr.retrieval.training import denoise
 
 OPTIONS: Options = {
     "method": Option(
-        "mixture", "which pairs are doubted", choices=("mixture", "threshold", "quantile")
+        "mixture", "how doubted pairs are found", choices=("mixture", "threshold", "quantile")
     ),
-    "action": Option("drop", "what becomes of them", choices=("drop", "reweight")),
+    "action": Option("drop", "what is done with doubted pairs", choices=("drop", "reweight")),
     "low_weight": Option(
         0.1, "weight of a doubted pair where the method gives no probability", low=0.0, high=1.0
     ),
-    "splits": Option(("train",), "splits whose pairs are judged", choices=SPLITS),
+    "splits": Option(("train",), "splits whose pairs are scored", choices=SPLITS),
     **scoring.CUT_OPTIONS,
     **scoring.JUDGE_OPTIONS,
 }
@@ -43,7 +43,7 @@ BINS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is thought of the captions of a record.
+    """The scores of the captions of a record, and which of them fit.
 
     scores: float [captions]; clean: the probability that each fits its image, float [captions];
     problem: why the image cannot be used, or "".
@@ -55,18 +55,18 @@ class Verdict:
 
     @property
     def fits(self) -> np.ndarray:
-        """Which captions are believed, bool [captions]."""
+        """Which captions fit their image, bool [captions]."""
         return self.clean >= denoise.THRESHOLD
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that the stage reads from another."""
+    """Returns the fingerprint of the model that the stage reads."""
     with of_key("denoise.model"):
         return {"clip": scoring.fingerprint(config.denoise.model)}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
-    """Drops or weighs the pairs of the manifest before it.
+    """Drops or reweights the pairs of the manifest before it.
 
     Action `reweight` adds "caption_weights" to a record, one for each caption, which stage build
     packs and the losses of stage train use. Returns the counts of every stage, and "pairs": what
@@ -78,14 +78,14 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     if not any(judged):
         raise UserError(
             f"stage 'denoise' finds no record of the splits {tuple(options.splits)!r} in "
-            f"{workdir.root}; look at what was rejected before, or name others in "
+            f"{workdir.root}; see what earlier stages rejected, or choose other splits in "
             "config.denoise.splits."
         )
     verdicts = _judge(judged, options, workdir)
     done = workdir.map_stage("denoise", lambda rs: ([_apply(r, verdicts, options)] for r in rs))
     (workdir.dir("denoise") / "measured").rmtree(missing_ok=True)
     counts = account([record for shard in judged for record in shard], verdicts)
-    _tell(counts)
+    _report(counts)
     return done | {"pairs": counts}
 
 
@@ -144,7 +144,7 @@ def clean_probability(scores: np.ndarray, options: Mapping[str, Any]) -> np.ndar
 
 
 def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict) -> Record:
-    """The record with its doubted captions dropped or with weights, or rejected."""
+    """The record without its doubted captions, or with weights, or rejected."""
     verdict = verdicts.get(record["id"])
     if verdict is None:
         if options.action == "reweight" and "captions" in record:
@@ -159,20 +159,20 @@ def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict)
         return record | {"caption_weights": [round(float(weight), 4) for weight in weights]}
     if not verdict.fits.any():
         best = max(verdict.scores, default=0.0)
-        reason = f"no caption of it fits its image: the best CLIP score is {best:.3f}"
+        reason = f"none of its captions fits the image: the best CLIP score is {best:.3f}"
         return reject(record, "denoise", reason)
     return keep_captions(record, verdict.fits)
 
 
-# --- what it did ---------------------------------------------------------------------------------
+# --- counts for the report -----------------------------------------------------------------------
 
 
 def account(records: Sequence[Record], verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """Returns what was thought of all pairs, for the report.
+    """Returns the counts, scores and examples of all pairs, for the report.
 
     {"pairs", "doubted": how many, "mean_clean": the mean probability, "histogram": {"edges",
-    "believed", "doubted"} of the scores, "examples": the lowest pairs and those nearest to being
-    believed, "noise": see `agreement`, None where no caption's noise is known}.
+    "believed", "doubted"} of the scores, "examples": the doubted pairs of the lowest and of the
+    highest score, "noise": see `agreement`, None where no caption's noise is known}.
     """
     pairs = [pair for record in records for pair in _pairs(record, verdicts[record["id"]])]
     fits = np.array([pair["clean"] >= denoise.THRESHOLD for pair in pairs], bool)
@@ -193,10 +193,11 @@ def account(records: Sequence[Record], verdicts: Mapping[str, Verdict]) -> dict[
 
 
 def agreement(doubted: np.ndarray, wrong: np.ndarray) -> dict[str, Any] | None:
-    """Returns how well doubt agrees with what is known to be wrong; bool [P] both.
+    """Returns precision and recall of the doubted pairs against those known to be wrong.
 
-    {"pairs", "wrong": how many, "precision": share of the doubted that are wrong, "recall": share
-    of the wrong that are doubted, "by_chance": the precision of doubting at random}.
+    doubted, wrong: bool [P]. {"pairs", "wrong": how many, "precision": fraction of the doubted
+    that are wrong, "recall": fraction of the wrong that are doubted, "by_chance": the precision
+    of doubting at random}.
     """
     if not len(wrong):
         return None
@@ -219,7 +220,7 @@ def histogram(scores: np.ndarray, fits: np.ndarray) -> dict[str, list]:
 
 
 def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
-    """The pairs of a record; wrong: the slots that the caption says wrong, None if not known.
+    """The pairs of a record; wrong: the slots that the caption gets wrong, None if not known.
 
     A caption that leaves an attribute out is not wrong.
     """
@@ -244,13 +245,13 @@ def _by_score(pair: Mapping[str, Any]) -> tuple[float, str]:
     return pair["score"], pair["id"]
 
 
-def _tell(counts: Mapping[str, Any]) -> None:
-    words = f"denoise: {counts['doubted']} of {counts['pairs']} pairs doubted"
+def _report(counts: Mapping[str, Any]) -> None:
+    line = f"denoise: {counts['doubted']} of {counts['pairs']} pairs doubted"
     if noise := counts["noise"]:
-        shares = {key: noise[key] for key in ("precision", "recall") if noise[key] is not None}
-        text = ", ".join(f"{key} {100 * fraction:.1f} %" for key, fraction in shares.items())
-        words += f"; {noise['wrong']} are known to be wrong: {text or 'none'}"
-    say(words)
+        fractions = {key: noise[key] for key in ("precision", "recall") if noise[key] is not None}
+        text = ", ".join(f"{key} {100 * fraction:.1f} %" for key, fraction in fractions.items())
+        line += f"; {noise['wrong']} are known to be wrong: {text or 'none'}"
+    say(line)
 
 
 STAGE = Stage(

@@ -1,12 +1,12 @@
-"""Stage evaluate, and the same for any checkpoint and data set as a command of its own.
+"""Stage evaluate, and the same as a command for any checkpoint and data set.
 
   python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data WORKDIR/build/synthetic
   python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data FOLDER --split test
 
 The field's protocol (TBPS-CLIP, IRRA, SynTBPR): every caption queries all images of its split; a
-hit is an image of the same identity. Published numbers are mostly those of the epoch that was
-best on the test split; here the model is selected on validation identities, and the last and the
-best-on-test epoch stand beside it.
+hit is an image of the same identity. Most papers print the numbers of the epoch that was best on
+the test split; here the model is selected on validation identities, and the last and the
+best-on-test epoch are reported beside it.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ from jaxtbpr.retrieval.training.log import EVALS
 from jaxtbpr.retrieval.training.setup import open_test_sets
 
 OPTIONS: Options = {
-    "batch_size": Option(100, "images or captions embedded at once", low=1, high=1_000_000),
+    "batch_size": Option(100, "images or captions embedded per batch", low=1, high=1_000_000),
     "examples": Option(24, "example queries per test set in the report", low=0, high=1000),
 }
 
@@ -61,7 +61,7 @@ SUMMARY = (
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained model that has been read back.
+    """A trained model, loaded for evaluation.
 
     params: {"selected" and "last": parameters}; epochs: {the same: epochs trained}; rows: those
     of evals.jsonl.
@@ -86,7 +86,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     outputs, metrics, queries = {}, {}, 0
     tests = open_test_sets(config.data, workdir.dir("build"))
     if not tests:
-        say("evaluate: no set has a test split, so nothing is measured")
+        say("evaluate: no set has a test split, so nothing is evaluated")
     for one in tests:
         detail = evaluate_set(trained, one, examples=options.examples)
         stem = file_stem(one.name)
@@ -137,7 +137,7 @@ def load(
 
 
 def evaluate_set(trained: Trained, one: RetrievalSet, *, examples: int) -> dict[str, Any]:
-    """Returns all that the report shows of a test set; metrics as fractions.
+    """Evaluates one test set and returns what the report shows of it; metrics as fractions.
 
     {"set", "selected", "last", "best_on_test", "cmc", "examples", "hardest", "queries"}; the last
     four are of the selected model. examples: how many queries to show; queries: see `query_rows`.
@@ -173,8 +173,9 @@ def best_on_test(rows: list[dict[str, Any]], name: str) -> dict[str, Any] | None
 def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[dict[str, Any]]:
     """Returns of each query {"image_id", "identity", "caption", "first_right_rank", "ap"}.
 
-    The image is that which the caption was written for; identity: its name where the set comes
-    from. first_right_rank: from 1, 0 where no image is right; ap: average precision, then None.
+    image_id: the image that the caption was written for; identity: as the source of the set names
+    it. first_right_rank: from 1, or 0 where no image is right; ap: average precision, or None
+    where no image is right.
     """
     captions = [text for captions in one.captions for text in captions]
     return [
@@ -198,9 +199,9 @@ def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[
 def example_queries(
     one: RetrievalSet, features: Features, metrics: Metrics, queries: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Returns the queries of these numbers with the images ranked first.
+    """Returns the queries of these indices with their top-ranked images.
 
-    first_right: the best of the right images, with its score, wherever it is ranked.
+    first_right: the right image of the highest score, at whatever rank.
     """
     if not queries:
         return []
@@ -222,7 +223,7 @@ def example_queries(
 
 
 def choose_examples(first_match_rank: np.ndarray, count: int) -> list[int]:
-    """Returns the numbers of `count` queries: right and wrong ones in turn.
+    """Returns the indices of `count` queries: right and wrong ones in turn.
 
     Right ones are spread over the set, wrong ones over the ranks from near misses to the worst.
     """
@@ -239,9 +240,9 @@ def choose_examples(first_match_rank: np.ndarray, count: int) -> list[int]:
 
 
 def hardest(first_match_rank: np.ndarray, count: int) -> list[int]:
-    """Returns the numbers of the `count` queries whose first right image is ranked lowest.
+    """Returns the indices of the `count` queries whose first right image is ranked lowest.
 
-    Worst first; without any right image is worse than all. Those right at rank 1 are not hard.
+    Worst first; a query without any right image is the worst. Queries right at rank 1 are left out.
     """
     ranks = np.where(first_match_rank == 0, np.inf, first_match_rank)
     order = np.argsort(-ranks, kind="stable")
@@ -282,14 +283,14 @@ def open_set(
 ) -> RetrievalSet:
     """Opens a built set, or a folder in any format of `datasets`, which is built in `scratch`.
 
-    exif: see `build.exif`. Raises UserError where `folder` is neither or has no such split, or
-    where it was built, so that it is too late to leave images as they are stored.
+    exif: see `build.exif`. Raises UserError where `folder` is neither or has no such split, and
+    for `exif=False` of a built set, whose images were turned, or not, when it was built.
     """
     if built := find_built(folder, split):
         if not exif:
             raise UserError(
-                f"--noexif is for folders of data; {built} was built, with or without "
-                "--config.build.exif=False: leave --noexif out."
+                f"--noexif works on data folders only, and {built} is a built set; leave --noexif "
+                "out, or build the set again with --config.build.exif=False."
             )
         return RetrievalSet(built, split)
     name = "".join(c if c.isalnum() else "_" for c in folder.name.lower()).strip("_") or "data"
@@ -335,7 +336,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data", None, "WORKDIR, WORKDIR/build/NAME, or folder of a data set")
     flags.DEFINE_enum("split", "test", SPLITS, "split whose captions query its images")
     flags.DEFINE_bool("exif", True, "turn a folder's images by their EXIF orientation")
-    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or the last")
+    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or last")
     flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     size = OPTIONS["batch_size"]
     flags.DEFINE_integer(
@@ -346,7 +347,7 @@ def define_flags() -> None:
 
 
 STAGE = Stage(
-    "evaluate", "tests what it learned", OPTIONS, run,
+    "evaluate", "measures retrieval on the test sets", OPTIONS, run,
     reads=("build", "train"), sections=("data", "model"),
 )  # fmt: skip
 

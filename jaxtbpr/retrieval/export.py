@@ -1,12 +1,13 @@
-"""Command: writes a trained model as others read it.
+"""Command: exports a trained model to the formats of other libraries.
 
   python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
 
---format=auto writes the form that most tools open, and says which and why. huggingface, of square
-images alone, opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too.
-openai or timm is a folder for open_clip's create_model_from_pretrained("local-dir:FOLDER") and
-get_tokenizer: openai holds tall images, timm EVA02-CLIPs at their published image size. eva has
-the names of EVA02-CLIP's own code.
+--format=auto chooses the format that most tools open, and prints which and why.
+huggingface: opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too;
+  for square images only.
+openai, timm: a folder for open_clip's create_model_from_pretrained("local-dir:FOLDER") and
+  get_tokenizer; openai for tall images, timm for EVA02-CLIP at its published image size.
+eva: the tensor names of EVA02-CLIP's own code.
 """
 
 from absl import flags
@@ -28,13 +29,13 @@ def export(
 ) -> None:
     """Writes the model in `checkpoint` (see `open_saved`) to folder `out`.
 
-    kind: of names.FORMATS, or "auto" for the one that most tools open it in. Raises InputError
-    where that format cannot hold it, and where `out` holds another model.
+    kind: one of names.FORMATS, or "auto" for the one that most tools open. Raises InputError
+    where that format cannot hold the model, and where `out` holds another model.
     """
     saved = open_saved(checkpoint, which, resize=resize)
     if kind == AUTO:
         kind, why = weights.choose_format(saved.config, saved.resize)
-        say(f"export: --format={kind} is chosen, since {why}")
+        say(f"export: chose --format={kind}, since {why}")
     weights.refuse_another_model(out, kind)
     weights.save_folder(
         out,
@@ -49,9 +50,9 @@ def export(
     say(f"export: {kind} checkpoint in {out}")
     if kind == "eva" or (kind == "timm" and timm_name(saved.config) is None):
         say(
-            "export: open_clip has no such network; the commands here read it, and the code of "
-            "EVA02-CLIP reads names of --format=eva. --format=timm of an EVA02-CLIP at its "
-            "published image size opens in open_clip."
+            "export: open_clip has no such network, so only jaxtbpr reads this folder, and "
+            "EVA02-CLIP's own code if it was written with --format=eva. To open it in open_clip, "
+            "use --format=timm with an EVA02-CLIP at its published image size."
         )
 
 
@@ -73,9 +74,9 @@ def define_flags() -> None:
     """Declares the command's flags."""
     flags.DEFINE_string("checkpoint", None, "WORKDIR, or a published checkpoint")
     flags.DEFINE_string("out", None, "folder to write")
-    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint of a training")
-    flags.DEFINE_enum("format", AUTO, (AUTO, *FORMATS), "names and layout of the tensors")
-    flags.DEFINE_enum("dtype", "float32", DTYPES, "of the tensors")
+    flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or last")
+    flags.DEFINE_enum("format", AUTO, (AUTO, *FORMATS), "format of the exported checkpoint")
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "dtype of the tensors")
     flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     command.require("checkpoint", "out")
 

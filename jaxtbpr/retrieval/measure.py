@@ -1,4 +1,4 @@
-"""Stage measure: numbers for the quality of a data set, beside a reference set if there is one.
+"""Stage measure: numbers for the quality of a data set, next to a reference set if there is one.
 
 CLIPScore of the captions, CMMD and FID from the reference, variance of the features, balance of the
 attributes, duplicates, and statistics of the captions. All but the last need the features of every
@@ -31,19 +31,18 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import SPLITS
 from jaxtbpr.retrieval.denoise import histogram
 from jaxtbpr.retrieval.judging import reference, scoring
-from jaxtbpr.retrieval.zero_shot import PROMPTS, Judge
+from jaxtbpr.retrieval.zero_shot import PROMPTS, ZeroShot
 
 OPTIONS: Options = {
-    "split": Option("train", "split that is measured", choices=SPLITS),
-    "max_images": Option(10_000, "images that are looked at, random ones; 0 = all images", low=0),
+    "split": Option("train", "split to measure", choices=SPLITS),
+    "max_images": Option(10_000, "images to measure, drawn at random; 0 = all images", low=0),
     "reference": Option(
         "",
-        "images to compare with: WORKDIR, WORKDIR/build/NAME or a published folder; '' = no "
-        "comparison",
+        "images to compare with: WORKDIR, WORKDIR/build/NAME or a data folder; '' = no comparison",
     ),
     "reference_split": Option("train", "split of the reference", choices=SPLITS),
     "duplicate_distance": Option(
-        24, "bits of 256 in which the hashes of near-duplicates differ at most", low=0, high=255
+        24, "max Hamming distance of the 256-bit hashes of near-duplicates", low=0, high=255
     ),
     **scoring.JUDGE_OPTIONS,
 }
@@ -55,8 +54,8 @@ _WORDS = re.compile(r"\w+(?:['-]\w+)*")
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """Images that were looked at.
+class EmbeddedImages:
+    """Features, hashes and digests of the images that could be read.
 
     features: float32 [N, D], of length 1; hashes: uint8 [N, 32]; digests: str [N], of the files;
     names: str [N]; problems: {name: why it could not be used}.
@@ -72,13 +71,13 @@ class Seen:
 def stage(fid: ModuleType, order: Sequence[str]) -> Stage:
     """Returns the stage.
 
-    fid: what gives the features for FID, a module with `OPTIONS`, `fingerprint(config)`,
+    fid: the module that computes the features for FID, with `OPTIONS`, `fingerprint(config)`,
     `check(config)` and `features(encoded images, config, directory)`. order: the record stages of a
-    run, of which the last finished one gives the images of another run as a reference.
+    run; where the reference is another run, the last finished one gives its images.
     """
     return Stage(
         "measure",
-        "tells how good the data are",
+        "measures how good the data are",
         OPTIONS | {"fid": fid.OPTIONS},
         lambda config, workdir: run(
             config, workdir, order, fid if config.measure.fid.weights else None
@@ -90,7 +89,7 @@ def stage(fid: ModuleType, order: Sequence[str]) -> Stage:
 
 
 def fingerprint(config: ConfigDict, order: Sequence[str]) -> dict[str, Any]:
-    """Returns what tells one state of the model and of the reference from another."""
+    """Returns the fingerprints of the model and of the reference."""
     options = config.measure
     with of_key("measure.model"):
         prints: dict[str, Any] = {"clip": scoring.fingerprint(options.model)}
@@ -105,8 +104,8 @@ def run(
 ) -> dict[str, Any]:
     """Writes WORKDIR/measure/measures.json, what `measure` returns with "examples" and more.
 
-    fid: what gives the features for FID, None where it is not wanted (see `stage`). An image that
-    cannot be used is left out and counted. Returns the counts of every stage, and "measures": the
+    fid: the module for FID (see `stage`), or None for no FID. An image that cannot be used is
+    left out and counted. Returns the counts of every stage, and "measures": the
     numbers.
     """
     options, directory = config.measure, workdir.dir("measure")
@@ -119,49 +118,51 @@ def run(
     if not any("image" in record for record in records):
         raise UserError(
             f"stage 'measure' finds no image of split {options.split!r} in {workdir.root}; add "
-            "stage 'generate' to config.stages, or name another split in config.measure.split."
+            "stage 'generate' to config.stages, or choose another split in config.measure.split."
         )
     scorer = scoring.open_scorer(options)
     images = list(reference.of_records(records, options.split, workdir.root))
-    seen = look(scorer, images, directory / "measured", "measure")
+    embedded = embed_images(scorer, images, directory / "measured", "measure")
     others = _reference_images(config, order)
-    other = _look_at_reference(scorer, config, others, directory / "reference")
-    records = [record for record in records if record["id"] not in seen.problems]
-    result = measure(scorer, records, seen, other, options.duplicate_distance)
+    other = _embed_reference(scorer, config, others, directory / "reference")
+    records = [record for record in records if record["id"] not in embedded.problems]
+    result = measure(scorer, records, embedded, other, options.duplicate_distance)
     numbers = result["measures"] | {"model": options.model, "reference": options.reference}
     if fid:
-        sides = {"own": (images, seen), "reference": (others, other)}
+        sides = {"own": (images, embedded), "reference": (others, other)}
         features = [
             fid.features(_usable(*side), config, directory / "fid" / name)
             for name, side in sides.items()
         ]
         numbers["fid"] = scoring.frechet_distance(*features)
     path = directory / RESULT
-    files.write_json_atomic(path, result | {"measures": numbers, "problems": seen.problems})
+    files.write_json_atomic(path, result | {"measures": numbers, "problems": embedded.problems})
     for name in ("measured", "reference", "fid"):
         (directory / name).rmtree(missing_ok=True)
-    _tell(numbers)
+    _report(numbers)
     count = len(records)
     return {
         "outputs": {RESULT: files.sha256(path.read_bytes())},
-        "records_in": count + len(seen.problems),
+        "records_in": count + len(embedded.problems),
         "records_out": count,
-        "rejected": len(seen.problems),
+        "rejected": len(embedded.problems),
         "measures": numbers,
     }
 
 
-def look(
+def embed_images(
     scorer: scoring.Scorer, images: Sequence[reference.Image], directory: epath.Path, label: str
-) -> Seen:
-    """Reads, hashes and embeds images, going on in `directory` at the shard where it stopped."""
+) -> EmbeddedImages:
+    """Reads, hashes and embeds images; resumes in `directory` at the shard where it stopped."""
     shards = split_shards(images, _SHARD)
-    parts = measure_shards(shards, directory, lambda shard: _look(scorer, shard), label=label)
+    parts = measure_shards(
+        shards, directory, lambda shard: _embed_shard(scorer, shard), label=label
+    )
     every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     good = every["problem"] == ""
     names = [image.name for image in images]
     bad = {names[k]: str(every["problem"][k]) for k in np.flatnonzero(~good)}
-    return Seen(
+    return EmbeddedImages(
         features=every["features"][good],
         hashes=every["hash"][good],
         digests=every["digest"][good],
@@ -173,37 +174,39 @@ def look(
 def measure(
     scorer: scoring.Scorer,
     records: Sequence[Record],
-    seen: Seen,
-    other: Seen | None,
+    embedded: EmbeddedImages,
+    other: EmbeddedImages | None,
     duplicate_distance: int,
 ) -> dict[str, Any]:
-    """Returns all that is measured of the images of `records`, which `seen` has in the same order.
+    """Returns all measures of the images of `records`; `embedded` has them in the same order.
 
     {"measures": {name: number, None where there is nothing to measure}, "attributes", see
     `core.balance`, "words": {words of a caption: how many}, "scores": a histogram of cosines, None
     without captions, "examples": the pairs of the "lowest" and of the "highest" score}.
-    other: the reference. CLIPScore is of the captions as they are, without the words "A photo
-    depicts" of its authors, since the default judge has learned from captions.
+    other: the reference. CLIPScore is of the captions as they are, without the prefix "A photo
+    depicts" of its authors, since the default model is trained on captions alone.
     """
     captions = [caption for record in records for caption in record.get("captions", ())]
     owner = np.repeat(np.arange(len(records)), [len(r.get("captions", ())) for r in records])
     cut, texts = scorer.say_cut(captions, "measure"), scorer.texts(captions)
-    cosines = np.sum(seen.features[owner] * texts, axis=1)
-    counts, source = attributes_of(scorer, records, seen.features)
+    cosines = np.sum(embedded.features[owner] * texts, axis=1)
+    counts, source = attributes_of(scorer, records, embedded.features)
     attributes = balance(counts)
     measures = {
         "images": len(records),
-        "clip_score": float(scoring.clip_score(seen.features[owner], texts)) if captions else None,
+        "clip_score": float(scoring.clip_score(embedded.features[owner], texts))
+        if captions
+        else None,
         "captions_cut": cut.cut,
         "text_length": cut.length,
-        "cmmd": scoring.cmmd(seen.features, other.features) if other else None,
+        "cmmd": scoring.cmmd(embedded.features, other.features) if other else None,
         "reference_images": len(other.features) if other else None,
-        "feature_variance": scoring.feature_variance(seen.features),
+        "feature_variance": scoring.feature_variance(embedded.features),
         "reference_feature_variance": scoring.feature_variance(other.features) if other else None,
         "evenness": float(np.mean([row["entropy"] for row in attributes.values()])),
         "evenness_from": source,
-        "exact_duplicates": 1 - len(set(seen.digests.tolist())) / len(records),
-        "near_duplicates": near_duplicates(seen, duplicate_distance),
+        "exact_duplicates": 1 - len(set(embedded.digests.tolist())) / len(records),
+        "near_duplicates": near_duplicates(embedded, duplicate_distance),
         **caption_statistics(captions),
     }
     return {
@@ -220,7 +223,7 @@ def attributes_of(
 ) -> tuple[dict[str, Counter[str]], str]:
     """Returns ({slot: counts of its values}, where the values come from: "records" or "model").
 
-    Where not all records have attributes, the model is asked for them (see `zero_shot`), with its
+    Where not all records have attributes, the model predicts them (see `zero_shot`), with its
     mistakes.
     """
     if all(record.get("attributes") for record in records):
@@ -228,17 +231,18 @@ def attributes_of(
         looks = {slot: [r["attributes"].get(slot, "none") for r in records] for slot in slots}
         source = "records"
     else:
-        looks, source = _asked(Judge(scorer), features), "model"
+        looks, source = _predicted(ZeroShot(scorer), features), "model"
     return {slot: Counter(values) for slot, values in looks.items()}, source
 
 
-def near_duplicates(seen: Seen, bits: int) -> float:
-    """Returns the share of images that are nearly the same as one of a smaller name."""
-    return len(duplicates.duplicates_by_id(seen.names, seen.hashes, bits)) / len(seen.names)
+def near_duplicates(embedded: EmbeddedImages, bits: int) -> float:
+    """Returns the fraction of images that are near-duplicates of one of a smaller name."""
+    repeated = duplicates.duplicates_by_id(embedded.names, embedded.hashes, bits)
+    return len(repeated) / len(embedded.names)
 
 
 def caption_statistics(captions: Sequence[str]) -> dict[str, Any]:
-    """Returns numbers of the captions: how many, how long, of how many words, how many alike.
+    """Returns count, length, vocabulary and distinctness of the captions.
 
     A word is letters and digits, apostrophes and hyphens inside, in lower case.
     """
@@ -261,18 +265,18 @@ def split_words(text: str) -> list[str]:
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
+def _embed_shard(scorer: scoring.Scorer, images: Shard) -> Arrays:
     """Features, hashes and digests of images; zeros and "" where one cannot be used."""
     hashes = np.zeros((len(images), duplicates.BITS // 8), np.uint8)
     digests = [""] * len(images)
 
     def opened() -> Iterator[PIL.Image.Image | ImageError]:
         for row, image in enumerate(images):
-            found = attempt(image.open)
-            if isinstance(found, ImageError):
-                yield found
+            opened_image = attempt(image.open)
+            if isinstance(opened_image, ImageError):
+                yield opened_image
                 continue
-            data, pixels = found
+            data, pixels = opened_image
             digests[row] = files.sha256(data)
             hashes[row] = duplicates.perceptual_hash(np.asarray(pixels))
             yield pixels
@@ -282,8 +286,8 @@ def _look(scorer: scoring.Scorer, images: Shard) -> Arrays:
     return {"features": features, "hash": hashes, "digest": digest, "problem": problems}
 
 
-def _usable(images: Sequence[reference.Image], seen: Seen) -> Iterator[bytes]:
-    return (image.read() for image in images if image.name not in seen.problems)
+def _usable(images: Sequence[reference.Image], embedded: EmbeddedImages) -> Iterator[bytes]:
+    return (image.read() for image in images if image.name not in embedded.problems)
 
 
 def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[reference.Image]:
@@ -295,31 +299,31 @@ def _reference_images(config: ConfigDict, order: Sequence[str]) -> list[referenc
         return reference.sample(every, options.max_images, config.seed, lambda image: image.name)
 
 
-def _look_at_reference(
+def _embed_reference(
     scorer: scoring.Scorer,
     config: ConfigDict,
     images: Sequence[reference.Image],
     directory: epath.Path,
-) -> Seen | None:
+) -> EmbeddedImages | None:
     options = config.measure
     if not options.reference:
         return None
-    seen = look(scorer, images, directory, "measure: reference") if images else None
-    if seen is None or not seen.names:
+    embedded = embed_images(scorer, images, directory, "measure: reference") if images else None
+    if embedded is None or not embedded.names:
         raise UserError(
             f"config.measure.reference={options.reference!r} has no usable image of split "
-            f"{options.reference_split!r}; name another in config.measure.reference_split."
+            f"{options.reference_split!r}; choose another in config.measure.reference_split."
         )
-    if seen.problems:
-        name, problem = next(iter(seen.problems.items()))
-        count = len(seen.problems)
+    if embedded.problems:
+        name, problem = next(iter(embedded.problems.items()))
+        count = len(embedded.problems)
         say(f"measure: {count} images of the reference are left out; the first: {name} {problem}")
-    return seen
+    return embedded
 
 
-def _asked(judge: Judge, features: np.ndarray) -> dict[str, list[str]]:
-    """{slot: the value of each image that the model thinks most likely}."""
-    answers = {slot: judge.probabilities(slot, features) for slot in PROMPTS}
+def _predicted(classifier: ZeroShot, features: np.ndarray) -> dict[str, list[str]]:
+    """{slot: the value that the model finds most likely, of each image}."""
+    answers = {slot: classifier.probabilities(slot, features) for slot in PROMPTS}
     return {
         slot: [values[k] for k in probabilities.argmax(axis=1)]
         for slot, (values, probabilities) in answers.items()
@@ -360,7 +364,7 @@ def _first_of_each(order: np.ndarray, owner: np.ndarray) -> list[int]:
     return list(first.values())
 
 
-def _tell(numbers: Mapping[str, Any]) -> None:
+def _report(numbers: Mapping[str, Any]) -> None:
     shown = {
         "CLIPScore": numbers["clip_score"],
         "CMMD": numbers["cmmd"],

@@ -1,4 +1,4 @@
-"""A model on disk, one trained here or a published checkpoint: to embed with, or to train on."""
+"""Opens a model on disk, trained here or published: to embed with, or to train further."""
 
 import dataclasses
 import os
@@ -24,9 +24,12 @@ from jaxtbpr.retrieval.clip.weights.positions import resample_grid, resample_lin
 from jaxtbpr.retrieval.training.checkpoint import Checkpoints
 
 MODEL, TOKENIZER = "model.json", "tokenizer.json"  # of a model trained here, beside checkpoints/
-# What one may ask of a model's images; "" is `open_saved`'s default.
+# How a model's images may be resized; "" is `open_saved`'s default.
 RESIZES = ("", *MODES, "model")
-RESIZE_HELP = "how images are resized; '' = as trained here, of a published one squash"
+RESIZE_HELP = (
+    "how images are resized; '' = as in training for a model trained here, squash for a published "
+    "one"
+)
 
 # Files of a published checkpoint's folder by which its tokenizer is found.
 _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
@@ -36,9 +39,9 @@ _TOKENIZER_FILES = ("merges.txt", "tokenizer.json")
 class Saved:
     """A model whose parameters are not read yet.
 
-    config: with the changes that were asked for; resample: the filter that resizes its images, and
-    resize: how; read_params: returns the parameters for `config`, float32; source: where they come
-    from.
+    source: where it comes from; config: with the changes of `open_saved`; resample: the filter
+    that resizes its images; resize: how they are resized; read_params: returns the parameters for
+    `config`, float32.
     """
 
     source: str
@@ -48,16 +51,16 @@ class Saved:
     read_params: Callable[[], Any]
     _tokenizer: Callable[[], Tokenizer]
 
-    def tokenizer(self, words: str = "") -> Tokenizer:
-        """Loads its tokenizer, or the one in the file or folder `words`.
+    def tokenizer(self, path: str = "") -> Tokenizer:
+        """Loads its tokenizer, or the one in the file or folder `path`.
 
         Raises InputError where there is none or it has another number of tokens than the model.
         """
-        tokenizer_used = tokenizer.load(words) if words else self._tokenizer()
+        tokenizer_used = tokenizer.load(path) if path else self._tokenizer()
         if tokenizer_used.get_vocab_size() != self.config.vocab_size:
             raise InputError(
                 f"{self.source} has embeddings of {self.config.vocab_size} tokens, but its "
-                f"tokenizer has {tokenizer_used.get_vocab_size()}; put the model's own there."
+                f"tokenizer has {tokenizer_used.get_vocab_size()}; use the model's own tokenizer."
             )
         return tokenizer_used
 
@@ -72,12 +75,12 @@ def open_saved(
 ) -> Saved:
     """Opens WORKDIR/train or its WORKDIR, or whatever `weights.load` takes.
 
-    which: the checkpoint of a training, "selected" or "last". resize: one of RESIZES, "model" for
-    what the checkpoint says; "" for that of a model trained here and squash of a published one,
-    since most of them crop to a square, and a person has head and feet. resample: the filter, ""
-    for the model's. changes: fields of `ClipConfig`; for another image size or text length the
-    positions are resampled. Whatever is not as the checkpoint says is told in one line. Raises
-    InputError where anything is missing.
+    which: the checkpoint of a model trained here, "selected" or "last". resize: one of RESIZES;
+    "model" does as the checkpoint says; "" as well for a model trained here, but squash for a
+    published one, since most of those crop to a square, which cuts off head and feet. resample:
+    the filter, "" for the model's. changes: fields of `ClipConfig`; for another image size or text
+    length the positions are resampled. Prints a line for each way in which images are prepared
+    otherwise than the checkpoint says. Raises InputError where anything is missing.
     """
     directory = trained_folder(source)
     opened = _trained(directory, which, changes) if directory else _published(source, changes)
@@ -90,7 +93,7 @@ def open_saved(
 
 
 def trained_folder(source: epath.PathLike) -> epath.Path | None:
-    """Returns the folder of the training that `source` names, None where it names none.
+    """Returns the folder of the model trained here that `source` names, None where it names none.
 
     source: WORKDIR/train, or for short WORKDIR or WORKDIR/train/checkpoints.
     """
@@ -100,7 +103,7 @@ def trained_folder(source: epath.PathLike) -> epath.Path | None:
 
 
 def placed_shapes(config: ClipConfig, mesh: Mesh) -> Any:
-    """The parameters of a model as jax.ShapeDtypeStructs that say where they lie on `mesh`."""
+    """The parameters of a model as jax.ShapeDtypeStructs with their shardings on `mesh`."""
     model = Clip(config)
     return meshes.place(lambda: init_params(model, jax.random.key(0)), mesh, SHARDING)
 
@@ -113,7 +116,8 @@ def _trained(
         saved_config = ClipConfig.from_dict(saved["model"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{directory / MODEL} describes no model of this version ({error!r}); restore it."
+            f"{directory / MODEL} describes no model of this version ({error!r}); restore the "
+            "file, or train the model again."
         ) from error
     config = dataclasses.replace(saved_config, **changes)
 
@@ -123,17 +127,19 @@ def _trained(
             params = checkpoints.restore_params(checkpoints.step_of(which), shapes)
         return _adapt(jax.device_get(params), saved_config, config)
 
-    words = directory / TOKENIZER
+    tokenizer_file = directory / TOKENIZER
     source = os.fspath(directory)
-    resize = Resize(**saved.get("resize", {}))  # old runs do not tell: they know one way
+    resize = Resize(**saved.get("resize", {}))  # old runs did not save it: they could only squash
     images = Images(
         saved_config.pixels, saved["resample"], saved_config.image_size, resize, directory / MODEL
     )
     opened = Saved(
-        source, config, images.resample, resize, read_params, lambda: tokenizer.load(words)
+        source, config, images.resample, resize, read_params, lambda: tokenizer.load(tokenizer_file)
     )
     is_finished = (directory / COMMIT).exists()
-    lines = [] if is_finished else [f"its training is not finished; the {which} so far is taken"]
+    lines = (
+        [] if is_finished else [f"training is not finished; using the {which} checkpoint so far"]
+    )
     return opened, images, lines
 
 
@@ -156,18 +162,18 @@ def _published(
     return opened, images, _image_changes(images, saved_config, config)
 
 
-def _chosen(asked: str, images: Images | None, source: str) -> Resize:
-    """How images are resized; asked: one of MODES or "model"."""
-    own_resize = images.resize if images else None
-    if asked == "model" and own_resize is None:
+def _chosen(mode: str, images: Images | None, source: str) -> Resize:
+    """How images are resized; mode: one of MODES or "model"."""
+    models_resize = images.resize if images else None
+    if mode == "model" and models_resize is None:
         if images is None:
-            why = "nothing beside it says how images are resized"
+            why = "its folder has no file that says how images are resized"
         else:
-            why = f"{images.source.name} resizes images in a way that is not here"
+            why = f"{images.source.name} resizes images in a way that is not supported"
         raise InputError(f"resize='model' of {source}: {why}; choose squash, shortest or longest.")
-    if own_resize is not None and asked in ("model", own_resize.mode):
-        return own_resize
-    return Resize(asked)
+    if models_resize is not None and mode in ("model", models_resize.mode):
+        return models_resize
+    return Resize(mode)
 
 
 def _resize_changes(images: Images | None, saved: Saved, used: Saved) -> list[str]:
@@ -177,20 +183,20 @@ def _resize_changes(images: Images | None, saved: Saved, used: Saved) -> list[st
         size = saved.config.image_size
         why = ", so that a person is seen from head to foot" if used.resize == SQUASH else ""
         lines.append(
-            f"{images.source.name} says that its images were {_words(images.resize, size)}; here "
-            f"they are {_words(used.resize, size)}{why} (resize='model' does as it says)."
+            f"by {images.source.name} images are {_in_words(images.resize, size)}; here "
+            f"they are {_in_words(used.resize, size)}{why} (resize='model' follows the file)."
         )
     if images is not None and saved.resample != used.resample:
         lines.append(
-            f"images are resized by {used.resample} as asked for, not by "
-            f"{saved.resample} as {images.source.name} does."
+            f"images are resized with filter {used.resample} as configured, not with "
+            f"{saved.resample} as {images.source.name} says."
         )
     return lines
 
 
-def _words(resize: Resize | None, size: tuple[int, int]) -> str:
+def _in_words(resize: Resize | None, size: tuple[int, int]) -> str:
     if resize is None:
-        return "resized in a way that is not here"
+        return "resized in a way that is not supported"
     if resize.mode == "squash":
         return "resized straight to the model's size"
     shape = "a square" if size[0] == size[1] else "the model's shape"
@@ -204,20 +210,23 @@ def _image_changes(
     lines = []
     if images is None:
         lines.append(
-            "nothing beside it says how images are prepared, so CLIP's mean, deviation and "
-            "bicubic filter are taken; put its preprocessor_config.json or open_clip_config.json "
-            "there if it was trained otherwise."
+            "its folder has no file that says how images are prepared, so CLIP's mean, std and "
+            "bicubic filter are used; if it was trained otherwise, add its "
+            "preprocessor_config.json or open_clip_config.json."
         )
     if images is not None and images.size not in (None, saved_config.image_size):
         trained_size, used = (
             "x".join(map(str, size)) for size in (images.size, saved_config.image_size)
         )
-        lines.append(f"{images.source.name} says images of {trained_size}, its positions {used}.")
+        lines.append(
+            f"{images.source.name} says images of {trained_size}, but its positional embedding "
+            f"is for {used}, which is used."
+        )
     if pixel_moments(config.pixels) != pixel_moments(saved_config.pixels):
         mean, std = pixel_moments(saved_config.pixels)
         lines.append(
-            f"colours are normalised as pixels={config.pixels!r} says, not as it was "
-            f"trained (mean {mean}, deviation {std})."
+            f"pixels are normalised as pixels={config.pixels!r} says, not as in its "
+            f"training (mean {mean}, std {std})."
         )
     return lines
 
@@ -226,8 +235,8 @@ def _find_tokenizer(folder: epath.Path) -> Tokenizer:
     if any((folder / name).exists() for name in _TOKENIZER_FILES):
         return tokenizer.load(folder)
     raise InputError(
-        f"{folder} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json); put "
-        "that of the model there."
+        f"{folder} has no tokenizer (vocab.json and merges.txt, or tokenizer.json); add "
+        "the model's tokenizer."
     )
 
 

@@ -1,7 +1,7 @@
-"""Stage train: a CLIP on the built sets, from scratch or from given weights, on all devices.
+"""Stage train: trains a CLIP on the built sets, from scratch or pretrained, on all devices.
 
-The loop reads as SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, one warm-up epoch
-and a cosine; but the model is selected on validation identities, not on the test split.
+The recipe is SynTBPR's (arXiv:2503.22171): N-ITC over identities, AdamW, one warmup epoch, then a
+cosine schedule; but the model is selected on validation identities, not on the test split.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from jaxtbpr.retrieval.training.setup import (
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the weights that training goes on from from another."""
+    """Returns the fingerprint of the weights that training starts from."""
     if not config.model.weights:
         return {}
     with of_key("model.weights"):
@@ -50,14 +50,14 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     directory = workdir.dir("train")
     directory.mkdir(parents=True, exist_ok=True)
     sets, start = open_sets(config.data, workdir.dir("build")), open_start(config)
-    words = open_tokenizer(config.data, sets.train, start)
-    trainer = build_trainer(config, sets, words, directory, start)
+    text_tokenizer = open_tokenizer(config.data, sets.train, start)
+    trainer = build_trainer(config, sets, text_tokenizer, directory, start)
     captions = (text for one in sets.train for some in one.captions for text in some)
-    cut = tokenizer.count_cut(words, captions, config.data.text_length)
+    cut = tokenizer.count_cut(text_tokenizer, captions, config.data.text_length)
     if cut.cut:
-        say(f"train: {cut}; a larger config.data.text_length reads more")
+        say(f"train: {cut}; raise config.data.text_length to read more of them")
     if meshes.is_primary_process():
-        tokenizer.save(words, directory / TOKENIZER)
+        tokenizer.save(text_tokenizer, directory / TOKENIZER)
         trainer.batches.save_noise(directory)
         model = trainer.recipe.model.config
         write_model(model, config.data.resample, directory, resize_of(config.data, start))
@@ -70,18 +70,18 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError for images that are to be as a checkpoint says, but of none."""
+    """Raises UserError for `data.resize=model` without `model.weights`."""
     if config.data.resize == "model" and not config.model.weights:
         raise UserError(
-            "config.data.resize='model' means as config.model.weights says, which names no model; "
-            "choose squash, shortest or longest."
+            "config.data.resize='model' follows the checkpoint of config.model.weights, which is "
+            "empty; choose squash, shortest or longest."
         )
 
 
 def write_model(
     config: ClipConfig, resample: str, directory: epath.Path, resize: Resize = SQUASH
 ) -> None:
-    """Writes model.json: what a program needs besides parameters and tokenizer to embed."""
+    """Writes model.json: the model's sizes and how its images are resized."""
     images = {"resample": resample, "resize": dataclasses.asdict(resize)}
     files.write_json_atomic(directory / MODEL, {"model": config.to_dict()} | images)
 
@@ -100,6 +100,6 @@ def describe_outputs(
 
 
 STAGE = Stage(
-    "train", "learns to match", OPTIONS, run,
+    "train", "trains the retrieval model", OPTIONS, run,
     reads=("build",), sections=("data", "model"), fingerprint=fingerprint, check=check,
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Names the attributes of images by asking a CLIP: which of these sentences fits best?
+"""Zero-shot classification of person attributes with a CLIP.
 
   python -m jaxtbpr.retrieval.zero_shot --model=runs/tiny_clip/train --workdir=runs/tiny_clip
 
-prints how often it is right, slot by slot, on the drawn images of a run, whose attributes are
-known. (Zero-shot classification of Radford et al., arXiv:2103.00020, section 3.1.)
+prints the accuracy of each attribute on the drawn images of a run, whose attributes are known.
+(Method: Radford et al., arXiv:2103.00020, section 3.1.)
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.retrieval.judging.scoring import Scorer
 from jaxtbpr.retrieval.saved import RESIZE_HELP, RESIZES, open_saved
 
-# What is asked of each slot; "{}" is the words for a value.
+# The prompt templates of each slot; "{}" stands for a value in words.
 PROMPTS = {
     "sex": ("the {}", "a {} is seen"),
     "hair": ("a person with {}", "this person has {}"),
@@ -78,7 +78,7 @@ STAGES = ("generate", "filter", "augment", "caption", "denoise")  # whose record
 
 
 def sentences(slot: str, value: str) -> list[str]:
-    """Returns what says that `slot` has `value`, one sentence per form of PROMPTS."""
+    """Returns the sentences that `slot` has `value`, one per template of PROMPTS."""
     words = WORDS.get(slot, {}).get(value, value)
     return [form.format(words) for form in PROMPTS[slot]]
 
@@ -97,18 +97,18 @@ def answers(slot: str) -> dict[str, str]:
     }
 
 
-class Judge:
-    """Asks one model for the attributes of images; all sentences are embedded once."""
+class ZeroShot:
+    """Classifies the attributes of images with one model; all sentences are embedded once."""
 
     def __init__(self, scorer: Scorer):
         self._scorer = scorer
-        asked = [
+        every = [
             s
             for slot in PROMPTS
             for value in answers(slot).values()
             for s in sentences(slot, value)
         ]
-        scorer.say_cut(list(dict.fromkeys(asked)), "zero-shot", "sentences")
+        scorer.say_cut(list(dict.fromkeys(every)), "zero-shot", "sentences")
         self._choices = {slot: self._embed_slot(slot) for slot in PROMPTS}
 
     def features(self, images: Sequence[bytes]) -> np.ndarray:
@@ -130,16 +130,16 @@ class Judge:
         return values, means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
-def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[str, dict]:
+def accuracy(classifier: ZeroShot, records: Sequence[dict], root: epath.Path) -> dict[str, dict]:
     """Returns {slot: {"accuracy", "images", "values"}} over images whose attributes are known.
 
-    Only images that show the slot count (see `attributes.hidden`): what is not there has no kind.
-    root: the run's workdir, which the images' paths start from.
+    Only images that show the slot count (see `attributes.hidden`). root: the run's workdir, which
+    the images' paths start from.
     """
-    features = judge.features([read(root / r["image"]["path"]) for r in records])
+    features = classifier.features([read(root / r["image"]["path"]) for r in records])
     result = {}
     for slot in PROMPTS:
-        values, probabilities = judge.probabilities(slot, features)
+        values, probabilities = classifier.probabilities(slot, features)
         truth = np.array([answers(slot).get(r["attributes"][slot], "none") for r in records])
         hidden = np.array([slot in attributes.hidden(r["attributes"]) for r in records])
         shown = (truth != "none") & ~hidden
@@ -154,25 +154,25 @@ def accuracy(judge: Judge, records: Sequence[dict], root: epath.Path) -> dict[st
 
 
 def read_records(workdir: Workdir, stage: str, split: str) -> list[dict]:
-    """Returns the records of a split that `accuracy` can ask about.
+    """Returns the records of a split whose attributes are known.
 
-    Raises UserError where there are none, or what they show is not known.
+    Raises UserError where there are none.
     """
     records = [r for r in workdir.manifest(stage) if r["split"] == split]
     if not records:
         raise UserError(
-            f"{workdir.root} has no images of split {split!r} to ask about; the splits are "
-            "train, val and test."
+            f"{workdir.root} has no images of split {split!r}; choose another --split (train, val "
+            "or test)."
         )
     known = [r for r in records if r.get("attributes")]
     if not known:
         raise UserError(
-            f"what the images of {workdir.root} show is not known, since their prompts do not tell "
-            "it slot by slot; give a run with prompts.engine=template."
+            f"the images of {workdir.root} have no known attributes, since their prompts were not "
+            "made from attributes; use a run with prompts.engine=template."
         )
     if lacking := len(records) - len(known):
         count = f"{lacking} of {len(records)} images"
-        say(f"zero-shot: {count}, whose attributes are unknown, are left out")
+        say(f"zero-shot: {count} are left out, since their attributes are not known")
     return known
 
 
@@ -187,13 +187,13 @@ def main() -> None:
     workdir = Workdir(args.workdir, order=(), chosen=())
     if workdir.commit(args.stage) is None:
         raise UserError(
-            f"{args.workdir} has no finished stage {args.stage!r}; give a run that made people, "
-            "or --stage=generate (real photographs have no known attributes to ask about)."
+            f"{args.workdir} has no finished stage {args.stage!r}; use a run that generated "
+            "images, or --stage=generate (real photographs have no known attributes)."
         )
     records = read_records(workdir, args.stage, args.split)
     scorer = Scorer(open_saved(args.model, resize=args.resize))
-    result = accuracy(Judge(scorer), records, workdir.root)
-    print("| attribute | right, % | by chance, % | images |\n|---|---|---|---|")
+    result = accuracy(ZeroShot(scorer), records, workdir.root)
+    print("| attribute | accuracy, % | by chance, % | images |\n|---|---|---|---|")
     for slot, row in result.items():
         percent = f"{100 * row['accuracy']:.1f}" if row["images"] else "–"
         name = slot.replace("_", " ")
@@ -206,7 +206,7 @@ def define_flags() -> None:
     """Declares the command's flags."""
     flags.DEFINE_string("model", None, "WORKDIR, a published checkpoint, or tiny-clip")
     flags.DEFINE_string("workdir", None, "a run whose images have attributes")
-    flags.DEFINE_enum("stage", "augment", STAGES, "the stage whose images are asked about")
+    flags.DEFINE_enum("stage", "augment", STAGES, "stage whose images are classified")
     flags.DEFINE_string("split", "test", "split of the images")
     flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
     flags.DEFINE_string("output", "", "file for the table as JSON")

@@ -305,7 +305,7 @@ def test_what_build_says_of_folders_is_shown(finished, tmp_path, text):
     said = {"real": ["images of one colour, which show nobody: 1 (a.jpg)."], "synthetic": []}
     files.write_json_atomic(run.dir("build") / "commit.json", commit | {"said": said})
     assert "<li>real: images of one colour, which show nobody: 1 (a.jpg).</li>" in make(run)
-    assert "What stage build says" not in text
+    assert "Remarks of stage build" not in text
 
 
 @pytest.mark.parametrize("data", [turned_bytes(1), deep_bytes(1)])

@@ -64,18 +64,18 @@ def test_each_number_has_its_unit_and_what_is_not_measured_is_left_out(text):
     shown = part(text, "quality")
     for words in ('<td>0.432</td><td class="text">0 to 2.5</td>', "<td>0.0512</td>", "1,234"):
         assert words in shown
-    assert "their deviation" not in shown
+    assert "standard deviation" not in shown
     assert "compared with 900 images of runs/other" in shown
-    assert "of what the model says of the images, mistakes included" in shown
+    assert "of the attributes that the model predicts, mistakes included" in shown
     assert len(Reader(shown).all("svg")) >= 2
     assert (len(Reader(shown).all("img")), shown.count('class="gone"')) == (1, 1)
 
 
 def test_what_denoise_did_is_told_with_its_precision(text):
     shown = part(text, "denoise")
-    assert "Of 12 pairs of an image and a caption 3 (25.0%)" in shown
+    assert "Of 12 (image, caption) pairs, 3 (25.0%)" in shown
     assert "they count less in training" in shown
-    assert "of the doubted ones 50.0% are (precision; 33.3% by chance)" in shown
+    assert "50.0% of the doubted ones are wrong (precision; 33.3% by chance)" in shown
     assert "–% of the wrong ones are doubted" in shown
     assert "(wrong: upper colour)" in shown
 

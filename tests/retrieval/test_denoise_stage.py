@@ -62,7 +62,7 @@ WAYS = {
 @pytest.mark.parametrize("method", WAYS)
 def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, method):
     result, kept, rejected = run(make_run(tmp_path, people()), **WAYS[method])
-    assert rejected == {"4": "no caption of it fits its image: the best CLIP score is 0.000"}
+    assert rejected == {"4": "none of its captions fits the image: the best CLIP score is 0.000"}
     assert kept["1"]["captions"] == ["a person in a green coat"]
     assert kept["1"]["caption_noise"] == [[]]
     assert kept["1"]["facts"]["said"] == [{"upper_colour": "green"}]

@@ -243,7 +243,9 @@ def test_images_of_a_folder_may_be_left_as_they_are_stored(tmp_path, test_set):
         one = evaluate.open_set(folder.path, "test", place, exif=exif)
         sizes.append(images.open_image(one.image_bytes(0)).size)
     assert sizes == [(24, 12), (12, 24)]
-    with pytest.raises(UserError, match="--noexif is for folders of data; .* was built"):
+    with pytest.raises(
+        UserError, match="--noexif works on data folders only, and .* is a built set"
+    ):
         evaluate.open_set(test_set.directory, "test", tmp_path, exif=False)
 
 
@@ -283,7 +285,7 @@ def test_the_folder_of_a_run_stands_for_its_model(trained):
 
 def test_a_training_that_is_not_finished_is_told(trained, tmp_path, capsys):
     saved.open_saved(trained.root, "last")
-    assert "its training is not finished; the last so far is taken" in capsys.readouterr().err
+    assert "training is not finished; using the last checkpoint so far" in capsys.readouterr().err
     shutil.copy(trained.dir("train") / "model.json", tmp_path)
     (tmp_path / "commit.json").write_text("{}")
     saved.open_saved(tmp_path)
@@ -324,4 +326,4 @@ def test_without_any_test_split_nothing_is_measured(trained, tmp_path, capsys):
     (root / "build" / "synthetic" / "test.jsonl").unlink()
     everything = make_config(**{"data.test_sets": ()})
     assert evaluate.run(everything, Workdir(root, (), ()))["metrics"] == {}
-    assert "no set has a test split, so nothing is measured" in capsys.readouterr().err
+    assert "no set has a test split, so nothing is evaluated" in capsys.readouterr().err

@@ -84,8 +84,9 @@ def test_a_published_model_s_images_are_squashed_unless_it_is_asked_for_otherwis
     describe(tmp_path, *HF, {"size": {"shortest_edge": 32}, "crop_size": SIDES})
     assert saved.open_saved(tmp_path).resize == SQUASH
     assert (
-        "says that its images were cropped to a square; here they are resized straight to the "
-        "model's size, so that a person is seen from head to foot (resize='model' does as it says)."
+        "images are cropped to a square; here they are resized straight to the "
+        "model's size, so that a person is seen from head to foot (resize='model' follows the "
+        "file)."
     ) in capsys.readouterr().err
     for asked in ("model", "shortest"):  # of one name, it is the model's own
         assert saved.open_saved(tmp_path, resize=asked).resize == CROPPED
@@ -93,7 +94,7 @@ def test_a_published_model_s_images_are_squashed_unless_it_is_asked_for_otherwis
     assert saved.open_saved(tmp_path, resize="longest").resize == Resize("longest")
     assert "here they are padded to a square (resize" in capsys.readouterr().err
     saved.open_saved(tmp_path, resample="box")
-    assert "resized by box as asked for, not by bicubic" in capsys.readouterr().err
+    assert "resized with filter box as configured, not with bicubic" in capsys.readouterr().err
 
 
 def test_what_the_model_says_is_refused_where_it_says_nothing_or_what_is_not_here(tmp_path):
@@ -105,7 +106,7 @@ def test_what_the_model_says_is_refused_where_it_says_nothing_or_what_is_not_her
         saved.open_saved(tmp_path, resize="model")
     assert saved.open_saved(tmp_path).resize == SQUASH
     (tmp_path / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match="nothing beside it says .*; choose squash, shortest or"):
+    with pytest.raises(InputError, match="has no file that says .*; choose squash, shortest or"):
         saved.open_saved(tmp_path, resize="model")
 
 
@@ -169,9 +170,7 @@ def test_a_run_remembers_how_its_images_are_resized(sets, tmp_path, capsys):
     assert saved.open_saved(folder).resize == Resize("longest")
     assert capsys.readouterr().err == ""
     assert saved.open_saved(folder, resize="squash").resize == SQUASH
-    assert "model.json says that its images were padded to the model's shape" in (
-        capsys.readouterr().err
-    )
+    assert "by model.json images are padded to the model's shape" in (capsys.readouterr().err)
     old = json.loads((tmp_path / MODEL).read_text())
     (tmp_path / MODEL).write_text(json.dumps({k: old[k] for k in ("model", "resample")}))
     assert saved.open_saved(folder).resize == SQUASH  # runs of before
@@ -189,7 +188,9 @@ def test_training_from_weights_resizes_as_they_say_if_asked_to(sets, tmp_path):
     trainer = setup.build_trainer(config, sets[0], words, epath.Path(tmp_path), start)
     assert trainer.batches.pairs.resize == CROPPED
     assert trainer.embedder._resize == CROPPED
-    with pytest.raises(UserError, match="config.data.resize='model' means as config.model.weights"):
+    with pytest.raises(
+        UserError, match="config.data.resize='model' follows the checkpoint of config.model.weights"
+    ):
         train.check(make_config(**{"data.resize": "model"}))
     train.check(config)
 

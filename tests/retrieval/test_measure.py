@@ -174,7 +174,7 @@ def test_some_of_many_are_the_same_ones_whatever_the_order():
 
 def test_a_killed_stage_goes_on_at_its_shard(tmp_path, monkeypatch):
     workdir = make_run(tmp_path / "killed", people(), after="measure")
-    real, seen = measure._look, []
+    real, seen = measure._embed_shard, []
 
     def die(scorer, images):
         if len(seen) == 1:
@@ -182,10 +182,12 @@ def test_a_killed_stage_goes_on_at_its_shard(tmp_path, monkeypatch):
         seen.append([image.name for image in images])
         return real(scorer, images)
 
-    monkeypatch.setattr(measure, "_look", die)
+    monkeypatch.setattr(measure, "_embed_shard", die)
     with pytest.raises(KeyboardInterrupt):
         run(workdir)
-    monkeypatch.setattr(measure, "_look", lambda *given: seen.append("again") or real(*given))
+    monkeypatch.setattr(
+        measure, "_embed_shard", lambda *given: seen.append("again") or real(*given)
+    )
     _, found = run(workdir)
     assert seen == [["0", "1"], "again"]
     _, whole = run(make_run(tmp_path / "whole", people(), after="measure"))

@@ -482,10 +482,10 @@ def test_images_that_are_prepared_otherwise_than_told_are_told(tmp_path, capsys)
     assert "were cropped to a square" in said
     assert "says images of 48x48, its positions 32x32" in said
     saved.open_saved(tmp_path, pixels="imagenet")
-    assert "not as it was trained (mean (0.5, 0.5, 0.5)" in capsys.readouterr().err
+    assert "not as in its training (mean (0.5, 0.5, 0.5)" in capsys.readouterr().err
     (tmp_path / "preprocessor_config.json").unlink()
     saved.open_saved(tmp_path)
-    assert "nothing beside it says how images are prepared" in capsys.readouterr().err
+    assert "its folder has no file that says how images are prepared" in capsys.readouterr().err
     describe(tmp_path, "preprocessor_config.json", None, {"image_mean": [1, 2]})
     with pytest.raises(InputError, match="does not tell how images are prepared"):
         saved.open_saved(tmp_path)

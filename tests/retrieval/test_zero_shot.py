@@ -74,10 +74,10 @@ def test_every_value_is_asked_for_in_words_of_its_own():
 
 
 def test_sentences_that_the_model_reads_in_part_are_counted(monkeypatch, capsys):
-    zero_shot.Judge(colours.Colours())
+    zero_shot.ZeroShot(colours.Colours())
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(colours, "LENGTH", 5)
-    zero_shot.Judge(colours.Colours())
+    zero_shot.ZeroShot(colours.Colours())
     assert re.search(r"zero-shot: \d+ of \d+ sentences are cut at 5 tok", capsys.readouterr().err)
 
 
@@ -85,7 +85,7 @@ def test_sentences_that_the_model_reads_in_part_are_counted(monkeypatch, capsys)
 def judge(tmp_path_factory):
     workdir = build_set(tmp_path_factory.mktemp("judge"))
     train.run(make_config(**{"train.steps": 1}), workdir)
-    return zero_shot.Judge(Scorer(open_saved(workdir.dir("train")), batch_size=8))
+    return zero_shot.ZeroShot(Scorer(open_saved(workdir.dir("train")), batch_size=8))
 
 
 def test_a_trained_model_gives_probabilities(judge):
@@ -105,8 +105,11 @@ def test_images_whose_attributes_are_unknown_are_told(tmp_path, capsys):
         return zero_shot.read_records(run, "generate", "test")
 
     assert read(drawn, plain) == [drawn]
-    assert "1 of 2 images, whose attributes are unknown, are left out" in capsys.readouterr().err
-    with pytest.raises(UserError, match="show is not known"):
+    assert (
+        "1 of 2 images are left out, since their attributes are not known"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(UserError, match="no known attributes"):
         read(plain, plain)
     with pytest.raises(UserError, match="no images of split 'test'"):
         read(drawn | {"split": "train"})
