@@ -294,15 +294,18 @@ def _check(one: _Input, directory: epath.Path, root: str, options: ConfigDict) -
     """Decodes every image; returns the rows with the bad ones rejected."""
     stream = one.rows()
     chunks = iter(lambda: list(itertools.islice(stream, _CHUNK)), [])
+    check = functools.partial(rows.check, root=root, exif=options.exif)
     with process_map(options.processes) as mapped:
-        check = functools.partial(rows.check, root=root, exif=options.exif)
-        map_records(
-            chunks,
-            directory,
-            lambda records: ([row] for row in mapped(check, records)),
-            label=f"build {one.name}: check",
-            shard_count=None,
-        )
+
+        def work(some: Iterator[Record]) -> Iterator[list[Record]]:
+            whole = list(some)
+            # Workers are sent, and send, no more of a row than they look at.
+            parts = ({key: row[key] for key in rows.CHECKED if key in row} for row in whole)
+            checked = zip(whole, mapped(check, parts), strict=True)
+            return ([row | part] for row, part in checked)
+
+        label = f"build {one.name}: check"
+        map_records(chunks, directory, work, label=label, shard_count=None)
     return Manifest(directory, shard_digests(directory))
 
 

@@ -23,6 +23,8 @@ EXIF = Option(
     True, "turn photographs by their EXIF orientation, as viewers do; False = pixels as stored"
 )
 
+CHECKED = ("id", "captions", "caption_weights", "path", "sha256", "problem")  # what `check` reads
+
 
 def from_record(record: Record) -> Record:
     """Returns the row of a manifest's record."""
