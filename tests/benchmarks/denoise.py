@@ -1,11 +1,11 @@
-"""How well each way of stage denoise finds wrong captions, on a run whose captions are known.
+"""How well each method of stage denoise finds wrong captions, on a run whose captions are known.
 
     python tests/benchmarks/denoise.py --workdir=RUN [--model=tiny-clip] [--share=0.2]
                                         [--images=600]
 
 Two kinds of wrong captions: those in which stage caption said an attribute wrong, one word of
 twenty; and captions that a share of the pairs exchange, which are right but for another image.
-Prints precision and recall of each way, with the whole caption and with its clauses.
+Prints precision and recall of each method, with the whole caption and with its clauses.
 """
 
 import argparse
@@ -36,16 +36,16 @@ def main():
         "a wrong attribute": (captions, np.array(said)),
         "exchanged": ([captions[n] for n in given], owner[given] != owner),
     }
-    print("| wrong captions | scored by | way | doubted, % | precision, % | recall, % |")
+    print("| wrong captions | scored by | method | doubted, % | precision, % | recall, % |")
     print("|---|---|---|---|---|---|")
     for (name, (texts, wrong)), clauses in itertools.product(cases.items(), (False, True)):
         scores = scorer.cosines(features[owner], texts, clauses=clauses)
-        for method, values in ways(wrong).items():
+        for method, values in methods(wrong).items():
             report(name, clauses, method, scores, wrong, values)
 
 
-def ways(wrong: np.ndarray) -> dict[str, dict]:
-    """The ways with their settings; the quantile is told how many are wrong."""
+def methods(wrong: np.ndarray) -> dict[str, dict]:
+    """The methods with their settings; the quantile is told how many are wrong."""
     return {
         "mixture": {"method": "mixture"},
         "quantile": {"method": "quantile", "reject_fraction": float(wrong.mean())},
