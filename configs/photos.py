@@ -1,11 +1,11 @@
-"""Real people whom nobody has described (Market-1501, MSMT17, ...): a model writes the captions.
+"""Real people without captions (Market-1501, MSMT17, ...): a model writes the captions.
 
 After `python -m jaxtbpr.workers.install`, on a machine with a GPU:
 
   python -m jaxtbpr.main --config=configs/photos.py --config.photos.folder=/data/Market-1501
 
 `--config.caption.engine=openai --config.caption.url=http://HOST:8000/v1` asks a server instead.
-The built set is called "synthetic", as all whose captions are; its splits are the folder's.
+The built set is called "synthetic", since its captions are; its splits are the folder's.
 """
 
 from jaxtbpr.stages import default_config

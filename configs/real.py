@@ -1,15 +1,15 @@
-"""Trains and measures on real data, as its authors ship it, by the same path as configs/syn.py.
+"""Trains and evaluates on real data, in its published layout, with the stages of configs/syn.py.
 
-The argument names the set to train on; every folder that is given is built, and measured on if
-it has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
+The argument names the set to train on; every folder that is named is built, and evaluated on if it
+has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
 
   python -m jaxtbpr.main --config=configs/real.py:rstpreid \
       --config.build.folders.rstpreid=/data/RSTPReid --config.build.folders.cuhk_pedes=/data/CUHK
 
 `own` stands for a folder of your own: images beside one CSV or JSON-lines file (see
 jaxtbpr/datasets/README.md).
-Optimiser and schedule follow TBPS-CLIP's file for real data (5 epochs, peak rate 1e-4, batch 80)
-but for the rate, which is that of a small model from scratch; configs/syntbpr.py starts from
+Optimiser and schedule follow TBPS-CLIP's config for real data (5 epochs, peak rate 1e-4, batch 80),
+with the learning rate and epochs of a small model from scratch; configs/syntbpr.py starts from
 published weights.
 """
 

@@ -1,13 +1,13 @@
-"""SynTBPR's images of new people, by a Stable Diffusion 1.x or 2.x that you have.
+"""SynTBPR's images of new people, by your Stable Diffusion 1.x or 2.x.
 
-Rich prompts of the paper's four kinds, five images of each, every image an identity of its own;
+Rich prompts of the paper's four kinds, five images of each, every image a new identity;
 PNDM, 50 steps, guidance 8.5. On each TPU core or GPU of the machine:
 
   python -m jaxtbpr.main --config=configs/sd.py --config.generate.model=/models/sd-v1-5
   python -m jaxtbpr.main --config=configs/sd.py:smoke --config.generate.model=/models/sd-v1-5
 
 The model is a Diffusers folder, a hub id or a single .safetensors file with its tokenizer's files
-beside it. WORKDIR/generate then has the images, WORKDIR/filter the records of those that are good.
+beside it. The images are in WORKDIR/generate, the records of accepted ones in WORKDIR/filter.
 """
 
 from jaxtbpr.stages import default_config

@@ -1,6 +1,6 @@
 """SynTBPR's retrieval model: EVA02-CLIP (or any published CLIP) fine-tuned by N-ITC and R-ITC.
 
-The argument names the set to train on, one of those of configs/real.py; the weights are yours:
+The argument names the set to train on, as in configs/real.py; the weights are yours:
 
   python -m jaxtbpr.main --config=configs/syntbpr.py:cuhk_pedes \
       --config.build.folders.cuhk_pedes=/data/CUHK-PEDES \
@@ -9,7 +9,7 @@ The argument names the set to train on, one of those of configs/real.py; the wei
 
 Pre-training on synthetic data first (`syntbpr.py:own`, rate 5e-5, 8 epochs, batch 320), then on a
 real set, is the same command twice, with WORKDIR/train of the first as the second's weights. The
-published file, but for the selection of the model, which is by validation identities here.
+values are the published ones; only the model is selected on validation identities here.
 """
 
 from jaxtbpr.stages import default_config

@@ -1,10 +1,10 @@
-"""tiny-clip: the CLIP that is shipped in jaxtbpr/assets, trained on drawn people alone.
+"""tiny-clip: the CLIP in jaxtbpr/assets, trained on drawn people alone.
 
 Captions name everything that the renderer draws, scene and style too, in short sentences without
-mistakes, so that the model can be asked for one attribute at a time. Images are squares and the
-towers plain, as Hugging Face's CLIPModel has them.
+mistakes, so that the model can be asked for one attribute at a time. Images are square and the
+towers are those of Hugging Face's CLIPModel.
 
-Three rounds, each from the weights of the one before and on people drawn anew, since a round sees
+Three rounds, each from the weights of the one before and on newly drawn people, since a round sees
 each of its images several times:
 
   python -m jaxtbpr.main --config=configs/tiny_clip.py
@@ -19,7 +19,7 @@ each of its images several times:
 
 from jaxtbpr.stages import default_config
 
-# How often a caption names a slot: one or two of all, so that no slot can be left to others.
+# Probability that a caption names a slot: one or two of all, so that each slot must be learned.
 MENTION = {
     "sex": 0.08, "age": 0.02, "build": 0.02, "hair": 0.09, "hair_colour": 0.09,
     "upper": 0.09, "upper_colour": 0.12, "upper_pattern": 0.09, "sleeves": 0.02,
@@ -46,8 +46,8 @@ def get_config(arg="first"):
     config.model.update(patch_size=16, positions="sines", embed_dim=128, activation="quick_gelu")
     config.model.update(vision_width=128, vision_layers=5, vision_heads=4)
     config.model.update(text_width=96, text_layers=2, text_heads=4)
-    # Eight captions of an image in a step, since images are what is dear; and short captions are
-    # true of many images of a batch, which are no negatives.
+    # Eight captions of an image in a step, since images are expensive to encode. Short captions are
+    # true of many images of a batch, which must not be negatives.
     config.train.update(batch_size=64, captions=8, targets="facts")
     config.train.update(learning_rate=1e-3, warmup_epochs=0.02, clip_norm=1.0, weight_decay=0.1)
     config.train.update(ema_decay=0.998, eval_every=0.1)

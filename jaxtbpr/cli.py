@@ -1,6 +1,6 @@
 """`jaxtbpr COMMAND ...`: one front for all commands.
 
-Each is a module that `python -m` runs as well; here are their names. No logic lives here.
+Each is a module that `python -m` runs as well. No logic lives here.
 """
 
 import difflib
@@ -8,18 +8,21 @@ import runpy
 import sys
 
 COMMANDS = {
-    "run": ("jaxtbpr.main", "run a config's stages in a workdir"),
+    "run": ("jaxtbpr.main", "run the stages of a config in a workdir"),
     "validate": (
         "jaxtbpr.datasets.validate",
-        "what a folder of data has, lacks, and how to fix it",
+        "check a folder of data: what it has, what is missing, how to fix it",
     ),
-    "evaluate": ("jaxtbpr.retrieval.evaluate", "Rank-k, mAP and mINP of a checkpoint on a set"),
-    "zero-shot": ("jaxtbpr.retrieval.zero_shot", "how often a CLIP names attributes rightly"),
-    "export": ("jaxtbpr.retrieval.export", "a trained model for transformers or open_clip"),
-    "export-data": ("jaxtbpr.datasets.export", "a built set for other tools"),
-    "compare": ("jaxtbpr.report.compare", "one page that compares runs"),
-    "install": ("jaxtbpr.workers.install", "an environment with torch for the workers"),
-    "draw": ("jaxtbpr.render", "draw people from attributes"),
+    "evaluate": (
+        "jaxtbpr.retrieval.evaluate",
+        "compute Rank-k, mAP and mINP of a checkpoint on a set",
+    ),
+    "zero-shot": ("jaxtbpr.retrieval.zero_shot", "zero-shot accuracy of a CLIP on attributes"),
+    "export": ("jaxtbpr.retrieval.export", "export a trained model for transformers or open_clip"),
+    "export-data": ("jaxtbpr.datasets.export", "export a built set for other tools"),
+    "compare": ("jaxtbpr.report.compare", "write a page that compares runs"),
+    "install": ("jaxtbpr.workers.install", "install an environment with torch for the workers"),
+    "draw": ("jaxtbpr.render", "draw a sheet of people"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line of a run: its config file and workdir, and what is printed at the end."""
+"""The command line of a run: its config file and workdir, and the last lines that it prints."""
 
 import difflib
 import re
@@ -17,18 +17,18 @@ from jaxtbpr.report.table import results_table
 
 
 def prepare_arguments(argv: list[str]) -> list[str]:
-    """Returns the command line with its config file found and its workdir filled in.
+    """Returns the command line with the path of its config file and a default workdir.
 
-    Raises UserError for a config key that does not exist, naming the nearest right one, for what is
-    no number where one is wanted, and for a config file that is found neither as given nor among
-    the packaged ones.
+    Raises UserError for a config key that does not exist, naming the nearest one, for a value that
+    must be a number and is not, and for a config file that does not exist, also among the packaged
+    ones.
     """
     arguments = [_checked(flag) for flag in _one_spelling(argv[1:])]
     configs = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
     path, colon, argument = (configs[-1] if configs else "configs/syn.py").partition(":")
     config_file = _find_config(path)
     name = config_file.stem + (f"-{argument}" if argument else "")
-    # First words lose to later ones, so what the user gave stays in force.
+    # Later flags override earlier ones, so the user's are last.
     rest = [flag for flag in arguments if not flag.startswith("--config=")]
     return [argv[0], f"--config={config_file}{colon}{argument}", f"--workdir=runs/{name}", *rest]
 
@@ -39,14 +39,14 @@ def is_config_error(error: Exception) -> bool:
 
 
 def explain_config_error(error: BaseException, argv: list[str]) -> str:
-    """Returns one sentence on why the config file of a prepared command line cannot be used."""
+    """Returns one sentence that says why the config file of a prepared command line fails."""
     path = argv[1].removeprefix("--config=").split(":")[0]
     while is_config_error(error) and error.__context__:
         error = error.__context__
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
     where = f"{path} line {lines[-1]}" if lines else path
-    return f"the config file {where} does not work: {type(error).__name__}: {error}"
+    return f"the config file {where} fails: {type(error).__name__}: {error}"
 
 
 def find_workdir(path: str) -> epath.Path:
@@ -59,7 +59,7 @@ def find_workdir(path: str) -> epath.Path:
     return epath.Path(path).expanduser()
 
 
-def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
+def final_lines(summary: dict[str, Any], root: epath.PathLike) -> str:
     """Returns what a finished run prints last: its results and where its report is."""
     lines = [results_table(summary)] if summary.get("evaluate") else []
     lines += [f"not a test on unseen people: {text}" for text in summary.get("doubts", {}).values()]
@@ -68,14 +68,14 @@ def closing_words(summary: dict[str, Any], root: epath.PathLike) -> str:
         lines.append(f"report: {page.resolve()}")
     if summary["outdated"]:
         names = ", ".join(summary["outdated"])
-        lines.append(f"of an earlier state: {names}; name them in config.stages to make them anew")
+        lines.append(f"outdated: {names}; name them in config.stages to run them again")
     return "\n".join([*lines, f"summary: {(epath.Path(root) / 'summary.json').resolve()}"])
 
 
 def add_stages(config: ConfigDict, more: Sequence[str]) -> None:
-    """Adds stages to those that a config names, each once.
+    """Adds stages to those of a config, each once.
 
-    Raises UserError for one that does not exist, with the nearest right one.
+    Raises UserError for one that does not exist, naming the nearest one.
     """
     for name in more:
         if name not in stages.STAGES:
@@ -85,7 +85,7 @@ def add_stages(config: ConfigDict, more: Sequence[str]) -> None:
 
 
 def keys_table(section: str) -> str:
-    """Returns the config keys of a section ("train", "filter.pose"; "": all), a line each.
+    """Returns the config keys of a section ("train", "filter.pose"; "": all).
 
     Raises UserError for a section that does not exist.
     """
@@ -97,7 +97,7 @@ def keys_table(section: str) -> str:
     }
     if not rows:
         sections = [key for key, value in stages.OPTIONS.items() if isinstance(value, dict)]
-        raise UserError(f"--keys={section} is no section; give one of {', '.join(sections)}.")
+        raise UserError(f"--keys={section} is not a section; give one of {', '.join(sections)}.")
     return "\n".join(
         f"{key} = {option.default!r}\n    {options.describe(option)}"
         for key, option in rows.items()
@@ -105,7 +105,7 @@ def keys_table(section: str) -> str:
 
 
 def stages_table() -> str:
-    """Returns the stages with what they do, a line each, for --help."""
+    """Returns what each stage does, one line each, for --help."""
     rows = [f"  {stage.name:<10}{stage.does}{_off(stage)}" for stage in stages.STAGES.values()]
     return "\n".join(rows)
 
@@ -115,7 +115,7 @@ def _off(stage: Stage) -> str:
 
 
 def _checked(argument: str) -> str:
-    """A word of the command line; a list (`--config.stages=prompts,generate`) as Python has it."""
+    """An argument; a list (`--config.stages=prompts,generate`) is written as a Python literal."""
     if not argument.startswith("--config."):
         return argument
     key, equals, value = argument.removeprefix("--config.").partition("=")
@@ -127,9 +127,9 @@ def _checked(argument: str) -> str:
 
 
 def _one_spelling(argv: list[str]) -> list[str]:
-    """Returns the words of a command line with every "-config X" written as "--config=X".
+    """Returns the arguments with every "-config X" written as "--config=X".
 
-    So are the config keys whose values are lists.
+    The same holds for config keys whose values are lists.
     """
     argv = [re.sub(r"^-(?=config\b)", "--", argument) for argument in argv]
     joined: list[str] = []
@@ -150,7 +150,7 @@ def _wants_value(argument: str) -> bool:
 
 def _find_config(path: str) -> epath.Path:
     package = epath.Path(__file__).parent
-    # In a checkout the packaged configs lie beside the package, in a wheel in it.
+    # In a checkout the packaged configs are beside the package, in a wheel inside it.
     packaged = [folder / "configs" for folder in (package, package.parent)]
     named = [folder / f"{path}.py" for folder in packaged]
     for candidate in (epath.Path(path).expanduser(), package / path, *named):

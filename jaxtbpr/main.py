@@ -14,28 +14,30 @@ from ml_collections import config_flags
 from jaxtbpr.core import command
 from jaxtbpr.core.errors import InputError, UserError
 
-# Both are imported where they are used: the worker processes of the stages import this file
+# `command_line` and `pipeline` are imported where they are used: worker processes import this file
 # again, and must not wait for JAX.
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,  # `prepare_arguments` fills it in; a default would be read, and its keys defined, twice
-    "Config file, an argument follows a colon: configs/syn.py:smoke; default: configs/syn.py.",
+    "Config file, with its argument after a colon: configs/syn.py:smoke; default: configs/syn.py.",
     lock_config=False,
     accept_new_attributes=True,  # in tables; `prepare_arguments` has refused all others
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
-_WITH = flags.DEFINE_list("with", [], "Stages to run beside those of the config: denoise,measure.")
-_KEYS = flags.DEFINE_string("keys", None, "Print the config keys of a section, or all, and stop.")
+_WITH = flags.DEFINE_list("with", [], "Stages to run besides those of the config: denoise,measure.")
+_KEYS = flags.DEFINE_string(
+    "keys", None, "Print the config keys of a section, or of all, and exit."
+)
 _RERUN = flags.DEFINE_bool(
     "rerun",
     False,
-    "Make stages anew whose config or input has changed, in place of what they made.",
+    "Run stages again whose config or input has changed, and replace their results.",
 )
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step of theirs
+    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log every step
     from jaxtbpr import command_line, pipeline
     from jaxtbpr.core import mesh
 
@@ -45,30 +47,30 @@ def main(argv: list[str]) -> None:
     root = command_line.find_workdir(_WORKDIR.value)
     command_line.add_stages(_CONFIG.value, _WITH.value)
     summary = pipeline.run(_CONFIG.value, root, rerun=_RERUN.value)
-    print(command_line.closing_words(summary, root))
+    print(command_line.final_lines(summary, root))
 
 
 def _parse(argv: list[str]) -> list[str]:
     from jaxtbpr import command_line
 
     if answer := _answer(argv[1:]):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` works
         print(answer)
         sys.exit(0)
     argv = command_line.prepare_arguments(argv)
-    sys.argv = argv  # ml_collections looks there for the keys that are set
+    sys.argv = argv  # ml_collections reads the overridden keys from it
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
         if not command_line.is_config_error(error):
             raise
         raise UserError(command_line.explain_config_error(error, argv)) from error
-    except Exception as error:  # a config file is the user's program: anything can come of it
+    except Exception as error:  # a config file is a program: it can raise anything
         raise UserError(command_line.explain_config_error(error, argv)) from error
 
 
 def _answer(argv: list[str]) -> str:
-    """What --help and --keys print, "" where neither is asked for."""
+    """The output of --help or --keys, "" where neither is given."""
     from jaxtbpr import command_line
 
     if {"--help", "-h", "-help"} & set(argv):
@@ -84,10 +86,10 @@ def _answer(argv: list[str]) -> str:
 
 
 def _stop(*_: object) -> None:
-    # At once, as if killed, which every stage is made for: an exception could be raised in a
-    # callback that swallows it, and a step that still computes may crash a slower end.
-    os.write(2, b"\njaxtbpr: stopped; the same command goes on from here.\n")
-    os._exit(130)  # as shells tell Ctrl-C
+    # At once, as if killed, which every stage survives: an exception could be raised in a callback
+    # that swallows it, and a running step may crash a slower exit.
+    os.write(2, b"\njaxtbpr: stopped; rerun the same command to resume.\n")
+    os._exit(130)  # the exit status of Ctrl-C in shells
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A run: its stages in order, what is checked before the first, and what is told at the end."""
+"""A run: checks before the first stage, the stages in order, and the summary at the end."""
 
 import errno
 import os
@@ -23,10 +23,10 @@ from jaxtbpr.retrieval.training import setup
 def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dict[str, Any]:
     """Runs the stages named in `config.stages` in the order of the pipeline.
 
-    A stage finished before with the same config and inputs is skipped; one that was cut off goes
-    on where it stopped. rerun: a stage that was made with another config is made anew, where
-    otherwise UserError lists what differs; what it made is kept until then. Returns the summary,
-    also in `root/summary.json`. Raises UserError for everything that the user can fix.
+    A stage finished before with the same config and inputs is skipped; an interrupted one resumes
+    where it stopped. rerun: a stage with results of another config is run again, where otherwise
+    UserError lists what differs; its old results are kept until then. Returns the summary, also in
+    `root/summary.json`. Raises UserError for everything that the user can fix.
     """
     options.validate(config, stages.OPTIONS)
     compilation.set_up()
@@ -38,7 +38,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
         _check_sets(config, workdir, names)
         _check_together(config, names)
         _check_batch(config, names)
-        # Once for all that need it: fingerprints of large models take a while.
+        # Computed once, since fingerprints of large models take a while.
         prints = {name: _fingerprint(name, config) for name in names}
         _check_stages(config, workdir, prints, rerun)
         with workdir.lock(), compilation.explain_backend_error():
@@ -49,7 +49,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
                 _require_records(name, workdir)
     except OSError as error:
         raise _explain(error, workdir) from error
-    except ValueError as error:  # so Orbax tells of a disk that fails
+    except ValueError as error:  # in this form Orbax reports a disk error
         if code := re.search(r"os_error_code='(\d+)'", str(error)):
             number = int(code[1])
             raise _explain(OSError(number, os.strerror(number)), workdir) from error
@@ -58,9 +58,9 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
 
 
 def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
-    """Raises UserError, before anything is built, for a set to train or test on that will not be.
+    """Raises UserError, before anything is built, for train and test sets that will not exist.
 
-    Without stage build the sets must be there already, which the stages check themselves.
+    Without stage build the sets must exist already, which the stages check themselves.
     """
     if "build" not in names:
         return
@@ -77,10 +77,10 @@ def _check_sets(config: ConfigDict, workdir: Workdir, names: list[str]) -> None:
 
 
 def _check_together(config: ConfigDict, names: list[str]) -> None:
-    """Raises UserError, before anything is made, for stages that do not go together."""
+    """Raises UserError, before anything is made, for stages that cannot be combined."""
     if "photos" in names and (others := [one for one in ("prompts", "generate") if one in names]):
         raise UserError(
-            f"config.stages names 'photos' and {others[0]!r}, which both give the people; "
+            f"config.stages names 'photos' and {others[0]!r}, which both make the people; "
             "leave one of them out."
         )
     if "prompts" in names and config.prompts.engine != "template":
@@ -89,11 +89,11 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
             if name in names and config[name].engine == engine:
                 raise UserError(
                     f"config.{name}.engine={engine!r} needs the attributes of persons, which "
-                    f"config.prompts.engine={config.prompts.engine!r} does not give: choose "
+                    f"config.prompts.engine={config.prompts.engine!r} does not make: choose "
                     "another engine for it, or prompts.engine='template'."
                 )
-    is_weighed = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "reweight"
-    if is_weighed and "synthetic" in config.data.train_sets:
+    reweights = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "reweight"
+    if reweights and "synthetic" in config.data.train_sets:
         setup.check_captions(config.train.captions)
 
 
@@ -104,15 +104,15 @@ def _check_batch(config: ConfigDict, names: list[str]) -> None:
     size, most = config.train.batch_size, 0
     for name in config.data.train_sets:
         if name == build.SYNTHETIC and not {"prompts", "caption"} <= set(names):
-            return  # made earlier, or by hand: stage train counts them
+            return  # from an earlier run, or made by hand: stage train counts them
         if name == build.SYNTHETIC:
             most += _most_synthetic_pairs(config, names)
         else:
             most += build.most_train_pairs(_config_of("build", config), name, size)
     if config.data.train_sets and most == 0:
         raise UserError(
-            f"config.data.train_sets={config.data.train_sets!r} has nothing to train on: no image "
-            "with a caption is in a train split; python -m jaxtbpr.datasets.validate says which "
+            f"config.data.train_sets={config.data.train_sets!r} has nothing to train on: no train "
+            "split has an image with a caption; python -m jaxtbpr.datasets.validate says which "
             "splits a folder has."
         )
     if config.data.train_sets and most < size:
@@ -132,9 +132,9 @@ def _most_synthetic_pairs(config: ConfigDict, names: list[str]) -> int:
 def _check_stages(
     config: ConfigDict, workdir: Workdir, prints: Mapping[str, Fingerprint | None], rerun: bool
 ) -> None:
-    """Raises UserError, before anything is made, for what a stage would stop at in its turn.
+    """Raises UserError, before anything is made, for errors that a stage would stop at later.
 
-    A stage that is finished, and is not to be made anew, needs nothing any more.
+    A stage that is finished, and will not run again, is not checked.
     """
     for name, fingerprint in prints.items():
         stage = stages.STAGES[name]
@@ -152,7 +152,7 @@ def _config_of(name: str, config: ConfigDict) -> ConfigDict:
 
 
 def _require_records(name: str, workdir: Workdir) -> None:
-    """Raises UserError, with the commonest reason, where a stage has rejected all it was given."""
+    """Raises UserError, with the most common reason, where a stage has rejected all records."""
     commit = workdir.commit(name)
     if name not in stages.ORDER or commit["records_out"] or not commit["rejected"]:
         return
@@ -162,12 +162,12 @@ def _require_records(name: str, workdir: Workdir) -> None:
     raise UserError(
         f"stage {name!r} has rejected all of its {len(reasons)} records, {count} of them for a "
         f"reason like this: {reasons[kinds.index(kind)]}; fix it, delete "
-        f"{workdir.dir(name)} and start again."
+        f"{workdir.dir(name)} and rerun."
     )
 
 
 def _write_summary(workdir: Workdir) -> dict[str, Any]:
-    """Writes what the finished stages did; "outdated" are those made from what is no more."""
+    """Writes the counts of the finished stages; "outdated" are those whose inputs have changed."""
     done = workdir.commits(stages.STAGES)
     current = {name: commit for name, commit in done.items() if resume.is_current(commit, done)}
     keys = ("seconds", "records_in", "records_out", "rejected")
@@ -191,14 +191,14 @@ def _write_summary(workdir: Workdir) -> dict[str, Any]:
 def _explain(error: OSError, workdir: Workdir) -> UserError:
     where = error.filename or workdir.root
     advice = {
-        errno.ENOSPC: "make room",
-        errno.EDQUOT: "raise the quota or make room",
-        errno.EROFS: "choose a --workdir that can be written",
-        errno.EACCES: "choose a --workdir that you may write",
-        errno.EPERM: "choose a --workdir that you may write",
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "raise the quota or free some space",
+        errno.EROFS: "choose a --workdir that is writable",
+        errno.EACCES: "choose a --workdir that you can write to",
+        errno.EPERM: "choose a --workdir that you can write to",
         errno.EEXIST: "choose a --workdir that is a folder",
         errno.ENOTDIR: "choose a --workdir that is a folder",
     }.get(error.errno, "fix it")
     return UserError(
-        f"{error.strerror or error} at {where}: {advice} and start again; what was done is kept."
+        f"{error.strerror or error} at {where}: {advice} and rerun; finished work is kept."
     )

@@ -1,4 +1,15 @@
-"""Whether a stage runs, is skipped, goes on where it stopped, or is refused; and how it is run."""
+"""Whether a stage runs, is skipped, resumes where it stopped, or is refused; and running it.
+
+The order of the steps in `run_stage` makes it safe to kill at any moment:
+
+1. Old results that a killed run has moved away are moved back, unless new ones were begun.
+2. `commit.json` is written last, so a stage that has one is complete; the old results go.
+3. The recipe of a stage that has begun is in `started.json`. If it differs from the present one the
+   run stops, or with --rerun moves the old results away.
+4. The recipe is written before the stage runs, so that a restart can tell whether its partial
+   results are of the same settings; then the stage itself resumes from them.
+5. If the stage stops before it has written anything, the old results are moved back.
+"""
 
 import hashlib
 import importlib.metadata
@@ -33,14 +44,14 @@ def run_stage(
 ) -> None:
     """Runs a stage unless it is done.
 
-    config: of the whole run; fingerprint: of what the stage reads from outside. Raises UserError
-    where it was made with other settings and is not to be made anew (`rerun`).
+    config: of the whole run; fingerprint: of what the stage reads from outside the workdir. Raises
+    UserError where it has results of other settings, unless `rerun` is set.
     """
     name, recipe = stage.name, _recipe(stage, config, workdir, fingerprint)
     directory = workdir.dir(name)
     started = directory / "started.json"
     kept = workdir.root / f".{name}.before"
-    _give_back(directory, kept)  # of a run that was killed
+    _move_back(directory, kept)  # of a run that was killed
     if commit := workdir.commit(name):
         kept.rmtree(missing_ok=True)
     before = commit or (files.read_json(started) if started.exists() else None)
@@ -49,8 +60,8 @@ def run_stage(
             if not rerun:
                 raise UserError(_refusal(stage, before["recipe"], recipe, directory))
             differing = "; ".join(_differences(stage, before["recipe"], recipe))
-            say(f"{name}: made anew: {differing}")
-            _put_aside(directory, kept)
+            say(f"{name}: run again: {differing}")
+            _move_away(directory, kept)
         commit = before = None
     if commit:
         say(f"{name}: already done, skipped")
@@ -68,7 +79,7 @@ def run_stage(
         entries["ran"] = run_info(devices=name in ("train", "evaluate"))
         files.write_json_atomic(directory / COMMIT, entries | result)
     finally:
-        _give_back(directory, kept)  # where the new settings were refused
+        _move_back(directory, kept)  # where the stage refused the new settings
     started.unlink()
     kept.rmtree(missing_ok=True)
     rejected = f", {result['rejected']} rejected" if result["rejected"] else ""
@@ -83,20 +94,20 @@ def is_due(
     *,
     rerun: bool,
 ) -> bool:
-    """Whether `run_stage` with the same arguments would have anything to do."""
+    """Whether `run_stage` with the same arguments would run the stage."""
     commit = workdir.commit(stage.name)
     wanted = _recipe(stage, config, workdir, fingerprint)
     return commit is None or (rerun and commit["recipe"] != wanted)
 
 
 def config_of(stage: Stage, config: ConfigDict) -> ConfigDict:
-    """Returns the part of the config that a stage may read, so that its recipe misses nothing."""
+    """Returns the part of the config that a stage may read, so that its recipe is complete."""
     sections = ("seed", *stage.sections, stage.name)
     return ConfigDict({key: config[key] for key in sections})
 
 
 def is_current(commit: Mapping[str, Any], done: Mapping[str, dict[str, Any]]) -> bool:
-    """Whether all stages that a stage was made from are as they were then."""
+    """Whether the inputs of a finished stage are unchanged, and theirs too."""
     inputs = dict(commit["recipe"]["inputs"])
     inputs.pop(_FINGERPRINT, None)
     return all(
@@ -108,7 +119,7 @@ def is_current(commit: Mapping[str, Any], done: Mapping[str, dict[str, Any]]) ->
 def _recipe(
     stage: Stage, config: ConfigDict, workdir: Workdir, fingerprint: Fingerprint | None
 ) -> dict[str, Any]:
-    """Returns all that decides a stage's output: its part of the config and its inputs."""
+    """Returns everything that a stage's output depends on: its part of the config, its inputs."""
     reads = stage.reads
     if reads is None:
         before = workdir.name_before(stage.name)
@@ -128,20 +139,20 @@ def _digest(commit: dict[str, Any] | None) -> str | None:
 
 
 def _has_content(directory: epath.Path) -> bool:
-    # A stage that stopped at a wrong value has only noted its settings; others may replace them.
+    # A stage that refused a value has only written its recipe, which others may replace.
     return any(path.name != "started.json" for path in directory.iterdir())
 
 
-def _put_aside(directory: epath.Path, kept: epath.Path) -> None:
-    """Keeps what a stage made as `kept` until it is made anew; what is kept there already stays."""
+def _move_away(directory: epath.Path, kept: epath.Path) -> None:
+    """Moves a stage's results to `kept` until it has run again; those already in `kept` stay."""
     if kept.exists():
         directory.rmtree()
     else:
         directory.rename(kept)
 
 
-def _give_back(directory: epath.Path, kept: epath.Path) -> None:
-    """Puts what is kept in its place again, unless something was made there since."""
+def _move_back(directory: epath.Path, kept: epath.Path) -> None:
+    """Moves kept results back, unless there are new ones."""
     if kept.exists() and not (directory.exists() and _has_content(directory)):
         directory.rmtree(missing_ok=True)
         kept.rename(directory)
@@ -150,8 +161,8 @@ def _give_back(directory: epath.Path, kept: epath.Path) -> None:
 def _refusal(stage: Stage, old: Recipe, new: Recipe, directory: epath.Path) -> str:
     differing = "; ".join(_differences(stage, old, new))
     return (
-        f"stage {stage.name!r} in {directory} was made with other settings ({differing}): "
-        "choose another --workdir, or add --rerun to make it and what follows from it anew."
+        f"stage {stage.name!r} in {directory} has results of other settings ({differing}): "
+        "choose another --workdir, or add --rerun to run it and the stages after it again."
     )
 
 
@@ -166,10 +177,10 @@ def _differences(stage: Stage, old: Recipe, new: Recipe) -> list[str]:
         lines += stage.fingerprint_changes(read_before, read_now)
     elif changed:
         which = ", ".join(_key_of(stage, one, news) for one in changed)
-        lines.append(f"the model or folder that it reads has changed: {which}")
-    made = [name for name in _unequal(old["inputs"], new["inputs"]) if name in stages.STAGES]
-    lines += [f"what stage {name!r} made has changed" for name in made]
-    return lines or ["what it reads from outside of the workdir has changed"]
+        lines.append(f"a model or folder that it reads has changed: {which}")
+    inputs = [name for name in _unequal(old["inputs"], new["inputs"]) if name in stages.STAGES]
+    lines += [f"the results of stage {name!r} have changed" for name in inputs]
+    return lines or ["something that it reads from outside the workdir has changed"]
 
 
 def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -177,7 +188,7 @@ def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _key_of(stage: Stage, name: str, values: Mapping[str, Any]) -> str:
-    """Returns the config key of what a fingerprint calls `name`: "clip" is filter.clip.model."""
+    """Returns the config key of an entry of a fingerprint: "clip" is filter.clip.model."""
     key_of_stage = f"{stage.name}.model" if name == "clip" else f"{stage.name}.{name}"
     endings = (f".{name}", f".{name}.model", f".{name}.weights", key_of_stage)
     keys = (key for end in endings for key in values if key.endswith(end) and values[key])

@@ -1,4 +1,4 @@
-"""The stages in their order, with the engines that come from other rooms: the table to add to."""
+"""The table of all stages, in order, with the engines that come from other rooms."""
 
 from ml_collections import ConfigDict
 
@@ -28,8 +28,8 @@ FILTER_ENGINES = {
     ),
 }  # fmt: skip
 
-# Each reads the records of the one before it and writes its own; photos stands in the place of
-# prompts and generate.
+# Each reads the records of the one before it and writes new ones; photos replaces prompts and
+# generate.
 RECORD_STAGES: tuple[Stage, ...] = (
     photos.STAGE,
     prompts.STAGE,
@@ -54,7 +54,7 @@ STAGES: dict[str, Stage] = {
 USUAL_STAGES = tuple(name for name, stage in STAGES.items() if stage.is_usual)
 
 OPTIONS: Options = {
-    "seed": Option(0, "seed of everything random", low=0, high=2**32 - 1),
+    "seed": Option(0, "seed of all random numbers", low=0, high=2**32 - 1),
     "stages": Option(USUAL_STAGES, "the stages to run", choices=tuple(STAGES)),
     "data": DATA_OPTIONS,
     "model": MODEL_OPTIONS,

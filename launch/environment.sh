@@ -1,7 +1,7 @@
 # Sourced by the scripts: make_environment ROOT EXTRAS leaves a ready environment in $venv.
 
-# On CPUs the arrays of a step are fresh memory each time; in huge pages that is had in less time
-# (glibc 2.35 and newer; others do not look). Where it is set already, it stays.
+# On CPUs each step allocates its arrays anew, which is faster with huge pages (glibc 2.35 and newer;
+# older ones ignore this). A value set by the user is kept.
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 make_environment() {
@@ -12,7 +12,7 @@ make_environment() {
       "set PYTHON=/path/to/python3.11" >&2
     exit 1
   fi
-  # Installed already, with these very pins and at least these extras? What it has more stays.
+  # Skip if installed with these pins and at least these extras; more extras stay installed.
   pins="$root $(cat "$root/pyproject.toml" "$root/launch/constraints.txt" | cksum)"
   had=$(sed -n 2p "$venv/installed" 2>/dev/null || true)
   extras=$(tr , '\n' <<<"${had%.},$extras" | sed '/^$/d' | sort -u | paste -sd , -)

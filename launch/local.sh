@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a virtual environment, installs jaxtbpr with pinned versions and runs its main job here.
+# Makes a virtual environment, installs jaxtbpr with pinned versions and runs the main config.
 #   ./launch/local.sh                                     the whole pipeline on configs/syn.py
 #   ./launch/local.sh --workdir=/data/run1 --config.train.epochs=4
-# Further words go to `python -m jaxtbpr.main`. VENV (default: .venv in this repository) and
+# Arguments go to `python -m jaxtbpr.main`. VENV (default: .venv in this repository) and
 # PYTHON (default: python3) may be set; EXTRAS=cuda12 or EXTRAS=tpu installs that backend.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

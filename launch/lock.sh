@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes launch/constraints.txt anew: the exact version of every package, for all extras, Python
+# Updates launch/constraints.txt: the exact version of every package, for all extras, Python
 # 3.11 and later. Needs uv (pip install uv). Run it after changing pyproject.toml, then the tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

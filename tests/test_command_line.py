@@ -70,7 +70,7 @@ def test_the_keys_of_a_section_are_told():
     assert table.startswith("filter.quality.")
     assert all(line.startswith(("filter.quality.", "    ")) for line in table.splitlines())
     assert "train.epochs = " in command_line.keys_table("")
-    with pytest.raises(UserError, match=r"--keys=trian is no section; give one of data, model, "):
+    with pytest.raises(UserError, match=r"--keys=trian is not a section; give one of data, mod"):
         command_line.keys_table("trian")
 
 

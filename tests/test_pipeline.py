@@ -183,7 +183,7 @@ def test_what_a_rerun_replaced_goes_only_when_it_is_done(recorder, tmp_path):
 
 def test_a_full_disk_that_orbax_tells_of_is_a_sentence(recorder, tmp_path):
     recorder.failure = ValueError("OUT_OF_RANGE: Error writing \"x\" [os_error_code='28']")
-    with pytest.raises(UserError, match="No space left on device at .*: make room and start"):
+    with pytest.raises(UserError, match="No space left on device at .*: free some space and rerun"):
         pipeline.run(config(), tmp_path)
     recorder.failure = ValueError("something else")
     with pytest.raises(ValueError, match="something else"):
@@ -197,7 +197,7 @@ def test_results_of_an_earlier_state_are_not_told_as_this_one_s(recorder, tmp_pa
     assert "evaluate" not in summary
     assert "evaluate" not in summary["stages"]
     assert summary["outdated"] == ["evaluate"]
-    assert "of an earlier state: evaluate" in command_line.closing_words(summary, tmp_path)
+    assert "outdated: evaluate" in command_line.final_lines(summary, tmp_path)
     summary = pipeline.run(config(source__count=5), tmp_path, rerun=True)
     assert summary["outdated"] == []
     assert "evaluate" in summary
@@ -206,7 +206,7 @@ def test_results_of_an_earlier_state_are_not_told_as_this_one_s(recorder, tmp_pa
 def test_an_input_that_changed_is_named(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     pipeline.run(config(source__count=5, stages=("source",)), tmp_path, rerun=True)
-    with pytest.raises(UserError, match=r"\(what stage 'source' made has changed\)"):
+    with pytest.raises(UserError, match=r"\(the results of stage 'source' have changed\)"):
         pipeline.run(config(source__count=5), tmp_path)
 
 
@@ -214,7 +214,7 @@ def test_a_model_that_changed_is_named_by_its_key(recorder, tmp_path):
     recorder.fingerprint = lambda config: {"clip": "one", "/models/llava": "one"}
     pipeline.run(config(), tmp_path)
     recorder.fingerprint = lambda config: {"clip": "two", "/models/llava": "two"}
-    told = "the model or folder that it reads has changed: config.evaluate.model, /models/llava"
+    told = "a model or folder that it reads has changed: config.evaluate.model, /models/llava"
     with pytest.raises(UserError, match=told):
         pipeline.run(config(), tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_workdir_that_is_a_file_is_told(recorder, tmp_path, below):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (errno.ENOSPC, "No space left on device at /x/y.png: make room and start again"),
+        (errno.ENOSPC, "No space left on device at /x/y.png: free some space and rerun"),
         (errno.EROFS, "Read-only file system at /x/y.png: choose a --workdir"),
     ],
 )
@@ -300,7 +300,7 @@ def test_a_finished_stage_is_not_checked_again(recorder, tmp_path):
     pipeline.run(config(), tmp_path)
     recorder.check = lambda config: pytest.fail("it has nothing to do")
     pipeline.run(config(), tmp_path)
-    with pytest.raises(UserError, match="was made with other settings"):
+    with pytest.raises(UserError, match="has results of other settings"):
         pipeline.run(config(change__way="down"), tmp_path)
 
 
@@ -376,7 +376,7 @@ def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
     made.stages = ("build", "train")
     made.data.update(train_sets=("own",), test_sets=())
     made.build.folders = {"own": str(own)}
-    with pytest.raises(UserError, match=r"train_sets=\('own',\) has nothing to train on: no image"):
+    with pytest.raises(UserError, match=r"train_sets=\('own',\) has nothing to train on: no train"):
         pipeline.run(made, tmp_path / "run")
 
 
@@ -440,11 +440,11 @@ def test_fid_is_checked_where_it_is_wanted(tmp_path):
         stages.STAGES["measure"].check(made)
 
 
-def test_a_stage_that_rejects_everything_ends_the_run_with_the_commonest_reason(recorder, tmp_path):
+def test_a_stage_that_rejects_all_ends_the_run_with_its_most_common_reason(recorder, tmp_path):
     recorder.reasons = {"0": "a/0.png is blank", "1": "a/1.png shows 3", "2": "a/2.png shows 2"}
     told = (
         r"^stage 'change' has rejected all of its 3 records, 2 of them for a reason like this: "
-        rf"a/1.png shows 3; fix it, delete {tmp_path / 'change'} and start again\.$"
+        rf"a/1.png shows 3; fix it, delete {tmp_path / 'change'} and rerun\.$"
     )
     for _ in range(2):  # also where it is found so
         with pytest.raises(UserError, match=told):

@@ -1,9 +1,9 @@
-"""What a multimodal model is asked: always the same, or after a sentence pattern drawn per image.
+"""Instructions for multimodal models: constant, or with a sentence pattern drawn per caption.
 
-SynTBPR (arXiv:2503.22171) has both kinds, and its captions from the varied one are the better.
-Its patterns are a list of 151; ours come from a grammar: which things are told, in which order,
-in how many sentences and by which turns of phrase. A number stands for a pattern, so that a record
-can name the one that its caption was asked by. After LUPerson-MLLM (arXiv:2405.04940).
+SynTBPR (arXiv:2503.22171) has both kinds, and gets better captions from variable instructions.
+Its patterns are a list of 151; ours come from a grammar: which things are mentioned, in which
+order, in how many sentences and by which phrases. Each pattern has a number, which the record of a
+caption keeps. After LUPerson-MLLM (arXiv:2405.04940).
 """
 
 import itertools

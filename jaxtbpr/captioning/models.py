@@ -1,4 +1,4 @@
-"""Captions by multimodal models: what is asked about each image, and what its record then holds."""
+"""Captions by multimodal models: the requests for each image, and the fields of its record."""
 
 import itertools
 from collections import Counter
@@ -21,11 +21,11 @@ OPTIONS: Options = {
     **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", max_tokens=160),
     "instruction": Option(
         "variable",
-        "constant, after a sentence pattern drawn for each caption, or in turn",
+        "constant, with a sentence pattern drawn for each caption, or both in turn",
         choices=(*instructions.KINDS, "both"),
     ),
-    "min_words": Option(8, "words that a model's caption must have", low=1, high=1000),
-    "max_words": Option(80, "words that it may have", low=1, high=10000),
+    "min_words": Option(8, "fewest words of a model's caption", low=1, high=1000),
+    "max_words": Option(80, "most words of a model's caption", low=1, high=10000),
 }
 
 
@@ -33,9 +33,9 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Adds "captions" and "caption_source" to each record of the manifest before it.
 
     caption_source: for each caption {"model", "instruction", "pattern" if there is one,
-    "rejected_answers": kinds of the answers before it}. Answers that would not do in the end are
-    rejected in "rejected_captions" ({"model", "reason", "rejected_answers"}); a record that has no
-     caption left is rejected itself. Returns the usual counts and "answers", statistics of the
+    "rejected_answers": kinds of the answers before it}. Captions without a valid answer are
+    in "rejected_captions" ({"model", "reason", "rejected_answers"}); a record without
+    any caption is rejected. Returns the usual counts and "answers", statistics of the
      captions.
     """
     options = config.caption.to_dict()
@@ -61,7 +61,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 
 
 def survey(made: Manifest) -> dict[str, Any]:
-    """Returns statistics of the captions: lengths, vocabulary, models, what was refused and why."""
+    """Returns statistics of the captions: lengths, vocabulary, models, rejected answers by kind."""
     lengths: Counter[int] = Counter()
     vocabulary: Counter[str] = Counter()
     models: Counter[str] = Counter()
@@ -102,10 +102,10 @@ def _requests(records: list[Record], seed: int, options: Mapping[str, Any]) -> l
 
 
 def _request(record: Record, number: int, seed: int, options: Mapping[str, Any]) -> Request:
-    """What is asked for caption `number` of a record: by the seed, whatever the others are."""
+    """The request for caption `number` of a record; it depends on no other request."""
     name = record["id"]
     models = tuple(dict.fromkeys(options["models"]))
-    # In turn from a random one on, so that the captions of an image are of several models.
+    # Models in turn, in random order, so that the captions of an image come from several.
     turn = rng(seed, "caption", "models", name).permutation(len(models))
     return Request(
         key=f"{name}/{number}",
@@ -119,7 +119,7 @@ def _request(record: Record, number: int, seed: int, options: Mapping[str, Any])
 def _instruction(
     name: str, number: int, attempt: int, seed: int, options: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Returns an instruction, and what the record notes of it."""
+    """Returns an instruction, and the fields of the record about it."""
     instruction = options["instruction"]
     if instruction == "both":
         first = int(rng(seed, "caption", "kinds", name).integers(2))
@@ -143,7 +143,7 @@ def _judge(options: Mapping[str, Any]) -> asking.Judge:
 
 def _problem(record: Record) -> str | None:
     if "image" not in record:
-        return "a model describes images, and the record has none: add stage generate"
+        return "a model needs an image, and the record has none: add stage generate"
     if record.get("split") not in ("train", "val", "test"):
         return f"its split is {record.get('split')!r}; it must be train, val or test"
     return None
@@ -171,7 +171,7 @@ def _finished(
         record["rejected_captions"] = lost
     if not captions:
         reason = (
-            f"no caption will do after {len(lost[0]['rejected_answers'])} tries: "
+            f"no usable caption after {len(lost[0]['rejected_answers'])} attempts: "
             f"{lost[0]['reason']}"
         )
         return manifest.reject(record, "caption", reason)

@@ -1,6 +1,6 @@
 """Stage caption: sentences for each image.
 
-Engine `template` words the attributes, in training with mistakes as people make them; engines
+Engine `template` describes the attributes, in training with mistakes as people make them; engines
 `transformers` (a local model) and `openai` (a server) ask multimodal models (see `models`).
 """
 
@@ -37,21 +37,21 @@ OPTIONS: Options = {
     "wrong": Option(0.02, "probability that a named attribute is wrong", low=0.0, high=1.0),
     "missing": Option(0.05, "probability that a named attribute is left out", low=0.0, high=1.0),
     "template_min_words": Option(
-        template.MIN_WORDS, "words of a caption, if there is as much to see", low=1, high=40
+        template.MIN_WORDS, "fewest words of a caption, if enough is visible", low=1, high=40
     ),
-    "noisy_splits": Option(("train",), "splits with wrong and missing words", choices=SPLITS),
+    "noisy_splits": Option(("train",), "splits with wrong and missing attributes", choices=SPLITS),
     "mention": {slot: _mention_option(slot, p) for slot, p in facts.MENTION.items()},
     **models.OPTIONS,
 }
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the models that the stage asks from another."""
+    """Returns the digests of the models that the stage uses."""
     return {} if config.caption.engine == "template" else asking.fingerprint(config.caption)
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError where the stage's models cannot be asked."""
+    """Raises UserError where the stage's models cannot be used."""
     if config.caption.engine != "template":
         asking.check(config.caption, "caption")
 
@@ -60,10 +60,10 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Adds captions to each record of the manifest before it; by a model: see `models.run`.
 
     Engine `template` adds "captions", "caption_noise" and "facts".
-    caption_noise: for each caption the list of [slot, true value, said value or None], so that
-    methods that are to survive the noise can be measured. facts: {"shown": {slot: value} of what
-    can be seen, "said": the same of what each caption says}, by which a caption can be held
-    against other images. Records whose attributes are missing or not consistent are rejected.
+    caption_noise: for each caption the list of [slot, true value, stated value or None], so that
+    robustness to noise can be measured. facts: {"shown": {slot: value} of what
+    can be seen, "said": the same of what each caption says}, by which a caption can be compared
+    with other images. Records with missing or inconsistent attributes are rejected.
     """
     options = config.caption.to_dict()
     if options["engine"] != "template":
@@ -78,7 +78,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 def add_captions(record: Record, seed: int, options: Mapping) -> Record:
     """Returns `record` with its captions, or rejected; options: the section's plain values."""
     if "attributes" not in record:
-        reason = "engine 'template' says attributes, and the record has none: use another engine"
+        reason = "engine 'template' needs attributes, and the record has none: use another engine"
         return manifest.reject(record, "caption", reason)
     try:
         attributes.check(record["attributes"])

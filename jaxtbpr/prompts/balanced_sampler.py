@@ -1,9 +1,10 @@
-"""Balanced drawing: the values of a slot are dealt like cards, each once in a round.
+"""Balanced sampling: each value of a slot is drawn once in a round, in shuffled order.
 
-Of values that compete with each other (of one sampler) no two counts differ by more than one,
-however many are drawn. A value that will not do is exchanged for another of its round, so that
-rejecting duplicates does not tilt the counts. Everything depends on the seed and the draws before
-alone.
+Independent draws would give counts that differ by chance, and rejecting duplicate prompts would
+favour values with many combinations. Here the counts of one sampler's values differ by at most one,
+however many are drawn: a rejected value is not thrown away, but exchanged for another one left in
+the same round, or put back. A draw depends on the seed and the draws before it alone, so a run can
+be repeated and a split extended.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from jaxtbpr.prompts.descriptors import Entry, Vocabulary
 
 
 class BalancedSampler:
-    """Draws `values` in shuffled rounds. names: what the randomness is named by."""
+    """Draws `values` in shuffled rounds. names: of the random generator."""
 
     def __init__(self, values: Sequence[Entry], seed: int, *names: str | int):
         self._values = tuple(values)
@@ -23,31 +24,31 @@ class BalancedSampler:
         self._left: list[Entry] = []
 
     def draw(self) -> Entry:
-        """Returns the next value, of a new round where the last is used up."""
+        """Returns the next value; starts a new round where none is left."""
         if not self._left:
             order = rng(self._seed, *self._names, self._round).permutation(len(self._values))
             self._left = [self._values[k] for k in order]
             self._round += 1
         return self._left.pop()
 
-    def exchange(self, value: Entry) -> Iterator[Entry]:
-        """Yields each other value left in this round; the one yielded last is the caller's.
+    def alternatives(self, value: Entry) -> Iterator[Entry]:
+        """Yields each other value left in this round, in exchange for the one before it.
 
-        The values before it, `value` among them, are left again.
+        The caller keeps the value yielded last; the others, `value` among them, stay in the round.
         """
         for place in range(len(self._left)):
             self._left[place], value = value, self._left[place]
             yield value
 
     def put_back(self, value: Entry) -> None:
-        """Lays `value` under the others."""
+        """Returns `value` to the round, to be drawn last."""
         self._left.insert(0, value)
 
 
 class PersonSampler:
     """Draws whole people from a vocabulary.
 
-    seed, split: of the run; slots: which slots a person has, given the slots drawn so far.
+    seed, split: of the run; slots: which slots a person has, by those drawn so far.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class PersonSampler:
         self.colours = vocabulary.colours
 
     def draw(self) -> tuple[dict[str, Entry], dict[str, BalancedSampler]]:
-        """Returns {slot: entry} of one person and {slot: sampler} that the entries came from."""
+        """Returns {slot: entry} of one person, and {slot: sampler that drew it}."""
         chosen: dict[str, Entry] = {}
         samplers: dict[str, BalancedSampler] = {}
         for slot in self._slots(chosen):
@@ -76,15 +77,16 @@ class PersonSampler:
     def variants(
         self, chosen: dict[str, Entry], samplers: dict[str, BalancedSampler]
     ) -> Iterator[None]:
-        """Yields, then exchanges in `chosen` one value after another and yields each time.
+        """Yields once for `chosen` as it is, then after each exchange of one of its values.
 
-        Only slots on which no other depends change. Stop when what is chosen will do.
+        Only slots on which no other depends change, so that the rules still hold. The caller
+        stops at the first acceptable variant.
         """
         yield
         for slot, sampler in samplers.items():
             if slot in self._vocabulary.parents:
                 continue
-            for value in sampler.exchange(chosen[slot]):
+            for value in sampler.alternatives(chosen[slot]):
                 chosen[slot] = value
                 yield
 

@@ -1,8 +1,8 @@
-"""Engine `captions`: prompts are the captions of a real training set, with style tokens before.
+"""Engine `captions`: prompts are the captions of a real training set, after learned style tokens.
 
-SynTBPR's scenario with much real data (arXiv:2503.22171): a generator fine-tuned to the style of
-a benchmark has learned two tokens; a prompt is "in the style of <s0><s1>, " and the first caption
-of a real training image.
+SynTBPR's scenario with much real data (arXiv:2503.22171): a generator fine-tuned to the style of a
+benchmark has learned two tokens; a prompt is "in the style of <s0><s1>, " followed by the first
+caption of a real training image.
 """
 
 import json
@@ -18,12 +18,12 @@ from jaxtbpr.prompts.drawing import Prompt
 
 
 def read(path: str) -> dict[str, list[dict[str, str]]]:
-    """Reads the captions of a file: {split: [{"caption", "image" if the file tells}]}.
+    """Reads the captions of a file: {split: [{"caption", "image" if the file has it}]}.
 
-    path: a text file with a caption a line; JSON lines (.jsonl) or a JSON list (.json) of objects
-    with "captions" (the first counts) or "caption", and perhaps "split" and "file_path" or
-    "image". Without a split they are training captions. A caption that came before is left out,
-    also that of another split. Raises InputError naming the file and the line.
+    path: a text file with one caption per line; JSON lines (.jsonl) or a JSON list (.json) of
+    objects with "captions" (the first is used) or "caption", and optionally "split" and "file_path"
+    or "image". Without a split they are training captions. A repeated caption is left out, also of
+    another split. Raises InputError naming the file and the line.
     """
     place = _find(path)
     captions: dict[str, list[dict[str, str]]] = {}
@@ -58,10 +58,10 @@ def wrap(
     """
     rows = captions.get(split, [])
     if len(rows) < count:
-        most = f"{len(rows)} or less" if rows else "0"
+        limit = f"{len(rows)} or less" if rows else "0"
         raise InputError(
             f"{split}={count} asks for more captions than {path} has: {len(rows)} "
-            f"different ones of split {split!r}; set {split} to {most}"
+            f"different ones of split {split!r}; set {split} to {limit}"
             + ("." if rows or split != "train" else ", or give another file.")
         )
     for row in rows[:count]:
@@ -75,13 +75,13 @@ def _find(path: str) -> epath.Path:
     if not path or not place.is_file():
         raise InputError(
             f"captions={path!r} is not a file; engine 'captions' needs a text file "
-            "with a caption a line, JSON lines (.jsonl) or a JSON list (.json)."
+            "with one caption per line, JSON lines (.jsonl) or a JSON list (.json)."
         )
     return place
 
 
 def _rows(place: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where it stands, row) of each caption; rows of a text file have a caption only."""
+    """Yields (file and line, row) of each caption; rows of a text file have a caption only."""
     if place.suffix == ".json":
         table = files.read_json(place)
         if not isinstance(table, list):
@@ -120,7 +120,7 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 
 def _caption(row: Mapping[str, Any], where: str) -> str:
-    """The first caption of a row with its blanks squeezed, "" for none."""
+    """The first caption of a row with single blanks, "" for none."""
     value = row.get("captions", row.get("caption"))
     listed = caption_lists.items(value)  # of text that is a list, too
     if listed is not None:

@@ -1,7 +1,7 @@
-"""Texts made of clauses, measured against the text encoder's tokens: nothing is cut silently.
+"""Texts made of clauses, within the text encoder's number of tokens: none is silently truncated.
 
-A clause that need not be there is dropped whole, in the order of `drop`, until the text fits. One
-that does not fit even so is told to be too long; the stage then rejects its record.
+Whole optional clauses are dropped, in the order of `drop`, until the text fits. A text that still
+does not fit has a `problem`, and the stage rejects its record.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ _FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 class Clause:
     """A part of a text.
 
-    text: its words, "" for none; name: what it tells; drop: when it is dropped, 1 first, 0 never;
-    joint: what stands before it, ". " where a sentence begins.
+    text: its words, "" for none; name: of its topic; drop: order of dropping, 1 first, 0 never;
+    joint: separator before it, ". " where a sentence begins.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Clause:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A text, its tokens (None: not counted), the clauses dropped, and why it is of no use."""
+    """A text, its tokens (None: not counted), the clauses dropped, and why it cannot be used."""
 
     text: str
     tokens: int | None = None
@@ -64,47 +64,47 @@ class Ruler:
     """Measures texts in tokens, start and end included.
 
     path: a tokenizer (a checkpoint's folder, its folder `tokenizer`, vocab.json beside merges.txt,
-    tokenizer.json, or the name of an embedded model); "": `estimate` is used instead, and nothing
-    at all where `is_known` says that the texts are short. most: tokens that a text may have.
-    A word in angle brackets (<s0>) is a learned token, one of its own.
+    tokenizer.json, or the name of an embedded model); "": tokens are estimated (`estimate`), or not
+    counted at all where `is_short` says that all texts fit. max_tokens: of a text. A word in angle
+    brackets (<s0>) is one learned token.
     """
 
-    def __init__(self, path: str, most: int, *, is_known: bool = False):
+    def __init__(self, path: str, max_tokens: int, *, is_short: bool = False):
         self._tokenizer = tokenizer.load(find_tokenizer(path), learned=True) if path else None
-        self._is_known = is_known
-        self._most = most
+        self._is_short = is_short
+        self._max_tokens = max_tokens
 
     def fit(self, clauses: Sequence[Clause]) -> Fitted:
-        """Returns the text of as many clauses as fit; a `problem` where even the fewest do not."""
+        """Returns the text of the clauses that fit; a `problem` where required ones do not."""
         kept, dropped = list(clauses), []
-        while (tokens := self._count(text := join(kept))) > self._most:
+        while (tokens := self._count(text := join(kept))) > self._max_tokens:
             optional = [clause for clause in kept if clause.drop and clause.text]
             if not optional:
-                return Fitted(text, self._told(tokens), tuple(dropped), self._problem(tokens))
+                return Fitted(text, self._exact(tokens), tuple(dropped), self._problem(tokens))
             first = min(optional, key=lambda clause: clause.drop)
             kept[kept.index(first)] = dataclasses.replace(first, text="")
             dropped.append(first.name)
-        return Fitted(text, self._told(tokens), tuple(dropped))
+        return Fitted(text, self._exact(tokens), tuple(dropped))
 
     def _count(self, text: str) -> int:
         if self._tokenizer is None:
-            return 0 if self._is_known else estimate(text)
+            return 0 if self._is_short else estimate(text)
         rest, learned = tokenizer.LEARNED.subn(" ", text)
         return learned + tokenizer.count(self._tokenizer, rest)
 
-    def _told(self, tokens: int) -> int | None:
+    def _exact(self, tokens: int) -> int | None:
         return None if self._tokenizer is None else tokens
 
     def _problem(self, tokens: int) -> str:
         about = "" if self._tokenizer else "about "
-        return f"the prompt has {about}{tokens} tokens; the text encoder takes {self._most}"
+        return f"the prompt has {about}{tokens} tokens; the text encoder takes {self._max_tokens}"
 
 
 def estimate(text: str) -> int:
     """Returns a number of CLIP tokens that `text` is unlikely to exceed, start and end included.
 
     A word counts one token for each six letters begun; each digit and each run of signs counts
-    one; two are to spare. Of 7,000 prompts of engine grammar two had a token more without these.
+    one; two are a reserve. Of 7,000 prompts of engine grammar two had a token more without it.
     """
     rest, learned = tokenizer.LEARNED.subn(" ", text)
     words = _WORDS.findall(rest)
@@ -118,8 +118,8 @@ def find_tokenizer(path: str) -> epath.Path:
         folder = ASSETS / path
     if not folder.exists():
         raise InputError(
-            f"tokenizer={path!r} does not exist; give a checkpoint's folder, its "
-            "tokenizer's, or a tokenizer.json."
+            f"tokenizer={path!r} does not exist; give the folder of a checkpoint or "
+            "a tokenizer, or a tokenizer.json."
         )
     return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
 

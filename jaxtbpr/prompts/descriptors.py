@@ -1,18 +1,18 @@
-"""Descriptor vocabularies: what hair, garments, places and so on can be, read from data files.
+"""Descriptor vocabularies: values of hair, garments, places and so on, read from JSON files.
 
 A file is a JSON object {slot: entries}. An entry is a string, or an object:
 
-  say      the words, with "a" before a thing that takes it; {colour}, in the
-           words of hair, item and wears, stands for a colour
+  say      the words, with the article "a" where there is one; {colour}, in hair,
+           item and wears, stands for a colour
   if       {slot: [values]}: the entry is for people whose earlier slots have these values
   set      {slot: [values]}: with this entry a later slot keeps to these values
   verb     of an item: what one does with it ("wearing", "carrying")
   wears, holds, at, around   words that belong to this profession, state or location alone
 
-"" is a value that is not said. `if` and `set` are the consistency rules: a skirt has
-`"if": {"gender": ["female"]}`, a dress `"set": {"lower": [""]}`, so that no text has both. A
-folder of the user's replaces the files that it has; SLOTS says which slots a file must have.
-The slots after SynTBPR (arXiv:2503.22171); the words, the colours and the rules are ours.
+"" is a value that is not mentioned. `if` and `set` are the consistency rules: a skirt has
+`"if": {"gender": ["female"]}`, a dress `"set": {"lower": [""]}`, so that no text has both. The
+files in a user's folder replace those of the same name; SLOTS has the slots of each file.
+The slots follow SynTBPR (arXiv:2503.22171); the words, the colours and the rules are ours.
 """
 
 import dataclasses
@@ -39,9 +39,9 @@ SLOTS = {
 }  # fmt: skip
 KINDS = ("appearance", "profession", "location", "state")
 
-# Slots that take the words of another's list, each with its own turn.
+# Slots that use another slot's list, each balanced by itself.
 _SAME_LIST = dict.fromkeys(("upper_colour", "lower_colour", "shoes_colour"), "colour")
-# Slots whose values stand in the entry drawn for one of these slots.
+# Slots whose values are in the entry drawn for one of these slots.
 DETAILS = {
     "wears": ("profession",),
     "holds": ("profession",),
@@ -59,7 +59,7 @@ ORDER = (
 
 # Slots whose words may hold {colour}.
 _COLOURED = ("hair", "item", "wears")
-# Slots whose words decide which other slots there are: a colour only where one is asked for.
+# Slots whose words decide which other slots there are: a colour only where {colour} is in them.
 _SHAPING = {"kind", "wears", "holds", "hair", "item"}
 
 
@@ -92,20 +92,23 @@ class Vocabulary:
             self.parents |= {name for entry in slot_entries for name, _ in entry.when}
         named = itertools.chain(*(self.entries.get(slot, ()) for slot in ("colour", "hair_colour")))
         self.colours = {word for entry in named for word in entry.say.lower().split()}
-        self._bearing = self._bearings()
-        self._found: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+        self._depends_on = self._dependencies()
+        self._admissible: dict[tuple[str, ...], tuple[Entry, ...]] = {}
 
     def admissible(self, slot: str, chosen: Chosen) -> tuple[Entry, ...]:
         """Returns the entries of `slot` that go with what was drawn before it.
 
-        A rule about a slot that was not drawn holds. Raises InputError where nothing is left.
+        A rule about a slot that was not drawn holds. Raises InputError where none is left.
         """
         if slot in DETAILS:
             return _details(slot, chosen)
-        key = (slot, *(chosen[name].say if name in chosen else "-" for name in self._bearing[slot]))
-        if key not in self._found:
-            self._found[key] = self._choose(slot, chosen)
-        return self._found[key]
+        key = (
+            slot,
+            *(chosen[name].say if name in chosen else "-" for name in self._depends_on[slot]),
+        )
+        if key not in self._admissible:
+            self._admissible[key] = self._choose(slot, chosen)
+        return self._admissible[key]
 
     def _choose(self, slot: str, chosen: Chosen) -> tuple[Entry, ...]:
         kept = [values for entry in chosen.values() for name, values in entry.then if name == slot]
@@ -118,20 +121,20 @@ class Vocabulary:
             raise InputError(_nothing_left(slot, chosen))
         return entries
 
-    def _bearings(self) -> dict[str, tuple[str, ...]]:
+    def _dependencies(self) -> dict[str, tuple[str, ...]]:
         """The slots on which the entries that `slot` may take depend, {slot: names}."""
-        bearing: dict[str, set[str]] = {slot: set() for slot in (*self.entries, *_SAME_LIST)}
-        for slot in bearing:
+        depends_on: dict[str, set[str]] = {slot: set() for slot in (*self.entries, *_SAME_LIST)}
+        for slot in depends_on:
             for entry in self.entries[_SAME_LIST.get(slot, slot)]:
-                bearing[slot] |= {name for name, _ in entry.when}
+                depends_on[slot] |= {name for name, _ in entry.when}
         for slot, slot_entries in self.entries.items():
             for name in {name for entry in slot_entries for name, _ in entry.then}:
-                bearing[name].add(slot)
-        return {slot: tuple(sorted(names)) for slot, names in bearing.items()}
+                depends_on[name].add(slot)
+        return {slot: tuple(sorted(names)) for slot, names in depends_on.items()}
 
 
 def load(folder: str) -> Vocabulary:
-    """Reads the packaged vocabulary, with the files of `folder` ("": none) in place of its own.
+    """Reads the packaged vocabulary; files of `folder` ("" = none) replace packaged ones.
 
     Raises InputError naming the file, the slot and the entry where something is wrong.
     """
@@ -166,7 +169,7 @@ def paths(folder: str) -> dict[str, epath.Path]:
         if strange or not user_files:
             raise InputError(
                 f"{place / strange[0] if strange else place} "
-                f"{'is' if strange else 'has'} no vocabulary file; name your files as the "
+                f"{'is not a' if strange else 'has no'} vocabulary file; name your files like the "
                 f"packaged ones that they replace: {', '.join(SLOTS)}."
             )
     return {name: user_files.get(name, PACKAGED / name) for name in SLOTS}
@@ -191,14 +194,14 @@ def _holds(entry: Entry, chosen: Chosen) -> bool:
 def _nothing_left(slot: str, chosen: Chosen) -> str:
     drawn = ", ".join(f"{name} {entry.say!r}" for name, entry in chosen.items() if entry.say)
     return (
-        f"the prompt vocabulary has no {slot} that goes with {drawn}; loosen an 'if' or 'set' of "
+        f"the prompt vocabulary has no {slot} that goes with {drawn}; relax an 'if' or 'set' of "
         f"{slot!r}, or add an entry for this case."
     )
 
 
 def _check_slots(table: Any, name: str, path: epath.Path) -> None:
     if not isinstance(table, dict):
-        raise InputError(f"{path} must hold a JSON object {{slot: [entries]}} at its top.")
+        raise InputError(f"{path} must be a JSON object {{slot: [entries]}}.")
     wrong = sorted(table.keys() ^ set(SLOTS[name]))
     if wrong:
         state = "has the slot" if wrong[0] in table else "lacks the slot"
@@ -236,7 +239,7 @@ def _refuse_braces(words: tuple[str, ...], where: str, *, coloured: bool) -> Non
         left = text.replace("{colour}", "") if coloured else text
         if "{" in left or "}" in left:
             raise InputError(
-                f"{where} says {text!r}; of braces there may only be {{colour}}, in the words of "
+                f"{where} says {text!r}; the only braces allowed are {{colour}}, in the words of "
                 f"{', '.join(_COLOURED)}."
             )
 
@@ -265,7 +268,7 @@ def _check_rules(
     for number, entry in enumerate(slot_entries, 1):
         where = f"{origin[slot]}: entry {number} of {slot!r}"
         if says.index(entry.say) != number - 1:
-            raise InputError(f"{where} says {entry.say!r} once more; remove it.")
+            raise InputError(f"{where} repeats {entry.say!r}; remove it.")
         for key, other, values in _rules(entry):
             known = _values(other, entries)
             is_late = other in ORDER and (ORDER.index(other) > ORDER.index(slot)) == (key == "if")

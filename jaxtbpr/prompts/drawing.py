@@ -1,7 +1,8 @@
-"""What the engines that draw descriptors share: even, distinct, consistent prompts.
+"""Balanced, distinct, consistent prompts, for all engines that draw descriptors.
 
-A prompt's descriptors are drawn (see `balanced_sampler`); one that another prompt has already, that
-belongs to another split or whose text breaks a rule gets other cards until it will do.
+A prompt's descriptors are drawn (see `balanced_sampler`). While an earlier prompt has the same,
+they belong to another split, or the text breaks a rule, single values are exchanged, then all drawn
+again.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jaxtbpr.prompts.descriptors import Entry, Vocabulary
 from jaxtbpr.prompts.template import owner
 
 _MAX_DRAWS = 200
-_MAX_FAULTS = 20  # of one person: what no longer depends on a single value is drawn anew
+_MAX_FAULTS = 20  # of one person: then no single value is to blame, and all are drawn again
 # Choices of wording: two prompts that differ in nothing else are the same prompt.
 _WORDING = ("picture", "frame")
 
@@ -27,8 +28,8 @@ _WORDING = ("picture", "frame")
 class Prompt:
     """A prompt of an engine.
 
-    text: measured; fields: what else its records hold; redrawn: draws rejected because an
-    earlier prompt is the same.
+    text: fitted to the text encoder; fields: further fields of its records; redrawn: draws rejected
+    because an earlier prompt is the same.
     """
 
     text: Fitted
@@ -40,8 +41,8 @@ class Prompt:
 class Writer:
     """How an engine makes prompts of descriptors.
 
-    slots: those that a person has, given the ones drawn so far (a generator may look at them as
-    they come); write: {slot: entry} -> clauses; fields: {slot: entry} -> fields of the record.
+    slots: those that a person has, by the ones drawn so far (a generator may look at them as they
+    come); write: {slot: entry} -> clauses; fields: {slot: entry} -> fields of the record.
     """
 
     slots: Callable[[dict[str, Entry]], Iterable[str]]
@@ -65,9 +66,9 @@ def draw_prompts(
         made = _draw(sampler, writer, ruler, split, seen)
         if made is None:
             raise InputError(
-                f"{split}={count} asks for more prompts than the vocabulary gives: "
-                f"{number} were found, then {_MAX_DRAWS} draws gave none that is new and says no "
-                "word twice; ask for fewer, or add to the vocabulary."
+                f"{split}={count} asks for more prompts than the vocabulary allows: "
+                f"{number} were made, then {_MAX_DRAWS} draws gave none that is new and repeats no "
+                "word; ask for fewer, or extend the vocabulary."
             )
         yield made
 
@@ -80,7 +81,7 @@ def descriptors(chosen: dict[str, Entry]) -> dict[str, str]:
 def _draw(
     sampler: PersonSampler, writer: Writer, ruler: Ruler, split: str, seen: set[bytes]
 ) -> Prompt | None:
-    """Draws until one will do; what was rejected goes back to the samplers."""
+    """Draws until a prompt is accepted; rejected values go back to the samplers."""
     rejected: list[tuple[dict[str, Entry], dict[str, BalancedSampler]]] = []
     redrawn, prompt = 0, None
     while prompt is None and len(rejected) < _MAX_DRAWS:
@@ -104,7 +105,7 @@ def _choose(
     split: str,
     seen: set[bytes],
 ) -> tuple[Prompt | None, int]:
-    """Returns the first new and consistent prompt, and how many were as an earlier one."""
+    """Returns the first new and consistent prompt, and how many equalled an earlier one."""
     repeats = faults = 0
     for _ in sampler.variants(chosen, samplers):  # which changes `chosen`
         key = _digest(descriptors(chosen))

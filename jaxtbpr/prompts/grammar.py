@@ -1,11 +1,11 @@
-"""Engine `grammar`: rough prompts made rich by a grammar, where the paper asks a language model.
+"""Engine `grammar`: rough prompts enriched by a grammar, where the paper uses a language model.
 
 SynTBPR (arXiv:2503.22171) has four rough templates: appearance, profession, location and state,
-each a stub of a few words, and a language model that writes a rich description of it. Here a
-grammar does, over the same descriptors: the stub's own words always stay, everything else
-(clothes and colours, place, light, camera) is drawn to go with them. A record keeps both texts.
+each a stub of a few words, which a language model expands to a rich description. Here a grammar
+does so, over the same descriptors: the words of the stub always stay, everything else (clothes and
+colours, place, light, camera) is drawn to match. A record keeps both texts.
 
-Engine `llm` hands the same `rough` stubs to a language model, in place of `write`.
+Engine `llm` passes the same `rough` stubs to a language model, in place of `write`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ Chosen = dict[str, Entry]
 _NOUN = {"female": "woman", "male": "man"}
 # The order in which clauses are dropped from a text that is too long.
 _DROP = {"camera": 1, "light": 2, "around": 3, "item": 4, "hair": 5, "place": 6}
-_ROUGH = {  # the clauses that hold a stub's own words
+_ROUGH = {  # the clauses that hold the words of a stub
     "appearance": {"hair", "item"},
     "profession": set(),
     "location": {"place"},
@@ -31,14 +31,14 @@ _ROUGH = {  # the clauses that hold a stub's own words
 
 
 def writer(subject: str = "") -> Writer:
-    """Returns the engine's writer. subject: "sks person", or "" for a person like any other."""
+    """Returns the engine's writer. subject: "sks person", or "" for any person."""
     return Writer(slots, lambda chosen: write(chosen, subject), fields)
 
 
 def with_choices(vocabulary: Vocabulary, kinds: Sequence[str], subject: str = "") -> Vocabulary:
     """Returns `vocabulary` with the slots that only the grammar has.
 
-    kinds: of rough prompts, in equal shares, "plain" (which stays as it is) among them.
+    kinds: of rough prompts, equally often, "plain" (which stays as it is) among them.
     """
     frames = [frame for frame in _ORDERS if not (subject and frame == "scene")]
     choices = {"kind": kinds, "frame": frames}
@@ -151,7 +151,7 @@ def _person(say: dict[str, str], subject: str) -> str:
 def _clothes(chosen: Chosen, say: dict[str, str]) -> list[str]:
     if say.get("wears"):
         return [spell(say["wears"], say.get("colour", ""))]
-    # Of a garment that can have one kind of sleeves only they are not said.
+    # The sleeves of a garment that allows only one kind are not mentioned.
     is_open = len(dict(chosen["upper"].then).get("sleeves", "12")) > 1
     sleeves = f"{say['sleeves']}-sleeved" if is_open and say["sleeves"] else ""
     worn = [

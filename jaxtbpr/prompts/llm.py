@@ -1,7 +1,7 @@
-"""Engine `llm`: rough prompts made rich by a language model, as SynTBPR does (arXiv:2503.22171).
+"""Engine `llm`: rough prompts enriched by a language model, as in SynTBPR (arXiv:2503.22171).
 
-The stubs are those of engine `grammar`, which stand for the same people; what the model is asked
-is ours, since the paper does not tell. The model runs in the isolated worker of captioning.
+The stubs are those of engine `grammar`, of the same people; the instruction is ours, since the
+paper does not give one. The model runs in an isolated worker.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ from jaxtbpr.workers.asking import Asker, Request, Result
 OPTIONS: Options = {
     "engine": Option("transformers", "where the model runs", choices=asking.ENGINES),
     **asking.options("Qwen/Qwen2.5-7B-Instruct", max_tokens=120),
-    "min_words": Option(15, "words that a rich prompt must have", low=1, high=1000),
-    "max_words": Option(60, "words that it may have", low=1, high=1000),
+    "min_words": Option(15, "fewest words of a rich prompt", low=1, high=1000),
+    "max_words": Option(60, "most words of a rich prompt", low=1, high=1000),
 }
 
-_SHARD = 500  # prompts that are asked for together, and differ from each other
+_SHARD = 500  # prompts that are requested together, and differ from each other
 _INSTRUCTION = (
     "Make a rich prompt for an image generator out of this rough description of one person:\n\n"
     "{rough}\n\n"
@@ -47,9 +47,9 @@ def expand(
     seed: int,
     subject: str,
 ) -> Draw:
-    """Returns what draws the prompts of `draw` with the texts that a model makes of them.
+    """Returns a function like `draw`, with the texts that a model makes of its prompts.
 
-    counts: prompts of each split; all are asked for here, and kept in memory. subject: "sks
+    counts: prompts of each split; all are requested here, and kept in memory. subject: "sks
     person", with which every text must begin, or "".
     """
     drawn = {split: list(draw(split, count)) for split, count in counts.items()}
@@ -104,9 +104,8 @@ def _judge(
         request: Request, instruction: str, text: str, finish: str, earlier: list[str]
     ) -> Refusal | None:
         prompt = rough[request.key]
-        instruction_alone = instruction.replace(
-            _rough(prompt), ""
-        )  # to repeat that is what is asked
+        # Repeating the rough prompt is what the model is asked for.
+        instruction_alone = instruction.replace(_rough(prompt), "")
         refusal = answers.check(
             text, limits, instruction=instruction_alone, finish=finish, earlier=earlier
         )
@@ -120,7 +119,7 @@ def _judge(
 
 
 def _unlike(text: str, descriptors: Mapping[str, str], subject: str) -> Refusal | None:
-    """Why a text is not about the person described; what words can tell without a model."""
+    """Why a text is not about the person described, as far as its words show."""
     if subject and subject.lower() not in text.partition(",")[0].lower():
         return Refusal("subject", f"its first clause does not name {subject!r}")
     words = set(answers.words(text))
@@ -138,7 +137,7 @@ def _enriched(prompt: Prompt, result: Result, model: str, ruler: Ruler, subject:
     } | prompt.fields
     fields |= {"model": model, "rejected_answers": list(result.rejected)}
     if result.text is None:
-        reason = f"no text will do after {len(result.rejected)} tries: {result.last.reason}"
+        reason = f"no usable text after {len(result.rejected)} attempts: {result.last.reason}"
         return Prompt(Fitted(prompt.text.text, problem=reason), fields, prompt.redrawn)
     # A sentence begins with a capital; the subject's token stays as the generator learned it.
     fitted = ruler.fit([Clause(result.text)])

@@ -15,7 +15,7 @@ from jaxtbpr.prompts.drawing import Writer, descriptors
 
 
 def writer(subject: str = "") -> Writer:
-    """Returns the engine's writer. subject: "sks person", or "" for a person like any other."""
+    """Returns the engine's writer. subject: "sks person", or "" for any person."""
     return Writer(
         slots,
         lambda chosen: write(chosen, subject),
@@ -24,7 +24,7 @@ def writer(subject: str = "") -> Writer:
 
 
 def slots(chosen: dict[str, Entry]) -> Iterator[str]:
-    """Yields the slots of a prompt; the occasion stays unsaid, but its garments go together."""
+    """Yields the slots of a prompt; the occasion is not mentioned, but makes the garments match."""
     yield from ("gender", "age", "occasion", "hair", "upper", "pattern", "sleeves", "lower")
     if chosen["lower"].say:
         yield "cut"
@@ -37,7 +37,7 @@ def fields(chosen: dict[str, Entry]) -> dict[str, Any]:
 
 
 def write(chosen: dict[str, Entry], subject: str = "") -> list[Clause]:
-    """Returns the groups of the template, of which none may be dropped."""
+    """Returns the groups of the template; none is optional."""
     say = {slot: spell(entry.say) for slot, entry in chosen.items()}
     sleeves = f"{say['sleeves']} sleeves" if say["sleeves"] else ""
     upper = modified(say["upper"], say["pattern"]) + (f" with {sleeves}" if sleeves else "")

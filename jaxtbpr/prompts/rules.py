@@ -1,4 +1,4 @@
-"""Rules that a finished text must keep, whatever vocabulary it was made from.
+"""Rules that a finished text must follow, whatever vocabulary it was made from.
 
 The other rules (which garments go together, who wears what, where) are data: see `descriptors`.
 """
@@ -22,16 +22,16 @@ _CONTENT = re.compile(r"[^\W\d_]{4,}")
 def problem(text: str, colours: Collection[str] = ()) -> str:
     """Returns what is wrong with `text`, or "".
 
-    colours: words that may stand twice as well, those of the vocabulary.
+    colours: of the vocabulary, which may be repeated as well.
 
-    No word stands twice in a row, and none but colours and the like stands twice at all: that
-    would be one thing worn and carried, or two that contradict each other.
+    No word is doubled, and none but colours and the like is repeated at all: that would be one
+    thing both worn and carried, or two that contradict each other.
     """
     if doubled := _DOUBLED.search(text):
-        return f"{doubled[1]!r} stands twice in a row"
+        return f"{doubled[1]!r} is doubled"
     seen: set[str] = set()
     for word in _CONTENT.findall(text.lower()):
         if word in seen and word not in _MAY_REPEAT and word not in colours:
-            return f"{word!r} is said twice"
+            return f"{word!r} is repeated"
         seen.add(word)
     return ""

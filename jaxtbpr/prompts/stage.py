@@ -1,8 +1,8 @@
-"""Stage prompts: one record for each person to be made, with the text that asks for their image.
+"""Stage prompts: one record for each person to be generated, with the prompt for their image.
 
-Engine `template` draws attributes that the renderer can draw, and words them; the others are those
-of SynTBPR (arXiv:2503.22171): `plain`, `grammar` (rough to rich), `llm` (the same by a language
-model) and `captions` (of a real set).
+Engine `template` draws attributes that the renderer supports, and describes them; the others are
+those of SynTBPR (arXiv:2503.22171): `plain`, `grammar` (rough to rich), `llm` (the same by a
+language model) and `captions` (of a real set).
 """
 
 import itertools
@@ -27,7 +27,7 @@ from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
 from jaxtbpr.prompts.drawing import Prompt
 from jaxtbpr.workers import asking
 
-_MOST = template.MAX_IDENTITIES
+_MAX_PROMPTS = template.MAX_IDENTITIES
 _KINDS = (*descriptors.KINDS, "plain")
 
 OPTIONS: Options = {
@@ -36,24 +36,26 @@ OPTIONS: Options = {
         "what writes the prompts",
         choices=("template", "plain", "grammar", "captions", "llm"),
     ),
-    "train": Option(2000, "prompts to train on", low=1, high=_MOST["train"]),
-    "val": Option(100, "prompts to choose the model on", low=0, high=_MOST["val"]),
-    "test": Option(200, "prompts to measure on, unseen in training", low=0, high=_MOST["test"]),
+    "train": Option(2000, "training prompts", low=1, high=_MAX_PROMPTS["train"]),
+    "val": Option(100, "validation prompts, for model selection", low=0, high=_MAX_PROMPTS["val"]),
+    "test": Option(200, "test prompts, unseen in training", low=0, high=_MAX_PROMPTS["test"]),
     "images_per_prompt": Option(
-        1, "images of each prompt, each an identity of its own; the paper has 5", low=1, high=1000
+        1, "images of each prompt, each a new identity; the paper has 5", low=1, high=1000
     ),
     "kinds": Option(
         descriptors.KINDS,
-        "kinds of prompts of engines grammar and llm, in equal shares",
+        "kinds of prompts of engines grammar and llm, equally often",
         choices=_KINDS,
     ),
-    "subject": Option("", "token of a fine-tuned generator's subject, as sks; '' = no subject"),
-    "subject_class": Option("person", "what its subject is, said after the token"),
+    "subject": Option("", "token of a fine-tuned generator's subject, such as sks; '' = none"),
+    "subject_class": Option("person", "class of that subject, written after its token"),
     "captions": Option("", "file of captions for engine captions: .txt, .jsonl or .json"),
-    "prefix": Option("in the style of <s0><s1>", "words before such a caption; <..>: learned"),
-    "vocabulary": Option("", "folder of descriptor files in place of the packaged ones"),
-    "tokenizer": Option("", "that counts a prompt's tokens: folder, file; '' = an estimate"),
-    "max_tokens": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
+    "prefix": Option(
+        "in the style of <s0><s1>", "text before such a caption; <..> are learned tokens"
+    ),
+    "vocabulary": Option("", "folder of descriptor files that replace packaged ones"),
+    "tokenizer": Option("", "folder or file that counts a prompt's tokens; '' = estimate"),
+    "max_tokens": Option(77, "most tokens of a prompt, start and end included", low=8, high=4096),
     "shard_size": Option(1000, "records in one manifest file", low=1),
     "llm": llm.OPTIONS,
 }
@@ -62,7 +64,7 @@ Draw = Callable[[str, int], Iterator[Prompt]]  # of a split, so many
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the files that the stage reads from another."""
+    """Returns the digests of the files that the stage reads."""
     options = config.prompts
     with of_key("prompts.tokenizer"):
         prints = {"tokenizer": tokenizer_digest(options.tokenizer)}
@@ -79,7 +81,7 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError where the stage's models cannot be asked."""
+    """Raises UserError where the stage's models cannot be used."""
     if config.prompts.engine == "llm":
         asking.check(config.prompts.llm, "prompts.llm")
 
@@ -88,9 +90,9 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Writes the records of all splits: train, then val, then test.
 
     Returns the counts of every stage, and "redrawn": prompts drawn again because an earlier one is
-    the same; "shortened": prompts that lost a clause to fit; "duplicates": the share of prompts
-    whose text another has; "evenness": {slot: {"values", "entropy" over that of equal shares,
-    "fewest", "most"}} of what was drawn. A prompt that is too long is rejected, never cut.
+    the same; "shortened": prompts that lost a clause to fit; "duplicates": the fraction of
+    prompts whose text another has; "evenness": {slot: {"values", "entropy" over that of equal
+    shares, "fewest", "most"}} of what was drawn. A prompt that is too long is rejected, never cut.
     """
     options, directory = config.prompts, workdir.dir("prompts")
     counts = {split: options[split] for split in template.FIRST_IDENTITY}
@@ -100,14 +102,14 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     manifest.map_records(
         _shards(records, options.shard_size),
         directory,
-        lambda given: ([record] for record in given),
+        lambda shard: ([record] for record in shard),
         label="prompts",
         shard_count=math.ceil(total / options.shard_size),
     )
     outputs = manifest.shard_digests(directory)
     made = Manifest(directory, outputs)
     survey = _survey(made)
-    _tell(survey)
+    _print(survey)
     done = {"records_in": total, "redrawn": records.redrawn, "shortened": records.shortened}
     return {"outputs": outputs} | done | manifest.count_records(made) | survey
 
@@ -155,7 +157,7 @@ def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     subject = f"{options.subject} {options.subject_class}".strip() if options.subject else ""
     is_short = options.engine == "template" and not subject and options.max_tokens >= 77
     with of_key("prompts.tokenizer"):
-        ruler = Ruler(options.tokenizer, options.max_tokens, is_known=is_short)
+        ruler = Ruler(options.tokenizer, options.max_tokens, is_short=is_short)
     if options.engine == "template":
         return lambda split, count: _drawn_people(ruler, seed, subject, split, count)
     if options.engine == "captions":
@@ -169,7 +171,9 @@ def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     writer = plain.writer(subject)
     if options.engine in ("grammar", "llm"):
         if not options.kinds:
-            raise UserError(f"config.prompts.kinds is empty; name some of {', '.join(_KINDS)}.")
+            raise UserError(
+                f"config.prompts.kinds is empty; name at least one of {', '.join(_KINDS)}."
+            )
         words = grammar.with_choices(words, options.kinds, subject)
         writer = grammar.writer(subject)
 
@@ -196,10 +200,10 @@ def _drawn_people(
 
 def _check_room(counts: dict[str, int], images_per_prompt: int) -> None:
     for split, count in counts.items():
-        if count * images_per_prompt > _MOST[split]:
+        if count * images_per_prompt > _MAX_PROMPTS[split]:
             raise UserError(
                 f"config.prompts.{split}={count} and images_per_prompt={images_per_prompt} make "
-                f"{count * images_per_prompt} identities; there is room for {_MOST[split]}."
+                f"{count * images_per_prompt} identities; there is room for {_MAX_PROMPTS[split]}."
             )
 
 
@@ -210,7 +214,7 @@ def _shards(records: _Records, size: int) -> Iterator[Shard]:
 
 
 def _survey(records: Manifest) -> dict[str, Any]:
-    """Returns how even the descriptors are, and the share of prompts whose text is not new."""
+    """Returns how even the descriptors are, and the fraction of prompts whose text is not new."""
     counts: dict[str, Counter[str]] = {}
     texts: set[bytes] = set()
     prompts, last = 0, None
@@ -232,11 +236,11 @@ def _drawn(record: Record) -> dict[str, str]:
     return record.get("attributes") or record.get("descriptors") or {}
 
 
-def _tell(survey: dict[str, Any]) -> None:
+def _print(survey: dict[str, Any]) -> None:
     words = f"prompts: {100 * survey['duplicates']:.2f} % duplicates"
-    if shares := {slot: numbers["entropy"] for slot, numbers in survey["evenness"].items()}:
-        least = min(shares, key=shares.__getitem__)
-        words += f"; evenness {shares[least]:.2f} ({least}) to {max(shares.values()):.2f}"
+    if entropies := {slot: numbers["entropy"] for slot, numbers in survey["evenness"].items()}:
+        lowest = min(entropies, key=entropies.__getitem__)
+        words += f"; evenness {entropies[lowest]:.2f} ({lowest}) to {max(entropies.values()):.2f}"
     say(words)
 
 

@@ -1,4 +1,4 @@
-"""The plain template: random attributes of a person and the sentence that asks for their image.
+"""The plain template: random attributes of a person and the prompt for their image.
 
 After the plain template of SynTBPR (arXiv:2503.22171: age, gender / hair / upper garment / lower
 garment / shoes / extra item / camera angle, drawn at random, no language model afterwards), with
@@ -67,8 +67,8 @@ def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[s
         drawn = _draw_unseen(seed, split, identity, seen)
         if drawn is None:
             raise InputError(
-                f"{split}={count} asks for more people than look different: {len(seen)} were "
-                f"found, then {_MAX_DRAWS} draws gave no new one; ask for fewer."
+                f"{split}={count} asks for more people than can look different: {len(seen)} "
+                f"were drawn, then {_MAX_DRAWS} draws gave no new one; ask for fewer."
             )
         person, repeats = drawn
         seen.add(look(person))
@@ -76,7 +76,7 @@ def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[s
 
 
 def look(person: dict[str, str]) -> bytes:
-    """Returns a 16-byte digest of what a text can say of a person, which leaves complexion out."""
+    """Returns a 16-byte digest of what a text mentions of a person: all but the complexion."""
     values = [person[slot] for slot in attributes.PERSON if slot != "complexion"]
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=16).digest()
 
@@ -89,9 +89,9 @@ def owner(digest: bytes) -> str:
 def prompt(record: dict[str, str], subject: str = "") -> str:
     """Returns the sentence for an attribute record (person and scene), within 77 CLIP tokens.
 
-    Slots at their default (average build, plain pattern, clear weather, eye level) stay unsaid,
-    and so does the complexion. subject: "sks person", where a fine-tuned generator is asked for
-    its subject and "woman" becomes "female sks person".
+    Slots at their default (average build, plain pattern, clear weather, eye level) are not
+    mentioned, nor is the complexion. subject: "sks person", where a fine-tuned generator is asked
+    for its subject and "woman" becomes "female sks person".
     """
     parts = [
         f"{_STYLE[record['style']]} a {_person(record, subject)} with {_hair(record)}",
@@ -105,7 +105,7 @@ def prompt(record: dict[str, str], subject: str = "") -> str:
 
 
 def add_scene(text: str, scene: dict[str, str]) -> str:
-    """Returns the prompt `text` with the given slots of a scene said at its end."""
+    """Returns the prompt `text` with the slots of `scene` mentioned at its end."""
     words = [
         _STYLE[scene["style"]].removesuffix(" of") if "style" in scene else "",
         _scene(scene),

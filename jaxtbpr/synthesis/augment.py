@@ -1,9 +1,9 @@
 """Stage augment: more images of each identity (SynTBPR, intra-class augmentation).
 
 Each edit shows the same person in another scene: background, weather, style and posture as in the
-paper, and the view and height of the camera, which real galleries vary as well. With engine
-`render` an edit is the person drawn again; engine `diffusion` noises the image part of the way and
-leads it to the edited prompt, with the model and the settings of stage generate.
+paper, and the view and height of the camera, which vary in real galleries as well. Engine `render`
+draws the person again; engine `diffusion` is image-to-image: it noises the image partly and
+denoises it with the edited prompt, with the model and the settings of stage generate.
 """
 
 import dataclasses
@@ -33,36 +33,40 @@ from jaxtbpr.synthesis.images import (
 
 OPTIONS: Options = {
     "engine": Option("render", "what edits the images", choices=("render", "diffusion")),
-    "strength": Option(0.6, "how much of an image engine diffusion makes anew", low=0.0, high=1.0),
-    "edits": Option(3, "edited images of each identity, beside the base image", low=0, high=19),
+    "strength": Option(
+        0.6, "how far engine diffusion noises the image; 1 = completely", low=0.0, high=1.0
+    ),
+    "edits": Option(3, "edited images of each identity, besides the base image", low=0, high=19),
     # The probability that an edit changes this part of the scene.
     "change": {
-        "background": Option(1.0, "an edit shows another place", low=0.0, high=1.0),
-        "weather": Option(0.5, "an edit draws the weather anew", low=0.0, high=1.0),
-        "style": Option(0.5, "an edit draws the style anew", low=0.0, high=1.0),
-        "posture": Option(0.9, "an edit shows another posture", low=0.0, high=1.0),
-        "view": Option(0.9, "an edit draws the side seen anew", low=0.0, high=1.0),
-        "camera": Option(0.9, "an edit draws the camera's height anew", low=0.0, high=1.0),
+        "background": Option(1.0, "probability of another place", low=0.0, high=1.0),
+        "weather": Option(0.5, "probability of drawing the weather again", low=0.0, high=1.0),
+        "style": Option(0.5, "probability of drawing the style again", low=0.0, high=1.0),
+        "posture": Option(0.9, "probability of another posture", low=0.0, high=1.0),
+        "view": Option(0.9, "probability of drawing the side seen again", low=0.0, high=1.0),
+        "camera": Option(
+            0.9, "probability of drawing the camera's height again", low=0.0, high=1.0
+        ),
     },
     "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }
 
-# Two images of an identity never share these while there are values left.
+# No two images of an identity have the same of these while there are values left.
 _OTHER = ("background", "posture")
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that the stage reads from another."""
+    """Returns the digest of the model that the stage reads."""
     return model_fingerprint(config.augment.engine, config)
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError where engine `diffusion` would have no step to do."""
+    """Raises UserError where engine `diffusion` would have no denoising step."""
     options, steps = config.augment, config.generate.steps
     if options.engine == "diffusion" and options.edits and int(steps * options.strength) < 1:
         raise UserError(
             f"config.augment.strength={options.strength} of config.generate.steps={steps} leaves "
-            "no step to do; give more of either."
+            "no step; raise either."
         )
 
 
@@ -96,9 +100,9 @@ class Edits:
     def scenes(self, record: Record) -> list[Record]:
         """Returns the records of the edits, without their images.
 
-        An edit has its own attributes and the prompt that says them. Where the record has no
-        attributes (engines of prompts other than `template`), the prompt says the change at its
-        end, which is in `scene`.
+        An edit has the changed attributes and their prompt. Where the record has no attributes
+        (engines of prompts other than `template`), the change is in `scene`, and at the end of the
+        prompt.
         """
         rng = seeds.rng(self.seed, "augment", record["id"])
         seen = [record.get("attributes", {})]
@@ -129,7 +133,7 @@ class RenderEdits(Edits):
 
 
 class DiffusionEdits(Edits):
-    """Has the image of a record made anew in other scenes, by `diffusion.Engine`."""
+    """Plans image-to-image edits of a record in other scenes, for `diffusion.Engine`."""
 
     def plan(self, record: Record) -> list[Job]:
         """Returns the record as it is, and the edits to be made of its image."""
@@ -148,8 +152,8 @@ def edit_scene(
 ) -> dict[str, str]:
     """Returns the attributes of one more image of the person in `seen`.
 
-    seen: the attributes of the images that there are, the base first, which may have none. A slot
-    of `change` is drawn anew with its probability; background and posture then differ from all
+    seen: the attributes of the existing images, the base first, which may have none. A slot
+    of `change` is drawn again with its probability; background and posture then differ from all
     those seen, as long as they have values left.
     """
     drawn = attributes.sample_scene(rng)
@@ -165,6 +169,6 @@ def edit_scene(
 
 
 STAGE = Stage(
-    "augment", "shows them again, edited", OPTIONS, run,
+    "augment", "edits the images", OPTIONS, run,
     sections=("generate",), fingerprint=fingerprint, check=check,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Engine `diffusion`: a Stable Diffusion makes images by their prompts, of noise or of images."""
+"""Engine `diffusion`: text-to-image and image-to-image with a Stable Diffusion model."""
 
 import concurrent.futures
 import dataclasses
@@ -18,7 +18,7 @@ from jaxtbpr.diffusion import checkpoint as checkpoints
 from jaxtbpr.diffusion.generator import Generator, Images, Sampling
 from jaxtbpr.synthesis.images import Job, write_image
 
-Plan = Callable[[Record], list[Job]]  # what is to be given out for a record
+Plan = Callable[[Record], list[Job]]  # the jobs of a record
 
 
 def fingerprint(model: str) -> str:
@@ -37,8 +37,8 @@ class Engine:
 
     While the devices make one batch, threads write the one before it. A prompt that is too long
     for the text encoder, or whose image is not finite, is rejected. root: the workdir; stage: that
-    owns the images; options: the config of stage generate; seed: of the run; strength: how much of
-    a source image is made anew.
+    the images belong to; options: the config of stage generate; seed: of the run; strength: of
+    image-to-image.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Engine:
         } | ({"strength": strength} if strength < 1 else {})
 
     def __call__(self, records: Iterator[Record], done: int = 0) -> Iterator[list[Record]]:
-        """Yields for each record, in order, those of its jobs, whose images are then written.
+        """Yields the finished records of each record's jobs, in order, with their images written.
 
         records: all of a shard; done: how many of them an earlier run finished, for which nothing
-        is yielded. Batches begin where they began in that run, and the images of finished records
-        in the first one are made again: the last bits of an image depend on its place in a batch.
+        is yielded. Batches are the same as in that run, so some finished images of the first batch
+        are made again: the last bits of an image depend on its place in a batch.
         """
         jobs = ((k, job) for k, record in enumerate(records) for job in self._plan(record))
         for _, some in itertools.groupby(self._do(jobs, done), key=operator.itemgetter(0)):
@@ -100,7 +100,7 @@ class Engine:
                 yield from self._finish(threads, done, *started.popleft())
 
     def _batches(self, jobs: Iterator[tuple[int, Job]]) -> Iterator[list[tuple[int, Job]]]:
-        """Cuts jobs so that each piece has as many images to make as the devices take at once."""
+        """Yields batches with as many images to make as the devices take at once."""
         batch: list[tuple[int, Job]] = []
         for k, job in jobs:
             batch.append((k, self._checked(job)))
@@ -121,8 +121,8 @@ class Engine:
             advice = " (prompts.prefix)"
         else:
             advice = (
-                f", or have stage prompts keep to it (prompts.tokenizer={self._options.model}, "
-                f"prompts.max_tokens={prompt_tokenizer.length})"
+                f"; to limit prompts to that, set prompts.tokenizer={self._options.model}, "
+                f"prompts.max_tokens={prompt_tokenizer.length}"
             )
         reason = f"the prompt {problem}{advice}"
         return Job(reject(job.record, self._stage, reason), is_made=False)

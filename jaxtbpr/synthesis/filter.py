@@ -1,8 +1,7 @@
 """Stage filter: rejects images that cannot serve as training data (SynTBPR, filtering).
 
-Its engines are tried one after the other, each on what those before it have kept. Engine `quality`
-is in this room; `jaxtbpr/stages.py` puts it together with those that need a model, of which this
-room does not know.
+Its engines run one after the other, each on what the earlier ones have kept. Engine `quality` is in
+this room; `jaxtbpr/stages.py` adds those that need a model, which this room may not import.
 """
 
 import dataclasses
@@ -30,12 +29,12 @@ _QUALITY = 95  # of the crops of JPEG images
 
 @dataclasses.dataclass(frozen=True)
 class FilterEngine:
-    """What judges images for stage filter.
+    """An engine of stage filter.
 
     options: its section of the config. reject(shards, config, root, directory): returns {id: why
-    the image of this record is rejected}. boxes: is called after `reject` with what that has kept
-    and the same arguments, and returns {id: the part of the image that is to stay}. fingerprint and
-    check: as those of a stage.
+    the image of this record is rejected}. boxes: is called after `reject` with the records that it
+    has kept and the same arguments; returns {id: crop box of the image}. fingerprint and check: as
+    those of a stage.
     """
 
     options: Options
@@ -51,7 +50,7 @@ def stage(engines: Mapping[str, FilterEngine]) -> Stage:
     """Returns the stage with these engines; the first one is the default."""
     names = tuple(engines)
     chosen = Option(
-        names[:1], "what judges the images, in this order; () = keep all", choices=names
+        names[:1], "engines that reject images, in this order; () = keep all", choices=names
     )
 
     def fingerprint(config: ConfigDict) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def stage(engines: Mapping[str, FilterEngine]) -> Stage:
 
     return Stage(
         "filter",
-        "drops poor ones",
+        "rejects poor images",
         {"engines": chosen} | {name: engine.options for name, engine in engines.items()},
         lambda config, workdir: run(config, workdir, engines),
         fingerprint=fingerprint,
@@ -80,9 +79,8 @@ def run(
 ) -> dict[str, Any]:
     """Keeps each record that no engine rejects, and rejects the others with the reason.
 
-    A crop is an image of this stage, which then is the record's; the whole image stays where
-    it is. Returns the counts of every stage, "rejected_by": {engine: how many} and "cropped": how
-    many.
+    A crop is an image of this stage, and becomes the record's; the uncropped file stays. Returns
+    the counts of every stage, "rejected_by": {engine: how many} and "cropped": how many.
     """
     names = list(config.filter.engines)
     shards = list(workdir.before("filter").shards())

@@ -1,8 +1,8 @@
 """Stage finetune: a Stable Diffusion trained on the images and prompts of the manifest before it.
 
-It begins with nothing, or with another (`finetune.model`), all of whose weights go on. The result
-is a Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. The stage is not
-among those of a usual run; `config.stages` names it.
+It starts from scratch, or from all weights of another model (`finetune.model`). The result is a
+Diffusers folder, WORKDIR/finetune/model, for `generate.model` of another run. The stage is off by
+default; `--with=finetune` adds it.
 """
 
 import json
@@ -31,20 +31,22 @@ def _phase(steps: int, batch_size: int, learning_rate: float) -> Options:
             steps, "training steps, rounded up to a multiple of 20; 0 = not trained", low=0
         ),
         "batch_size": Option(batch_size, "images of a step", low=1),
-        "learning_rate": Option(learning_rate, "the highest, after the warm-up; of Muon", low=0.0),
-        "warmup_steps": Option(200, "steps of rising rate", low=0),
+        "learning_rate": Option(
+            learning_rate, "peak learning rate of Muon, after the warm-up", low=0.0
+        ),
+        "warmup_steps": Option(200, "steps of warm-up", low=0),
         "ema_decay": Option(0.999, "decay of the moving average", low=0.0, high=0.99999),
         "checkpoint_every": Option(1000, "steps between checkpoints", low=1, runtime=True),
     }
 
 
 OPTIONS: Options = {
-    "model": Option("", "Stable Diffusion to go on from, with its sizes and words; '' = from "
-                        "nothing"),
+    "model": Option("", "Stable Diffusion to fine-tune, with its sizes and vocabulary; '' = from "
+                        "scratch"),
     "prediction_type": Option("", "what the UNet of that model predicts; '' = as its files say",
                          choices=("", "epsilon", "v_prediction")),
-    "bpe_merges": Option(512, "words and parts of words that the tokenizer learns", low=0),
-    "text_length": Option(77, "tokens of a prompt, start and end included", low=8, high=4096),
+    "bpe_merges": Option(512, "BPE merges that the tokenizer learns", low=0),
+    "text_length": Option(77, "most tokens of a prompt, start and end included", low=8, high=4096),
     "text_width": Option(96, "width of the text encoder", low=8),
     "text_layers": Option(2, "layers of the text encoder", low=1),
     "channels": Option((64, 128), "channels of the UNet's two levels", low=16),
@@ -52,25 +54,26 @@ OPTIONS: Options = {
     "layers": Option(1, "blocks of a level of the UNet", low=1),
     "vae_channels": Option((16, 32, 48, 64), "channels of the autoencoder's levels", low=8),
     "latent_channels": Option(4, "channels of the latents; Stable Diffusion has 4", low=1),
-    "vae_parts": Option("all", "what of the autoencoder is trained; decoder: latents stay as they "
-                        "are", choices=("all", "decoder")),
+    "vae_parts": Option("all", "trained parts of the autoencoder; decoder keeps the latents",
+                        choices=("all", "decoder")),
     "vae": _phase(10_000, 8, 1e-2),
     "unet": _phase(20_000, 64, 4e-3),
-    "edge_weight": Option(1.0, "weight of neighbours' differences in the autoencoder's loss",
+    "edge_weight": Option(1.0, "weight of the edge term in the autoencoder's loss",
                           low=0.0),
     "snr_gamma": Option(5.0, "gamma of the min-SNR weighting; 0 = off", low=0.0),
-    "prompt_dropout": Option(0.1, "share of prompts left empty, for guidance", low=0.0, high=1.0),
+    "prompt_dropout": Option(0.1, "fraction of empty prompts, for classifier-free guidance",
+                             low=0.0, high=1.0),
 }  # fmt: skip
 
 
 def stage(perception: ModuleType) -> Stage:
-    """Returns the stage with a network that looks at images for the autoencoder's loss.
+    """Returns the stage with the network of the autoencoder's perceptual loss.
 
     perception: a module with `OPTIONS`, `fingerprint(config)` and `layers(model)`.
     """
     return Stage(
         "finetune",
-        "trains a generator",
+        "trains a Stable Diffusion",
         OPTIONS | {"perceptual": perception.OPTIONS},
         lambda config, workdir: run(config, workdir, perception),
         is_usual=False,
@@ -79,7 +82,7 @@ def stage(perception: ModuleType) -> Stage:
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that is gone on from, from another."""
+    """Returns the digest of the model that is fine-tuned."""
     if not config.finetune.model:
         return {}
     from jaxtbpr.diffusion import checkpoint
@@ -91,21 +94,24 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
 def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[str, Any]:
     """Trains on the train split.
 
-    perception: gives the network that looks at images where `finetune.perceptual.weight` wants one.
-    An image that cannot be read and a prompt that is too long for the text encoder are rejected,
+    perception: gives the network of the perceptual loss where `finetune.perceptual.weight` is not
+    0. An image that cannot be read and a prompt that is too long for the text encoder are rejected,
     with the reason, in rejected.jsonl.
     """
-    from jaxtbpr.diffusion import training  # slow to import, and most runs do without
+    from jaxtbpr.diffusion import training  # slow to import, and rarely used
 
     directory = workdir.dir("finetune")
     records = [record for record in workdir.before("finetune") if record["split"] == "train"]
     if not records:
-        raise UserError("stage 'finetune' has no record of the train split to train on.")
+        raise UserError(
+            "stage 'finetune' has no records of the train split to train on; the report shows "
+            "what the stages before it have rejected."
+        )
     images, reasons = _read_images(workdir.root, records)
     left = [record for record in records if record["id"] not in reasons]
     prompts = [record["prompt"] for record in left]
-    sight = config.finetune.perceptual
-    layers = perception.layers(sight.model) if sight.weight else None
+    perceptual = config.finetune.perceptual
+    layers = perception.layers(perceptual.model) if perceptual.weight else None
     with of_key("finetune"):
         problems = training.train(images, prompts, config.finetune, config.seed, directory, layers)
     reasons |= {
@@ -131,7 +137,7 @@ def run(config: ConfigDict, workdir: Workdir, perception: ModuleType) -> dict[st
 def _read_images(root: epath.Path, records: list[Record]) -> tuple[np.ndarray, dict[str, str]]:
     """(images uint8 [N, H, W, 3], {id: why it cannot be read}).
 
-    Raises UserError where they are not of one size, or none can be read.
+    Raises UserError where sizes differ, or none can be read.
     """
     for record in records:
         require(record, "image", "stage 'finetune'")

@@ -1,7 +1,7 @@
 """Stage generate: one image for each prompt (SynTBPR, inter-class generation).
 
-Every image is an identity of its own, as in the paper. Engine `render` draws the attributes;
-engine `diffusion` asks a Stable Diffusion for the prompt.
+Every image is a new identity, as in the paper. Engine `render` draws the attributes; engine
+`diffusion` is text-to-image with a Stable Diffusion.
 """
 
 from typing import Any
@@ -16,33 +16,34 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.diffusion.samplers import SAMPLERS
 from jaxtbpr.synthesis.images import Job, RenderEngine
 
-RENDERED = (128, 64)  # height and width of what is drawn
+RENDERED = (128, 64)  # height and width of drawn images
 
 OPTIONS: Options = {
     "engine": Option("render", "what makes the images", choices=("render", "diffusion")),
-    "height": Option(0, "height of the images in pixels; 0 = the engine's own", low=0, high=4096),
-    "width": Option(0, "width of the images in pixels; 0 = the engine's own", low=0, high=4096),
+    "height": Option(0, "height of images in pixels; 0 = the engine's default", low=0, high=4096),
+    "width": Option(0, "width of images in pixels; 0 = the engine's default", low=0, high=4096),
     "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
     "model": Option("", "Stable Diffusion of engine diffusion: folder, file or hub id"),
     "prediction_type": Option("", "what the UNet of that model predicts; '' = as its files say",
                          choices=("", "epsilon", "v_prediction")),
-    "sampler": Option("", "steps of which rule; '' = the model's own", choices=("", *SAMPLERS)),
-    "steps": Option(50, "steps from noise to image", low=1, high=1000),
+    "sampler": Option("", "sampler of engine diffusion; '' = the model's default",
+                      choices=("", *SAMPLERS)),
+    "steps": Option(50, "sampling steps", low=1, high=1000),
     "guidance_scale": Option(8.5, "guidance scale; 1 or less = no guidance", low=0.0, high=100.0),
-    "guidance_rescale": Option(0.0, "share of the answer that is set back to the text's deviation",
+    "guidance_rescale": Option(0.0, "rescaling of guided noise, against overexposure; 0 = off",
                       low=0.0, high=1.0),
-    "negative_prompt": Option("", "negative prompt, which guidance leads away from"),
-    "eta": Option(0.0, "noise that the ddim sampler adds again", low=0.0, high=1.0),
-    "dtype": Option("float32", "of the computation", choices=("float32", "bfloat16")),
+    "negative_prompt": Option("", "text that guidance moves away from"),
+    "eta": Option(0.0, "noise that the ddim sampler adds; 0 = deterministic", low=0.0, high=1.0),
+    "dtype": Option("float32", "dtype of the computation", choices=("float32", "bfloat16")),
     "batch_size": Option(8, "images at a time on each device, in units of 16 or, if large, 4",
                          low=1, high=4096, runtime=True),
-    "jpeg_quality": Option(0, "of JPEG images; 0 = lossless PNG", low=0, high=100),
+    "jpeg_quality": Option(0, "quality of JPEG images; 0 = lossless PNG", low=0, high=100),
     "writer_threads": Option(4, "threads that write images", low=1, high=64, runtime=True),
 }  # fmt: skip
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that the stage reads from another."""
+    """Returns the digest of the model that the stage reads."""
     return model_fingerprint(config.generate.engine, config)
 
 
@@ -73,4 +74,4 @@ def _plan(record: Record) -> list[Job]:
     return [Job(record)]
 
 
-STAGE = Stage("generate", "makes their images", OPTIONS, run, fingerprint=fingerprint)
+STAGE = Stage("generate", "generates their images", OPTIONS, run, fingerprint=fingerprint)

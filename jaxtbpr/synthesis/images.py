@@ -1,4 +1,4 @@
-"""Person images as files of a stage: drawn, written once, and named by their record."""
+"""Image files of a stage: drawing, writing and reading them by their record."""
 
 import dataclasses
 import io
@@ -15,10 +15,10 @@ from jaxtbpr.render import png, render
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One record of what a stage gives out.
+    """One output record of a stage.
 
-    is_made: whether its image is to be made, by the record's prompt; else it is given out as it
-    is. source: uint8 [H, W, 3], the image that it is made from; None: made of noise.
+    is_made: whether its image is to be generated from the record's prompt; else the record is
+    passed on as it is. source: uint8 [H, W, 3], the input of image-to-image; None: text-to-image.
     """
 
     record: Record
@@ -30,8 +30,8 @@ class Job:
 class RenderEngine:
     """Draws the attributes of records as vector graphics (see `jaxtbpr.render`).
 
-    root: the workdir; stage: the stage that owns the images; seed: of the small accidents of a
-    picture (exact limb angles, background layout); height, width: in pixels.
+    root: the workdir; stage: the stage that the images belong to; seed: of small variations (exact
+    limb angles, background layout); height, width: in pixels.
     """
 
     root: str
@@ -59,7 +59,7 @@ def write_image(
 ) -> dict[str, str | int]:
     """Writes `pixels` (uint8 [H, W, 3]) to the folder of `stage`; returns a record's `image`.
 
-    quality: of a JPEG, 1 to 100; 0: PNG, which loses nothing.
+    quality: of a JPEG, 1 to 100; 0: PNG, which is lossless.
     """
     ending = "jpg" if quality else "png"
     path = f"{stage}/images/{record['identity'][:-3]}/{record['id']}.{ending}"
@@ -73,7 +73,7 @@ def write_image(
 
 def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
     data = io.BytesIO()
-    # Colours at full resolution: they are what captions speak of.
+    # Without chroma subsampling: captions are about colours.
     Image.fromarray(pixels).save(data, "JPEG", quality=quality, subsampling=0)
     return data.getvalue()
 
@@ -81,7 +81,7 @@ def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
 def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     """Reads a record's image, uint8 [H, W, 3].
 
-    Raises ImageError where it is missing, is no image, or is not the file that its stage wrote;
+    Raises ImageError where it is missing, not an image, or not the file that its stage wrote;
     OSError where the disk fails.
     """
     image = record["image"]
@@ -89,6 +89,6 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
 
 
 def unreadable(error: images.ImageError) -> str:
-    """Returns what is said of an image behind its name: that it cannot be read, and why."""
+    """Returns the message that follows the name of an unreadable image."""
     text = "cannot be read"
     return error.reason if error.reason.startswith(text) else f"{text}: {error.sentence}"

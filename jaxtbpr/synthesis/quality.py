@@ -1,7 +1,6 @@
-"""Filter engine `quality`: what can be told of an image without a model.
+"""Filter engine `quality`: checks of an image that need no model.
 
-An image must decode, must show something, must be sharp enough, and must not be nearly the same
-as another one.
+An image must decode, have contrast, be sharp enough, and not be a near-duplicate of another one.
 """
 
 import functools
@@ -30,7 +29,7 @@ OPTIONS: Options = {
         low=0.0,
     ),
     "duplicate_distance": Option(
-        24, f"bits of {BITS} in which the hashes of near-duplicates differ at most; -1 = keep "
+        24, f"largest Hamming distance of near-duplicates' hashes of {BITS} bits; -1 = keep "
             f"duplicates",
         low=-1, high=BITS - 1,
     ),
@@ -43,8 +42,8 @@ def reject(
 ) -> dict[str, str]:
     """Returns {id: why the image of this record is rejected}.
 
-    config: holds section `filter`; root: the workdir; directory: for what is measured. Of images
-    that are nearly the same the one with the smallest id stays, among those that are good.
+    config: holds section `filter`; root: the workdir; directory: for what is measured. Of
+    near-duplicates the one with the smallest id stays, among the images that pass the other checks.
     """
     options = config.filter.quality
     with process_map(options.processes) as mapped:
@@ -100,7 +99,7 @@ def _stack(rows: Iterable[tuple[str, float, float, np.ndarray]]) -> Arrays:
 
 
 def _poor(records: list[Record], seen: Arrays, options: ConfigDict) -> dict[str, str]:
-    """{id: why} of the images that are bad by themselves."""
+    """{id: why} of the images that fail by themselves."""
     rejected = {}
     for row, record in enumerate(records):
         measures = (seen[key][row] for key in ("problem", "contrast", "sharpness"))

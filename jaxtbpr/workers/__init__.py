@@ -1,1 +1,1 @@
-"""Models that are asked: requests, the processes of torch, and what is made of their answers."""
+"""Models in worker processes with torch: requests, supervision, and use of their answers."""

@@ -1,8 +1,7 @@
-"""Answers of language models: cleaned, then checked; what will not do is told in a sentence.
+"""Answers of language models: cleaned, then checked; what is wrong is said in one sentence.
 
-The published code keeps whatever a model says; here refusals, empty, cut off, short, long,
-foreign, repeated and unfilled answers, and those with remarks or in a list, are told apart, so
-that they can be asked for again.
+The published code keeps every answer; here refusals, empty, truncated, short, long, foreign,
+repeated and unfilled answers, remarks and lists are detected, so that they can be requested again.
 """
 
 import dataclasses
@@ -14,8 +13,8 @@ from collections.abc import Collection
 from jaxtbpr.core.english import capitalised
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-# A thought whose opening tag was the end of what the model was given, and the name of the one who
-# speaks, from the chat template.
+# A thought whose opening tag is the end of the prompt, and the role name, both from the chat
+# template.
 _BEFORE = re.compile(r"\A.*</think>|\A\s*assistant\s*\n", re.DOTALL | re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>")
 _MARKUP = re.compile(r"```\w*|\*\*|__(?=\w)|(?<=\w)__|^#+ ", re.MULTILINE)
@@ -45,7 +44,7 @@ _REFUSALS = re.compile(
     r"\bplease (?:provide|upload|share)\b",
     re.IGNORECASE,
 )
-_NOT_ALONE = re.compile(  # remarks, turns of a talk, lists
+_NOT_ALONE = re.compile(  # remarks, turns of a dialogue, lists
     r"\b(?:note|human|user|assistant):|(?:\A|[.:] )(?:[-–*•]|\d+[.)]) ", re.IGNORECASE
 )
 _UNFILLED = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[a-z_ ]+>|_{3,}|\bplaceholders?\b", re.IGNORECASE)
@@ -70,7 +69,7 @@ _ECHO = 9  # words in a row that are those of the instruction
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why an answer will not do. kind: a word to count by; reason: a sentence."""
+    """Why an answer is rejected. kind: a word to count by; reason: a sentence."""
 
     kind: str
     reason: str
@@ -116,9 +115,9 @@ def check(
     finish: str = "stop",
     earlier: Collection[str] = (),
 ) -> Refusal | None:
-    """Returns why a cleaned answer will not do, None where it will.
+    """Returns why a cleaned answer is rejected, None where it is accepted.
 
-    instruction: what was asked; finish: "length" where the model was cut off; earlier: answers
+    instruction: what was asked; finish: "length" where max_tokens was reached; earlier: answers
     that this one must differ from.
     """
     words_of_text = words(text)
@@ -128,18 +127,21 @@ def check(
     if match := _REFUSALS.search(text.translate(_APOSTROPHES)):
         return Refusal("refusal", f"the model refuses: {match[0]!r}")
     if match := _NOT_ALONE.search(text):
-        return Refusal("not alone", f"it is not a sentence alone: {match[0]!r}")
+        return Refusal("not alone", f"it is not only a description: {match[0]!r}")
     if match := _UNFILLED.search(text):
-        return Refusal("unfilled", f"a slot of the pattern was left as it is: {match[0]!r}")
+        return Refusal("unfilled", f"a slot of the pattern was not filled: {match[0]!r}")
     if match := _UNSEEN.search(text):
-        return Refusal("unseen", f"it speaks of what cannot be seen: {match[0]!r}")
+        return Refusal("unseen", f"it mentions what cannot be seen: {match[0]!r}")
     if instruction and _echoes(words_of_text, words(instruction)):
         return Refusal("echo", "it repeats the instruction")
     if refusal := _script(text):
         return refusal
-    if len(words_of_text) < limits.min_words:  # before the language, which few words do not tell
-        wanted = f"at least {limits.min_words} are wanted"
-        return Refusal("short", f"it has {len(words_of_text)} words; {wanted}")
+    if (
+        len(words_of_text) < limits.min_words
+    ):  # before the language, which too few words do not show
+        return Refusal(
+            "short", f"it has {len(words_of_text)} words; at least {limits.min_words} are required"
+        )
     if refusal := _language(words_of_text) or _repetition(text, words_of_text):
         return refusal
     return _end(text, words_of_text, limits, finish) or _again(text, earlier)
@@ -148,7 +150,7 @@ def check(
 def _end(text: str, words: list[str], limits: Limits, finish: str) -> Refusal | None:
     count = len(words)
     if count > limits.max_words:
-        return Refusal("long", f"it has {count} words; at most {limits.max_words} are wanted")
+        return Refusal("long", f"it has {count} words; at most {limits.max_words} are allowed")
     if finish == "length" and text[-1] not in ".!?":
         return Refusal("cut off", "the model was cut off before the end of its sentence")
     return None
@@ -161,7 +163,7 @@ def _again(text: str, earlier: Collection[str]) -> Refusal | None:
 
 
 def _script(text: str) -> Refusal | None:
-    # Of any language in Latin script, since "café" is English: its words tell.
+    # Letters of any language in Latin script pass, since "café" is English: `_language` decides.
     odd = [s for s in text if s.isalpha() and "LATIN" not in unicodedata.name(s, "")]
     if odd:
         return Refusal("language", f"it has letters of another script: {''.join(odd[:9])!r}")
@@ -173,7 +175,7 @@ def _language(words: list[str]) -> Refusal | None:
     foreign = sum(bool(_FOREIGN.fullmatch(word)) for word in words)
     if english <= foreign or english < 0.08 * len(words):
         return Refusal(
-            "language", f"only {english} of its {len(words)} words are usual English ones"
+            "language", f"only {english} of its {len(words)} words are common English words"
         )
     return None
 
@@ -197,7 +199,7 @@ def _echoes(answer: list[str], instruction: list[str]) -> bool:
 
 
 def _unquoted(text: str) -> str:
-    """Takes off a pair of quotes that holds all of `text`."""
+    """Removes a pair of quotes round all of `text`."""
     is_pair = len(text) > 1 and _QUOTES.get(text[0]) == text[-1]
     if is_pair and text[0] not in text[1:-1]:
         return text[1:-1].strip()

@@ -1,9 +1,9 @@
-"""Asks language models for texts until each is one that will do, or has been asked too often.
+"""Requests texts from language models, each until an answer is accepted or retries run out.
 
-Stages caption and prompts say what they want; the models run in workers of their own (`isolated`)
-and share a folder with this side (`worker/answering/exchange.py`). An answer that will not do is
-asked for again with another seed. Everything is on disk, so that a killed run asks nothing twice
-that was answered, and ends the same.
+Stages caption and prompts make the requests; the models run in separate workers (`isolated`) and
+share a folder with this side (`worker/answering/exchange.py`). A rejected answer is requested again
+with another seed. Everything is on disk, so that a killed run repeats no answered request, and ends
+the same.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ from jaxtbpr.workers.worker.answering import engines, exchange
 ENGINES = tuple(name for name, engine in engines.ENGINES.items() if engine.writes_text)
 
 _AHEAD = 64  # shards whose tasks are written before the first is answered
-_WARM = 0.7  # least temperature of a second try: without any the answer would be the same
-_REPEATED = 20  # repeated requests of a model after which it is told that it repeats itself
+_WARM = 0.7  # lowest temperature of a retry: at 0 the answer would be the same
+_REPEATED = 20  # retried requests of a model after which a line says that it repeats itself
 _WAIT = 0.2  # seconds between looks at the folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A text that is wanted.
+    """A request for a text.
 
     key: names it in the run; group: texts of one group must differ; model: that is asked; image:
     path from the workdir, or None; instruction: attempt (0, 1, ...) -> what is asked.
@@ -50,9 +50,9 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of a wish: the text, or None and the last refusal.
+    """The result of a request: the text, or None and the last refusal.
 
-    attempt: of the last answer; rejected: the kinds of the answers that would not do.
+    attempt: of the last answer; rejected: the kinds of the rejected answers.
     """
 
     text: str | None
@@ -61,56 +61,56 @@ class Result:
     last: Refusal | None
 
 
-# (what is wanted, instruction, cleaned answer, how it finished, earlier answers of the group)
+# (request, instruction, cleaned answer, how it finished, earlier answers of the group)
 Judge = Callable[[Request, str, str, str, list[str]], Refusal | None]
 
 
 def options(model: str, max_tokens: int) -> Options:
     """Returns the config keys of a stage that asks models; model: the default one."""
     return {
-        "models": Option((model,), "language models: folder or hub id, perhaps with @revision"),
-        "retries": Option(3, "times that a useless answer is asked for again", low=0, high=100),
-        "temperature": Option(0.7, "of sampling; 0 = greedy (asked again, at 0.7)",
+        "models": Option((model,), "language models: folder or hub id, optionally with @revision"),
+        "retries": Option(3, "times that a rejected answer is requested again", low=0, high=100),
+        "temperature": Option(0.7, "of sampling; 0 = greedy (retries: 0.7)",
                               low=0.0, high=10.0),
-        "top_p": Option(0.9, "share of the likeliest words that are drawn from", low=0.01,
-                        high=1.0),
-        "max_tokens": Option(max_tokens, "tokens of an answer", low=1, high=100_000),
-        "dtype": Option("auto", "of a local model; auto = as it was saved",
+        "top_p": Option(0.9, "nucleus sampling: probability mass of the tokens drawn from",
+                        low=0.01, high=1.0),
+        "max_tokens": Option(max_tokens, "most tokens of an answer", low=1, high=100_000),
+        "dtype": Option("auto", "of a local model; auto = as saved",
                         choices=("auto", "bfloat16", "float16", "float32")),
-        "batch_size": Option(8, "requests at a time on a local model; may change its last bits",
+        "batch_size": Option(8, "requests in a batch of a local model; may change last bits",
                              low=1, high=65536),
-        "trust_remote_code": Option(("",), "models whose own code may run here"),
-        # Servers refuse parameters that they do not know, and know some by other names.
+        "trust_remote_code": Option(("",), "models whose custom code may be executed"),
+        # Servers refuse unknown parameters, and have other names for some.
         "parameters": {
-            name: Option(name, f"name that the server has for {name}; '' = it is not sent")
+            name: Option(name, f"the server's name for {name}; '' = not sent")
             for name in ("max_tokens", "temperature", "top_p", "seed")
         },
-        "url": Option("http://localhost:8000/v1", "server of engine openai", runtime=True),
-        "concurrency": Option(16, "requests at a time to a server", low=1, high=4096,
+        "url": Option("http://localhost:8000/v1", "url of engine openai's server", runtime=True),
+        "concurrency": Option(16, "concurrent requests to a server", low=1, high=4096,
                               runtime=True),
-        "requests_per_minute": Option(0.0, "most requests of each worker to a server; 0 = no limit",
+        "requests_per_minute": Option(0.0, "most requests of each worker per minute; 0 = no limit",
                                       low=0.0, runtime=True),
-        "timeout": Option(120.0, "seconds that a server has for an answer", low=0.01,
+        "timeout": Option(120.0, "seconds to wait for a server's answer", low=0.01,
                           runtime=True),
-        "max_attempts": Option(8, "times that a server is tried with a request", low=1, high=1000,
+        "max_attempts": Option(8, "attempts of a request to a server", low=1, high=1000,
                         runtime=True),
-        "retry_delay": Option(1.0, "seconds before a server is tried again, doubled each time",
+        "retry_delay": Option(1.0, "seconds before the next attempt, doubled each time",
                               low=0.0,
                         runtime=True),
     } | isolated.OPTIONS  # fmt: skip
 
 
 def check(options: Mapping[str, Any], section: str) -> None:
-    """Raises UserError for options with which nothing can be asked, and without an environment.
+    """Raises UserError for options that cannot work, and where the environment is missing.
 
     options: of a stage that asks models: those of `options`, "min_words" and "max_words".
     """
     if not (options["models"] and all(options["models"])):
-        raise UserError(f"config.{section}.models names no model; give its folder or hub id.")
+        raise UserError(f"config.{section}.models names no model; give a folder or hub id.")
     if options["min_words"] > options["max_words"]:
         raise UserError(
             f"config.{section}.min_words={options['min_words']} is more than "
-            f"max_words={options['max_words']}, so that no answer would do."
+            f"max_words={options['max_words']}, so no answer can fit; lower it."
         )
     if not engines.ENGINES[options["engine"]].is_server:
         for model in options["models"]:
@@ -119,7 +119,7 @@ def check(options: Mapping[str, Any], section: str) -> None:
 
 
 def fingerprint(options: Mapping[str, Any]) -> dict[str, str]:
-    """Returns {model: SHA-256 of its files} of the models that are folders here."""
+    """Returns {model: SHA-256 of its files} of the models that are local folders."""
     digests = {}
     for model in options["models"]:
         folder = pathlib.Path(_located(model))
@@ -136,7 +136,7 @@ def answer_all(
     options: Mapping[str, Any],
     section: str,
 ) -> list[exchange.Row]:
-    """Returns the workers' answers to tasks of requests, in order; those on disk are not asked for.
+    """Returns the workers' answers to tasks, in order; those on disk are not requested again.
 
     root: the workdir; folder: that is shared with the workers; options: of `isolated.OPTIONS` and
     "engine". Raises UserError where the workdir is not a local folder.
@@ -146,13 +146,13 @@ def answer_all(
     exchange.prepare(folder, {key: options[key] for key in ("engine", "claim_seconds")})
     for task, requests in tasks.items():
         exchange.write_task(folder, task, requests)
-    tell = _progress(folder, section, options["workers"])
+    report = _progress(folder, section, options["workers"])
     try:
         if exchange.open_tasks(folder):
             with isolated.workers(folder, options, section) as watch:
                 while exchange.open_tasks(folder):
                     watch()
-                    tell()
+                    report()
                     time.sleep(_WAIT)
     finally:
         exchange.close(folder)
@@ -172,15 +172,17 @@ class Asker:
         self._root = pathlib.Path(root)
         self._folder = self._root / section.partition(".")[0] / "requests"
         self._section, self._options, self._seed = section, options, seed
-        self._repeated: dict[str, list[int]] = {}  # model -> [second tries, of these the same]
-        self._told: set[str] = set()  # models of which that was said
+        self._repeated: dict[
+            str, list[int]
+        ] = {}  # model -> [retries, of these with the same answer]
+        self._reported: set[str] = set()  # models of which that was said
 
     def ask(
         self, shards: Iterable[tuple[int, Callable[[], list[Request]]]], judge: Judge
     ) -> Iterator[tuple[int, dict[str, Result]]]:
-        """Yields (number of a shard, {key: what came of it}) of each shard, as they are settled.
+        """Yields (number of a shard, {key: result}) of each shard, as they are finished.
 
-        shards: (number, what gives the texts wanted for it). judge: says why an answer will not do.
+        shards: (number, function that returns its requests). judge: says why an answer is rejected.
         """
         waiting = iter(shards)
         first = next(waiting, None)
@@ -189,7 +191,7 @@ class Asker:
         exchange.prepare(self._folder, self._settings())
         waiting = itertools.chain([first], waiting)
         open_shards: dict[int, Iterator[dict[str, Result] | None]] = {}
-        tell = _progress(self._folder, self._section, self._options["workers"])
+        report = _progress(self._folder, self._section, self._options["workers"])
         try:
             with isolated.workers(self._folder, self._options, self._section) as watch:
                 while self._open_more(open_shards, waiting, judge):
@@ -200,27 +202,27 @@ class Asker:
                             yield number, done
                     if all(done is None for _, done in results):
                         watch()
-                        tell()
+                        report()
                         time.sleep(_WAIT)
         finally:
             exchange.close(self._folder)
-            self._tell_repeated(1)
+            self._report_repeated(1)
 
-    def _tell_repeated(self, least: int) -> None:
-        """Says, once, which models gave most of their useless answers again, word for word.
+    def _report_repeated(self, min_retries: int) -> None:
+        """Says, once, which models gave most of their rejected answers again, word for word.
 
-        least: repeated requests of a model before it is said.
+        min_retries: retried requests of a model before it is said.
         """
-        for model, (tries, same) in self._repeated.items():
-            if tries >= least and same > tries / 2 and model not in self._told:
-                self._told.add(model)
+        for model, (retries, same) in self._repeated.items():
+            if retries >= min_retries and same > retries / 2 and model not in self._reported:
+                self._reported.add(model)
                 why = (
                     "; the server seems to ignore temperature and seed, as transformers serve does "
                     "unless do_sample is true in the model's generation_config.json"
                 )
                 is_server = engines.ENGINES[self._options["engine"]].is_server
                 say(f"{self._section}: model {model!r} gave the same answer again in {same} of "
-                    f"{tries} repeated requests, which had other seeds"
+                    f"{retries} retries with other seeds"
                     f"{why if is_server else ''}.")  # fmt: skip
 
     def _open_more(self, open_shards: dict, waiting: Iterator, judge: Judge) -> bool:
@@ -232,7 +234,7 @@ class Asker:
     def _rounds(
         self, shard: int, requests: list[Request], judge: Judge
     ) -> Iterator[dict[str, Result] | None]:
-        """Asks, checks and asks again; yields None as long as answers are awaited."""
+        """Requests, checks and requests again; yields None while answers are pending."""
         results: dict[str, Result] = {}
         groups: dict[str, list[str]] = {}
         last: dict[str, str] = {}
@@ -245,15 +247,15 @@ class Asker:
                     yield None
             answer_of = {answer["id"]: answer for task in answers for answer in task}
             self._count_repeated(requests, attempt, answer_of, last)
-            self._tell_repeated(_REPEATED)
-            _settle(requests, attempt, answer_of, results, groups, judge)
+            self._report_repeated(_REPEATED)
+            _judge_answers(requests, attempt, answer_of, results, groups, judge)
             requests = [request for request in requests if _is_open(results[request.key])]
         yield results
 
     def _count_repeated(
         self, requests: list[Request], attempt: int, answers: Mapping[str, exchange.Row], last: dict
     ) -> None:
-        """Counts the answers that are those of the attempt before; last: {key: its text}."""
+        """Counts answers equal to those of the previous attempt; last: {key: its text}."""
         for request in requests:
             text = answers[f"{request.key}:{attempt}"].get("text")
             if text and request.key in last:
@@ -274,7 +276,7 @@ class Asker:
 
     def _row(self, request: Request, attempt: int) -> exchange.Row:
         seed = rng(self._seed, "asking", self._section, request.key, attempt).integers(2**31)
-        heat = self._options["temperature"]
+        temperature = self._options["temperature"]
         image = request.image and os.path.relpath(self._root / request.image, self._folder)
         return {
             "id": f"{request.key}:{attempt}",
@@ -282,7 +284,7 @@ class Asker:
             "messages": [{"role": "user", "text": request.instruction(attempt)}],
             "image": image,
             "seed": int(seed),
-            "temperature": max(heat, _WARM) if attempt else heat,
+            "temperature": max(temperature, _WARM) if attempt else temperature,
             "top_p": self._options["top_p"],
             "max_tokens": self._options["max_tokens"],
         }
@@ -299,17 +301,17 @@ class Asker:
         )
         keys += ("requests_per_minute", "timeout", "max_attempts", "retry_delay")
         tables = {"parameters": dict(self._options["parameters"])}  # it may be a ConfigDict
-        trust = [_located(model) for model in self._options["trust_remote_code"]]
-        return {key: self._options[key] for key in keys} | tables | {"trust_remote_code": trust}
+        trusted = [_located(model) for model in self._options["trust_remote_code"]]
+        return {key: self._options[key] for key in keys} | tables | {"trust_remote_code": trusted}
 
 
 def _located(model: str) -> str:
-    """A model as its worker is told it: a folder without "~"."""
+    """A model as its worker gets it: a folder without "~"."""
     return os.path.expanduser(model)
 
 
 def _require_model(model: str, section: str) -> None:
-    """Raises UserError where a model that can only be a folder is none; hub ids are not looked up.
+    """Raises UserError for a model that can only be a folder and is none; hub ids are not checked.
 
     A hub id is a name or owner/name.
     """
@@ -331,7 +333,7 @@ def _require_local(root: epath.PathLike, section: str, engine: str) -> None:
         )
 
 
-def _settle(
+def _judge_answers(
     requests: list[Request],
     attempt: int,
     answers: Mapping[str, exchange.Row],
@@ -339,7 +341,7 @@ def _settle(
     groups: dict[str, list[str]],
     judge: Judge,
 ) -> None:
-    """Judges the answers of one attempt; puts them into `results`, the good ones into `groups`."""
+    """Judges the answers of one attempt; adds them to `results`, accepted ones to `groups`."""
     for request in requests:
         answer = answers[f"{request.key}:{attempt}"]
         before = results[request.key].rejected if request.key in results else ()
@@ -360,7 +362,7 @@ def _is_open(result: Result) -> bool:
 
 
 def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], None]:
-    """Returns what says, now and then, how many answers there are, or what is waited for.
+    """Returns a function that prints progress now and then: answers so far, or what it waits for.
 
     workers: how many were started here.
     """
@@ -368,7 +370,7 @@ def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], No
     whole: dict[str, int] = {}
     before = exchange.count_answers(folder, whole)
 
-    def tell() -> None:
+    def report() -> None:
         nonlocal last_line
         if time.monotonic() - last_line <= SECONDS_BETWEEN_LINES:
             return
@@ -379,4 +381,4 @@ def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], No
             what = f"waiting for {isolated.first_answer(folder, workers)}"
         say(f"{label}: {last_line - began:.0f} s, {what}")
 
-    return tell
+    return report

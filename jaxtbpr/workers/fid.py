@@ -1,6 +1,6 @@
-"""The features that FID compares, by an isolated worker (`worker/answering/inception.py`).
+"""Inception features for FID, by an isolated worker (`worker/answering/inception.py`).
 
-`stages.py` hands this to stage measure, which is in another room.
+`stages.py` passes this module to stage measure, which is in another room.
 """
 
 import base64
@@ -18,7 +18,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.workers import asking, isolated
 
 OPTIONS: Options = {
-    "weights": Option("", "Inception weights of torch-fidelity, for FID; '' = it is not measured"),
+    "weights": Option("", "Inception weights of torch-fidelity, for FID; '' = no FID"),
     **isolated.OPTIONS,
 }
 
@@ -26,7 +26,7 @@ _TASK = 100  # images
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the weights from another.
+    """Returns the digest of the weights.
 
     Raises UserError where there is no such file, or no reference to compare with.
     """
@@ -39,7 +39,9 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
             "torch-fidelity's Inception weights (weights-inception-2015-12-05-6726825d.pth)."
         )
     if not config.measure.reference:
-        raise UserError("config.measure.fid.weights needs config.measure.reference: FID compares.")
+        raise UserError(
+            "config.measure.fid.weights needs config.measure.reference, the set to compare with."
+        )
     return {"fid": files.sha256_of([epath.Path(weights).expanduser()])}
 
 
@@ -74,7 +76,8 @@ def features(images: Iterable[bytes], config: ConfigDict, directory: epath.Path)
     problems = [answer["problem"] for answer in answers if "problem" in answer]
     if problems:
         raise UserError(
-            f"{len(problems)} images have no features for FID; the first: {problems[0]}"
+            f"FID cannot be measured: {len(problems)} images have no features; the first: "
+            f"{problems[0]}"
         )
     data = b"".join(base64.b64decode(answer["features"]) for answer in answers)
     return np.frombuffer(data, "<f4").reshape(len(answers), -1)

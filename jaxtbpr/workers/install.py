@@ -1,7 +1,7 @@
-"""Makes an environment of the isolated worker: python -m jaxtbpr.workers.install [pose | fid]
+"""Installs an environment of the isolated worker: python -m jaxtbpr.workers.install [pose | fid]
 
-It lies under the user's cache folder and is found again by its requirements, so that another
-version of them gets another environment.
+It is in the user's cache folder, named by a digest of its requirements, so that other versions get
+another environment.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from jaxtbpr.core.progress import say
 from jaxtbpr.workers.worker.answering.engines import ENGINES
 
 _WORKER = pathlib.Path(__file__).parent / "worker"
-# Of the engines that need an environment of their own.
+# Of the engines that need a separate environment.
 REQUIREMENTS = {
     name: _WORKER / engine.requirements for name, engine in ENGINES.items() if engine.requirements
 }
 _DONE = "installed"  # written last
-# What pip says on the way that a user waits for; the rest is details of versions.
-_TOLD = re.compile(r"\s*(Collecting|Installing|Downloading (?!\S+\.metadata)|Building)")
+# The lines of pip that are shown as progress; the others are details of versions.
+_SHOWN = re.compile(r"\s*(Collecting|Installing|Downloading (?!\S+\.metadata)|Building)")
 
 
 def place(requirements: pathlib.Path) -> pathlib.Path:
@@ -43,9 +43,9 @@ def find(requirements: pathlib.Path) -> pathlib.Path | None:
 
 
 def install(requirements: pathlib.Path) -> pathlib.Path:
-    """Makes the environment unless it is there; returns its Python.
+    """Installs the environment unless it exists; returns its Python.
 
-    Two that install at once take turns. Raises UserError where pip fails, with its last words.
+    Concurrent calls take turns. Raises UserError with the last line of pip where it fails.
     """
     folder = place(requirements)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def install(requirements: pathlib.Path) -> pathlib.Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if python := find(requirements):
             return python
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted installation
         rows = (name for name, path in REQUIREMENTS.items() if path == requirements)
         size = next((ENGINES[name].download for name in rows), "some GB")
         say(f"installing the worker's environment into {folder} ({size}) ...")
@@ -80,12 +80,12 @@ def _python(folder: pathlib.Path) -> pathlib.Path:
 
 def _run(command: list[str]) -> None:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    output = ["it said nothing"]
+    output = ["no output"]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, **both, text=True, env=env) as process:
         for line in filter(str.strip, process.stdout):
             output.append(line.strip())
-            if _TOLD.match(line):
+            if _SHOWN.match(line):
                 say(f"  {line.strip()}")
     if process.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {output[-1]}; fix it and start again.")

@@ -1,4 +1,4 @@
-"""The worker processes of a run: which Python runs them, starting, watching and ending them."""
+"""The worker processes of a run: finding their Python, starting, watching and stopping them."""
 
 import contextlib
 import dataclasses
@@ -22,33 +22,33 @@ from jaxtbpr.workers.worker.answering.engines import ENGINES
 
 WORKER = pathlib.Path(__file__).parent / "worker"
 
-# The config keys of whatever has workers.
+# The config keys of everything that has workers.
 OPTIONS: Options = {
-    "python": Option("", "of the models' environment; '' = the installed one", runtime=True),
-    "install": Option(False, "install that environment where it is missing", runtime=True),
-    "workers": Option(1, "workers started here; 0 = all are started by hand", low=0, high=1024,
+    "python": Option("", "Python of the models' environment; '' = the installed one", runtime=True),
+    "install": Option(False, "install that environment if it is missing", runtime=True),
+    "workers": Option(1, "workers to start; 0 = start them by hand", low=0, high=1024,
                       runtime=True),
-    "claim_seconds": Option(60.0, "after which a silent worker's task is another's", low=0.1,
-                            runtime=True),
+    "claim_seconds": Option(60.0, "seconds after which a silent worker's task is reassigned",
+                            low=0.1, runtime=True),
 }  # fmt: skip
 
-_TOLD = 3  # exit status of a worker that says what is wrong in one sentence
-_KNOCK = 5.0  # seconds that a server has for taking a connection
+_STOPPED = 3  # exit status of a worker that says what is wrong in one sentence (serve.STOPPED)
+_CONNECT_TIMEOUT = 5.0  # seconds
 _DEATHS = 3  # without an answer in between, after which a worker is not started again
-# What would bring packages of this environment into the worker's.
+# Variables that would bring packages of this environment into the worker's.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
 @dataclasses.dataclass
 class _Worker:
-    """One process. name: that stands in its claims; log: what it writes, read up to byte `told`;
+    """One process. name: in its claims; log: its output, of which `bytes_read` were shown;
     deaths: in a row."""
 
     number: int
     name: str
     log: pathlib.Path
     process: subprocess.Popen
-    told: int
+    bytes_read: int
     deaths: int = 0
     answers: int = 0
 
@@ -59,8 +59,8 @@ def workers(
 ) -> Iterator[Callable[[], None]]:
     """Starts `options["workers"]` workers on a folder; they end with the block or this process.
 
-    Gives a function to be called now and then, which starts those anew that died, and raises
-    UserError where one says that something is wrong or dies without having answered anything.
+    Yields a function to be called now and then, which restarts workers that died, and raises
+    UserError where one reports an error, or keeps dying without an answer.
     """
     count = options["workers"]
     python = find_python(options, section) if count else "PYTHON"
@@ -74,23 +74,23 @@ def workers(
     finally:
         for worker in started:
             _end(worker)
-            _pass_on_notes(worker)  # those since the last look
+            _print_notes(worker)  # those since the last look
 
 
 def first_answer(folder: pathlib.Path, count: int) -> str:
-    """Says what is waited for while none of `count` workers started here has answered."""
+    """Returns what is waited for while none of `count` workers started here has answered."""
     if not count:
-        return "the first answer of a worker; all are started by hand"
+        return "the first answer of a worker started by hand"
     if count == 1:
         return f"the worker's first answer; its log is {_log(folder, 0)}"
     return f"the workers' first answer; their logs are {_log(folder, '*')}"
 
 
 def check(options: Mapping[str, Any], section: str) -> None:
-    """Finds, or installs where that is wanted, what `workers` will need.
+    """Finds, or installs where the options say so, what `workers` will need.
 
-    Raises UserError where there is no such Python, it lacks a package, or nobody is at the url of
-    a server. Workers that are started by hand may be where another Python and the server are.
+    Raises UserError where there is no such Python, it lacks a package, or no server is at the url.
+    Nothing is checked for workers started by hand: they may run on another machine.
     """
     is_server = ENGINES[options["engine"]].is_server
     if is_server and not options["url"].startswith(("http://", "https://")):
@@ -109,15 +109,17 @@ def check(options: Mapping[str, Any], section: str) -> None:
 def find_python(options: Mapping[str, Any], section: str) -> str:
     """Returns the Python that runs the workers of a section's engine.
 
-    One that asks a server needs nothing but Python, hence this one. Raises UserError where there is
-    none.
+    For a server it is this Python, since only the standard library is used. Raises UserError where
+    there is none.
     """
     if ENGINES[options["engine"]].is_server:
         return sys.executable
     if options["python"]:
         path = pathlib.Path(options["python"]).expanduser()
         if not (path.is_file() and os.access(path, os.X_OK)):
-            raise UserError(f"config.{section}.python={path} cannot be run; give a Python.")
+            raise UserError(
+                f"config.{section}.python={path} cannot be run; give the path of a Python."
+            )
         return str(path)
     engine = options["engine"]
     requirements = install.REQUIREMENTS[engine]
@@ -126,23 +128,23 @@ def find_python(options: Mapping[str, Any], section: str) -> str:
     if options["install"] or _is_wanted(engine):
         return str(install.install(requirements))
     raise UserError(
-        f"config.{section} asks models of engine {engine!r}, which need an environment apart from "
-        f"this one: run `python -m jaxtbpr.workers.install {engine}`, set "
-        f"config.{section}.install=True, or config.{section}.python to the Python of one."
+        f"config.{section} uses models of engine {engine!r}, which need a separate environment: "
+        f"run `python -m jaxtbpr.workers.install {engine}`, set config.{section}.install=True, or "
+        f"set config.{section}.python to the Python of an existing environment."
     )
 
 
 def _require_server(url: str, section: str) -> None:
-    """Raises UserError where nobody takes a connection; what is answered is the workers' affair.
+    """Raises UserError where no server accepts a connection; its answer does not matter here.
 
-    A server may list no models, want a key, be loading, or be busy.
+    A server may list no models, require a key, be loading, or be busy.
     """
     fault = None
     try:
-        urllib.request.urlopen(url.rstrip("/") + "/models", timeout=_KNOCK).close()
+        urllib.request.urlopen(url.rstrip("/") + "/models", timeout=_CONNECT_TIMEOUT).close()
     except urllib.error.HTTPError as error:
         error.close()
-    except urllib.error.URLError as error:  # what urllib makes of faults before a request is sent
+    except urllib.error.URLError as error:  # what urllib raises where no request could be sent
         fault = error.reason
     except (http.client.InvalidURL, ValueError) as error:
         fault = error
@@ -151,8 +153,8 @@ def _require_server(url: str, section: str) -> None:
     if fault is not None:
         raise UserError(
             f"config.{section}.url={url!r}: no server can be reached there ({fault}); start it "
-            f"first, give the url of one that runs, or set config.{section}.workers=0 and start "
-            "workers where it is."
+            f"first, give the url of a running one, or set config.{section}.workers=0 and start "
+            "workers where it can be reached."
         )
 
 
@@ -174,11 +176,11 @@ def _check_packages(python: str, options: Mapping[str, Any], section: str) -> No
         raise UserError(f"config.{section}.python={python} cannot be run: {error}.") from error
     output = done.stdout.split()
     if done.returncode or output[:1] != ["lacks"]:
-        raise UserError(f"config.{section}.python={python} is not a Python; give one.")
+        raise UserError(f"config.{section}.python={python} is not a Python; give the path of one.")
     if lacking := output[1:]:
         raise UserError(
-            f"engine {engine!r} of config.{section} needs what {python} does not have "
-            f"({', '.join(lacking)}); `python -m jaxtbpr.workers.install {engine}` makes its "
+            f"engine {engine!r} of config.{section} needs packages that {python} does not have "
+            f"({', '.join(lacking)}); `python -m jaxtbpr.workers.install {engine}` installs its "
             "environment."
         )
 
@@ -187,7 +189,7 @@ def _is_wanted(engine: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     place = install.place(install.REQUIREMENTS[engine])
-    say(f"The models of engine {engine!r} need an environment of their own in {place}: gigabytes.")
+    say(f"The models of engine {engine!r} need a separate environment in {place}, of several GB.")
     return input("Install it now? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -203,7 +205,7 @@ def _start(command: list[str], folder: pathlib.Path, number: int, several: bool)
         process = subprocess.Popen(
             command_line, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env
         )
-        return _Worker(number, name, log, process, told=file.tell())
+        return _Worker(number, name, log, process, bytes_read=file.tell())
 
 
 def _log(folder: pathlib.Path, number: int | str) -> pathlib.Path:
@@ -216,41 +218,41 @@ def _environment() -> dict[str, str]:
 
 def _watch(started: list[_Worker], command: list[str], folder: pathlib.Path, several: bool) -> None:
     for place, worker in enumerate(started):
-        _pass_on_notes(worker)
+        _print_notes(worker)
         status = worker.process.poll()
         if status is None:
             continue
         exchange.release(folder, worker.name)
         answers = exchange.count_answers(folder, {})
         deaths = 1 if answers != worker.answers else worker.deaths + 1
-        if status == _TOLD or deaths >= _DEATHS:
+        if status == _STOPPED or deaths >= _DEATHS:
             raise UserError(_last_words(worker, status))
-        say(f"a worker ended with status {status} and is started again; see {worker.log}")
+        say(f"a worker ended with status {status} and is restarted; see {worker.log}")
         _end(worker)
         again = _start(command, folder, worker.number, several)
         started[place] = dataclasses.replace(again, deaths=deaths, answers=answers)
 
 
-def _pass_on_notes(worker: _Worker) -> None:
-    """Says what the worker noted since the last time, line by line."""
+def _print_notes(worker: _Worker) -> None:
+    """Prints the worker's notes since the last call, line by line."""
     with worker.log.open("rb") as file:
-        file.seek(worker.told)
+        file.seek(worker.bytes_read)
         new, end, _ = file.read().rpartition(b"\n")
-    worker.told += len(new + end)
+    worker.bytes_read += len(new + end)
     for line in new.decode("utf-8", "replace").split("\n"):
         if line.startswith(exchange.NOTE):
             say(line.removeprefix(exchange.NOTE))
 
 
 def _last_words(worker: _Worker, status: int) -> str:
-    lines = worker.log.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-    if status == _TOLD:
+    lines = worker.log.read_text("utf-8", "replace").strip().splitlines() or ["no output"]
+    if status == _STOPPED:
         return lines[-1]
     return f"a worker ended {_DEATHS} times in a row ({lines[-1]}); see {worker.log}."
 
 
 def _end(worker: _Worker) -> None:
-    """Ends a worker, which gives up its claim."""
+    """Stops a worker, which gives up its claim."""
     worker.process.terminate()
     try:
         worker.process.wait(20)

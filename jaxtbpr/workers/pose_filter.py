@@ -1,8 +1,8 @@
-"""Filter engine `pose`: keeps images of exactly one person of whom enough is seen, and crops them.
+"""Filter engine `pose`: keeps images of exactly one person, sufficiently visible, and crops them.
 
-SynTBPR's rule: of the head, of the upper body and of the legs at least one joint each must be
-located. The joints are found by an isolated worker (`worker/answering/pose.py`); what follows from
-them is told here. `stages.py` hands this engine to stage filter, which is in another room.
+SynTBPR's rule: at least one joint each of the head, the upper body and the legs must be located. An
+isolated worker finds the joints (`worker/answering/pose.py`); this module decides by them.
+`stages.py` passes this engine to stage filter, which is in another room.
 """
 
 import os
@@ -27,14 +27,14 @@ PACKAGED = "mediapipe"
 GROUPS = {"head": range(5), "upper body": range(5, 11), "legs": range(13, 17)}
 
 OPTIONS: Options = {
-    "model": Option(PACKAGED, "mediapipe, which has its networks with it, or the .onnx file of a "
+    "model": Option(PACKAGED, "mediapipe (its package has the networks), or the .onnx file of a "
                     "YOLO-pose or RTMO"),
-    "min_score": Option(0.25, "confidence from which on somebody is a person", low=0.0, high=1.0),
-    "nms_iou": Option(0.1, "intersection over union beyond which two boxes are one person",
+    "min_score": Option(0.25, "lowest confidence of a person", low=0.0, high=1.0),
+    "nms_iou": Option(0.1, "IoU above which two boxes are the same person",
                       low=0.0, high=1.0),
-    "min_joint_score": Option(0.5, "confidence from which on a joint is located", low=0.0,
+    "min_joint_score": Option(0.5, "lowest confidence of a located joint", low=0.0,
                               high=1.0),
-    "crop": Option(True, "cut the images to their person"),
+    "crop": Option(True, "crop the images to the person"),
     **isolated.OPTIONS,
 }  # fmt: skip
 
@@ -43,7 +43,7 @@ _GAIN, _PADDING = 1.02, 10.0
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the model that the engine reads from another."""
+    """Returns the digest of the model file."""
     model = _model(config)
     return {} if model == PACKAGED else {"pose": files.sha256_of([epath.Path(model)])}
 
@@ -58,7 +58,7 @@ def reject(
 ) -> dict[str, str]:
     """Returns {id: why the image of this record is rejected}.
 
-    config: holds section `filter`; root: the workdir; directory: for what is found. Raises
+    config: holds section `filter`; root: the workdir; directory: for the answers. Raises
     UserError where there is no such model, or no environment for it.
     """
     records = {record["id"]: record for shard in shards for record in shard}
@@ -72,7 +72,7 @@ def reject(
 def boxes(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> dict[str, tuple[int, int, int, int]]:
-    """Returns {id: the part of the image that shows its person}; nothing where crops are off.
+    """Returns {id: the part of the image that shows the person}; {} where cropping is off.
 
     shards: of images with one person; the rest as for `reject`, which comes first.
     """
@@ -124,7 +124,7 @@ def crop_box(box: Sequence[float], size: Sequence[int]) -> tuple[int, int, int, 
 
 
 def _model(config: ConfigDict) -> str:
-    """The model as workers are told it. Raises UserError where the file does not exist."""
+    """The model as workers get it. Raises UserError where the file does not exist."""
     model = config.filter.pose.model
     path = epath.Path(model).expanduser()
     if model == PACKAGED:
@@ -140,7 +140,7 @@ def _model(config: ConfigDict) -> str:
 def _answers(
     shards: Sequence[Shard], config: ConfigDict, root: epath.Path, directory: epath.Path
 ) -> Mapping[str, Row]:
-    """{id: what the worker found}, on disk if it was found before."""
+    """{id: the worker's answer}, read from disk where there is one."""
     options = config.filter.pose
     folder = directory / "requests"
     model = _model(config)

@@ -93,6 +93,6 @@ def test_images_that_were_put_back_are_built_by_a_rerun(folder, tmp_path, capsys
         pipeline.run(config, tmp_path / "run")
     made = pipeline.run(config, tmp_path / "run", rerun=True)["stages"]["build"]
     assert (made["records_out"], made["rejected"]) == (24, 0)
-    assert f"build: made anew: {changed}" in capsys.readouterr().err
+    assert f"build: run again: {changed}" in capsys.readouterr().err
     pipeline.run(config, tmp_path / "run", rerun=True)
     assert "build: already done, skipped" in capsys.readouterr().err

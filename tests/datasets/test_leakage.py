@@ -144,6 +144,4 @@ def test_people_of_val_count_as_seen():
 
 def test_the_end_of_a_run_says_that_the_test_was_on_people_of_train(tmp_path):
     summary = {"outdated": [], "doubts": {"real/test": "3 of the 40 people are in train, too"}}
-    assert "not a test on unseen people: 3 of the 40" in command_line.closing_words(
-        summary, tmp_path
-    )
+    assert "not a test on unseen people: 3 of the 40" in command_line.final_lines(summary, tmp_path)

@@ -65,7 +65,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_with_more_room(tmp_path):
     assert code == "exit 1", process.stderr
     said = one_sentence(process.stderr)
     assert "No space left on device" in said
-    assert "make room and start again; what was done is kept" in said
+    assert "free some space and rerun; finished work is kept" in said
     assert 0 < int(before) < 68
     whole = tmp_path / "whole"
     assert run_main(whole, FIRST_STAGES).returncode == 0
@@ -82,7 +82,7 @@ def test_a_read_only_workdir_is_told(tmp_path):
     process = in_namespace(script)
     assert process.returncode == 1
     assert "Read-only file system" in one_sentence(process.stderr)
-    assert "choose a --workdir that can be written" in process.stderr
+    assert "choose a --workdir that is writable" in process.stderr
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_ctrl_c_is_one_sentence_and_the_run_goes_on(tmp_path, stage):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
         said = one_sentence(process.stderr.read())
     assert process.returncode == 130
-    assert "stopped; the same command goes on from here" in said
+    assert "stopped; rerun the same command to resume" in said
     again = run_main(run, stages, *words)
     assert again.returncode == 0, again.stderr
     assert f"{stage}: resumed" in again.stderr

@@ -76,7 +76,7 @@ def test_a_vision_language_model_captions_20_images_and_a_kill_changes_nothing(t
     rejected = {r["id"][-2:]: r["rejected"]["reason"] for r in records if "rejected" in r}
     assert "the image cannot be read: cannot identify" in rejected["13"]
     assert "the image cannot be read: Image size (400000000 pixels) exceeds limit" in rejected["11"]
-    assert "cannot be given it: absolute aspect ratio must be smaller than 200" in rejected["07"]
+    assert "cannot take it: absolute aspect ratio must be smaller than 200" in rejected["07"]
     assert result["records_out"] == 20 - len(rejected) >= 6
     assert len({r["captions"][0] for r in records if r["captions"]}) == result["records_out"]
     assert result["answers"]["rejected"]
@@ -159,11 +159,13 @@ def test_what_transformers_serve_does_in_silence_is_told(tmp_path, python, monke
         given["url"] = url
         result = asked_of(model, min_words=30)  # too many
         assert result["answers"]["rejected"] == {"short": 8}
-        assert is_said("gave the same answer again in 4 of 4 repeated requests")
-        assert not is_said("tokens with an image")
+        assert is_said("gave the same answer again in 4 of 4 retries")
+        assert not is_said("tokens from the server with an image")
         asked_of(blind)
-        assert is_said("tokens with an image and as many without it")
-        with pytest.raises(UserError, match=r"HTTP 500.*; see its log, and whether it knows 'mod"):
+        assert is_said("tokens from the server with an image and as many without")
+        with pytest.raises(
+            UserError, match=r"HTTP 500.*; check its log, and whether it serves 'mod"
+        ):
             asked_of("model", max_attempts=2)
         names = {"max_tokens": "max_new_tokens", "temperature": "heat"}
         with pytest.raises(UserError, match=r"HTTP 422.*config key parameters\.\w+ and param"):
@@ -284,7 +286,7 @@ def test_a_model_that_is_shown_fewer_tokens_than_its_files_ask_for_is_told(tmp_p
     model = make_model(python, "qwen3_vl", tmp_path / "model")
     done = worker_says(python, FORGETFUL + COUNT, model)
     (told,) = (line for line in done.stderr.splitlines() if line.startswith("note: "))
-    assert "is shown 8 tokens of an image of 64 x 128 pixels where" in told
+    assert "gets 8 tokens for an image of 64 x 128 pixels, but" in told
     assert "asks for 72" in told
 
 
@@ -346,7 +348,7 @@ def test_code_of_a_model_runs_only_if_the_model_is_named(tmp_path, python):
     )
     subprocess.run([python, "-c", program, folder / "model.safetensors"], check=True)
     write_people(tmp_path / "w", 2)
-    with pytest.raises(UserError, match="comes with code of its own, which would run here"):
+    with pytest.raises(UserError, match="comes with custom code, which would be executed"):
         caption(tmp_path / "w", python, models=(str(folder),))
     assert not marker.exists()
     shutil.rmtree(tmp_path / "w" / "caption")

@@ -26,7 +26,7 @@ def test_exchanged_cards_come_back_in_the_same_round(exchanges, seed):
     kept = []
     for wanted in exchanges:
         value = sampler.draw()
-        for number, other in enumerate(sampler.exchange(value)):
+        for number, other in enumerate(sampler.alternatives(value)):
             value = other
             if number == wanted:
                 break

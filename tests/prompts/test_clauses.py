@@ -35,7 +35,7 @@ def test_what_never_fits_is_told_and_whole():
     fitted = Ruler("", 3).fit(TEXT)
     assert fitted.text == "A red coat."
     assert fitted.problem == "the prompt has about 8 tokens; the text encoder takes 3"
-    assert Ruler("", 3, is_known=True).fit(TEXT).problem == ""
+    assert Ruler("", 3, is_short=True).fit(TEXT).problem == ""
 
 
 def test_with_a_tokenizer_every_token_is_counted():

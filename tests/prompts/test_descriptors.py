@@ -80,7 +80,7 @@ def test_a_file_of_the_users_replaces_the_packaged_one(tmp_path):
         ({"hair": ["x", 3]}, r"entry 2 of 'hair' is 3; it must be a string, or an object"),
         (
             {"item": ["a {color} bag"]},
-            r"says 'a {color} bag'; of braces there may only be {colour}",
+            r"says 'a {color} bag'; the only braces allowed are {colour}",
         ),
         ({"upper": ["a {colour} coat"]}, r"in the words of hair, item, wears"),
         ({"hair": [{"say": "x", "when": 1}]}, r"entry 1 of 'hair' has the key 'when'; it may"),
@@ -89,7 +89,7 @@ def test_a_file_of_the_users_replaces_the_packaged_one(tmp_path):
         ({"hair": [{"say": "x", "if": {"age": ["ol"]}}]}, r"if age='ol', which 'age' of .* not"),
         ({"hair": [{"say": "x", "if": {"item": ["x"]}}]}, r"'if' takes a slot drawn before it"),
         ({"hair": [{"say": "x", "set": {"age": ["old"]}}]}, r"'set' takes a slot drawn after it"),
-        ({"hair": ["x", "y", "x"]}, r"entry 3 of 'hair' says 'x' once more; remove it"),
+        ({"hair": ["x", "y", "x"]}, r"entry 3 of 'hair' repeats 'x'; remove it"),
         ({"hair": [{"say": "x", "verb": 2}]}, r"has verb 2; it must be a string"),
     ],
 )
@@ -106,22 +106,24 @@ def test_a_slot_that_is_lacking_and_broken_json_are_told(tmp_path):
     with pytest.raises(InputError, match=r"states.json is not valid JSON"):
         descriptors.load(str(tmp_path))
     (tmp_path / "states.json").write_text("[]")
-    with pytest.raises(InputError, match=r"states.json must hold a JSON object"):
+    with pytest.raises(InputError, match=r"states.json must be a JSON object"):
         descriptors.load(str(tmp_path))
 
 
 def test_a_folder_that_replaces_nothing_is_told(tmp_path):
     with pytest.raises(InputError, match=r"^vocabulary='/none' is not a folder"):
         descriptors.load("/none")
-    with pytest.raises(InputError, match="has no vocabulary file; name your files as"):
+    with pytest.raises(InputError, match="has no vocabulary file; name your files like"):
         descriptors.load(str(tmp_path))
     shutil.copy(descriptors.PACKAGED / "states.json", tmp_path / "state.json")
-    with pytest.raises(InputError, match=r"state.json is no vocabulary file; name your files as"):
+    with pytest.raises(
+        InputError, match=r"state.json is not a vocabulary file; name your files like"
+    ):
         descriptors.load(str(tmp_path))
 
 
 def test_rules_that_leave_nothing_are_told_with_what_was_drawn(tmp_path):
     women = [{"say": "boots", "if": {"gender": ["female"]}}]
     mine = descriptors.load(own(tmp_path, "appearance.json", shoes=women))
-    with pytest.raises(InputError, match=r"no shoes that goes with gender 'male'; loosen an 'if'"):
+    with pytest.raises(InputError, match=r"no shoes that goes with gender 'male'; relax an 'if'"):
         mine.admissible("shoes", {"gender": Entry("male")})

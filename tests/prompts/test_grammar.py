@@ -211,6 +211,6 @@ def test_words_go_before_the_noun():
 
 
 def test_the_rules_of_texts():
-    assert "stands twice in a row" in rules.problem("a red red coat")
-    assert "'scarf' is said twice" in rules.problem("a scarf, wearing a wool scarf")
+    assert "is doubled" in rules.problem("a red red coat")
+    assert "'scarf' is repeated" in rules.problem("a scarf, wearing a wool scarf")
     assert rules.problem("a white coat, white boots and long hair, long sleeves") == ""

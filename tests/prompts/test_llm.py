@@ -72,7 +72,7 @@ def test_a_text_about_somebody_else_or_too_long_is_asked_for_again_then_set_asid
     assert rejected
     assert all(record["descriptors"]["gender"] == "female" for record in rejected)
     assert {record["rejected"]["reason"] for record in rejected} == {
-        "no text will do after 4 tries: it speaks of a male person, not of a female one"
+        "no usable text after 4 attempts: it speaks of a male person, not of a female one"
     }
     with serving(rich) as server:
         result, records = run(tmp_path / "b", server, max_tokens=20)

@@ -200,7 +200,9 @@ def test_a_file_that_is_missing_and_too_many_prompts_are_told_with_their_keys(tm
 
 
 def test_no_kinds_and_too_many_identities_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"config.prompts.kinds is empty; name some of appearance"):
+    with pytest.raises(
+        UserError, match=r"config.prompts.kinds is empty; name at least one of appearance"
+    ):
         run(tmp_path, engine="grammar", kinds=())
     with pytest.raises(
         UserError, match=r"train=80000000 and images_per_prompt=2 make 160000000 ident"
@@ -218,6 +220,6 @@ def test_stages_that_need_attributes_say_so(tmp_path):
     with pytest.raises(UserError, match=r"stage 'generate' with engine 'render' needs attributes"):
         pipeline.run(config, tmp_path)
     config.stages = ("caption",)
-    with pytest.raises(UserError, match=r"'caption' has rejected all of its 2 records.* says attr"):
+    with pytest.raises(UserError, match=r"'caption' has rejected all of its 2 .* needs attr"):
         pipeline.run(config, tmp_path)
     assert Workdir(tmp_path, order=(), chosen=()).commit("caption")["rejected"] == 2

@@ -117,4 +117,4 @@ def test_an_answer_must_differ_from_the_earlier_ones_of_its_group():
 
 
 def test_the_number_of_words_is_told():
-    assert check("In a coat.", LIMITS).reason == "it has 3 words; at least 5 are wanted"
+    assert check("In a coat.", LIMITS).reason == "it has 3 words; at least 5 are required"

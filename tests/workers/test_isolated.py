@@ -65,7 +65,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path, whole, capsys):
     (folder / "die").write_text("3")
     assert run(tmp_path) == whole[0]
     assert len((folder / "loaded.txt").read_text().splitlines()) == 2
-    assert "a worker ended with status -9 and is started again" in capsys.readouterr().err
+    assert "a worker ended with status -9 and is restarted" in capsys.readouterr().err
 
 
 def test_a_run_killed_in_the_middle_changes_nothing_and_leaves_no_worker(tmp_path, whole):
@@ -172,7 +172,7 @@ def test_a_server_that_is_not_there_is_told_before_anything_runs(section):
 
 
 def test_a_server_that_answers_anything_or_is_busy_is_there(monkeypatch):
-    monkeypatch.setattr(isolated, "_KNOCK", 0.2)
+    monkeypatch.setattr(isolated, "_CONNECT_TIMEOUT", 0.2)
     with fault_server.serving(lambda body: "") as server:
         isolated.check(ASKS | {"url": server.url}, "caption")
     for answer in (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0\r\n", b""):
@@ -197,7 +197,7 @@ def test_a_python_that_is_none_or_lacks_packages_is_told_before_anything_runs(mo
     lacking = dataclasses.replace(isolated.ENGINES["pose"], packages=("json", "no_such_package"))
     monkeypatch.setitem(isolated.ENGINES, "pose", lacking)
     with pytest.raises(
-        UserError, match=r"engine 'pose' of config.filter.pose needs what .* does n"
+        UserError, match=r"engine 'pose' of config.filter.pose needs packages that .* does n"
     ):
         isolated.check(given, "filter.pose")
     with pytest.raises(

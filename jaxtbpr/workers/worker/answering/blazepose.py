@@ -1,6 +1,6 @@
 """The pose network in the package MediaPipe: BlazePose (Bazarevsky et al., arXiv:2006.10204).
 
-It finds the joints of one person, the most certain one. Whether there are others is told by its
+It finds the joints of one person, the most certain one. Whether there are others is decided by its
 detector of persons, which misses people beside a nearer one, and by one of faces.
 """
 

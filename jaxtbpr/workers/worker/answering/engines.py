@@ -1,4 +1,4 @@
-"""The engines of the worker: one table, read by this side and by that which starts workers.
+"""The engines of the worker: one table, read by the worker and by the main program.
 
 A new engine is a row here, and a class in a module beside this one. Nothing but the standard
 library is imported, since both sides read the table and neither has the other's packages.

@@ -1,4 +1,4 @@
-"""What a worker says to the person who started the run."""
+"""Messages of a worker to the user."""
 
 import sys
 
@@ -6,9 +6,9 @@ from .exchange import NOTE
 
 
 class Stop(Exception):
-    """What ends a worker: a sentence for the person who started it."""
+    """Stops a worker, with a sentence for the user."""
 
 
 def note(sentence: str) -> None:
-    """Says something that nobody need act on at once."""
+    """Prints a warning that the main program shows."""
     print(NOTE + " ".join(sentence.split()), file=sys.stderr, flush=True)

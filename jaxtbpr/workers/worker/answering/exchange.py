@@ -1,15 +1,15 @@
-"""The folder that the side which asks and the workers share; all that passes between them.
+"""The folder shared by the main program and the workers: all communication between them.
 
-    settings.json         engine and options, written by the side that asks
-    tasks/NAME.jsonl      one request a line; appears whole
+    settings.json         engine and options, written by the main program
+    tasks/NAME.jsonl      one request a line; appears complete
     claims/NAME.G         the task's claim number G: the name of its worker, alive by its mtime
     answers/NAME.G.part   what that worker has answered so far, a line at a time
-    answers/NAME.jsonl    the answers to all requests, in their order; appears whole, never changes
-    closed                no more tasks will come
+    answers/NAME.jsonl    the answers to all requests, in their order; appears complete, never
+    changes closed                no more tasks will come
 
 A request is {"id", "model", "messages": [{"role", "text"}], "image": path from this folder or
 null, "seed", "temperature", "top_p", "max_tokens"}, the same model for all of a task. An answer is
-{"id", "text", "finish": "stop" or "length"}, or {"id", "problem"} where asking again is no use.
+{"id", "text", "finish": "stop" or "length"}, or {"id", "problem"} where a retry would not help.
 To a pose model a request is {"id", "model", "image", "min_score", "nms_iou"} and the answer
 {"id", "size": [width, height], "persons": [{"box", "score", "joints"}]}, see `decoding`; to the
 network of FID it is {"id", "model", "image"} and the answer {"id", "features": base64 of float32}.
@@ -29,7 +29,7 @@ from typing import Any
 
 Row = dict[str, Any]
 RELEASED = 0.0  # the mtime of a claim that its worker gave up
-NOTE = "note: "  # begins a line of a worker's log that is for the screen of the side that asks
+NOTE = "note: "  # begins a line of a worker's log that the main program prints
 
 
 def prepare(folder: pathlib.Path, settings: Row) -> None:
@@ -41,7 +41,7 @@ def prepare(folder: pathlib.Path, settings: Row) -> None:
 
 
 def close(folder: pathlib.Path) -> None:
-    """Tells all workers that no more tasks will come."""
+    """Marks that no more tasks will come, which stops the workers."""
     (folder / "closed").touch()
 
 
@@ -158,7 +158,7 @@ class Claim:
 
 
 def claim(folder: pathlib.Path, task: str, worker: str, seconds: float) -> Claim | None:
-    """Claims a task for `worker`; returns None where somebody else has it.
+    """Claims a task for `worker`; returns None where another worker has it.
 
     seconds: after which a claim that was not refreshed has expired, by the clock of the file
     server, since those of several hosts differ.
@@ -187,7 +187,7 @@ def release(folder: pathlib.Path, worker: str) -> None:
 
 
 def read_lines(path: pathlib.Path) -> list[Row]:
-    """Returns the objects of a file of JSON lines, but for a last line that was cut off."""
+    """Returns the objects of a file of JSON lines, except an incomplete last line."""
     whole = path.read_bytes().rpartition(b"\n")[0]
     return [json.loads(line) for line in whole.splitlines()]
 

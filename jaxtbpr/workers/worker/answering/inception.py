@@ -1,4 +1,4 @@
-"""Engine `fid`: the features of images that FID compares, by the Inception of torch-fidelity."""
+"""Engine `fid`: Inception features for FID, by torch-fidelity."""
 
 import base64
 import importlib.util
@@ -29,13 +29,13 @@ class Inception:
         self._folder, self._device = folder, device_name(settings["device"])
         network_class = _network_class()
         try:
-            # torch-fidelity runs what a pickle says; so the file must be one that holds tensors.
+            # torch-fidelity unpickles anything, so check first that the file holds tensors only.
             torch.load(weights, map_location="cpu", weights_only=True)
             network = network_class("inception", [_LAYER], feature_extractor_weights_path=weights)
         except Exception as error:  # whatever PyTorch raises at a file that it cannot read
-            # Not in PyTorch's words, which advise to run whatever the file says.
+            # Without PyTorch's message, which advises to unpickle without restriction.
             raise Stop(
-                f"{weights} has no weights of torch-fidelity's Inception, a state dict of tensors "
+                f"{weights} is not a state dict of torch-fidelity's Inception weights "
                 f"({type(error).__name__}); give weights-inception-2015-12-05-6726825d.pth."
             ) from error
         self._network = network.to(self._device).eval()
@@ -57,7 +57,7 @@ class Inception:
 
 
 def _network_class() -> type:
-    """The class, without the rest of its package, whose other networks want torchvision."""
+    """The class, without the rest of its package, whose other networks need torchvision."""
     spec = importlib.util.find_spec("torch_fidelity")
     if spec is None:
         needed = pathlib.Path(__file__).parents[1] / "requirements-fid.txt"

@@ -1,10 +1,9 @@
 """Engine `openai`: asks a server that speaks OpenAI's chat completions (vLLM, SGLang, ...).
 
-Only the standard library is used. What goes wrong on the way (429, 5xx, time-outs, cut
-connections, answers that are no JSON) is tried again after a pause that doubles; what the server
-says about one request (400, 413, 422) is that request's problem; and what concerns all of them
-(401, 403, 404, a server that answers nobody or refuses everybody) ends the worker, which loses
-nothing.
+Only the standard library is used. Transient errors (429, 5xx, time-outs, broken connections,
+answers that are not JSON) are retried with exponential backoff; errors of one request (400, 413,
+422) are that request's problem; errors of all requests (401, 403, 404, a server that never answers
+or refuses everything) stop the worker, and nothing is lost.
 """
 
 import base64
@@ -29,8 +28,8 @@ from typing import Any, NoReturn
 from .errors import Stop, note
 from .exchange import Row
 
-_LONGEST_PAUSE = 60.0  # seconds, of ours
-_LONGEST_WAIT = 600.0  # seconds that a server may ask for; beyond, the run is started again later
+_LONGEST_PAUSE = 60.0  # seconds, of the backoff
+_LONGEST_WAIT = 600.0  # longest Retry-After in seconds that is waited for; beyond, the worker stops
 _PROBLEMS_OF_ONE = (400, 413, 415, 422)
 _PROBLEMS_OF_ALL = (401, 403, 404)
 _BETWEEN_NOTES = 60.0  # seconds
@@ -40,7 +39,7 @@ _MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError)
 
 
 class TryAgain(Exception):
-    """One try that failed. wait: seconds that the server asks for; status: its HTTP status."""
+    """A failed attempt. wait: seconds that the server asks for; status: its HTTP status."""
 
     def __init__(self, reason: str, wait: float = 0.0, status: int | None = None):
         super().__init__(reason)
@@ -48,7 +47,7 @@ class TryAgain(Exception):
 
 
 class Pace:
-    """Lets at most `per_minute` requests begin in a minute, evenly; 0 = any number."""
+    """Lets at most `per_minute` requests begin in a minute, evenly; 0 = no limit."""
 
     def __init__(self, per_minute: float):
         self._gap = 60.0 / per_minute if per_minute else 0.0
@@ -67,9 +66,9 @@ class Server:
     """Asks one model of a server.
 
     folder: that image paths start from; settings: "url" (with /v1), "concurrency",
-    "requests_per_minute", "timeout" (seconds of one try), "max_attempts", "retry_delay" (seconds),
-    "parameters" (what stands in a request -> the name that this server has for it, or "" to leave
-    it out). The key is the environment variable OPENAI_API_KEY, if there is one.
+    "requests_per_minute", "timeout" (seconds of an attempt), "max_attempts", "retry_delay"
+    (seconds), "parameters" (parameter of a request -> its name at this server, "" to leave it out).
+    The key is the environment variable OPENAI_API_KEY, if there is one.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
@@ -78,17 +77,19 @@ class Server:
         self._url = self._base + "/chat/completions"
         self._pace = Pace(settings["requests_per_minute"])
         self._retry_delay = settings["retry_delay"]
-        self._answered = 0  # with a text, so that a server's fault is told from a request's
+        self._answered = 0  # with a text: if none, the fault is the server's, not the request's
         self._problems = 0
-        self._noted = -_BETWEEN_NOTES  # when it was said last that a try failed
+        self._noted = -_BETWEEN_NOTES  # when a failed attempt was last reported
         self._is_ended = threading.Event()
-        self._sight = threading.Lock()  # held for good by the request that looks whether it sees
+        self._sight = (
+            threading.Lock()
+        )  # held for good by the request that checks whether images are used
 
     def __call__(self, requests: list[Row], done: Collection[str]) -> Iterator[Row]:
         """Yields answers as they come, at most `concurrency` requests at a time."""
         todo = [request for request in requests if request["id"] not in done]
         threads = concurrent.futures.ThreadPoolExecutor(self._settings["concurrency"])
-        held: list[Row] = []  # problems that may be those of all, and must not be kept then
+        held: list[Row] = []  # problems that may be the server's: not to be stored then
         try:
             started = [threads.submit(self._answer, request) for request in todo]
             for future in concurrent.futures.as_completed(started):
@@ -99,12 +100,12 @@ class Server:
             self._require_difference(held)
             yield from held
         finally:
-            self._is_ended.set()  # no more tries of those under way
+            self._is_ended.set()  # no further attempts of running requests
             threads.shutdown(wait=False, cancel_futures=True)
             self._is_ended = threading.Event()
 
     def _answer(self, request: Row) -> Row:
-        """Tries until there is an answer. Raises Stop where the server answers nobody."""
+        """Tries until there is an answer. Raises Stop where the server answers no request."""
         is_ended, attempts = self._is_ended, self._settings["max_attempts"]
         jitter = random.Random(f"{request['seed']} {request['id']}")
         try:
@@ -122,8 +123,8 @@ class Server:
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
                 self._note(last)
                 if error.wait > _LONGEST_WAIT:
-                    raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({last}); start "
-                               "it again then, nothing is lost.") from error  # fmt: skip
+                    raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({last}); rerun "
+                               "the same command then, nothing is lost.") from error  # fmt: skip
                 if attempt < attempts - 1 and is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
@@ -131,23 +132,23 @@ class Server:
                 self._note_blindness(request, answer.pop("prompt_tokens", None))
                 return answer
         if self._answered == before:
-            why = "start it again, or see to --config keys url and timeout."
+            why = "restart it, or check the config keys url and timeout."
             if last.status:
-                why = self._unlisted() or f"see its log, and whether it knows {self._model!r}."
-            raise Stop(f"{self._url} gave no answer in {attempts} tries ({last}); {why}")
-        return {"id": request["id"], "problem": f"no answer in {attempts} tries: {last}"}
+                why = self._unlisted() or f"check its log, and whether it serves {self._model!r}."
+            raise Stop(f"no answer from {self._url} after {attempts} attempts ({last}); {why}")
+        return {"id": request["id"], "problem": f"no answer after {attempts} attempts: {last}"}
 
     def _note(self, error: TryAgain) -> None:
-        """Says now and then that tries fail, so that nobody waits for them in the dark."""
+        """Says now and then that attempts fail, so that the user knows what a run waits for."""
         if time.monotonic() - self._noted >= _BETWEEN_NOTES:
             self._noted = time.monotonic()
             wait = f" and asks to wait {_duration(error.wait)}" if error.wait else ""
             why = self._unlisted() if error.status and not self._answered else ""
-            note(f"{self._url} gave no answer ({error}){wait}; requests are tried up to "
+            note(f"no answer from {self._url} ({error}){wait}; requests are tried up to "
                  f"{self._settings['max_attempts']} times{'; ' + why if why else '.'}")  # fmt: skip
 
     def _unlisted(self) -> str:
-        """Returns that the server does not list the model, and what it does list; else ""."""
+        """Returns a sentence where the server does not list the model; else ""."""
         try:
             with urllib.request.urlopen(self._sent("/models"), timeout=10) as response:
                 names = [str(one["id"]) for one in _json(response.read())["data"]]
@@ -166,16 +167,16 @@ class Server:
         return urllib.request.Request(self._base + path, body, headers)
 
     def _count(self, answer: Row) -> None:
-        """Raises Stop where all requests are refused, which is no fault of theirs."""
+        """Raises Stop where all requests are refused, since then the fault is not in a request."""
         self._answered += "text" in answer
         self._problems += "problem" in answer
         if self._problems >= _TOO_MANY and not self._answered:
             self._stop_refused(answer["problem"])
 
     def _note_blindness(self, request: Row, tokens: int | None) -> None:
-        """Says so, once, where the image adds no token to the prompt, whose tokens are given.
+        """Warns once where an image adds no token to the prompt, if the server reports its tokens.
 
-        `transformers serve` leaves images out without a word for models that take none.
+        `transformers serve` silently ignores images for models that take none.
         """
         is_known = bool(request["image"] and tokens)
         if not is_known or not self._sight.acquire(blocking=False):
@@ -185,9 +186,9 @@ class Server:
             without = self._try(self._body(request | {"image": None, "max_tokens": 1}))
             if without.get("prompt_tokens") == tokens:
                 note(
-                    f"model {self._model!r} gets {tokens} tokens with an image and as many without "
-                    "it at the server: it seems to see none, and to make its captions up; name one "
-                    "that takes images in the config key `models` of this stage."
+                    f"model {self._model!r} gets {tokens} tokens from the server with an image and "
+                    "as many without: it seems to ignore images and to invent captions; name a "
+                    "model that takes images in the config key `models` of this stage."
                 )
 
     def _require_difference(self, held: list[Row]) -> None:
@@ -198,8 +199,8 @@ class Server:
 
     def _stop_refused(self, problem: str) -> NoReturn:
         raise Stop(
-            f"{self._url} refuses every request: {problem}; see to its own settings and to the "
-            "config's."
+            f"{self._url} refuses every request: {problem}; check its settings and those "
+            "of this stage."
         )
 
     def _body(self, request: Row) -> bytes:
@@ -219,7 +220,7 @@ class Server:
     def _try(self, body: bytes) -> Row:
         """One request. Returns {"text", "finish"}, {"problem"}. Raises TryAgain and Stop.
 
-        Where the server says so a text comes with "prompt_tokens".
+        "prompt_tokens" is added where the server reports it.
         """
         post = self._sent("/chat/completions", body)
         deadline = time.monotonic() + self._settings["timeout"]
@@ -251,14 +252,14 @@ class Server:
 
 
 def _parameter_hint(message: str, names: Row) -> str:
-    """Returns what to do where a refusal names a parameter of the request."""
+    """Returns advice where a refusal names a parameter of the request."""
     named = [key for key, name in names.items() if name and name in message]
     keys = " and ".join(f"parameters.{key}" for key in named)
     return f"; config key {keys} of this stage renames it, '' leaves it out" if named else ""
 
 
 def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Reads to the end. Raises TimeoutError where a server takes its time over every byte."""
+    """Reads to the end. Raises TimeoutError after the deadline, also if bytes still trickle in."""
     parts = []
     while part := response.read1(_CHUNK):
         parts.append(part)
@@ -272,20 +273,20 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 
 
 def _parse(data: bytes) -> Row:
-    """Returns the answer of a response. Raises ValueError where it is none."""
+    """Returns the answer of a response. Raises ValueError where it is not one."""
     response = _json(data)
     try:
         choice = response["choices"][0]
         text, finish = _text(choice["message"].get("content")), choice.get("finish_reason")
         tokens = (response.get("usage") or {}).get("prompt_tokens")
     except _MISSHAPEN as error:
-        raise ValueError(f"no chat completion: {data[:200]!r}") from error
+        raise ValueError(f"not a chat completion: {data[:200]!r}") from error
     finish = "length" if finish == "length" else "stop"
     return {"text": text, "finish": finish} | ({"prompt_tokens": tokens} if tokens else {})
 
 
 def _parse_stream(data: bytes) -> Row:
-    """Likewise of a stream of events, which `transformers serve` sends without being asked."""
+    """Likewise of an event stream, which `transformers serve` sends unasked."""
     lines = [line[5:] for line in data.splitlines() if line.startswith(b"data:")]
     events = [_json(line) for line in lines if line.strip() != b"[DONE]"]
     try:
@@ -293,7 +294,7 @@ def _parse_stream(data: bytes) -> Row:
         text = "".join(_text(choice["delta"].get("content")) for choice in choices)
         finish = choices[-1].get("finish_reason")
     except _MISSHAPEN as error:
-        raise ValueError(f"no stream of a chat completion: {data[-200:]!r}") from error
+        raise ValueError(f"not a stream of a chat completion: {data[-200:]!r}") from error
     if not finish:
         raise ValueError(f"the stream stops before its end: {data[-200:]!r}")
     return {"text": text, "finish": "length" if finish == "length" else "stop"}
@@ -302,7 +303,7 @@ def _parse_stream(data: bytes) -> Row:
 def _text(content: Any) -> str:
     """Returns the text of a message: a string, nothing, or a list of parts ({"type", "text"}).
 
-    Parts of another type, such as thoughts, are no part of the answer. Raises ValueError for
+    Parts of another type, such as reasoning, are left out. Raises ValueError for
     anything else.
     """
     if isinstance(content, list):
@@ -316,14 +317,14 @@ def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise ValueError(f"the answer is no JSON: {data[:80]!r}") from error
+        raise ValueError(f"the answer is not JSON: {data[:80]!r}") from error
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:
     try:
         return error.read(300).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
-        return "no explanation came"
+        return "no explanation"
 
 
 def _retry_after(value: str | None) -> float:

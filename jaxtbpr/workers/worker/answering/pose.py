@@ -9,7 +9,7 @@ from .decoding import Persons
 from .exchange import Row
 from .images import UNREADABLE, open_image
 
-# (image, least score of a person, overlap of two boxes that are one person)
+# (image, lowest score of a person, IoU above which two boxes are the same person)
 Finder = Callable[[Image.Image, float, float], Persons]
 
 

@@ -1,4 +1,4 @@
-"""What a model of images is shown: its processor, set as its files say, and its image tokens."""
+"""The processor of a multimodal model, set up as its files say, and its number of image tokens."""
 
 import contextlib
 import importlib
@@ -19,9 +19,9 @@ PROBE = (64, 128)  # width and height of the image whose tokens are counted at t
 
 
 class _NoVideos(transformers.utils.PushToHubMixin):  # as all parts of a processor are
-    """Stands in for the part of a processor that reads videos, which wants torchvision.
+    """Stands in for the part of a processor that reads videos, which needs torchvision.
 
-    Nothing is asked of it, since no video is shown.
+    It is never called, since there are no videos.
     """
 
     model_input_names: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class _NoVideos(transformers.utils.PushToHubMixin):  # as all parts of a process
         return {}
 
 
-def _pass_over_videos() -> None:
+def _skip_videos() -> None:
     """Lets processors be made without their part for videos, in transformers 4 and 5."""
     # Where 4 and 5 look for what makes that part, then for the class that it must have.
     auto = importlib.import_module("transformers.models.auto.video_processing_auto")
@@ -47,7 +47,7 @@ def _pass_over_videos() -> None:
 def load_processor(name: str, where: Row) -> Any:
     """Returns the processor of a folder or hub id; where: "revision", "trust_remote_code"."""
     if not transformers.utils.is_torchvision_available():
-        _pass_over_videos()
+        _skip_videos()
     processor = transformers.AutoProcessor.from_pretrained(name, **where)
     size = _size_asked(processor, _settings(name, where))
     images = getattr(processor, "image_processor", None)
@@ -62,7 +62,7 @@ def load_processor(name: str, where: Row) -> Any:
 
 
 def require_known(config: Any, model: str) -> None:
-    """Raises Stop for a model whose positions transformers 4 would misread without a word.
+    """Raises Stop for a model whose positions transformers 4 would silently misread.
 
     transformers 5 writes them as `rope_parameters`, which 4 does not know: it takes its default.
     """
@@ -83,8 +83,8 @@ def advice(model: str, message: str = "") -> str:
     """
     if "torchvision" in message:
         return (
-            f"; it needs torchvision: `{sys.executable} -m pip install torchvision`, of the "
-            f"version that is made for torch {torch.__version__}."
+            f"; it needs torchvision: `{sys.executable} -m pip install torchvision`, in the "
+            f"version for torch {torch.__version__}."
         )
     name, _, revision = model.partition("@")
     where = {"revision": revision} if revision else {}
@@ -105,7 +105,7 @@ def _major(version: str) -> int:
 
 
 def check_tokens(processor: Any, config: Any, inputs: Any, model: str, where: Row) -> None:
-    """Says so where an image of PROBE's size is not the number of tokens that the files ask for.
+    """Warns where an image of PROBE's size has another number of tokens than the files ask for.
 
     config: of the network; inputs: what the processor makes of a question with that image.
     """
@@ -115,9 +115,9 @@ def check_tokens(processor: Any, config: Any, inputs: Any, model: str, where: Ro
     if None not in (asked, seen) and asked != seen:
         width, height = PROBE
         note(
-            f"model {model!r} is shown {seen} tokens of an image of {width} x {height} pixels "
-            f"where its preprocessor_config.json asks for {asked}, so that its captions may be "
-            "worse: take the environment of `python -m jaxtbpr.workers.install transformers`."
+            f"model {model!r} gets {seen} tokens for an image of {width} x {height} pixels, but "
+            f"its preprocessor_config.json asks for {asked}, so its captions may be worse: use the "
+            "environment of `python -m jaxtbpr.workers.install transformers`."
         )
 
 

@@ -19,28 +19,30 @@ from .exchange import Claim, Row
 
 OpenEngine = Callable[[str], Engine]  # of a model
 
-STOPPED = 3  # exit status of a worker that has said why
+STOPPED = 3  # exit status of a worker that has printed the reason
 
 
 def main() -> None:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__)
     parser.add_argument("folder", type=pathlib.Path, help="WORKDIR/caption/requests of a run")
-    parser.add_argument("--device", default="", help="cpu, cuda:1, ...; otherwise the first GPU")
-    parser.add_argument("--url", default="", help="server in place of the run's")
-    parser.add_argument("--name", default="", help="of this worker, different from all others")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
+    parser.add_argument("--device", default="", help="cpu, cuda:1, ...; default: the first GPU")
+    parser.add_argument("--url", default="", help="server, instead of the run's")
+    parser.add_argument(
+        "--name", default="", help="unique name of this worker; default: host and process id"
+    )
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
     if arguments.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what gives up the claim
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the claim is given up
     name = arguments.name or f"{os.uname().nodename}-{os.getpid()}"
-    # At once, since requests to a server that are under way would be waited for.
+    # At once: a normal exit would wait for running requests to a server.
     os._exit(_run(arguments, name))
 
 
 def _run(arguments: argparse.Namespace, name: str) -> int:
-    """Serves; returns the exit status, after what there is to say about it."""
+    """Serves; prints the reason where it stops, and returns the exit status."""
     try:
         settings = _settings(arguments.folder)
         settings |= {"device": arguments.device} | ({"url": arguments.url} if arguments.url else {})
@@ -51,7 +53,7 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
             settings,
         )
     except Stop as stop:
-        # In one line, which the side that asks reads; what libraries say has several.
+        # In one line, which the main program reads; libraries' messages have several.
         print(" ".join(str(stop).split()), file=sys.stderr, flush=True)
         return STOPPED
     except SystemExit as ended:
@@ -68,8 +70,8 @@ def serve(
 ) -> None:
     """Answers tasks until the folder is closed.
 
-    name: of this worker; settings: with "claim_seconds"; wait: seconds before it looks again where
-    there is nothing to do. Raises Stop.
+    name: of this worker; settings: with "claim_seconds"; wait: seconds between looks for a task.
+    Raises Stop.
     """
     model, engine = None, None
     while not exchange.is_closed(folder):
@@ -105,7 +107,7 @@ def _next_claim(folder: pathlib.Path, name: str, seconds: float, model: str | No
     claims = (exchange.claim(folder, task, name, seconds) for task in tasks)
     for claim in filter(None, claims):
         if exchange.read_answers(folder, claim.task) is None:
-            return claim  # else another worker finished it since
+            return claim  # else another worker has just finished it
     return None
 
 
@@ -117,7 +119,7 @@ def _model_of(folder: pathlib.Path, task: str) -> str:
 def _settings(folder: pathlib.Path) -> Row:
     path = folder / "settings.json"
     if not path.exists():
-        raise Stop(f"{folder} has no settings.json; give the folder 'asked' of a run's stage.")
+        raise Stop(f"{folder} has no settings.json; give the folder 'requests' of a run's stage.")
     return exchange.read_lines(path)[0]
 
 
@@ -128,8 +130,8 @@ def _open_engine(folder: pathlib.Path, settings: Row, model: str) -> Engine:
         return ENGINES[name].open(folder, settings, model)
     except ImportError as error:
         raise Stop(
-            f"engine {name!r} needs what {sys.executable} does not have ({error}); "
-            f"`python -m jaxtbpr.workers.install {name}` makes its environment."
+            f"engine {name!r} needs a package that {sys.executable} does not have ({error}); "
+            f"`python -m jaxtbpr.workers.install {name}` installs its environment."
         ) from error
 
 

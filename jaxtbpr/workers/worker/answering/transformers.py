@@ -24,7 +24,7 @@ from .images import UNREADABLE, open_image
 
 _PROBE = {"messages": [{"role": "user", "text": "What is here?"}], "image": "probe"}
 _TOO_SMALL = "the GPU's memory is too small for one request to model"
-_LONGEST = 500  # signs of what an error says
+_LONGEST = 500  # characters of an error message
 _TOO_MANY = 20  # requests that are each too large for the memory, where not one was answered
 
 
@@ -37,14 +37,14 @@ class LocalModel:
 
     folder: that image paths start from; settings: "device" (see `device_name`), "dtype" ("auto" or
     a name), "batch_size", "trust_remote_code" (models whose own code may run); model: a folder or
-    hub id, perhaps with "@revision".
+    hub id, optionally with "@revision".
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
         transformers.logging.set_verbosity_error()
         self._folder, self._size, self._model = folder, settings["batch_size"], model
         self._device = device_name(settings["device"])
-        self._has_answered = False  # so that a model's fault is told from a request's
+        self._has_answered = False  # if not, the fault is the model's, not the request's
         with _explained(model):
             self._generate = self._load(
                 model, settings["dtype"], model in settings["trust_remote_code"]
@@ -58,7 +58,7 @@ class LocalModel:
         the GPU where one is too small for a batch, which then is answered in halves.
         """
         self._has_answered |= bool(done)
-        held: list[Row] = []  # problems that may be those of all, and must not be kept then
+        held: list[Row] = []  # problems that may be the model's: not to be stored then
         for start in range(0, len(requests), self._size):
             batch = requests[start : start + self._size]
             if all(request["id"] in done for request in batch):
@@ -85,7 +85,7 @@ class LocalModel:
         return answers + (self._generated(good, images) if good else [])
 
     def _generated(self, requests: list[Row], images: list[Image.Image | None]) -> list[Row]:
-        """The answers; those to each half where one stands in the way of all.
+        """The answers; of each half by itself where one request fails the batch.
 
         A request that fails alone has a problem: an image that the processor does not take, or
         that is too large for the memory.
@@ -95,7 +95,7 @@ class LocalModel:
         except (torch.OutOfMemoryError, Unfit, ValueError) as error:
             if len(requests) == 1:
                 return [{"id": requests[0]["id"], "problem": self._problem(error)}]
-        # Only here is the memory free that the error's frames held.
+        # Only here is the memory of the error's frames released.
         torch.cuda.empty_cache()
         half = len(requests) // 2
         return [
@@ -109,7 +109,7 @@ class LocalModel:
             return (
                 f"{_TOO_SMALL} {self._model!r}: take a smaller model, or smaller images ({error})"
             )
-        return f"model {self._model!r} cannot be given it: {_line(error)}"
+        return f"model {self._model!r} cannot take it: {_line(error)}"
 
     def _load(self, model: str, dtype: str, is_trusted: bool) -> Any:
         name, _, revision = model.partition("@")
@@ -129,7 +129,7 @@ class LocalModel:
             network = transformers.AutoModelForCausalLM.from_pretrained(name, **how)
             processor = transformers.AutoTokenizer.from_pretrained(name, **where)
         generation = Generation(network.to(self._device).eval(), processor)
-        # A processor that does not take this one takes none: it would be every request's problem.
+        # A processor that fails on this image fails on every one.
         if is_seeing:
             inputs = generation.inputs([_PROBE], [Image.new("RGB", seeing.PROBE)])
             seeing.check_tokens(processor, config, inputs, name, where)
@@ -144,7 +144,7 @@ class Generation:
     def __init__(self, network: Any, processor: Any):
         self._network, self._processor = network, processor
         self._tokenizer = getattr(processor, "tokenizer", processor)
-        self._tokenizer.padding_side = "left"  # the answer begins right behind the question
+        self._tokenizer.padding_side = "left"  # the answer follows the prompt directly
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
@@ -203,7 +203,7 @@ class Generation:
 
 
 class Chat:
-    """Generates with a model that brings `chat(image, msgs, tokenizer, ...)`, as MiniCPM-V does."""
+    """Generates with a model that has `chat(image, msgs, tokenizer, ...)`, as MiniCPM-V does."""
 
     def __init__(self, network: Any, tokenizer: Any):
         self._network, self._tokenizer = network, tokenizer
@@ -232,7 +232,7 @@ class Chat:
 
 
 class Sampler(transformers.LogitsProcessor):
-    """Draws every row's next token by that row's own seed, temperature and top-p.
+    """Draws every row's next token by that row's seed, temperature and top-p.
 
     All other tokens are made impossible, so that greedy search takes the one drawn: what a
     request gets does not depend on the others of its batch. Temperature 0 leaves it to greedy
@@ -259,7 +259,7 @@ class Sampler(transformers.LogitsProcessor):
 
 
 def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) -> Row:
-    """The answer of one row of tokens; `max_tokens` of its own may be fewer than the batch's."""
+    """The answer of one row of tokens; its `max_tokens` may be fewer than the batch's."""
     tokens = made.tolist()[: request["max_tokens"]]
     stop = next((k for k, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode(tokens[:stop], skip_special_tokens=True)
@@ -267,7 +267,7 @@ def _answer(tokenizer: Any, request: Row, made: torch.Tensor, ends: set[int]) ->
 
 
 def _messages(request: Row) -> list[Row]:
-    """The messages as chat templates want them: plain text where there is no image."""
+    """The messages in the form of chat templates: plain text where there is no image."""
     messages = [{"role": m["role"], "content": m["text"]} for m in request["messages"]]
     if request["image"]:
         for message in messages:
@@ -285,10 +285,10 @@ def _explained(model: str) -> Iterator[None]:
         raise Stop(f"model {model!r} does not fit into the GPU's memory: {error}") from error
     except Stop:
         raise
-    except Exception as error:  # libraries raise all kinds for files that they do not understand
+    except Exception as error:  # libraries raise many types for files that they do not understand
         if "trust_remote_code" in str(error):
             raise Stop(
-                f"model {model!r} comes with code of its own, which would run here: name it in the "
+                f"model {model!r} comes with custom code, which would be executed: name it in the "
                 "config key `trust_remote_code` of this stage if you trust it."
             ) from error
         raise Stop(
@@ -305,7 +305,7 @@ def _require_memory(held: list[Row], most: int) -> None:
 
 
 def _line(error: Exception) -> str:
-    """What an error says, in one line and with its kind where it says little."""
+    """The message of an error in one line, with its type where that helps."""
     text = " ".join(str(error).split())
     kind = "" if isinstance(error, Unfit | OSError | ValueError) and text else type(error).__name__
     return ": ".join(filter(None, (kind, text)))[:_LONGEST]
