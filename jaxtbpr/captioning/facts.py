@@ -1,8 +1,8 @@
-"""What a caption tells of an image: which attributes, and which of them it gets wrong.
+"""The content of a caption: which attributes it mentions, and which of them wrongly.
 
-People name garments and their colours nearly always, hair and shoes often, and the scene hardly
-ever; the captions of CUHK-PEDES and ICFG-PEDES and SynTBPR's instruction to its captioners
-(appearance, no surroundings, nothing that cannot be seen; arXiv:2503.22171) do alike.
+People nearly always mention garments and their colours, often hair and shoes, and hardly ever the
+scene. So do the captions of CUHK-PEDES and ICFG-PEDES, and SynTBPR's instruction asks for the same
+(appearance, no surroundings, nothing that cannot be seen; arXiv:2503.22171).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from jaxtbpr.core.attributes import PERSON, SCENE, SLEEVES, hidden
 
 Attributes = Mapping[str, str]
 
-# The probability that a caption names a slot which can be seen.
+# The probability that a caption mentions a visible slot.
 MENTION = {
     "sex": 0.95,
     "age": 0.35,
@@ -39,22 +39,22 @@ MENTION = {
     "view": 0.06,
     "background": 0.08,
     "weather": 0.04,
-    "style": 0.0,  # of the picture; people who describe a person do not speak of it
+    "style": 0.0,  # of the picture; descriptions of people do not mention it
 }
 
-# Slots that say nothing unless this other slot is named too.
+# Slots that are mentioned only together with this other slot.
 _NEEDS = {"item_colour": "item"}
-# What goes without saying is named so much more seldom.
+# Ordinary values are mentioned more rarely, by this factor.
 _ORDINARY = {"upper_pattern": "plain", "build": "average", "weather": "clear", "style": "photo"}
-_ORDINARY_SHARE = 0.1
-# Values of a slot that a reader would not call different.
+_ORDINARY_FACTOR = 0.1
+# Values of a slot that are not different to a reader.
 _ALIKE = ({"skirt", "long skirt"}, {"left", "right"})
 
 
 def visible(attributes: Attributes) -> list[str]:
-    """Returns the slots that are there, can be seen in this view and have words."""
+    """Returns the slots that are present, visible in this view and have words."""
     out_of_sight = hidden(attributes)
-    # A sleeve "none" is there to be seen; any other "none" is not.
+    # Sleeves "none" are visible; any other "none" is not.
     return [
         slot
         for slot in MENTION
@@ -65,10 +65,10 @@ def visible(attributes: Attributes) -> list[str]:
 def rank(
     attributes: Attributes, rng: np.random.Generator, mention: Mapping[str, float]
 ) -> tuple[list[str], int]:
-    """Returns the visible slots, those to be named first, and how many are to be named.
+    """Returns the visible slots, the most likely first, and how many are mentioned.
 
-    mention: {slot: probability}; a slot without one is never named, not even to make a caption
-    longer.
+    mention: {slot: probability}; a slot without one is never mentioned, not even to make a
+    caption longer.
     """
     # A slot is named where u < p; u / p also tells which slot comes next and which goes first.
     draws = dict(zip(MENTION, rng.random(len(MENTION)), strict=True))
@@ -81,10 +81,10 @@ def rank(
 def misread(
     attributes: Attributes, rng: np.random.Generator, wrong: float, missing: float
 ) -> dict[str, str | None]:
-    """Returns {visible slot: what this writer takes it for}; None where the writer misses it.
+    """Returns {visible slot: value as this writer sees it}; None where it is overlooked.
 
-    wrong: probability that a slot is taken for another of its values; missing: probability that
-    it is overlooked, which comes first.
+    wrong: probability that a slot is mistaken for another of its values; missing: probability that
+    it is overlooked, which is drawn first.
     """
     slots = visible(attributes)
     seen: dict[str, str | None] = {}
@@ -99,13 +99,13 @@ def misread(
 
 
 def mentioned(slots: list[str], seen: Mapping[str, str | None]) -> dict[str, str]:
-    """Returns {slot: value} of what is said when a writer who sees `seen` names `slots`."""
+    """Returns {slot: value} that a writer who sees `seen` mentions of `slots`."""
     facts = {slot: seen[slot] for slot in slots if seen[slot] is not None}
     return {slot: v for slot, v in facts.items() if _NEEDS.get(slot, slot) in facts}
 
 
 def labels(facts: Mapping[str, str]) -> dict[str, str]:
-    """Returns `facts` with one value for all that words do not tell apart: "right" is "left"."""
+    """Returns `facts` with one value for those that words do not distinguish: "right" is "left"."""
     is_side = facts.get("view") == "right"
     return {**facts, "view": "left"} if is_side else dict(facts)
 
@@ -113,7 +113,7 @@ def labels(facts: Mapping[str, str]) -> dict[str, str]:
 def noise(
     slots: list[str], seen: Mapping[str, str | None], attributes: Attributes
 ) -> list[list[str | None]]:
-    """Returns [slot, true value, said value or None] for each named slot that is not right."""
+    """Returns [slot, true value, stated value or None] for each slot that is wrong or missing."""
     return [
         [slot, attributes[slot], seen[slot]] for slot in slots if seen[slot] != attributes[slot]
     ]
@@ -123,14 +123,14 @@ def _chance(slot: str, attributes: Attributes, mention: Mapping[str, float]) -> 
     value = attributes[slot]
     is_implied = slot == "sleeves" and len(SLEEVES[attributes["upper"]]) == 1
     is_ordinary = is_implied or _ORDINARY.get(slot) == value
-    return mention.get(slot, 0.0) * (_ORDINARY_SHARE if is_ordinary else 1.0)
+    return mention.get(slot, 0.0) * (_ORDINARY_FACTOR if is_ordinary else 1.0)
 
 
 def _other_values(slot: str, attributes: Attributes) -> list[str]:
-    """What a slot may be mistaken for: a value that is there and means something else."""
+    """The values that a slot may be mistaken for: those that mean something else."""
     true = attributes[slot]
     alike = next((values for values in _ALIKE if true in values), {true})
-    # A dress takes the place of both garments, and a bald head has no colour of hair.
+    # A dress replaces both garments, and a bald head has no hair colour.
     out_of_place = {"none", "bald"} | ({"dress"} if attributes["lower"] != "none" else set())
     values = {**PERSON, **SCENE}[slot]
     return [value for value in values if value not in alike | out_of_place]

@@ -1,7 +1,7 @@
-"""Noun phrases and verb phrases for what a caption says: the lower half of the grammar.
+"""Noun phrases and verb phrases of a caption: the lower half of the grammar.
 
-Each function takes `facts`, {slot: value} of the attributes that are named, and says nothing of
-slots that it lacks. Articles are all "a"; `core.english.agree_articles` turns them into "an".
+Each function takes `facts`, {slot: value} of the mentioned attributes, and skips slots that are not
+in it. Articles are all "a"; `core.english.agree_articles` turns them into "an".
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtbpr.captioning import vocabulary
 from jaxtbpr.captioning.vocabulary import pick
 
-Said = Mapping[str, str]
+Facts = Mapping[str, str]
 
 _PLURAL_GARMENTS = ("lower", "shoes", "eyewear")
 
@@ -30,7 +30,7 @@ class Subject:
     their: str
 
 
-def subject(facts: Said, rng: np.random.Generator) -> Subject:
+def subject(facts: Facts, rng: np.random.Generator) -> Subject:
     """Returns the words for the person, by sex, age and build."""
     sex, age = facts.get("sex"), facts.get("age")
     noun = pick(vocabulary.SUBJECTS[sex], rng)
@@ -48,14 +48,14 @@ def subject(facts: Said, rng: np.random.Generator) -> Subject:
     return Subject(noun, " ".join([*adjectives, noun]) + behind, they, their)
 
 
-def hair(facts: Said, their: str, rng: np.random.Generator) -> list[str]:
+def hair(facts: Facts, their: str, rng: np.random.Generator) -> list[str]:
     """Returns [] or one phrase like "long black hair"."""
     phrases = thing("hair", facts, rng)
     # Without a colour: "has her hair in a bun", since "has hair in a bun" tells nothing.
     return [f"{their} {p}" if p.startswith("hair ") else p for p in phrases]
 
 
-def thing(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
+def thing(slot: str, facts: Facts, rng: np.random.Generator) -> list[str]:
     """Returns [] or one phrase for a garment, a bag or the like: "a striped red sweater"."""
     adjectives = _adjectives(slot, facts, rng)
     forms = vocabulary.NOUNS[slot].get(facts.get(slot))
@@ -70,7 +70,7 @@ def thing(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
     return [" ".join([phrase, *behind])]
 
 
-def carried(facts: Said, their: str, rng: np.random.Generator) -> list[tuple[str, str]]:
+def carried(facts: Facts, their: str, rng: np.random.Generator) -> list[tuple[str, str]]:
     """Returns (verb, phrase) of the bag, the umbrella and the phone that are named."""
     phrases = [("bag", phrase) for phrase in thing("bag", facts, rng)]
     if facts.get("item") in ("umbrella", "phone"):
@@ -83,7 +83,7 @@ def carried(facts: Said, their: str, rng: np.random.Generator) -> list[tuple[str
     return out
 
 
-def scene(facts: Said, their: str, rng: np.random.Generator) -> list[str]:
+def scene(facts: Facts, their: str, rng: np.random.Generator) -> list[str]:
     """Returns participles: "walking in a park", "seen from behind", "painted in oil"."""
     posture = _forms(vocabulary.POSTURE, "posture", facts, rng)
     where = _forms(vocabulary.PLACE, "background", facts, rng)
@@ -95,7 +95,7 @@ def scene(facts: Said, their: str, rng: np.random.Generator) -> list[str]:
     return [p.format(their=their) for p in whole + (seen if posture else []) + style]
 
 
-def _adjectives(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
+def _adjectives(slot: str, facts: Facts, rng: np.random.Generator) -> list[str]:
     """The adjectives of a thing in a natural order; those with "with" go behind the noun."""
     of_slot = ["upper_pattern", "upper_colour"] if slot == "upper" else [f"{slot}_colour"]
     if rng.random() < 0.3:
@@ -105,5 +105,5 @@ def _adjectives(slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
     return [pick(vocabulary.ADJECTIVES[s][facts[s]], rng) for s in of_slot if s in facts]
 
 
-def _forms(table: Mapping, slot: str, facts: Said, rng: np.random.Generator) -> list[str]:
+def _forms(table: Mapping, slot: str, facts: Facts, rng: np.random.Generator) -> list[str]:
     return [pick(table[facts[slot]], rng)] if slot in facts else []

@@ -101,7 +101,10 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
     return record | {
         "captions": [caption.text for caption in captions],
         "caption_noise": [caption.noise for caption in captions],
-        "facts": {"shown": shown, "said": [facts.labels(caption.said) for caption in captions]},
+        "facts": {
+            "shown": shown,
+            "said": [facts.labels(caption.mentioned) for caption in captions],
+        },
     }
 
 

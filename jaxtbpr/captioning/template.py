@@ -1,10 +1,10 @@
 """Engine "template": captions from a small grammar, no two writers alike.
 
-What is said (`facts`) and the words for it (`words`, `phrases`) are drawn first. Then the sayings
-form groups (looks, clothes, what is carried, what the person does), and each group takes one of
-its forms: predicate ("wears a red coat"), participle ("wearing a red coat"), or the words behind
-the subject ("in a red coat"). One or two sentences are built of them. The variety that the sentence
-patterns of SynTBPR's varied instruction ask for (arXiv:2503.22171) comes from the combinations.
+The content (`facts`) and its words (`vocabulary`, `phrases`) are drawn first. Then the phrases form
+groups (looks, clothes, what is carried, what the person does), and each group takes one of its
+forms: predicate ("wears a red coat"), participle ("wearing a red coat"), or the words after the
+subject ("in a red coat"). One or two sentences are built of them. Their combinations give the
+variety of the sentence patterns in SynTBPR's variable instruction (arXiv:2503.22171).
 """
 
 import dataclasses
@@ -22,22 +22,22 @@ MAX_WORDS = 45
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """A caption, what it says, and what of that is not so.
+    """A caption, its content, and its mistakes.
 
-    said: {slot: value}; noise: [slot, true value, said value or None where it is left out].
+    mentioned: {slot: value}; noise: [slot, true value, stated value or None where it is left out].
     """
 
     text: str
-    said: dict[str, str]
+    mentioned: dict[str, str]
     noise: list[list[str | None]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """One group of sayings in its forms.
+    """A group of phrases in its forms.
 
     predicate: "wears a coat"; participle: "wearing a coat", also at the front of a sentence;
-    behind: "in a coat", right after the subject, and tail: ", wearing a coat", at the end ("":
+    behind: "in a coat", directly after the subject, and tail: ", wearing a coat", at the end ("":
     the group has no such form).
     """
 
@@ -58,10 +58,9 @@ def describe(
 ) -> Caption:
     """Returns a caption of the image with these attributes (person and scene).
 
-    mention: {slot: probability of naming it where it can be seen}. Of the named slots, missing is
-    the share left out and wrong the share (of the rest) replaced by another value of the slot.
-    Without missing words a caption has `min_words` to 45 words, as far as there is enough to
-    see.
+    mention: {slot: probability of mentioning it where it is visible}. missing: probability that a
+    chosen slot is left out; wrong: that one which is not has another of its values. Without missing
+    slots a caption has `min_words` to 45 words, if enough is visible.
     """
     slots, count = facts.rank(attributes, rng, mention)
     seen = facts.misread(attributes, rng, wrong, missing)
@@ -92,7 +91,7 @@ def _write(facts: Mapping[str, str], rng: np.random.Generator) -> str:
 def _plan(
     facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> list[list[Group]]:
-    """Returns the groups of the one sentence or of both, in the order in which they are told."""
+    """Returns the groups of the one sentence or of both, in their order."""
     is_now = rng.random() < 0.4  # "is wearing" rather than "wears", throughout
     is_split = rng.random() < 0.6
     looks, clothes, more = _looks_and_clothes(facts, person, rng)
@@ -118,7 +117,7 @@ def _plan(
 def _looks_and_clothes(
     facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> tuple[list[str], list[str], list[str]]:
-    """Phrases for what the person has, for the garments, and for what is worn besides."""
+    """Phrases for features of the person, for garments, and for everything else worn."""
     looks = phrases.hair(facts, person.their, rng)
     clothes = [p for slot in ("upper", "lower") for p in phrases.thing(slot, facts, rng)]
     more = [p for slot in ("shoes", "hat") for p in phrases.thing(slot, facts, rng)]
@@ -162,7 +161,7 @@ def _carried(carried: list[tuple[str, str]], is_now: bool) -> Group | None:
     if not carried:
         return None
     verbs = {verb for verb, _ in carried}
-    if len(verbs) == 1:  # one verb for both things
+    if len(verbs) == 1:  # the same verb for both
         carried = [(verbs.pop(), enumerate_phrases([phrase for _, phrase in carried]))]
     participle = " and ".join(f"{verb} {phrase}" for verb, phrase in carried)
     simple = " and ".join(f"{vocabulary.FINITE[verb]} {phrase}" for verb, phrase in carried)

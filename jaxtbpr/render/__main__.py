@@ -13,11 +13,11 @@ from jaxtbpr.core.attributes import sample_person, sample_scene
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.render import contact_sheet, render
 
-_OUT = flags.DEFINE_string("out", "sheet.png", "the picture to write")
+_OUT = flags.DEFINE_string("out", "sheet.png", "image file to write")
 _ROWS = flags.DEFINE_integer("rows", 4, "identities", lower_bound=1)
 _COLUMNS = flags.DEFINE_integer("columns", 10, "scenes of each identity", lower_bound=1)
 _HEIGHT = flags.DEFINE_integer("height", 256, "height of one image in pixels", lower_bound=16)
-_SEED = flags.DEFINE_integer("seed", 0, "of people, scenes and accidents")
+_SEED = flags.DEFINE_integer("seed", 0, "random seed")
 
 
 def main() -> None:

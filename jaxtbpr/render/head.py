@@ -11,7 +11,7 @@ from jaxtbpr.render.palette import HAIR, INK, RGB, WHITE, light, mix, shade
 from jaxtbpr.render.sketch import Layer, Sketch
 
 # Points where the face ends, from the top of the forehead down the person's left side to the
-# chin, in the head's own space (left, up, front) in centimetres; the right side mirrors it.
+# chin, in coordinates of the head (left, up, front) in centimetres; the right side mirrors it.
 HAIRLINES = {
     "short": ((0, 8.2, 7.4), (4, 8.0, 6.8), (6.9, 5.6, 5.2), (7.9, 2.0, 3.4), (8.1, -2, 1.6)),
     "long": ((0, 8.6, 7.0), (3.6, 7.4, 6.8), (6.0, 4.2, 6.0), (7.0, 0.5, 4.6), (7.0, -4, 4.0)),
@@ -23,7 +23,7 @@ CHIN = ((6.6, -7.5, 3.6), (4.4, -10.8, 5.6), (0, -12.2, 6.8))
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The head's own space: `at` turns it into pixels."""
+    """The coordinates of the head: `at` turns it into pixels."""
 
     sketch: Sketch
 

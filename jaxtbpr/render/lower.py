@@ -153,7 +153,7 @@ def foot(sketch: Sketch, side: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def shoe(sketch: Sketch, side: str) -> None:
-    """Draws one shoe of the record's kind."""
+    """Draws one shoe."""
     kinds = {"trainers": _trainer, "leather shoes": _leather, "boots": _boot, "sandals": _sandal}
     kinds[sketch.attributes["shoes"]](sketch, side, *foot(sketch, side), sketch.colour("shoes"))
 

@@ -30,7 +30,7 @@ class Body:
 
 
 def body_of(attributes: dict[str, str]) -> Body:
-    """Returns the proportions that sex, age and build give (about seven heads)."""
+    """Returns the proportions for sex, age and build (about seven heads)."""
     female, old = attributes["sex"] == "female", attributes["age"] == "old"
     thick = {"slim": 0.84, "average": 1.0, "heavy": 1.26}[attributes["build"]]
     belly = {"slim": 0.82, "average": 1.0, "heavy": 1.62}[attributes["build"]]
@@ -94,7 +94,7 @@ class Figure:
 
 
 def pose(attributes: dict[str, str], rng: np.random.Generator, reach: dict[str, Vec]) -> Figure:
-    """Returns the figure of a record in its posture, with the small accidents of `rng`.
+    """Returns the figure of a record in its posture, with small random variations.
 
     reach: {"r" or "l": where that hand is, relative to its shoulder}, for a hand that is bound by
     what it holds; it overrules the posture.

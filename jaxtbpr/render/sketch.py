@@ -1,4 +1,4 @@
-"""What every drawing function of a person is given: the figure, the camera and the canvas."""
+"""The common argument of all drawing functions: the figure, the camera and the canvas."""
 
 import dataclasses
 import functools

@@ -53,7 +53,7 @@ def finish(
 
 
 def backdrop(image: Image.Image, style: str) -> Image.Image:
-    """Returns the background as a style wants it behind the person."""
+    """Returns the background in the style, behind the person."""
     if style == "street photography":  # hard black and white; the person keeps the colours
         x = _saturate(np.asarray(image, np.float32), 0.06)
         return Image.fromarray(_clip((x - 128) * 1.35 + 116))

@@ -1,4 +1,4 @@
-"""The upper garment: trunk, sleeves and the details that tell its kind."""
+"""The upper garment: trunk, sleeves and the details of each type."""
 
 import dataclasses
 

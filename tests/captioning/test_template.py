@@ -66,15 +66,15 @@ def test_there_are_words_for_every_value_but_none_and_the_complexion():
 def test_a_caption_without_noise_says_only_what_is_true(record, seed):
     caption = describe(record, rng(seed))
     assert caption.noise == []
-    assert all(record[slot] == value for slot, value in caption.said.items())
-    assert reader.read(caption.text) == readable(caption.said)
+    assert all(record[slot] == value for slot, value in caption.mentioned.items())
+    assert reader.read(caption.text) == readable(caption.mentioned)
 
 
 @settings(max_examples=100, deadline=None)
 @given(records, seeds)
 def test_a_caption_that_tells_all_is_true_and_within_45_words(record, seed):
     caption = describe(record, rng(seed), mention=EVERYTHING)
-    assert reader.read(caption.text) == readable(caption.said)
+    assert reader.read(caption.text) == readable(caption.mentioned)
     assert len(caption.text.split()) <= 45
 
 
@@ -128,14 +128,14 @@ def test_the_complexion_is_never_named():
 def test_only_what_can_be_seen_is_named(scene, slot, is_seen):
     record = attributes.normalise(random_record(0) | {"sex": "female"} | scene)
     mention = dict.fromkeys(facts.MENTION, 0.3) | {slot: 1.0}
-    named = [slot in describe(record, rng(k), mention=mention).said for k in range(20)]
+    named = [slot in describe(record, rng(k), mention=mention).mentioned for k in range(20)]
     assert any(named) == is_seen
 
 
 def test_a_slot_that_is_never_to_be_named_never_is():
     silent = facts.MENTION | {"hair": 0.0, "hair_colour": 0.0, "shoes": 0.0, "shoes_colour": 0.0}
     for k in range(60):
-        said = describe(random_record(k), rng(k), mention=silent).said
+        said = describe(random_record(k), rng(k), mention=silent).mentioned
         assert not said.keys() & {"hair", "hair_colour", "shoes", "shoes_colour"}
 
 
@@ -147,7 +147,7 @@ def test_writers_differ_in_words_order_and_what_they_name():
     record = random_record(5)
     written = [describe(record, rng(k)) for k in range(100)]
     assert len({c.text for c in written}) > 95
-    assert len({frozenset(c.said) for c in written}) > 60
+    assert len({frozenset(c.mentioned) for c in written}) > 60
     assert len({c.text.split()[1] for c in written}) > 5
     assert 5 < sum("a pair of" in c.text for c in written) < 70
     two = sum(c.text.count(". ") for c in written)
@@ -158,15 +158,15 @@ def test_writers_differ_in_words_order_and_what_they_name():
 def test_noise_is_as_frequent_as_asked_and_recorded(wrong, missing):
     named = mistaken = left_out = 0
     for record, caption in captions(300, wrong=wrong, missing=missing):
-        assert reader.read(caption.text) == readable(caption.said)
+        assert reader.read(caption.text) == readable(caption.mentioned)
         for slot, true, said in caption.noise:
             assert record[slot] == true != said
             # A colour of what is itself left out is not said either.
-            assert caption.said.get(slot) in (said, None)
+            assert caption.mentioned.get(slot) in (said, None)
             mistaken, left_out = mistaken + (said is not None), left_out + (said is None)
-        untrue = {slot for slot, value in caption.said.items() if record[slot] != value}
+        untrue = {slot for slot, value in caption.mentioned.items() if record[slot] != value}
         assert untrue <= {slot for slot, _, _ in caption.noise}
-        named += len(caption.said) + sum(said is None for *_, said in caption.noise)
+        named += len(caption.mentioned) + sum(said is None for *_, said in caption.noise)
     assert mistaken / named == pytest.approx(wrong * (1 - missing), abs=0.03)
     assert left_out / named == pytest.approx(missing, abs=0.03)
 
@@ -191,7 +191,7 @@ def test_a_caption_nearly_always_fits_one_identity_only():
     people = {identity: person for identity, person, _ in draw_people(0, "test", 100)}
     unique = 0
     for k, (identity, person) in enumerate(people.items()):
-        said = describe(person | attributes.sample_scene(rng(k)), rng(k, "caption")).said
+        said = describe(person | attributes.sample_scene(rng(k)), rng(k, "caption")).mentioned
         looks = {slot: value for slot, value in said.items() if slot in attributes.PERSON}
         fits = [i for i, p in people.items() if looks.items() <= p.items()]
         assert identity in fits

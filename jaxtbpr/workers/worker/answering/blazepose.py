@@ -28,7 +28,7 @@ _DETECTOR = """
 
 
 class BlazePose:
-    """Finds persons in images. The networks' own thresholds, 0.5, hold besides what is asked."""
+    """Finds persons in images. The networks' thresholds, 0.5, apply in addition."""
 
     def __init__(self):
         self._bodies = SolutionBase(graph_config=_DETECTOR, outputs=["detections"])
@@ -38,7 +38,7 @@ class BlazePose:
         )
 
     def __call__(self, image: Image.Image, min_score: float, nms_iou: float) -> Persons:
-        """Returns the persons of an image, the first with joints; `nms_iou` has no meaning here.
+        """Returns the persons of an image, the first with joints; `nms_iou` is ignored.
 
         The box of the first is that of its silhouette.
         """

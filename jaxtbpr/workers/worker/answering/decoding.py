@@ -1,6 +1,6 @@
-"""What pose networks give out, in NumPy: persons with 17 joints in the order of COCO.
+"""Decodes the outputs of pose networks, in NumPy: persons with 17 joints in the order of COCO.
 
-Three layouts are told apart by their shapes, each without the batch axis of 1:
+Three layouts are distinguished by their shapes, each without the batch axis of 1:
 
     [56, N]                   YOLOv8-pose, YOLO11-pose: centre x, y, width, height, score, joints
     [N, 57]                   YOLO26-pose and exports with NMS: left, top, right, bottom, score,
@@ -51,7 +51,7 @@ def letterbox(image: Image.Image, size: tuple[int, int], *, is_centred: bool) ->
     left, top = ((round((width - inner[0]) / 2 - 0.1), round((height - inner[1]) / 2 - 0.1))
                  if is_centred else (0, 0))  # fmt: skip
     canvas = Image.new("RGB", (width, height), (_GREY,) * 3)
-    # Bilinear as theirs; where it shrinks an image, Pillow's is smoother than OpenCV's.
+    # Bilinear, as in both families; when shrinking, Pillow's is smoother than OpenCV's.
     canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
     return Letterbox(np.asarray(canvas), scale, (left, top))
 

@@ -23,7 +23,7 @@ class WorkerEngine:
     writes_text: whether stages caption and prompts may ask it; requirements: the file beside this
     folder that pip installs, "" for an engine that needs nothing but Python; packages: what its
     Python must be able to import; download: how much pip fetches, with its usual wheels on Linux;
-    one_per_gpu: whether each of several workers has a GPU of its own.
+    one_per_gpu: whether each of several workers has its own GPU.
     """
 
     opens: str

@@ -31,7 +31,7 @@ class OnnxPose:
     def __call__(self, image: Image.Image, min_score: float, nms_iou: float) -> Persons:
         """Returns the persons of an image. Raises Stop where the file is another kind of network.
 
-        YOLO takes RGB of 0 to 1, RTMO BGR of 0 to 255, each letterboxed in its way.
+        YOLO takes RGB of 0 to 1, RTMO BGR of 0 to 255, each with its letterbox.
         """
         placed = decoding.letterbox(image, self._size, is_centred=self._is_yolo)
         pixels = placed.pixels / 255 if self._is_yolo else placed.pixels[..., ::-1]

@@ -36,8 +36,8 @@ class LocalModel:
     """One model in memory.
 
     folder: that image paths start from; settings: "device" (see `device_name`), "dtype" ("auto" or
-    a name), "batch_size", "trust_remote_code" (models whose own code may run); model: a folder or
-    hub id, optionally with "@revision".
+    a name), "batch_size", "trust_remote_code" (models whose custom code may run); model: a folder
+    or hub id, optionally with "@revision".
     """
 
     def __init__(self, folder: pathlib.Path, settings: Row, model: str):
