@@ -1,48 +1,48 @@
 """`jaxtbpr COMMAND ...`: one front for all commands.
 
-Each is a module that `python -m` runs as well. No logic lives here.
+Each is a module that `python -m` runs as well, with a line `COMMAND = "name", "what it does"`.
+Finding them is all the logic here.
 """
 
+import ast
 import difflib
+import pathlib
 import runpy
 import sys
 
-COMMANDS = {
-    "run": ("jaxtbpr.main", "run the stages of a config in a workdir"),
-    "validate": (
-        "jaxtbpr.datasets.validate",
-        "check a folder of data: what it has, what is missing, how to fix it",
-    ),
-    "evaluate": (
-        "jaxtbpr.retrieval.evaluate",
-        "compute Rank-k, mAP and mINP of a checkpoint on a set",
-    ),
-    "zero-shot": ("jaxtbpr.retrieval.zero_shot", "zero-shot accuracy of a CLIP on attributes"),
-    "export": ("jaxtbpr.retrieval.export", "export a trained model for transformers or open_clip"),
-    "export-data": ("jaxtbpr.datasets.export", "export a built set for other tools"),
-    "compare": ("jaxtbpr.report.compare", "write a page that compares runs"),
-    "install": ("jaxtbpr.workers.install", "install an environment with torch for the workers"),
-    "draw": ("jaxtbpr.render", "draw a sheet of people"),
-}
+_DECLARATION = "COMMAND = "
 
 
 def main() -> None:
     """Runs the command that the command line names, as `python -m MODULE` would."""
+    commands = find_commands()
     name, rest = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
     if name in ("--help", "-h", "help"):
         print(usage())
         return
-    if name not in COMMANDS:
-        (nearest,) = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)
+    if name not in commands:
+        (nearest,) = difflib.get_close_matches(name, commands, n=1, cutoff=0.0)
         sys.exit(f"jaxtbpr: {name!r} is not a command; did you mean {nearest!r}?\n{usage()}")
-    module, _ = COMMANDS[name]
+    module, _ = commands[name]
     sys.argv[1:] = rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
+def find_commands() -> dict[str, tuple[str, str]]:
+    """Returns {name of a command: (its module, what it does)}, found without importing any."""
+    package, commands = pathlib.Path(__file__).parent, {}
+    for path in sorted(package.rglob("*.py"), key=lambda path: (len(path.parts), path)):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(_DECLARATION):
+                name, what = ast.literal_eval(line.removeprefix(_DECLARATION))
+                parts = path.relative_to(package.parent).with_suffix("").parts
+                commands[name] = ".".join(parts).removesuffix(".__main__"), what
+    return commands
+
+
 def usage() -> str:
     """Returns the list of commands."""
-    lines = [f"  {name:<13}{what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:<13}{what}" for name, (_, what) in find_commands().items()]
     return "\n".join(["usage: jaxtbpr COMMAND [--help] ...", *lines])
 
 

@@ -92,6 +92,8 @@ def _stop(*_: object) -> None:
     os._exit(130)  # the exit status of Ctrl-C in shells
 
 
+COMMAND = "run", "run the stages of a config in a workdir"
+
 if __name__ == "__main__":
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of background jobs
         signal.signal(signal.SIGINT, _stop)

@@ -170,6 +170,8 @@ def define_flags() -> None:
     command.require("data", "out")
 
 
+COMMAND = "export-data", "export a built set for other tools"
+
 if __name__ == "__main__":
     define_flags()
     command.run(main, "--data and --out")

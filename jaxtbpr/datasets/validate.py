@@ -227,6 +227,8 @@ def _fill(text: str, indent: str, hanging: int) -> str:
     )  # fmt: skip
 
 
+COMMAND = "validate", "check a folder of data: what it has, what is missing, how to fix it"
+
 if __name__ == "__main__":
     with command.exit_on_error():
         sys.exit(main())

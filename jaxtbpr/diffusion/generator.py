@@ -142,13 +142,16 @@ class Generator:
         negative = self.prompt_tokenizer.encode([self.sampling.negative_prompt])
         shared = jax.device_put((table, negative, self._seed), self._everywhere)
 
+        is_noisy = samplers.adds_noise(table)
+
         def make(params, shared, rows):
-            return jax.lax.map(functools.partial(self._make_unit, start, params, shared), rows)
+            unit = functools.partial(self._make_unit, start, is_noisy, params, shared)
+            return jax.lax.map(unit, rows)
 
         program = jax.pmap(make, in_axes=(None, None, 0), devices=self._devices)
         return compilation.announced(program, self._label), shared
 
-    def _make_unit(self, start, params, shared, rows):
+    def _make_unit(self, start, is_noisy, params, shared, rows):
         ids, numbers, *images = rows
         table, negative, seed = shared
         keys = image_keys(seed, numbers)
@@ -163,7 +166,7 @@ class Generator:
             predict, text, negative, self.sampling.guidance_scale, self.sampling.guidance_rescale
         )
         first = start(params, table, keys, *images)
-        noise = self._step_noise(keys, first.shape[1:]) if self.schedule.stochastic else None
+        noise = self._step_noise(keys, first.shape[1:]) if is_noisy else None
         return to_pixels(self.networks, params, sample(guided, table, first, noise))
 
     def _noise_only(self, params, table, keys):

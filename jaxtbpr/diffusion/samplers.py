@@ -99,6 +99,15 @@ def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
     return kind.table(schedule, steps, skip)
 
 
+def adds_noise(table: Table) -> bool:
+    """Whether steps of a table add noise.
+
+    >>> adds_noise(make_table(Schedule(kind="euler_a"), 4))
+    True
+    """
+    return bool(np.any(table.from_noise))
+
+
 def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Table:
     """Returns the table that begins with an image noised to `strength` of the way (0 to 1).
 

@@ -38,10 +38,10 @@ def sample(
 ) -> Any:
     """Walks `table` from `start` and returns the last sample, [B, ...] as `start` is.
 
-    predict: see `Predict`; noise: step [] -> noise [B, ...], for samplers that add it
-    (Schedule.stochastic). trajectory: returns all samples [n + 1, B, ...] instead, the start first.
-    carry: a pytree that `predict` is given and gives back in each step, here that of the first;
-    then (samples, the last carry) is returned.
+    predict: see `Predict`; noise: step [] -> noise [B, ...], for tables that add it
+    (`samplers.adds_noise`). trajectory: returns all samples [n + 1, B, ...] instead, with the
+    start first. carry: a pytree that `predict` is given and gives back in each step, here that of
+    the first; then (samples, the last carry) is returned.
 
     >>> from jaxtbpr.diffusion.samplers import Schedule, make_table
     >>> table = make_table(Schedule(kind="ddim", alpha_to_one=True), 2)

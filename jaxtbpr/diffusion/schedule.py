@@ -13,7 +13,7 @@ import numpy as np
 class Schedule:
     """A noise schedule and the sampler that walks it; the fields are diffusers' settings.
 
-    kind: one of ddim, pndm, euler, euler_a, dpmpp_2m; prediction: epsilon or v_prediction; spacing:
+    kind: one of `samplers.KINDS`; prediction: epsilon or v_prediction; spacing:
     leading, trailing or linspace; eta: share of the noise that DDIM adds again.
     """
 
@@ -36,11 +36,6 @@ class Schedule:
     def sampler(self) -> str:
         """The name of the sampler; with Karras's sigmas it ends in _karras."""
         return f"{self.kind}_karras" if self.karras else self.kind
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether steps add noise."""
-        return self.kind == "euler_a" or self.eta > 0
 
     def betas(self) -> np.ndarray:
         """Returns the variances of the forward process, float32 [train_steps]."""

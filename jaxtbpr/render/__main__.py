@@ -39,5 +39,7 @@ def _image(row: int, column: int):
     return render(person | scene, seed=_SEED.value, record_id=f"{row}-{column}", **size)
 
 
+COMMAND = "draw", "draw a sheet of people"
+
 if __name__ == "__main__":
     command.run(main, "--out, --rows, --columns, --height or --seed")

@@ -311,6 +311,8 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "comparison.html", "HTML file to write")
 
 
+COMMAND = "compare", "write a page that compares runs"
+
 if __name__ == "__main__":
     define_flags()
     app.run(main)

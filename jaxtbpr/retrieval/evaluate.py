@@ -352,6 +352,8 @@ STAGE = Stage(
 )  # fmt: skip
 
 
+COMMAND = "evaluate", "compute Rank-k, mAP and mINP of a checkpoint on a set"
+
 if __name__ == "__main__":
     define_flags()
     command.run(main, "--checkpoint, --data and --split")

@@ -81,6 +81,8 @@ def define_flags() -> None:
     command.require("checkpoint", "out")
 
 
+COMMAND = "export", "export a trained model for transformers or open_clip"
+
 if __name__ == "__main__":
     define_flags()
     command.run(main, "--checkpoint and --out")

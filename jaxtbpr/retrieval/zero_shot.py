@@ -213,6 +213,8 @@ def define_flags() -> None:
     command.require("model", "workdir")
 
 
+COMMAND = "zero-shot", "zero-shot accuracy of a CLIP on attributes"
+
 if __name__ == "__main__":
     define_flags()
     command.run(main, "--model and --workdir")

@@ -3,14 +3,17 @@
 Each edit shows the same person in another scene: background, weather, style and posture as in the
 paper, and the view and height of the camera, which vary in real galleries as well. Engine `render`
 draws the person again; engine `diffusion` is image-to-image: it noises the image partly and
-denoises it with the edited prompt, with the model and the settings of stage generate.
+denoises it with the edited prompt, with the model and the settings of stage generate. A
+further method of editing is a row of EDIT_ENGINES.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from jaxtbpr.core import attributes, seeds
@@ -27,72 +30,56 @@ from jaxtbpr.synthesis.generate import model_fingerprint
 from jaxtbpr.synthesis.images import (
     Job,
     RenderEngine,
+    Scenes,
     read_image,
     unreadable,
 )
-
-OPTIONS: Options = {
-    "engine": Option("render", "what edits the images", choices=("render", "diffusion")),
-    "strength": Option(
-        0.6, "how far engine diffusion noises the image; 1 = completely", low=0.0, high=1.0
-    ),
-    "edits": Option(3, "edited images of each identity, besides the base image", low=0, high=19),
-    # The probability that an edit changes this part of the scene.
-    "change": {
-        "background": Option(1.0, "probability of another place", low=0.0, high=1.0),
-        "weather": Option(0.5, "probability of drawing the weather again", low=0.0, high=1.0),
-        "style": Option(0.5, "probability of drawing the style again", low=0.0, high=1.0),
-        "posture": Option(0.9, "probability of another posture", low=0.0, high=1.0),
-        "view": Option(0.9, "probability of drawing the side seen again", low=0.0, high=1.0),
-        "camera": Option(
-            0.9, "probability of drawing the camera's height again", low=0.0, high=1.0
-        ),
-    },
-    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
-}
 
 # No two images of an identity have the same of these while there are values left.
 _OTHER = ("background", "posture")
 
 
+@dataclasses.dataclass(frozen=True)
+class EditEngine:
+    """A method of editing images.
+
+    run(config, workdir, scenes): as a stage's; adds to each record those of its edits, of which
+    `scenes` tells what they are to show. options: its section of the config (`augment.NAME`), {}
+    for none. fingerprint and check: as those of a stage.
+    """
+
+    run: Callable[[ConfigDict, Workdir, Scenes], dict[str, Any]]
+    options: Options = dataclasses.field(default_factory=dict)
+    fingerprint: Callable[[ConfigDict], dict[str, Any]] = lambda config: {}
+    check: Callable[[ConfigDict], None] = lambda config: None
+
+
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns the digest of the model that the stage reads."""
-    return model_fingerprint(config.augment.engine, config)
+    return EDIT_ENGINES[config.augment.engine].fingerprint(config)
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError where engine `diffusion` would have no denoising step."""
-    options, steps = config.augment, config.generate.steps
-    if options.engine == "diffusion" and options.edits and int(steps * options.strength) < 1:
-        raise UserError(
-            f"config.augment.strength={options.strength} of config.generate.steps={steps} leaves "
-            "no step; raise either."
-        )
+    """Raises UserError where the engine cannot do what the config asks of it."""
+    EDIT_ENGINES[config.augment.engine].check(config)
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Adds `edits` records to each record of the manifest before it, after the record itself."""
-    options, change = config.augment, config.augment.change.to_dict()
-    if options.engine == "diffusion":
-        from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
+    options = config.augment
+    edits = Edits(config.seed, options.edits, options.change.to_dict())
+    return EDIT_ENGINES[options.engine].run(config, workdir, edits.scenes)
 
-        plan = DiffusionEdits(str(workdir.root), config.seed, options.edits, change).plan
-        engine = diffusion.Engine(
-            workdir.root, "augment", config.generate, config.seed, plan, options.strength
-        )
-        return workdir.map_stage("augment", engine, whole=True, shared=True)
-    augment = RenderEdits(str(workdir.root), config.seed, options.edits, change)
-    with process_map(options.processes) as mapped:
-        return workdir.map_stage("augment", lambda records: mapped(augment, records))
+
+# --- what an edit shows --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Edits:
-    """Other scenes of a record. root: the workdir; edits: images to add; change: {scene slot:
-    probability of changing it}.
+    """Other scenes of a record. edits: images to add; change: {scene slot: probability of changing
+    it}.
     """
 
-    root: str
     seed: int
     edits: int
     change: dict[str, float]
@@ -120,33 +107,6 @@ class Edits:
         return edit | {"scene": looks, "prompt": template.add_scene(record["prompt"], looks)}
 
 
-class RenderEdits(Edits):
-    """Draws the person of a record again in other scenes."""
-
-    def __call__(self, record: Record) -> list[Record]:
-        """Returns the record and its edits, whose images are then written."""
-        require(record, "image", "stage 'augment'")
-        require(record, "attributes", "stage 'augment' with engine 'render'")
-        size = {key: record["image"][key] for key in ("height", "width")}
-        draw = RenderEngine(self.root, "augment", self.seed, **size)
-        return [record, *map(draw, self.scenes(record))]
-
-
-class DiffusionEdits(Edits):
-    """Plans image-to-image edits of a record in other scenes, for `diffusion.Engine`."""
-
-    def plan(self, record: Record) -> list[Job]:
-        """Returns the record as it is, and the edits to be made of its image."""
-        require(record, "image", "stage 'augment'")
-        try:
-            source = read_image(self.root, record)
-        except ImageError as error:
-            reason = f"{record['image']['path']} {unreadable(error)}"
-            return [Job(reject(record, "augment", reason), is_made=False)]
-        edits = [Job(edit, source=source) for edit in self.scenes(record)]
-        return [Job(record, is_made=False), *edits]
-
-
 def edit_scene(
     rng: np.random.Generator, seen: Sequence[dict[str, str]], change: Mapping[str, float]
 ) -> dict[str, str]:
@@ -167,6 +127,85 @@ def edit_scene(
             looks[slot] = left[rng.integers(len(left))]
     return attributes.normalise(looks) if seen[0] else looks
 
+
+# --- engine `render` -----------------------------------------------------------------------------
+
+
+def _render(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any]:
+    draw = functools.partial(_draw_again, str(workdir.root), config.seed, scenes)
+    with process_map(config.augment.processes) as mapped:
+        return workdir.map_stage("augment", lambda records: mapped(draw, records))
+
+
+def _draw_again(root: str, seed: int, scenes: Scenes, record: Record) -> list[Record]:
+    """The record and its edits, which are the person drawn again, their images written."""
+    require(record, "image", "stage 'augment'")
+    require(record, "attributes", "stage 'augment' with engine 'render'")
+    size = {key: record["image"][key] for key in ("height", "width")}
+    draw = RenderEngine(root, "augment", seed, **size)
+    return [record, *map(draw, scenes(record))]
+
+
+# --- engine `diffusion` --------------------------------------------------------------------------
+
+
+def _diffuse(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any]:
+    from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
+
+    plan = functools.partial(_plan, workdir.root, scenes)
+    engine = diffusion.Engine(
+        workdir.root, "augment", config.generate, config.seed, plan, config.augment.strength
+    )
+    return workdir.map_stage("augment", engine, whole=True, shared=True)
+
+
+def _plan(root: epath.PathLike, scenes: Scenes, record: Record) -> list[Job]:
+    """The record as it is, and image-to-image edits of it in other scenes."""
+    require(record, "image", "stage 'augment'")
+    try:
+        source = read_image(root, record)
+    except ImageError as error:
+        reason = f"{record['image']['path']} {unreadable(error)}"
+        return [Job(reject(record, "augment", reason), is_made=False)]
+    return [Job(record, is_made=False), *(Job(edit, source=source) for edit in scenes(record))]
+
+
+def _check_steps(config: ConfigDict) -> None:
+    options, steps = config.augment, config.generate.steps
+    if options.edits and int(steps * options.strength) < 1:
+        raise UserError(
+            f"config.augment.strength={options.strength} of config.generate.steps={steps} leaves "
+            "no step; raise either."
+        )
+
+
+# --- the table of engines ------------------------------------------------------------------------
+
+EDIT_ENGINES = {
+    "render": EditEngine(_render),
+    "diffusion": EditEngine(_diffuse, fingerprint=model_fingerprint, check=_check_steps),
+}
+
+OPTIONS: Options = {
+    "engine": Option("render", "what edits the images", choices=tuple(EDIT_ENGINES)),
+    "strength": Option(
+        0.6, "how far engine diffusion noises the image; 1 = completely", low=0.0, high=1.0
+    ),
+    "edits": Option(3, "edited images of each identity, besides the base image", low=0, high=19),
+    # The probability that an edit changes this part of the scene.
+    "change": {
+        "background": Option(1.0, "probability of another place", low=0.0, high=1.0),
+        "weather": Option(0.5, "probability of drawing the weather again", low=0.0, high=1.0),
+        "style": Option(0.5, "probability of drawing the style again", low=0.0, high=1.0),
+        "posture": Option(0.9, "probability of another posture", low=0.0, high=1.0),
+        "view": Option(0.9, "probability of drawing the side seen again", low=0.0, high=1.0),
+        "camera": Option(
+            0.9, "probability of drawing the camera's height again", low=0.0, high=1.0
+        ),
+    },
+    "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
+    **{name: engine.options for name, engine in EDIT_ENGINES.items() if engine.options},
+}
 
 STAGE = Stage(
     "augment", "edits the images", OPTIONS, run,

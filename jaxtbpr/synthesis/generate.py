@@ -44,7 +44,7 @@ OPTIONS: Options = {
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns the digest of the model that the stage reads."""
-    return model_fingerprint(config.generate.engine, config)
+    return model_fingerprint(config) if config.generate.engine == "diffusion" else {}
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
@@ -61,10 +61,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
         return workdir.map_stage("generate", lambda records: ([r] for r in mapped(engine, records)))
 
 
-def model_fingerprint(engine: str, config: ConfigDict) -> dict[str, str]:
+def model_fingerprint(config: ConfigDict) -> dict[str, str]:
     """Returns {"model": SHA-256} of the model of config.generate where `engine` uses it."""
-    if engine != "diffusion":
-        return {}
     from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
 
     return {"model": diffusion.fingerprint(config.generate.model)}

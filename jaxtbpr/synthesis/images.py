@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Callable
 
 import numpy as np
 from etils import epath
@@ -11,6 +12,8 @@ from jaxtbpr.core import files, images
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.record import require
 from jaxtbpr.render import png, render
+
+Scenes = Callable[[Record], list[Record]]  # a record -> those of its edits, without images
 
 
 @dataclasses.dataclass(frozen=True)

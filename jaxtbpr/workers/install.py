@@ -91,5 +91,7 @@ def _run(command: list[str]) -> None:
         raise UserError(f"`{' '.join(command)}` failed: {output[-1]}; fix it and start again.")
 
 
+COMMAND = "install", "install an environment with torch for the workers"
+
 if __name__ == "__main__":
     main()

@@ -44,7 +44,7 @@ def _walk(published, name, run):
         table = samplers.make_table(schedule, steps)
         start = table.sigma * published["noise0"]
     noise = jnp.asarray(published["step_noise"])
-    found = _sample(table, start, noise, schedule.stochastic)
+    found = _sample(table, start, noise, samplers.adds_noise(table))
     return {
         "timesteps": table.timesteps,
         "init_noise_sigma": table.sigma,

@@ -41,7 +41,7 @@ def test_an_edit_asks_for_the_subject_and_tells_nothing_of_its_base_s_image():
     base |= {"subject": "sks person", "prompt": template.prompt(looks, "sks person")}
     base |= {"tokens": 50, "dropped_clauses": ["camera"], "generation": {"steps": 3}}
     change = options.default_config(augment.OPTIONS).change.to_dict()
-    for edit in augment.Edits(root="", seed=0, edits=3, change=change).scenes(base):
+    for edit in augment.Edits(seed=0, edits=3, change=change).scenes(base):
         assert "sks person" in edit["prompt"] != base["prompt"]
         assert not {"tokens", "dropped_clauses", "generation"} & edit.keys()
 
@@ -53,6 +53,22 @@ def test_edits_without_a_step_to_do_are_refused_before_anything_runs():
         augment.check(config)
     config.augment.engine = "render"
     augment.check(config)
+
+
+def test_a_method_of_editing_is_a_row_that_is_given_what_edits_show(monkeypatch):
+    record = {"id": "1", "identity": "1", "split": "train", "prompt": "A man."}
+    method = augment.EditEngine(
+        lambda config, workdir, scenes: scenes(record),
+        fingerprint=lambda config: {"weights": config.seed},
+        check=lambda config: 1 / 0,
+    )
+    monkeypatch.setitem(augment.EDIT_ENGINES, "recolour", method)
+    config = stages.default_config()
+    config.augment.update(engine="recolour", edits=2)
+    assert [edit["id"] for edit in augment.run(config, None)] == ["1-1", "1-2"]
+    assert augment.fingerprint(config) == {"weights": 0}
+    with pytest.raises(ZeroDivisionError):
+        augment.check(config)
 
 
 def test_a_prompt_leaves_room_for_the_scene_of_its_edits():

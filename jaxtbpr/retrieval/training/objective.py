@@ -14,7 +14,14 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
 from jaxtbpr.retrieval.clip.model import Clip, ClipConfig
-from jaxtbpr.retrieval.training import heads, losses
+from jaxtbpr.retrieval.training import heads
+from jaxtbpr.retrieval.training.losses import (
+    classification,
+    contrastive,
+    robust,
+    similarity,
+    views,
+)
 
 Arrays = Mapping[str, jax.Array]
 
@@ -61,20 +68,20 @@ class HeadLoss:
 
 
 def _nitc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
-    return functools.partial(losses.nitc_loss, **_rows(objective), **_soft(objective, alpha))
+    return functools.partial(contrastive.nitc_loss, **_rows(objective), **_soft(objective, alpha))
 
 
 def _ritc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
     settings = _rows(objective) | _soft(objective, alpha)
-    return functools.partial(losses.ritc_loss, eps=objective.eps, **settings)
+    return functools.partial(contrastive.ritc_loss, eps=objective.eps, **settings)
 
 
 def _sdm(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
-    return functools.partial(losses.sdm_loss, **_rows(objective))
+    return functools.partial(contrastive.sdm_loss, **_rows(objective))
 
 
 def _robust(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
-    return functools.partial(losses.ROBUST[objective.robust_loss], **_rows(objective))
+    return functools.partial(robust.LOSSES[objective.robust_loss], **_rows(objective))
 
 
 def _rows(objective: "Objective") -> dict[str, Any]:
@@ -86,25 +93,25 @@ def _soft(objective: "Objective", alpha: Any) -> dict[str, Any]:
 
 
 def _simclr(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
-    loss = functools.partial(losses.simclr_loss, temperature=objective.temperature)
-    return losses.global_loss(mesh, loss)(head(features["view_1"]), head(features["view_2"]))
+    loss = functools.partial(views.simclr_loss, temperature=objective.temperature)
+    return similarity.global_loss(mesh, loss)(head(features["view_1"]), head(features["view_2"]))
 
 
 def _identity(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
     logits = head(features["image"]), head(features["text"])
-    return losses.identity_loss(*logits, batch["identity"])
+    return classification.identity_loss(*logits, batch["identity"])
 
 
 def _mlm(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
     logits = head(features["text_tokens"], features["image_tokens"])
-    return losses.masked_word_loss(logits, batch["labels"])
+    return classification.masked_word_loss(logits, batch["labels"])
 
 
 CONTRASTIVE = (
     ContrastiveLoss("nitc", "N-ITC", _nitc, default=1.0, views=True),
     ContrastiveLoss("ritc", "R-ITC", _ritc),
     ContrastiveLoss(
-        "citc", "C-ITC", lambda objective, alpha: losses.citc_loss,
+        "citc", "C-ITC", lambda objective, alpha: contrastive.citc_loss,
         is_weighted=False, is_enough=False, by_rows=False,
     ),
     ContrastiveLoss("sdm", "SDM", _sdm),
@@ -133,12 +140,12 @@ class Objective:
     """The weights of the losses, 0 for those that are left out, and their settings.
 
     nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
-    `robust_loss`, one of losses.ROBUST. multi_view: N-ITC of a second view of the image, too.
+    `robust_loss`, one of robust.LOSSES. multi_view: N-ITC of a second view of the image, too.
     captions: of each image; every contrastive loss is the mean over them of the loss with that one
     alone, so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
     soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
     kind; eps: of R-ITC. small_loss_fraction: share of the pairs of a batch, those of the smallest
-    N-ITC, that count. channel_mask: rate of `losses.mask_channels`. temperature, hidden: of SimCLR
+    N-ITC, that count. channel_mask: rate of `robust.mask_channels`. temperature, hidden: of SimCLR
     and its head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the
     word head.
     facts: slots by which captions match every image that they are true of, whoever is on it (as
@@ -256,16 +263,16 @@ class Objective:
         """The contrastive losses between images and one caption of each, which match by `ids`."""
         image, text, second = features["image"], features["text"], features.get("second")
         if self.channel_mask:
-            mask = functools.partial(losses.mask_channels, key, rate=self.channel_mask)
+            mask = functools.partial(robust.mask_channels, key, rate=self.channel_mask)
             second = second if second is None else mask(second, text)[0]
             image, text = mask(image, text)
         weights = self._weights(mesh, (image, text, ids), scale, weight)
         parts = {}
         for row in filter(self.weight, CONTRASTIVE):
-            loss = losses.global_loss(mesh, row.of(self, self.soft_label_ratio(step)))
+            loss = similarity.global_loss(mesh, row.of(self, self.soft_label_ratio(step)))
             images: tuple[jax.Array, ...] = (image,)
             if row.views and self.multi_view:
-                loss, images = losses.multi_view(loss), (image, second)
+                loss, images = contrastive.multi_view(loss), (image, second)
             kept = {"weights": weights} if row.is_weighted else {}
             parts[row.name] = loss(*images, text, ids, scale, **kept)
         return parts
@@ -286,8 +293,8 @@ class Objective:
         axes = mesh.axis_names
 
         def select(*arrays):
-            rows = losses.pair_losses(*arrays, axis_name=axes)
-            return losses.small_loss_weights(rows, self.small_loss_fraction, axis_name=axes)
+            rows = contrastive.pair_losses(*arrays, axis_name=axes)
+            return robust.small_loss_weights(rows, self.small_loss_fraction, axis_name=axes)
 
         return weight * meshes.on_rows(mesh, select, P(axes))(*pairs, scale)
 
