@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
 
 
 def model_fingerprint(config: ConfigDict) -> dict[str, str]:
-    """Returns {"model": SHA-256} of the model of config.generate where `engine` uses it."""
+    """Returns {"model": SHA-256} of the model that config.generate names."""
     from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
 
     return {"model": diffusion.fingerprint(config.generate.model)}
