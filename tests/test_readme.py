@@ -96,7 +96,7 @@ def test_every_shown_command_is_understood():
     shown = "\n".join(page.read_text(encoding="utf-8") for page in PAGES).replace("\\\n", " ")
     commands = re.findall(r"^(?:\S+ && )?jaxtbpr ([\w-]+)(.*)$", shown, re.MULTILINE)
     assert len(commands) > 15
-    assert {name for name, _ in commands} <= cli.COMMANDS.keys()
+    assert {name for name, _ in commands} <= cli.find_commands().keys()
     for _, words in filter(lambda command: command[0] == "run", commands):
         prepare_arguments(["jaxtbpr", *shlex.split(words, comments=True)])
 
