@@ -93,10 +93,9 @@ def options(model: str, max_tokens: int) -> Options:
         "timeout": Option(120.0, "seconds to wait for a server's answer", low=0.01,
                           runtime=True),
         "max_attempts": Option(8, "attempts of a request to a server", low=1, high=1000,
-                        runtime=True),
-        "retry_delay": Option(1.0, "seconds before the next attempt, doubled each time",
-                              low=0.0,
-                        runtime=True),
+                               runtime=True),
+        "retry_delay": Option(1.0, "seconds before the next attempt, doubled each time", low=0.0,
+                              runtime=True),
     } | isolated.OPTIONS  # fmt: skip
 
 
