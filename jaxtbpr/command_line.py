@@ -33,7 +33,7 @@ def prepare_arguments(argv: list[str]) -> list[str]:
     return [argv[0], f"--config={config_file}{colon}{argument}", f"--workdir=runs/{name}", *rest]
 
 
-def is_config_error(error: Exception) -> bool:
+def is_config_error(error: BaseException) -> bool:
     """Whether a flag error of absl comes from running the config file, not from the flags."""
     return "Error whilst parsing config file" in str(error)  # so ml_collections calls it
 
@@ -49,7 +49,7 @@ def explain_config_error(error: BaseException, argv: list[str]) -> str:
     return f"the config file {where} fails: {type(error).__name__}: {error}"
 
 
-def find_workdir(path: str) -> epath.Path:
+def find_workdir(path: str | None) -> epath.Path:
     """Returns the folder that --workdir names; "~" is the home folder, also after a "=".
 
     Raises UserError where it is empty.

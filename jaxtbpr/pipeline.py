@@ -154,6 +154,7 @@ def _config_of(name: str, config: ConfigDict) -> ConfigDict:
 def _require_records(name: str, workdir: Workdir) -> None:
     """Raises UserError, with the most common reason, where a stage has rejected all records."""
     commit = workdir.commit(name)
+    assert commit is not None  # the stage has just finished
     if name not in stages.ORDER or commit["records_out"] or not commit["rejected"]:
         return
     reasons = [record["rejected"]["reason"] for record in workdir.manifest(name).rejected()]
@@ -198,7 +199,7 @@ def _explain(error: OSError, workdir: Workdir) -> UserError:
         errno.EPERM: "choose a --workdir that you can write to",
         errno.EEXIST: "choose a --workdir that is a folder",
         errno.ENOTDIR: "choose a --workdir that is a folder",
-    }.get(error.errno, "fix it")
+    }.get(error.errno or 0, "fix it")
     return UserError(
         f"{error.strerror or error} at {where}: {advice} and rerun; finished work is kept."
     )

@@ -100,7 +100,7 @@ def misread(
 
 def mentioned(slots: list[str], seen: Mapping[str, str | None]) -> dict[str, str]:
     """Returns {slot: value} that a writer who sees `seen` mentions of `slots`."""
-    facts = {slot: seen[slot] for slot in slots if seen[slot] is not None}
+    facts = {slot: value for slot in slots if (value := seen[slot]) is not None}
     return {slot: v for slot, v in facts.items() if _NEEDS.get(slot, slot) in facts}
 
 

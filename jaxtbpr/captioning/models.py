@@ -161,6 +161,7 @@ def _finished(
         done = results[request.key]
         source = {"model": request.model, "rejected_answers": list(done.rejected)}
         if done.text is None:
+            assert done.last is not None
             lost.append(source | {"reason": done.last.reason})
             continue
         _, notes = _instruction(record["id"], number, done.attempt, seed, options)

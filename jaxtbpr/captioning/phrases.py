@@ -44,7 +44,7 @@ def subject(facts: Facts, rng: np.random.Generator) -> Subject:
             behind = " " + build
         else:
             adjectives.insert(0, build)
-    they, their = vocabulary.PRONOUNS.get(sex, (f"the {noun}", "their"))
+    they, their = vocabulary.PRONOUNS.get(sex or "", (f"the {noun}", "their"))
     return Subject(noun, " ".join([*adjectives, noun]) + behind, they, their)
 
 

@@ -105,7 +105,7 @@ def _plan(
         groups.sort(key=lambda group: group is not dressed)
     elif rng.random() < 0.2:
         groups = [groups[k] for k in rng.permutation(len(groups))]
-    if more:
+    if dressed and more:
         cut = int(rng.integers(groups.index(dressed) + 1, len(groups) + 1))
         return [groups[:cut], [_more_clothes(more, is_now), *groups[cut:]]]
     if is_split and len(groups) > 1:

@@ -10,6 +10,7 @@ weather, style, posture); garment colours are ours, as no slot of the paper has 
 
 import bisect
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def check(record: dict[str, str]) -> None:
             )
 
 
-def hidden(record: dict[str, str]) -> set[str]:
+def hidden(record: Mapping[str, str]) -> set[str]:
     """Returns the slots that the view, a hat, a coat or a backpack hides in the image of `record`.
 
     A change of such a slot changes no pixels, or so few that nobody could tell. record: person and

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 from tensorboardX import SummaryWriter
@@ -39,7 +40,7 @@ class MetricsWriter:
         self._events.close()
 
 
-def read_metrics(path: epath.PathLike) -> list[dict[str, float]]:
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     """Reads the rows of a metrics.jsonl; a last line cut off by a kill is left out."""
     path = epath.Path(path)
     text = path.read_text() if path.exists() else ""

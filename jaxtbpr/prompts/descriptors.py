@@ -40,7 +40,9 @@ SLOTS = {
 KINDS = ("appearance", "profession", "location", "state")
 
 # Slots that use another slot's list, each balanced by itself.
-_SAME_LIST = dict.fromkeys(("upper_colour", "lower_colour", "shoes_colour"), "colour")
+_SAME_LIST: dict[str, str] = dict.fromkeys(
+    ("upper_colour", "lower_colour", "shoes_colour"), "colour"
+)
 # Slots whose values are in the entry drawn for one of these slots.
 DETAILS = {
     "wears": ("profession",),

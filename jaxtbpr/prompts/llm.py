@@ -137,6 +137,7 @@ def _enriched(prompt: Prompt, result: Result, model: str, ruler: Ruler, subject:
     } | prompt.fields
     fields |= {"model": model, "rejected_answers": list(result.rejected)}
     if result.text is None:
+        assert result.last is not None
         reason = f"no usable text after {len(result.rejected)} attempts: {result.last.reason}"
         return Prompt(Fitted(prompt.text.text, problem=reason), fields, prompt.redrawn)
     # A sentence begins with a capital; the subject's token stays as the generator learned it.

@@ -9,6 +9,7 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ _SERIES = [f"#0103{n:02x}" for n in range(6)]
 # Lines differ in dashes as well as in colour, for those who see no colours.
 _DASHES = [(), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5), (3, 3), (8, 3)]
 _VARIABLES = {_TEXT: "ink-2", _GRID: "line"} | {c: f"series-{n}" for n, c in enumerate(_SERIES)}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxtbpr",
     "font.size": 9.0,
@@ -123,12 +124,12 @@ def histogram(title: str, counts: dict[int, int], *, x_label: str) -> Plot:
 
 def thin(x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Returns at most `MAX_POINTS` points: the means of equal runs; finite ones only."""
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    finite = np.isfinite(y)
-    x, y = x[finite], y[finite]
-    if len(x) <= MAX_POINTS:
-        return x, y
-    runs = zip(np.array_split(x, MAX_POINTS), np.array_split(y, MAX_POINTS), strict=True)
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    finite = np.isfinite(ys)
+    xs, ys = xs[finite], ys[finite]
+    if len(xs) <= MAX_POINTS:
+        return xs, ys
+    runs = zip(np.array_split(xs, MAX_POINTS), np.array_split(ys, MAX_POINTS), strict=True)
     means = np.array([(a.mean(), b.mean()) for a, b in runs])
     return means[:, 0], means[:, 1]
 

@@ -132,14 +132,15 @@ class Engine:
         if not made:
             return None
         prompts, ids = ([job.record[key] for job in made] for key in ("prompt", "id"))
-        if made[0].source is None:
+        sources = [job.source for job in made if job.source is not None]
+        if not sources:  # all have one, or none has
             return self._generator(prompts, ids)
         height, width = self._generator.size
-        sources = [
-            Image.fromarray(job.source).resize((width, height), Image.Resampling.LANCZOS)
-            for job in made
+        resized = [
+            Image.fromarray(source).resize((width, height), Image.Resampling.LANCZOS)
+            for source in sources
         ]
-        return self._generator.edit(prompts, ids, np.stack([np.asarray(x) for x in sources]))
+        return self._generator.edit(prompts, ids, np.stack([np.asarray(x) for x in resized]))
 
     def _finish(self, threads, done, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
         made = zip(*images.wait(), strict=True) if images else iter(())

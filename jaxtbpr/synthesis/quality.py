@@ -102,8 +102,8 @@ def _poor(records: list[Record], seen: Arrays, options: ConfigDict) -> dict[str,
     """{id: why} of the images that fail by themselves."""
     rejected = {}
     for row, record in enumerate(records):
-        measures = (seen[key][row] for key in ("problem", "contrast", "sharpness"))
-        if reason := _reason(*measures, options):
+        problem, contrast, sharpness = (seen[k][row] for k in ("problem", "contrast", "sharpness"))
+        if reason := _reason(problem, contrast, sharpness, options):
             rejected[record["id"]] = f"{record['image']['path']} {reason}"
     return rejected
 
