@@ -108,7 +108,7 @@ def _check_batch(config: ConfigDict, names: list[str]) -> None:
         if name == build.SYNTHETIC:
             most += _most_synthetic_pairs(config, names)
         else:
-            most += build.most_train_pairs(_config_of("build", config), name, size)
+            most += build.count_train_pairs(_config_of("build", config), name, size)
     if config.data.train_sets and most == 0:
         raise UserError(
             f"config.data.train_sets={config.data.train_sets!r} has nothing to train on: no train "

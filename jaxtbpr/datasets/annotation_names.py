@@ -7,7 +7,7 @@ from etils import epath
 
 from jaxtbpr.datasets import entry, packed, reid_json, sidecar, tables
 
-# Forms that no reader here opens, each with the way to one that is read.
+# Forms that no reader opens, each with what to do.
 _SPREADSHEETS = dict.fromkeys((".xlsx", ".xls", ".ods"), "is a spreadsheet; save it as CSV UTF-8")
 _COMPRESSED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), "is compressed; unpack it")
 _ARCHIVES = dict.fromkeys((".zip", ".7z", ".rar"), "is an archive; unpack it")
@@ -27,7 +27,7 @@ _MANY = 20  # files of one folder, beyond which each is of a single image
 
 
 def is_annotation_like(path: epath.Path) -> bool:
-    """Whether a file's name ends as that of a table or of a JSON annotation."""
+    """Whether a file has the extension of a table or of a JSON annotation."""
     suffix = path.suffix.lower()
     if path.name.startswith((".", "~$")) or _is_of_img2dataset(path):
         return False
@@ -37,7 +37,7 @@ def is_annotation_like(path: epath.Path) -> bool:
 
 
 def is_archive(path: epath.Path) -> bool:
-    """Whether a file's name ends as that of packed files."""
+    """Whether a file has the extension of an archive."""
     return path.suffix.lower() in (*_ARCHIVES, *_COMPRESSED, ".tar", ".tgz")
 
 
@@ -49,7 +49,7 @@ def is_perhaps(path: epath.Path) -> bool:
 
 
 def is_renamed(path: epath.Path) -> bool:
-    """Whether a name is that of a table with more behind it, or of a split alone: test.csv.part."""
+    """Whether a name is a table's with more after it (test.csv.part), or that of a split alone."""
     inner = epath.Path(path.stem).suffix.lower()
     is_copy = path.suffix.lower() not in tables.SUFFIXES and _is_text(inner)
     return path.name.lower() in entry.SPLITS or (is_copy and not _is_packed_table(path))
@@ -64,8 +64,8 @@ def _is_text(suffix: str) -> bool:
     return suffix in set(tables.SUFFIXES) - set(packed.SUFFIXES)
 
 
-def told_split(folder: epath.Path, file: epath.Path) -> str | None:
-    """Returns the split that a file's name or folder tells; queries and a gallery are of a test."""
+def split_of_path(folder: epath.Path, file: epath.Path) -> str | None:
+    """Returns the split in a file's name or folder, if any; queries and a gallery are test."""
     parts = (file.stem, *file.relative_to(folder).parts[:-1])
     return tables.table_split(folder, file) or ("test" if any(map(_TEST.search, parts)) else None)
 

@@ -1,9 +1,9 @@
 """Stage build: TFDS sets out of the manifest before it and of folders of real data.
 
 The records of each set are read once. *Check* decodes every image once and rejects what cannot
-be used; it goes on at the record where a killed run stopped. What it has found is then counted, and
-*write* copies the encoded images into array_record shards and makes the index, both in one pass; it
-goes on at the shards (1,024 images) where a killed run stopped.
+be used; a killed run resumes at the record where it stopped. The results are then counted,
+and *write* copies the encoded images into array_record shards and makes the index, both in one
+pass; a killed run resumes at the shards (1,024 images) where it stopped.
 
     WORKDIR/build/NAME/BUILDER/1.0.0/   the TFDS set
     WORKDIR/build/NAME/train.jsonl ...  image id, identity and captions of each image, in order
@@ -58,7 +58,7 @@ OPTIONS: Options = {
     "formats": Option({}, "set name -> its form (see validate), where the detected one is wrong"),
     "val_fraction": Option(
         0.1,
-        "share of the train identities that a set without a val split lends it",
+        "fraction of the train identities that become val in a set without a val split",
         low=0,
         high=0.5,
     ),
@@ -71,9 +71,9 @@ OPTIONS: Options = {
 class _Input:
     """One set to build.
 
-    rows: starts reading its rows. title: the published set, or "". remarks: what of the annotation
-    is not read as it stands. survey_rows: what `validate` finds, of rows that were checked and the
-    names of the first images.
+    rows: starts reading its rows. title: the published set, or "". remarks: how the
+    annotation is read where that is not plain. survey_rows: makes the survey of `validate` from
+    checked rows and the names of the first images.
     """
 
     name: str
@@ -84,8 +84,8 @@ class _Input:
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the folders from another: their annotation files
-    and their images (see `fingerprint.py`).
+    """Returns the state of the folders: their annotation files and their images (see
+    `fingerprint.py`).
 
     Raises UserError where a folder is not a data set, or would be read without a part of it.
     """
@@ -126,7 +126,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
 
 
 def _overlaps(inputs: Iterable[_Input]) -> dict[str, str]:
-    """Returns {names of two sets that may share people: the sentence on them}."""
+    """Returns {names of two sets that may share people: a sentence about them}."""
     pairs = itertools.combinations([one for one in inputs if one.title], 2)
     return {
         f"{one.name} {other.name}": text
@@ -141,8 +141,8 @@ def set_names(config: ConfigDict, workdir: Workdir) -> list[str]:
     return [*made, *_folders(config)]
 
 
-def most_train_pairs(config: ConfigDict, name: str, enough: int) -> int:
-    """Returns how many train pairs set `name` of config.build.folders can have, at most `enough`.
+def count_train_pairs(config: ConfigDict, name: str, limit: int) -> int:
+    """Returns how many train pairs set `name` of config.build.folders can have, at most `limit`.
 
     Read from its annotation, before any image is looked at: those of bad images still count.
     """
@@ -150,7 +150,7 @@ def most_train_pairs(config: ConfigDict, name: str, enough: int) -> int:
     entries = formats.read(folder, _form(config, name, folder), images=_images(config, name))
     usable = (entry for entry in entries if entry.split == "train" and not entry.problem)
     captions = (caption for entry in usable for caption in entry.captions if caption.strip())
-    return sum(1 for _ in itertools.islice(captions, enough))
+    return sum(1 for _ in itertools.islice(captions, limit))
 
 
 def _folders(config: ConfigDict) -> dict[str, epath.Path]:
@@ -167,8 +167,8 @@ def _folders(config: ConfigDict) -> dict[str, epath.Path]:
         for name, value in config.build[key].items():
             if value and not (isinstance(value, str) and name in folders):
                 raise UserError(
-                    f"config.build.{key}.{name}={value!r} must be a text, of a set that "
-                    f"config.build.folders names: {', '.join(folders) or 'it names none'}."
+                    f"config.build.{key}.{name}={value!r} must be a string, for a set of "
+                    f"config.build.folders ({', '.join(folders) or 'which is empty'})."
                 )
     return {name: epath.Path(f).expanduser().absolute() for name, f in folders.items()}
 
@@ -189,7 +189,7 @@ def _images(config: ConfigDict, name: str) -> epath.Path | None:
         return None
     images = epath.Path(path).expanduser().absolute()
     if not images.is_dir():
-        raise UserError(f"config.build.images.{name}={path} is no folder; check the path.")
+        raise UserError(f"config.build.images.{name}={path} is not a folder; check the path.")
     return images
 
 
@@ -197,7 +197,7 @@ def _refuse_loss(name: str, folder: epath.Path, unread: Iterable[Leftover]) -> N
     """Raises UserError where a damaged annotation, or that of a split, would not be read."""
     if lost := [one.reason for one in unread if one.loses]:
         raise UserError(
-            f"config.build.folders.{name}={folder} would be read in part: " + " ".join(lost)
+            f"config.build.folders.{name}={folder} would be read incompletely: " + " ".join(lost)
         )
 
 
@@ -233,7 +233,7 @@ def _finish_set(
     if not done.exists():
         root = str(workdir.root)
         manifest = _check(one, checked, root, config.build)
-        checked_set, remarks = _go_through(one, manifest)
+        checked_set, remarks = _survey_checked(one, manifest)
         made = _write(one, manifest, checked_set, directory, root, config)
         files.write_json_atomic(done, made | {"said": remarks})
     checked.rmtree(missing_ok=True)
@@ -242,7 +242,7 @@ def _finish_set(
 
 @dataclasses.dataclass
 class _CheckedSet:
-    """What is known of a set when all its images have been checked.
+    """The people and rejected rows of a set whose images have all been checked.
 
     people: {split: {identity, in the order of their first image: (images, captions)}}; rejected:
     the rows that were rejected; is_weighted: whether the captions have weights, all or none.
@@ -259,8 +259,8 @@ class _CheckedSet:
         self.is_weighted = "caption_weights" in row
 
 
-def _go_through(one: _Input, checked: Manifest) -> tuple[_CheckedSet, list[str]]:
-    """Returns what is known of a set, and what `validate` says of a folder, which is told."""
+def _survey_checked(one: _Input, checked: Manifest) -> tuple[_CheckedSet, list[str]]:
+    """Returns the checked set, and what `validate` says of its folder, which is printed."""
     checked_set = _CheckedSet()
 
     def usable_first() -> Iterator[Record]:
@@ -277,11 +277,11 @@ def _go_through(one: _Input, checked: Manifest) -> tuple[_CheckedSet, list[str]]
         return checked_set, []
     first = itertools.islice(checked.all_records(), image_paths.PROBES)
     names = [row["id"] for row in first if not row["problem"]]
-    return checked_set, _say_what_is_wrong(one, one.survey_rows(usable_first(), names))
+    return checked_set, _report_problems(one, one.survey_rows(usable_first(), names))
 
 
-def _say_what_is_wrong(one: _Input, result: survey.Survey) -> list[str]:
-    """Says what `validate` says of a folder; returns that with the remarks said before."""
+def _report_problems(one: _Input, result: survey.Survey) -> list[str]:
+    """Prints what `validate` says of a folder; returns that with the earlier remarks."""
     problems, notices = result.problems(), result.notices()
     for text in [*(f"PROBLEM {text}" for text in problems), *(f"warning: {t}" for t in notices)]:
         say(f"build {one.name}: {text}")
@@ -326,13 +326,15 @@ def _write(
         first = f", the first is {rejected[0]['path']}: {rejected[0]['reason']}" if rejected else ""
         raise UserError(
             f"set {one.name!r} has no usable image ({len(rejected)} were rejected{first}); "
-            "look at its folder with python -m jaxtbpr.datasets.validate."
+            "run python -m jaxtbpr.datasets.validate on its folder."
         )
-    lent = _lent_to_val(people, config.build.val_fraction, config.seed, one.name)
-    splits = _counts(people, lent)
+    val_names = _draw_val_identities(people, config.build.val_fraction, config.seed, one.name)
+    splits = _counts(people, val_names)
     kept = sum(counts["images"] for counts in splits.values())
     numbered = progress(
-        _numbered(checked, lent, _numbers(people, lent)), total=kept, label=f"build {one.name}"
+        _numbered(checked, val_names, _numbers(people, val_names)),
+        total=kept,
+        label=f"build {one.name}",
     )
     indexed = _index(numbered, directory, splits)
     counts = {split: numbers["images"] for split, numbers in splits.items()}
@@ -351,7 +353,7 @@ def _write(
     }
 
 
-def _lent_to_val(people: dict, fraction: float, seed: int, name: str) -> set[str]:
+def _draw_val_identities(people: dict, fraction: float, seed: int, name: str) -> set[str]:
     """Draws the train identities that become the val split of a set that has none."""
     train = sorted(people.get("train", ()))
     if "val" in people or fraction == 0 or len(train) < 2:
@@ -361,25 +363,27 @@ def _lent_to_val(people: dict, fraction: float, seed: int, name: str) -> set[str
     return {train[i] for i in chosen}
 
 
-def _numbers(people: dict, lent: set[str]) -> dict[str, int]:
+def _numbers(people: dict, val_names: set[str]) -> dict[str, int]:
     """Numbers the identities from 0: those of train first, then of val, then of test."""
-    train = [name for name in people.get("train", ()) if name not in lent]
-    order = dict.fromkeys([*train, *sorted(lent), *people.get("val", ()), *people.get("test", ())])
+    train = [name for name in people.get("train", ()) if name not in val_names]
+    order = dict.fromkeys(
+        [*train, *sorted(val_names), *people.get("val", ()), *people.get("test", ())]
+    )
     return {name: number for number, name in enumerate(order)}
 
 
-def _numbered(checked: Manifest, lent: set[str], numbers: dict[str, int]) -> Iterator[Record]:
-    """Yields the usable rows, with `identity` a number and `identity_name` what it was."""
+def _numbered(checked: Manifest, val_names: set[str], numbers: dict[str, int]) -> Iterator[Record]:
+    """Yields the usable rows, with `identity` a number and `identity_name` its original name."""
     for row in checked:
         name = row["identity"]
-        split = "val" if row["split"] == "train" and name in lent else row["split"]
+        split = "val" if row["split"] == "train" and name in val_names else row["split"]
         yield row | {"split": split, "identity": numbers[name], "identity_name": name}
 
 
-def _counts(people: dict, lent: set[str]) -> dict[str, dict[str, int]]:
-    """Returns {split: how many identities, images and captions it has}, those lent in val."""
+def _counts(people: dict, val_names: set[str]) -> dict[str, dict[str, int]]:
+    """Returns {split: counts of identities, images and captions}; `val_names` count as val."""
     parts = {split: dict(people.get(split, {})) for split in SPLITS}
-    parts["val"] |= {name: parts["train"].pop(name) for name in lent}
+    parts["val"] |= {name: parts["train"].pop(name) for name in val_names}
     return {
         split: {
             "identities": len(part),

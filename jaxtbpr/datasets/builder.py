@@ -1,8 +1,8 @@
 """TFDS builders of person sets: array_record files, written without TensorFlow.
 
-Rows (dicts; see `rows.py`) go in once, in their order, each to the open shard of its split. A shard
-file that a killed build left whole is used again, so that a build goes on at the shards where it
-stopped; that is why the builders write them and not TFDS, whose only unit is the set.
+Rows (dicts; see `rows.py`) go in once, in their order, each to the open shard of its split. A
+complete shard file of a killed build is used again, so that a build resumes at the shards where it
+stopped; that is why the builders write them and not TFDS, which could only redo the whole set.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ _Feature = tf_feature_pb2.Feature
 class PersonSet(dataset_builder.FileReaderBuilder):
     """Images of persons with captions and identities.
 
-    counts: {split name: how many rows it has}, none of them 0. rows: all of them, in their order,
-    of which no more is asked for than there are.
+    counts: {split name: how many rows it has}, none of them 0. rows: all of them, in their order;
+    no more are read than `counts` says.
     read: returns the encoded image of a row. data_dir: where the folder NAME/VERSION of the set
     goes. is_weighted: whether the rows have "caption_weights", which then are a feature.
     """
@@ -111,7 +111,7 @@ class PersonSet(dataset_builder.FileReaderBuilder):
     def serialize(self, row: Row) -> bytes:
         """Returns a row as TFDS writes it, at ten times its speed.
 
-        Its keys are in order, which protocol buffers change from process to process.
+        Its keys are in order, which protocol buffers do not fix.
         """
         values = {name: [row[key].encode()] for name, key in _TEXTS.items()}
         values |= {

@@ -51,7 +51,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One caption that a rule found. detail: what in it; image: the image's name in the set."""
+    """A caption that a rule flagged. detail: what is wrong; image: its image's name in the set."""
 
     rule: str
     detail: str
@@ -61,7 +61,7 @@ class Flag:
 
 
 def foreign(caption: str) -> str:
-    """Names the characters that English text does not use (CJK, Cyrillic, control, ...)."""
+    """Returns the characters that English does not use (CJK, Cyrillic, control, ...), or ""."""
     if caption.isascii() and caption.isprintable():
         return ""
     strange = dict.fromkeys(character for character in caption if _is_foreign(character))
@@ -88,12 +88,12 @@ def slot(caption: str) -> str:
 
 
 def empty(caption: str) -> str:
-    """Tells of a caption without a word."""
+    """Returns "no word" for a caption without any, else ""."""
     return "" if _WORD.search(caption) else "no word"
 
 
 def one_word(caption: str) -> str:
-    """Tells of a caption of one word."""
+    """Returns "one word" for a caption of one word, else ""."""
     return "one word" if len(_WORD.findall(caption)) == 1 else ""
 
 

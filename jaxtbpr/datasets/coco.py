@@ -44,15 +44,15 @@ def is_coco(file: epath.Path) -> bool:
 def read(folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
     """Yields one entry per image, with the captions of all its annotations.
 
-    The split is the image's own, else that of the file's name, else train. Without `identity`
-    (`person_id`, `pid`) at the image or its annotations, each image is a person of its own.
-    Annotations of no image are rejected.
+    The split is that of the image, else of the file's name, else train. Without `identity`
+    (`person_id`, `pid`) at the image or its annotations, each image is a separate person.
+    Annotations without an image are rejected.
     """
     yield from merge_by_image((one for file in files for one in _entries(file, paths)), once=True)
 
 
 def file_roles(files: Iterable[epath.Path]) -> dict[epath.Path, Roles]:
-    """Returns which keys of the images and annotations of each file tell the person and split."""
+    """Returns which keys of each file's images and annotations hold the identity and the split."""
     return {file: _roles(dict(_pairs(file))) for file in files}
 
 
@@ -99,11 +99,13 @@ def _entry(
     if word is not None:
         split = "train" if str(word).lower() == _REST else entry.split_name(word)
     values = [one.get(key) for one in (image, *annotations) for key in entry.PERSON_KEYS]
-    identities = [entry.identity_or_own(value, name) for value in values if value not in (None, "")]
+    identities = [
+        entry.identity_or_unique(value, name) for value in values if value not in (None, "")
+    ]
     names_of = {identity for identity, _ in identities}
     if len(names_of) > 1:
         raise BadRecord(f"({name}) shows several people: {', '.join(sorted(names_of))}")
-    identity = next(iter(names_of), entry.own_identity(name))
+    identity = next(iter(names_of), entry.unique_identity(name))
     notes = next((notes for _, notes in identities), ())
     captions, lists = listed.split_value(captions, "'caption'")
     texts = entry.caption_list(captions)

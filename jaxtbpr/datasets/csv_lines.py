@@ -1,6 +1,6 @@
 """CSV and TSV files read line by line, so that a stray quotation mark costs no other row.
 
-A usual reader takes all lines up to the next quotation mark for one cell, and says nothing.
+An ordinary reader takes all lines up to the next quotation mark for one cell, silently.
 """
 
 import collections
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from jaxtbpr.datasets.image_paths import is_image
 
-STRAY = "rows with a quotation mark that is not one of a pair, read as they stand"
+STRAY = "rows with an unpaired quotation mark, read literally"
 LINE_ENDS = "rows with a cell that holds line ends (is a quotation mark missing?)"
-_LONGEST_CELL = 1 << 24
-_MOST_LINES = 200  # of one cell: what is longer is a quotation mark that does not close
+_MAX_CELL = 1 << 24
+_MAX_LINES = 200  # of one cell: what is longer is a quotation mark that does not close
 
 
 class Row(NamedTuple):
@@ -27,10 +27,10 @@ class Row(NamedTuple):
 def read_rows(lines: Iterable[str], delimiter: str, width: int, path: int) -> Iterator[Row]:
     """Yields the rows with a cell that is not empty. lines: with their ends.
 
-    width: the number of columns; path: that of the image's name, by which rows are told that a
-    stray quotation mark would join.
+    width: the number of columns; path: the column of the image's name, by which rows are
+    recognised that a stray quotation mark would join.
     """
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(_MAX_CELL)
     ahead: collections.deque[str] = collections.deque()
     source = iter(lines)
 
@@ -67,7 +67,7 @@ def _quoted(used: list[str], take: Callable[[], str], delimiter: str) -> list[st
 
     def lines() -> Iterator[str]:
         yield used[0]
-        while len(used) < _MOST_LINES and (line := take()):
+        while len(used) < _MAX_LINES and (line := take()):
             used.append(line)
             yield line
 
@@ -88,10 +88,10 @@ def _holds_rows(used: list[str], delimiter: str, width: int, path: int) -> bool:
 
 
 def _as_it_stands(line: str, delimiter: str, width: int) -> list[str]:
-    """Returns the cells of one line, read in the first way that gives `width` of them."""
+    """Returns the cells of one line, by the first reading that gives `width` of them."""
     plain = [_unquoted(cell) for cell in _split(line, delimiter)]
-    ways = [plain, _one_line(line, delimiter=delimiter)]
-    return next((cells for cells in ways if len(cells) == width), plain)
+    readings = [plain, _one_line(line, delimiter=delimiter)]
+    return next((cells for cells in readings if len(cells) == width), plain)
 
 
 def _escaped(line: str, delimiter: str) -> list[str]:

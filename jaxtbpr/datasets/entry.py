@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 PATH_KEYS = ("file_path", "img_path", "image_path", "file_name", "image", "path")
-# Other ways to write them, without spaces and underscores.
+# Other spellings, without spaces and underscores.
 PATH_NAMES = {key.replace("_", ""): key for key in PATH_KEYS}
 PATH_NAMES |= dict.fromkeys(("imagename", "imgname", "imagefile", "img", "file"), "file_name")
 PERSON_KEYS = ("identity", "person_id", "pid")
@@ -22,7 +22,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-PARTS_OF_A_TEST = {"query", "gallery", "probe"}  # as other sets call them, which have no captions
+PARTS_OF_A_TEST = {"query", "gallery", "probe"}  # names of other sets, without captions
 UNKNOWN = {"", "nan", "none", "null", "<na>", "n/a", "#n/a", "unknown", "-1", "-1.0"}
 _WHOLE = re.compile(r"-?\d+\.0+")  # as a table writes numbers beside an empty cell
 EXAMPLES = 3
@@ -34,11 +34,11 @@ class Entry:
     """One image of a data set.
 
     path: the image file, absolute or below the folder that was given; it may be missing.
-    captions: as they were given, empty ones included. identity: the person, as text.
-    split: "train", "val" or "test". extra: what else the record tells: "image_id" (the name in
+    captions: unchanged, empty ones included. identity: the person, as text.
+    split: "train", "val" or "test". extra: what else the record holds: "image_id" (the name in
     the annotation), "seed", "prompt", "edits", "attributes", "captions_bt", ...
     problem: why the record cannot be used, or "". Such an entry must be rejected and counted.
-    notes: what was not read as it stands, one of the sentences below; see `Notes`.
+    notes: what was joined, replaced or guessed, as one of the phrases below; see `Notes`.
     """
 
     path: str
@@ -55,13 +55,13 @@ class Entry:
         return str(self.extra.get("image_id", self.path))
 
 
-NO_SPLIT = "records that name no split, and are train"
-SAME_NAME = "images inside of a file that have the name of one before, and are kept apart"
-JOINED = "images of several records, whose captions are joined"
-NOBODY = "images whose identity is empty, -1 or unknown, and that are a person of their own each"
-OTHER_SPLIT = "records with another split than their file's name or folder, which is followed"
-SAME_FILE = "images to which several names lead, whose captions are joined"
-REPEATED = "images of a record that is repeated word for word, and counted once"
+NO_SPLIT = "records without a split, read as train"
+SAME_NAME = "images inside a file with the name of an earlier one, kept as separate images"
+JOINED = "images with several records, whose captions are joined"
+NOBODY = "images whose identity is empty, -1 or unknown, each read as a separate person"
+OTHER_SPLIT = "records whose split differs from their file's name or folder, and is used"
+SAME_FILE = "images with several names, whose captions are joined"
+REPEATED = "images with a record that is repeated word for word, counted once"
 
 
 NO_CAPTION = "images without a caption, which will be rejected unless they get one"
@@ -85,7 +85,7 @@ class Notes:
                 names[name] = None
 
     def lines(self) -> list[str]:
-        """Returns one sentence per kind of note."""
+        """Returns one sentence per note."""
         return [f"{note}: {count:,} ({self._such(note)})." for note, count in self._counts.items()]
 
     def _such(self, note: str) -> str:
@@ -140,7 +140,7 @@ def caption_list(value: Any) -> tuple[str, ...]:
 
 
 def caption_problem(captions: Iterable[str]) -> str:
-    """Returns why captions leave their image without one, as stage build says it, or ""."""
+    """Returns why no caption can be used, as stage build says it, or ""."""
     captions = list(captions)
     if any(text.strip() for text in captions):
         return ""
@@ -170,7 +170,7 @@ def identity_text(value: Any) -> str:
 
 
 def identity_key(record: Mapping[str, Any], key: str = "id") -> str:
-    """Returns the key of the identity: one that says so, else `key`, which may count rows."""
+    """Returns the key of the identity: one of PERSON_KEYS, else `key`, which may count rows."""
     return next((one for one in PERSON_KEYS if record.get(one) not in (None, "")), key)
 
 
@@ -179,37 +179,37 @@ def identity_of(
 ) -> tuple[str, tuple[str, ...]]:
     """Returns (the identity of the image `name`, notes), see `identity_key`.
 
-    Raises BadRecord where it lacks.
+    Raises BadRecord where there is none.
     """
     key = identity_key(record, key or "id")
     if key not in record:
         raise BadRecord(f"has no {key!r}")
     if record[key] in (None, ""):
         raise BadRecord(f"has the identity {record[key]!r}")
-    return identity_or_own(record[key], name)
+    return identity_or_unique(record[key], name)
 
 
-def identity_or_own(value: Any, name: str) -> tuple[str, tuple[str, ...]]:
-    """Returns (identity, notes); a value of `UNKNOWN` makes the image `name` a person of its own.
+def identity_or_unique(value: Any, name: str) -> tuple[str, tuple[str, ...]]:
+    """Returns (identity, notes); a value of `UNKNOWN` makes the image `name` a separate person.
 
     Raises BadRecord for a value that is no identity.
     """
     if value is None or str(value).strip().lower() in UNKNOWN:
-        return own_identity(name), (NOBODY,)
+        return unique_identity(name), (NOBODY,)
     return identity_text(value), ()
 
 
-def own_identity(name: str) -> str:
-    """Returns the identity of an image whose person is unknown: nobody else's."""
+def unique_identity(name: str) -> str:
+    """Returns the identity of an image whose person is unknown, which no other image has."""
     return f"image:{name}"
 
 
 def split_of(
     record: Mapping[str, Any], key: str | None, named: str | None
 ) -> tuple[str, tuple[str, ...]]:
-    """Returns (split of a JSON record, notes): its own, else that of its file, else train.
+    """Returns (split of a JSON record, notes): from the record, else its file's name, else train.
 
-    key: where the records of its file have it; named: what the file's name tells. Raises BadRecord.
+    key: that holds it in the file's records; named: the split in the file's name. Raises BadRecord.
     """
     if (split_key := key or "split") in record:
         split = split_name(record[split_key])
@@ -221,5 +221,5 @@ def split_name(value: Any) -> str:
     """Returns "train", "val" or "test". Raises BadRecord for a word that is none of them."""
     split = SPLITS.get(str(value).strip().lower())
     if split is None:
-        raise BadRecord(f"has the split {value!r}; train, val and test are known")
+        raise BadRecord(f"has the split {value!r}; it must be train, val or test")
     return split

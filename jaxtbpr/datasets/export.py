@@ -1,4 +1,4 @@
-"""Command: writes a built set in the forms that other tools read.
+"""Command: writes a built set in formats that other tools read.
 
   python -m jaxtbpr.datasets.export --data=WORKDIR/build/NAME --format=reid_json --out=FOLDER
 
@@ -7,9 +7,9 @@ imagefolder: a folder per split with metadata.jsonl, as Hugging Face's `datasets
 webdataset: SPLIT-NNNNNN.tar of KEY.jpg, KEY.txt (the first caption) and KEY.json, as `webdataset`,
 open_clip and `datasets` read it.
 
-Images keep their bytes, but for those that other tools show otherwise (turned by EXIF, of more than
-8 bits) or do not read (AVIF, JPEG 2000, ...): these become PNG. FOLDER appears when it is whole;
-what a killed run left is begun anew.
+Images keep their bytes, but for those that other tools show differently (turned by EXIF, more than
+8 bits) or do not read (AVIF, JPEG 2000, ...): these become PNG. FOLDER appears when it is
+complete; a killed export starts over.
 """
 
 import io
@@ -29,7 +29,7 @@ from jaxtbpr.core.progress import progress, say
 from jaxtbpr.datasets import own_outputs
 from jaxtbpr.datasets.source import SPLITS, RetrievalSet, find_built, list_splits
 
-# Forms that every tool reads; a phone's MPO begins as the JPEG that it shows.
+# Formats that every tool reads; a phone's MPO begins with the JPEG that it shows.
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 _ENDINGS |= {"BMP": "bmp", "GIF": "gif", "TIFF": "tiff"}
 _TAR_IMAGES = 1000  # images of a .tar
@@ -41,8 +41,8 @@ Item = tuple[str, bytes, dict[str, Any]]  # name of the image's file, its bytes,
 def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, int]:
     """Writes the built set in `data` (see `find_built`) to the new folder `out`.
 
-    kind: of `WRITERS`. Returns {split: number of images}. Raises UserError where `data` is no built
-    set, or where `out` is there already.
+    kind: of `WRITERS`. Returns {split: number of images}. Raises UserError where `data` is not a
+    built set, or where `out` exists.
     """
     data, out = epath.Path(data).expanduser(), epath.Path(out).expanduser()
     built = find_built(data)
@@ -52,7 +52,7 @@ def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, in
             "'build' is done."
         )
     if out.exists():
-        raise UserError(f"--out={out} is there already; choose a new folder, or delete it.")
+        raise UserError(f"--out={out} already exists; choose another folder, or delete it.")
     splits = {split: RetrievalSet(built, split) for split in list_splits(built)}
     part = out.parent / f".{out.name}.part"
     part.rmtree(missing_ok=True)
@@ -63,14 +63,14 @@ def export(data: epath.PathLike, out: epath.PathLike, kind: str) -> dict[str, in
     part.rename(out)
     if changed:
         such = f"{len(changed):,} ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})"
-        say(f"export: images that other tools would show otherwise are written as PNG: {such}")
+        say(f"export: images that other tools would show differently are written as PNG: {such}")
     return {split: len(one) for split, one in splits.items()}
 
 
 def _items(split: str, one: RetrievalSet, changed: list[str]) -> Iterator[Item]:
-    """Yields the images of a split, called by their number, so that no two have one name.
+    """Yields the images of a split, named by their number, so that no two have one name.
 
-    Adds to `changed` the images whose bytes are other ones.
+    Adds to `changed` the images whose bytes are not the original ones.
     """
     for i in progress(range(len(one)), total=len(one), label=f"export {split}"):
         record = one.record(i)
@@ -141,7 +141,7 @@ def _write_webdataset(splits: dict[str, RetrievalSet], out: epath.Path, changed:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)  # of no owner and of time 0: the same bytes whenever it is made
+    info = tarfile.TarInfo(name)  # no owner, time 0: the same bytes in every export
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
@@ -165,8 +165,8 @@ def main() -> None:
 def define_flags() -> None:
     """Declares the command's flags."""
     flags.DEFINE_string("data", None, "WORKDIR/build/NAME of a run")
-    flags.DEFINE_string("out", None, "folder to write, which must not be there yet")
-    flags.DEFINE_enum("format", "reid_json", tuple(WRITERS), "form of the files")
+    flags.DEFINE_string("out", None, "folder to write; it must not exist")
+    flags.DEFINE_enum("format", "reid_json", tuple(WRITERS), "format of the files")
     command.require("data", "out")
 
 

@@ -1,4 +1,4 @@
-"""Facts as numbers: what images show and captions say, so that a loss can tell who matches whom."""
+"""Facts as numbers: what images show and captions say, so that a loss knows which match."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
         for name, captions, facts in zip(one.image_ids, one.captions, one.facts, strict=True):
             if facts is None or len(facts["said"]) != len(captions):
                 raise InputError(
-                    f"image {name} of set {one.name} has no facts to each of its captions, which "
+                    f"image {name} of set {one.name} has no facts for each of its captions, which "
                     "targets='facts' needs; use 'identity', or stage 'caption'."
                 )
             shown.append(facts["shown"])

@@ -1,4 +1,4 @@
-"""How a form of data set is told by its files, and what to say when none is."""
+"""How the form of a data set is detected from its files, and the error where none fits."""
 
 import difflib
 import functools
@@ -42,7 +42,7 @@ def each(*names: str) -> Find:
 
 
 def globbed(*patterns: str) -> Find:
-    """Finds the files of the first pattern that has any, in the order of their names."""
+    """Finds the files of the first pattern that matches any, sorted by name."""
 
     def find(folder: epath.Path) -> list[epath.Path]:
         matches = (files.matches(folder, pattern) for pattern in patterns)
@@ -70,7 +70,7 @@ def keyed(keys: set[str], *, ending: str = "", listed: str = "") -> Find:
 def dictionaries(*places: str, luperson: bool = False) -> Find:
     """Finds JSON objects that map image names to captions, in the first place with any.
 
-    luperson: only those that are called as LUPerson-MLLM's files, else only others.
+    luperson: only those named like LUPerson-MLLM's files, else only others.
     """
 
     def fits(file: epath.Path) -> bool:
@@ -97,9 +97,9 @@ def coco_captions(folder: epath.Path) -> list[epath.Path]:
 
 
 def tabular(folder: epath.Path) -> list[epath.Path]:
-    """Finds the tables of a user's own folder: in it, else in its folders of splits, or in data/.
+    """Finds the tables of a user's folder: in it, else in its folders of splits, or in data/.
 
-    train/metadata.csv and test/metadata.csv are the form of Hugging Face's imagefolder.
+    train/metadata.csv and test/metadata.csv are Hugging Face's imagefolder.
     """
     if _is_processed_data(folder) or not folder.is_dir():
         return []
@@ -114,7 +114,7 @@ def tabular(folder: epath.Path) -> list[epath.Path]:
 
 
 class Unknown(InputError):
-    """A folder whose files are of no form that is read here."""
+    """A folder whose files are in no known form."""
 
 
 def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> InputError:
@@ -136,8 +136,8 @@ def not_recognised(folder: epath.Path, match: Callable[[epath.Path], Any]) -> In
     sentence = f"{folder} is not recognised as a data set; {'; '.join(hints)}."
     if others := [file.name for file in _annotations(folder) if _is_other_table(file)]:
         sentence += (
-            f" In {', '.join(others[:3])} call the column of the images' files 'file_path' and that"
-            " of the captions 'caption'; 'identity' and 'split' are read, too."
+            f" In {', '.join(others[:3])} name the column with the image files 'file_path' and the"
+            " one with the captions 'caption'; 'identity' and 'split' are read, too."
         )
     return Unknown(sentence)
 
@@ -158,7 +158,7 @@ def _right_level(folder: epath.Path, match: Callable[[epath.Path], Any]) -> str:
         return f"{folder} is one level too high; give a folder in it that is a data set: {names}."
     for above in list(folder.absolute().parents)[:2]:
         if form := match(above):
-            return f"{folder} is a part of a data set; give {above} ({form.title})."
+            return f"{folder} is part of a data set; give {above} ({form.title})."
     return ""
 
 
@@ -170,7 +170,7 @@ def _near_names(folder: epath.Path) -> list[str]:
     ]
     for file in [file for file in _annotations(folder) if file not in foreign]:
         if near := near_name(file):
-            hints.append(f"{file.name} is near to {near}: rename it if that is meant")
+            hints.append(f"{file.name} is similar to {near}: rename it if it is that file")
         else:
             hints.append(f"{file.name} {leftover.why_not(file)[0]}")
     return hints or _only_images(folder)
@@ -184,9 +184,9 @@ def _only_images(folder: epath.Path) -> list[str]:
 
 
 def near_name(file: epath.Path) -> str | None:
-    """Returns the well-known annotation name that a JSON file's name is nearest to, if any."""
+    """Returns the well-known annotation name that a JSON file's name is most similar to, if any."""
     if file.suffix.lower() != ".json" or not reid_json.set_prefix(file):
-        return None  # "train.json" is a fine name of its own
+        return None  # "train.json" is a fine name
     if not isinstance(_first(file), Mapping):
         return None  # the well-known ones are arrays of records
     plain = {name.lower(): name for name in NAMES}

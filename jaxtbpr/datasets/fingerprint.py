@@ -1,4 +1,4 @@
-"""What tells one state of a data set's folder from another: its annotation and its images."""
+"""The state of a data set's folder, by its annotation and images, and what has changed."""
 
 import collections
 import hashlib
@@ -80,7 +80,7 @@ def _named(annotation: list[epath.Path]) -> dict[str, epath.Path]:
 
 
 def _images(folder: str, endings: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
-    """Yields name, bytes and nanoseconds of the images in `folder`; not the last two in a cloud."""
+    """Yields name, bytes and nanoseconds of the images in `folder`; 0 and 0 in a cloud."""
     if not files.is_local(folder):
         there = epath.Path(folder)
         entries = there.iterdir() if there.is_dir() else ()
@@ -91,7 +91,7 @@ def _images(folder: str, endings: tuple[str, ...]) -> Iterator[tuple[str, int, i
             entries = [one for one in listing if _is_one(one.name, endings)]
             entries = [one for one in entries if os.path.isfile(one.path)]  # no link to itself
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return  # its images are missing, which the check of each image tells
+        return  # its images are missing, which the check of each image reports
     for entry in sorted(entries, key=lambda entry: entry.name):
         stat = entry.stat()
         yield entry.name, stat.st_size, stat.st_mtime_ns
@@ -112,7 +112,7 @@ def _annotation_changes(before: Print, now: Print) -> list[str]:
 
 def _image_changes(before: Print | None, now: Print) -> list[str]:
     if before is None or before == now:
-        return [] if before else ["its images were not looked at then"]
+        return [] if before else ["its images were not recorded before"]
     more = now["count"] - before["count"]
     if more:
         word = "added" if more > 0 else "removed"

@@ -1,4 +1,4 @@
-"""Every on-disk form of a text-based person retrieval set, told apart by its files.
+"""Every on-disk form of a text-based person retrieval set, detected from its files.
 
 `detect` says which form a folder has, `read` yields its images. To add a form: write a reader
 (`folder, files, paths -> Iterator[Entry]`) and add a row to `FORMATS`; the first match wins.
@@ -37,8 +37,8 @@ Reader = Callable[[epath.Path, Iterable[epath.Path], ImagePaths], Iterator[Entry
 class Format:
     """One on-disk form.
 
-    looks_for: the files that tell it. find: returns its annotation files in a folder, or [].
-    roots: where its images lie, relative to the folder. known: the published set, if only one has
+    looks_for: the files that identify it. find: returns its annotation files in a folder, or [].
+    roots: where its images are, relative to the folder. known: the published set, if only one has
     this form. one_set: several annotation files must differ by their split only. captioned:
     whether it has captions, without which nothing can be built of it.
     """
@@ -131,7 +131,7 @@ FORMATS = (
 def detect(folder: epath.PathLike) -> Format:
     """Returns the form of `folder`.
 
-    Raises InputError, telling the nearest match and what to do, where none fits.
+    Raises InputError, with the nearest match and what to do, where none fits.
     """
     folder = epath.Path(folder)
     form = None
@@ -145,7 +145,7 @@ def detect(folder: epath.PathLike) -> Format:
 
 
 def list_known() -> str:
-    """Returns the forms that are read and the files that tell each, one a line."""
+    """Returns the forms that are read and the files that identify each, one a line."""
     return "\n".join(f"  {form.title}: {form.looks_for}" for form in FORMATS)
 
 
@@ -166,7 +166,7 @@ def annotation_files(folder: epath.PathLike, form: Format) -> list[epath.Path]:
         names = ", ".join(file.name for file in files)
         raise InputError(
             f"{folder} holds annotations of {len(prefixes)} sets ({names}), whose identities would "
-            "be mixed; give each set a folder of its own."
+            "be mixed; put each set into a separate folder."
         )
     return files
 
@@ -184,7 +184,7 @@ def leftovers(folder: epath.PathLike, form: Format) -> list[leftover.Leftover]:
 
 
 def remarks(folder: epath.PathLike, form: Format) -> list[str]:
-    """Returns how a user's own files, or a set of people, are read: one sentence each."""
+    """Returns how a user's files, or a set of people, are read: one sentence each."""
     if not form.captioned:
         return reid_sets.remarks(form.find(epath.Path(folder)))
     is_known = form.name in ("aptm", "reid_json")  # of which nobody expects all keys to be used
@@ -224,7 +224,7 @@ def read(
     """Yields the images of a data set with their captions, identities and splits.
 
     format: its form or the name of it; None detects it. images: the folder of the images where it
-    is not the form's own. Images that are missing are yielded too, and records that cannot be used
+    is not the form's usual one. Missing images are yielded too, and records that cannot be used
     carry a `problem`. Raises InputError at once where the folder is not of the form, and while
     reading where a file is broken.
     """
@@ -245,9 +245,9 @@ def get(folder: epath.PathLike, name: str | None = None) -> Format:
 
 
 def published_title(form: Format, names: Iterable[str], folder: epath.PathLike) -> str | None:
-    """Returns the published set in a folder: by its form, its images' names or its own name.
+    """Returns the published set in a folder: by its form, its images' names or its name.
 
-    Forms of a user's own data and of generated data hold none, nor does what was exported here.
+    Forms of a user's data and of generated data hold none, nor does what was exported here.
     """
     if own_outputs.is_export(folder):
         return None

@@ -1,4 +1,4 @@
-"""Are the images of a data set there, and do they decode?"""
+"""Checks that the images of a data set exist and can be decoded."""
 
 import collections
 import concurrent.futures
@@ -24,7 +24,7 @@ NOTES = {
     images.BLANK: "images of one colour, which show nobody",
     images.TURNED: "images with an EXIF orientation, by which a run turns them as viewers do "
     "unless build.exif=False (of stage photos: photos.exif)",
-    images.DEEP: "images of more than 8 bits a colour, which are read with 8",
+    images.DEEP: "images with more than 8 bits per channel, which are read with 8",
     images.TRANSPARENT: "images with transparent parts, which are read as if these were opaque",
 }
 BATCH = 1024
@@ -32,8 +32,8 @@ EXAMPLES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What was found of an image.
+class ImageResult:
+    """The result of checking an image.
 
     fault: why it cannot be used; None for a good image. looks: what is special about a good one
     that was decoded; see `images.look`.
@@ -43,40 +43,48 @@ class Found:
     looks: frozenset[str] = frozenset()
 
 
-def examine(path: epath.PathLike, *, decode: bool = True) -> Found:
-    """Returns what is found of the image at `path`.
+def examine(path: epath.PathLike, *, decode: bool = True) -> ImageResult:
+    """Returns the result of checking the image at `path`.
 
     decode: all pixels are decoded, since a truncated file has a sound beginning.
     """
     try:
         if decode:
-            return Found(looks=images.check(path, read_bytes=packed.read_bytes)[1])
+            return ImageResult(looks=images.check(path, read_bytes=packed.read_bytes)[1])
         is_there = packed.is_packed(path) or epath.Path(path).is_file()
-        return Found() if is_there else Found(images.unread(os.strerror(errno.ENOENT), path))
+        return (
+            ImageResult()
+            if is_there
+            else ImageResult(images.unread(os.strerror(errno.ENOENT), path))
+        )
     except images.ImageError as error:
-        return Found(error)
-    except OSError as error:  # a run stops where the disk fails; here the others are told, too
-        return Found(images.unread(error.strerror or str(error), path))
+        return ImageResult(error)
+    except (
+        OSError
+    ) as error:  # a run stops where the disk fails; here the other images are reported, too
+        return ImageResult(images.unread(error.strerror or str(error), path))
 
 
-def found_of(row: Mapping[str, Any]) -> Found:
-    """Returns the same of a row that stage build has checked, by the reason it was rejected for.
+def result_of_row(row: Mapping[str, Any]) -> ImageResult:
+    """Returns the result of a row that stage build has checked, by the reason it was rejected for.
 
-    A reason that is none of the image counts as no fault of it.
+    A reason that is not about the image is no fault of the image.
     """
     reason = row.get("rejected", {}).get("reason", "")
     fault = images.ImageError(reason, row["path"]) if reason.startswith("the image ") else None
-    return Found(fault, frozenset(row.get("looks", ())))
+    return ImageResult(fault, frozenset(row.get("looks", ())))
 
 
-def examine_all(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tuple[Entry, Found]]:
-    """Yields every entry with what is found of its image; files are read by several threads.
+def examine_all(
+    entries: Iterable[Entry], *, decode: bool = True
+) -> Iterator[tuple[Entry, ImageResult]]:
+    """Yields every entry with the result of its image; files are read by several threads.
 
     In the order of the entries. The image of one with a problem of its own is not looked at.
     """
 
-    def find(entry: Entry) -> Found:
-        return Found() if entry.problem else examine(entry.path, decode=decode)
+    def find(entry: Entry) -> ImageResult:
+        return ImageResult() if entry.problem else examine(entry.path, decode=decode)
 
     entries = iter(entries)
     with (
@@ -91,7 +99,7 @@ def examine_all(entries: Iterable[Entry], *, decode: bool = True) -> Iterator[tu
 
 @dataclasses.dataclass
 class ImageReport:
-    """What is wrong with the images, or special: counts, and the first few of each kind."""
+    """What is wrong with the images, or special: counts, and the first few examples of each."""
 
     checked: int = 0
     missing: int = 0
@@ -101,7 +109,7 @@ class ImageReport:
         default_factory=lambda: collections.defaultdict(list)
     )
 
-    def add(self, name: str, result: Found) -> None:
+    def add(self, name: str, result: ImageResult) -> None:
         """Counts the image of a usable entry."""
         self.checked += 1
         self.notes.add(name, (text for look, text in NOTES.items() if look in result.looks))
@@ -123,29 +131,30 @@ def where_missing_images_are(paths: ImagePaths, names: Iterable[str]) -> str:
     names = list(names)
     expected = paths.root
     for folder in _places(paths.folder):
-        there = [name for name in names if folder != expected and (folder / name).is_file()]
-        if there:
-            return _move(paths, folder, there[0])
+        existing = [name for name in names if folder != expected and (folder / name).is_file()]
+        if existing:
+            return _move(paths, folder, existing[0])
     for name in names:
         if other := _other_spelling(expected / name):
-            return f"{other} is there, {posixpath.basename(name)} is not: names must agree exactly."
+            return f"{other} exists, {posixpath.basename(name)} does not: names must match exactly."
     if archives := [one.name for one in _archives(paths.folder)]:
-        return f"{archives[0]} is there: unpack it beside the annotation."
+        return f"{archives[0]} was found: unpack it beside the annotation."
     if not expected.is_dir():
-        return f"the folder {expected} is not there: unpack the images into it."
+        return f"the folder {expected} does not exist: unpack the images into it."
     return ""
 
 
 def _move(paths: ImagePaths, place: epath.Path, name: str) -> str:
     expected = paths.root
     if place.name.lower() in SPLITS:
-        return f"they lie in {place} and the like: write {place.name}/{name} into the annotation."
+        return (
+            f"they are in {place} and similar folders: write {place.name}/{name} in the annotation."
+        )
     key = f"or give --images={place}, in a run --config.build.images.NAME={place}."
     if expected.exists():
-        return f"they lie in {place}, not in {expected}: move them, {key}"
-    return (
-        f"{expected.name}/ is not there, but images lie in {place}: rename it to {expected}, {key}"
-    )
+        return f"they are in {place}, not in {expected}: move them, {key}"
+    there = f"{expected.name}/ does not exist, but images are in {place}"
+    return f"{there}: rename it to {expected}, {key}"
 
 
 def _archives(folder: epath.Path) -> list[epath.Path]:
@@ -154,7 +163,7 @@ def _archives(folder: epath.Path) -> list[epath.Path]:
 
 
 def _places(folder: epath.Path) -> Iterator[epath.Path]:
-    """Yields the folder, the folders in it and in those; what lies beside it is another's."""
+    """Yields the folder and two levels of folders in it; those beside it belong to others."""
     inside = _folders(folder)
     yield folder
     yield from inside

@@ -1,4 +1,4 @@
-"""Where the images of an annotation lie."""
+"""Where the images of an annotation are."""
 
 import itertools
 import posixpath
@@ -21,7 +21,8 @@ class ImagePaths:
     """Turns the names of an annotation into paths.
 
     roots: folders to look in, relative to `folder` or absolute; the one that holds most of the
-    first `PROBES` images is used for all. shorten: names may carry the folders of another machine
+    first `PROBES` images is used for all (one decision for all, since looking for each image
+    in each place would take minutes). shorten: names may carry the folders of another machine
     ("/home/ann/out/a.png"), so leading folders are dropped until an image is found, as many of all
     names that start at a root, and as many of all others.
     """
@@ -91,7 +92,7 @@ class ImagePaths:
 
 
 class _Place(NamedTuple):
-    """Where images lie: the folder, and how many leading folders of their names it stands for."""
+    """Where images are: the folder, and how many leading folders of their names it replaces."""
 
     root: epath.Path
     dropped: int
@@ -143,5 +144,5 @@ def _name_or_nothing(record: Any) -> str:
 
 
 def is_image(path: epath.PathLike) -> bool:
-    """Whether the name ends as an image's does."""
+    """Whether the name has an image's extension."""
     return str(path).lower().endswith(IMAGE_SUFFIXES)

@@ -11,7 +11,7 @@ def seen_people(people: Mapping[str, Iterable[str]]) -> int:
 
 
 def doubt(test_set: str, build: Mapping[str, Any], train: Mapping[str, Any] | None) -> str:
-    """Returns why it cannot be said that the model has never seen the people of a test set, or "".
+    """Returns why the model may have seen people of a test set in training, or "".
 
     test_set: "NAME/SPLIT". build, train: what these stages committed.
     """
@@ -23,7 +23,7 @@ def doubt(test_set: str, build: Mapping[str, Any], train: Mapping[str, Any] | No
         all_people = build["sets"][name]["test"]["identities"]
         return f"{seen:,} of the {all_people:,} people of {test_set} are in its train or val, too"
     if split in ("train", "val") and name in trained_on:
-        return f"{test_set} is a part of what the model was trained or chosen on"
+        return f"{test_set} is part of what the model was trained or selected on"
     both = [pair for pair in build.get("overlaps", {}).items() if name in pair[0].split(" ")]
     others = [text for pair, text in both if set(pair.split(" ")) & set(trained_on) - {name}]
     return others[0].rstrip(".") if others else ""

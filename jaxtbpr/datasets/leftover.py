@@ -1,4 +1,4 @@
-"""Annotation-like files beside those that are read: none is passed over in silence.
+"""Annotation-like files beside those that are read: none is skipped silently.
 
 A test.csv whose header is mistyped would else take the test set with it.
 """
@@ -19,8 +19,8 @@ from jaxtbpr.datasets.json_stream import disguise, first_element
 class Leftover:
     """A file that is not read. reason: a sentence with its name and what to do.
 
-    loses: whether what it holds is needed for certain: it is damaged, or it tells a split that no
-    other file has. may_stay: whether it need not be fixed: another form of data set reads it, or
+    loses: whether data would be lost for certain: it is damaged, or holds a split that no other
+    file has. may_stay: whether it need not be fixed: another form of data set reads it, or
     it may be something else than annotation.
     """
 
@@ -33,7 +33,7 @@ class Leftover:
 def leftovers(
     folder: epath.Path, taken: list[epath.Path], forms: Mapping[epath.Path, str]
 ) -> list[Leftover]:
-    """Returns the annotation-like files beside `taken` that are not read, and those without record.
+    """Returns the annotation-like files beside `taken` that are not read, and empty ones in it.
 
     forms: {file: title and name of another form that reads it}.
     """
@@ -54,7 +54,7 @@ def _leftover(
     folder: epath.Path, file: epath.Path, taken: list[epath.Path], forms: Mapping[epath.Path, str]
 ) -> Leftover | None:
     splits = {tables.table_split(folder, one) for one in taken}
-    split = annotation_names.told_split(folder, file)
+    split = annotation_names.split_of_path(folder, file)
     is_missed = split is not None and split not in splits
     loses = is_missed and splits != {None}
     name = f"folder {file.name}" if file.is_dir() else file.relative_to(folder)
@@ -73,7 +73,7 @@ def _leftover(
         return None
     fault, is_damaged = why_not(file, taken[0])
     is_alike = annotation_names.is_named_alike(file, taken)  # and not test_config.yaml
-    reason = f"{name} is not read: it {fault}. Mend it, or move it elsewhere."
+    reason = f"{name} is not read: it {fault}. Fix it, or move it elsewhere."
     tells_split = is_alike and reid_json.file_split(file) is not None
     loses = (loses and is_alike) or (not may_stay and (is_damaged or tells_split))
     return Leftover(file, reason, loses, may_stay)
@@ -89,7 +89,7 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
         return "is a folder; join its parts in one file", True
     foreign = annotation_names.FOREIGN.get(file.suffix.lower())
     if annotation_names.is_renamed(file):
-        foreign = "has no ending of a table; rename it if it is one"
+        foreign = "does not have a table's extension; rename it if it is a table"
     try:
         if fault := foreign or ("" if is_packed else disguise(file)):
             return fault, True
@@ -112,16 +112,16 @@ def why_not(file: epath.Path, like: epath.Path | None = None) -> tuple[str, bool
         advice = (
             "export it there as CSV (dataset_type=fo.types.CSVDataset) with filepath and captions"
         )
-        return f"is of FiftyOne, which is not read; {advice}", False
+        return f"is a FiftyOne file, which is not read; {advice}", False
     if isinstance(first, tuple):
         return f"is an object whose first key is {first[0]!r}, not an array of records", False
     if not isinstance(first, Mapping):
         return f"holds a {type(first).__name__} where a record belongs", False
-    return "has records of another kind", False
+    return "has records of an unknown form", False
 
 
 def _holds_images_alone(file: epath.Path) -> bool:
-    """Whether a .tar is what the images were shipped in, and no WebDataset shard."""
+    """Whether a .tar only holds the images, and is no WebDataset shard."""
     keys = tables.columns(file) if file.suffix.lower() == ".tar" else ()
     return bool(keys) and not tables.is_table(keys)
 
@@ -130,11 +130,11 @@ def _lacking(keys: Iterable[str], like: epath.Path | None) -> str:
     there = tables.columns(like) if like is not None else ()
     known = [key for key in there or (*entry.PATH_KEYS, "caption", "captions") if key not in keys]
     near = [(key, match) for key in keys for match in difflib.get_close_matches(key, known, n=1)]
-    return "".join(f"; {key!r} is near to {match!r}" for key, match in near)
+    return "".join(f"; {key!r} is similar to {match!r}" for key, match in near)
 
 
 def _is_empty(file: epath.Path) -> bool:
     try:
         return file.suffix.lower() == ".json" and first_element(file) is None
     except InputError:
-        return False  # told where the file is read
+        return False  # reported where the file is read

@@ -15,7 +15,7 @@ _NEARLY = "images whose {} looks like a list but cannot be read as one, and stay
 def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
     """Returns a record, or (image, captions) pair, with such captions as one list; and notes.
 
-    The record that is given stays as it is. Notes: see `entry.Notes`.
+    The record passed in is not changed. Notes: see `entry.Notes`.
     """
     if isinstance(record, tuple) and len(record) == 2:
         value, notes = split_value(record[1], "value")

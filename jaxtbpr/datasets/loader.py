@@ -1,9 +1,9 @@
 """grain loaders: shuffled (image, caption) batches to train on, padded ones to evaluate with.
 
-grain shuffles and batches the *numbers* of the pairs; images are read, decoded and changed a
-batch at a time in threads or worker processes. Which pairs a batch has, and what is done to each,
+grain shuffles and batches the *numbers* of the pairs; images are read, decoded and augmented
+a batch at a time in threads or worker processes. Which pairs a batch has, and what is done to each,
 follows from (seed, number of the batch) alone, so that the state of an iterator is the count of
-batches that it has given, whatever the number of workers or processes.
+batches that it has yielded, whatever the number of workers or processes.
 
 A worker takes some seconds to start: grain imports jax, though nothing here uses it.
 """
@@ -32,18 +32,20 @@ from jaxtbpr.datasets.source import RetrievalSet
 
 LOADER_OPTIONS: Options = {
     "image_size": Option((128, 64), "height and width of the images", low=8, high=2048),
-    "resample": Option("bicubic", "filter that resizes them", choices=tuple(transforms.FILTERS)),
+    "resample": Option(
+        "bicubic", "interpolation filter of the resize", choices=tuple(transforms.FILTERS)
+    ),
     "resize": Option(
         "squash",
-        "straight to the size, or aspect ratio kept: cropped, padded, or as model.weights says",
+        "squash: aspect ratio not kept; shortest: cropped; longest: padded; model: as published",
         choices=(*MODES, "model"),
     ),
     "text_length": Option(77, "tokens per caption, start and end included", low=4, high=4096),
     "augment": transforms.AUGMENT_OPTIONS,
-    "caption_noise": Option(0.0, "share of train pairs that exchange captions", low=0, high=1),
-    "set_weights": Option({}, "share of each train set in a batch; {} = each pair once an epoch"),
+    "caption_noise": Option(0.0, "fraction of train pairs that exchange captions", low=0, high=1),
+    "set_weights": Option({}, "weight of each train set in a batch; {} = each pair once an epoch"),
     "workers": Option(
-        0, "worker processes that make batches; 0 = threads alone", low=0, high=256, runtime=True
+        0, "worker processes that make batches; 0 = threads only", low=0, high=256, runtime=True
     ),
     "threads": Option(2, "threads that make batches, in each worker", low=1, high=64, runtime=True),
     "cache_mb": Option(
@@ -61,7 +63,7 @@ class TrainLoader(Iterator[Batch]):
 
     next() gives {"image": uint8 [B, H, W, 3], "tokens": int32 [B, L], "identity": int32 [B],
     "index": int64 [B], of the image, "pair": int64 [B]} and what `Views` adds, B being this
-    process's share of the batch. Identities, image and pair numbers of the second set follow those
+    process's part of the batch. Identities, image and pair numbers of the second set follow those
     of the first, and so on.
     """
 
@@ -99,11 +101,11 @@ class TrainLoader(Iterator[Batch]):
             noise.save_index(directory, caption_of_pair, self._pairs.identity_of_pair)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what `set_state` needs to go on after the last batch given; plain JSON."""
+        """Returns what `set_state` needs to resume after the last batch; plain JSON."""
         return {"batches": self._given, "recipe": self._pairs.recipe()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where another loader stopped.
+        """Resumes where another loader stopped.
 
         Raises InputError where it had other data, another seed or another batch size.
         """
@@ -117,7 +119,7 @@ class TrainLoader(Iterator[Batch]):
         self._given = int(state["batches"])
 
     def close(self) -> None:
-        """Ends the worker processes; next() starts them anew."""
+        """Ends the worker processes; next() starts them again."""
         if self._batches is not None:
             self._batches.close()
         self._batches = None
@@ -161,8 +163,8 @@ def train_loader(
     """Returns endless training batches over the (image, caption) pairs of `sets`.
 
     Reshuffled each epoch; the last pairs of an epoch that do not fill a batch are left out of it.
-    With `set_weights` {set name: weight} each set has that share of the pairs instead, and begins
-    anew when it is through; an epoch is then as many batches as without.
+    With `set_weights` {set name: weight} each set gets that fraction of the pairs instead, and
+    is reshuffled when it is through; an epoch is then as many batches as without.
     batch_size: of all processes together; process i of n gives rows [i B/n, (i+1) B/n) of each
     batch. image_size: (H, W). views: what else a batch has. augment: the values of
     `transforms.AUGMENT_OPTIONS`; default none. resize: one of `resizing.MODES`, or a Resize. The
@@ -171,7 +173,7 @@ def train_loader(
     """
     if batch_size % process_count:
         raise InputError(
-            f"a batch of {batch_size} cannot be shared out evenly to {process_count} processes; "
+            f"a batch of {batch_size} cannot be divided evenly among {process_count} processes; "
             f"use a multiple of {process_count}."
         )
     _count_pairs(sets, batch_size)

@@ -9,14 +9,15 @@ from jaxtbpr.datasets.entry import Entry
 
 
 def merge_by_image(
-    entries: Iterable[Entry], *, told: bool = False, once: bool = False
+    entries: Iterable[Entry], *, is_noted: bool = False, once: bool = False
 ) -> Iterator[Entry]:
     """Yields one entry per image, with the captions of all its records in their order.
 
-    A record that gives an image a second identity or split is yielded as one to reject. told:
-    images of several records carry a note. once: so do those of a record that is repeated word for
-    word, which counts once. Holds all entries in memory. Order: that of each image's first record,
-    bad records first.
+    A record that gives an image a second identity or split is yielded as one to reject: the first
+    decides, since joining the two would put one person into two splits or two people into one.
+    is_noted: images of several records carry a note. once: so do those of a record that is
+    repeated word for word, which counts once. Holds all entries in memory, since a record of any
+    image may come last. Order: that of each image's first record, bad records before all.
     """
     merged: dict[str, Entry] = {}
     for one in entries:
@@ -33,7 +34,7 @@ def merge_by_image(
             merged[one.path] = _noted(first, entry.REPEATED)
         else:
             joined = _joined(first, one)
-            merged[one.path] = _noted(joined, entry.JOINED) if told else joined
+            merged[one.path] = _noted(joined, entry.JOINED) if is_noted else joined
     yield from merged.values()
 
 
@@ -46,7 +47,7 @@ def reject_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
     for one in entries:
         key = hash(one.path)
         if key in seen and not one.problem:
-            reason = "has one more record; join the captions of an image in one"
+            reason = "has a second record; put all captions of an image into one record"
             yield entry.reject(str(one.extra["image_id"]), reason, one.split)
         else:
             yield one
@@ -55,7 +56,7 @@ def reject_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def _joined(first: Entry, second: Entry) -> Entry:
     extra = dict(first.extra)
-    if "captions_bt" in second.extra:  # one more list of captions
+    if "captions_bt" in second.extra:  # a second list of captions
         extra["captions_bt"] = [*extra.get("captions_bt", ()), *second.extra["captions_bt"]]
     captions = _said(first) + _said(second)
     notes = tuple(dict.fromkeys(first.notes + second.notes))
@@ -78,9 +79,9 @@ def _noted(one: Entry, note: str) -> Entry:
 
 def _conflict(first: Entry, second: Entry) -> Entry:
     is_one_name = _same_name(first, second)
-    also = "" if is_one_name else f"leads to the file of {first.extra['image_id']} and "
+    also = "" if is_one_name else f"names the same file as {first.extra['image_id']} and "
     reason = (
-        f"{also}is given the identity {second.identity!r} in {second.split} after "
+        f"{also}has the identity {second.identity!r} in {second.split} after "
         f"{first.identity!r} in {first.split}"
     )
     return entry.reject(str(second.extra["image_id"]), reason, second.split)

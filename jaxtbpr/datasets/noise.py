@@ -1,7 +1,7 @@
-"""Wrong captions on purpose: how well a loss survives noise is measured with a known share of it.
+"""Wrong captions on purpose: robustness to noise is measured with a known fraction of it.
 
 The protocol of the noisy-correspondence literature (RDE, Qin et al., CVPR 2024, arXiv:2308.09911):
-a random share of the training pairs exchange their captions, the same ones in every epoch.
+a random fraction of the training pairs exchange their captions, the same ones in every epoch.
 """
 
 import io

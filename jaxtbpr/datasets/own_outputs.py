@@ -23,7 +23,7 @@ def is_part_of_run(folder: epath.Path) -> bool:
 
 
 def explain(folder: epath.Path) -> str:
-    """Returns what a folder of a run is and which commands take it; "" where it is none."""
+    """Returns what a run's folder is and which commands accept it; "" for other folders."""
     if counts := _built(folder):
         return (
             f"{folder} is a data set that this program built and checked: {counts}. These commands "
@@ -36,7 +36,7 @@ def explain(folder: epath.Path) -> str:
     sets = "; ".join(f"{one} ({counts})" for one, counts in built if counts)
     part = "" if run == folder else f"stage {folder.name!r} of "
     return (
-        f"{folder} is {part}a run of this program, no data set; its built sets are: "
+        f"{folder} is {part}a run of this program, not a data set; its built sets are: "
         f"{sets or 'none yet'}. These commands take it:\n{_commands(run, run)}"
     )
 

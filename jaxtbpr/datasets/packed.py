@@ -1,4 +1,4 @@
-"""Images inside of other files: WebDataset .tar shards and parquet tables with image bytes.
+"""Images inside other files: WebDataset .tar shards and parquet tables with image bytes.
 
 Such an image has a path, as any other: "SHARD.tar::OFFSET+LENGTH::NAME" or
 "TABLE.parquet::GROUP+ROW::COLUMN". `read_bytes` reads both kinds and plain files; nothing is
@@ -34,12 +34,12 @@ _LOCK = threading.Lock()
 
 
 def is_packed(path: epath.PathLike) -> bool:
-    """Whether `path` names an image inside of another file."""
+    """Whether `path` names an image inside another file."""
     return bool(_PATH.fullmatch(str(path)))
 
 
 def read_bytes(path: epath.PathLike) -> bytes:
-    """Returns the bytes of an image file, or of one inside of another. Raises OSError."""
+    """Returns the bytes of an image file, or of an image inside another file. Raises OSError."""
     match = _PATH.fullmatch(os.fspath(path))
     if not match:
         return files.read_bytes(path)

@@ -71,7 +71,7 @@ class Pairs:
     tokens: int32 [P, L], or None where captions are changed, which needs `captions`.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. weight_of_pair: float32
     [P], how much a pair counts in the losses, see stage denoise. rows: this process's rows
-    of each batch. set_weights: share of each set, empty for every pair once an epoch.
+    of each batch. set_weights: of each set, empty for every pair once an epoch.
     shown int32 [N, S], said int32 [P, S]: see `datasets.facts`; None without views of them.
     """
 
@@ -148,11 +148,14 @@ class Pairs:
 
     def recipe(self) -> dict[str, Any]:
         """Returns what decides the order of the pairs."""
-        shares = {"set_weights": list(self.set_weights)} if self.set_weights else {}
-        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)} | shares
+        weights = {"set_weights": list(self.set_weights)} if self.set_weights else {}
+        return {"seed": self.seed, "batch_size": self.batch_size, "pairs": len(self)} | weights
 
     def load(self, batch_number: int, batch: np.ndarray) -> Batch:
         """Makes this process's rows of a batch. batch: numbers of pairs [B]."""
+        # A generator per row, seeded by what the row is, so that neither workers nor threads nor
+        # the number of processes change a batch. Draws are taken in a fixed order: image, caption,
+        # then `_views` from top to bottom; a new view goes last, or it changes those after it.
         numbers = batch[self.rows]
         rngs = [
             seeds.rng(self.seed, "augment", *self._visit(batch_number, row), int(n))
@@ -174,7 +177,7 @@ class Pairs:
         } | self._views(numbers, index, tokens, rngs)
 
     def _visit(self, batch_number: int, row: int) -> tuple[int, ...]:
-        """What tells one visit of a pair from another: the epoch, where it comes once in each."""
+        """The number of a visit of a pair: the epoch, or its place if it may come twice."""
         if self.set_weights:
             return batch_number, row
         return (batch_number // self.steps_per_epoch,)
@@ -213,7 +216,7 @@ class Pairs:
         return views
 
     def _others(self, number: int, image: int, rng: np.random.Generator) -> np.ndarray:
-        """Numbers [captions - 1] of pairs of the same image, without pair `number` if it can be."""
+        """Numbers [captions - 1] of the image's other pairs, or `number` if there are none."""
         first, last = np.searchsorted(self.image_of_pair, (image, image + 1))
         others = np.delete(np.arange(first, last), number - first)
         others = rng.permutation(others) if len(others) else np.array([number])
@@ -245,9 +248,10 @@ def mask_words(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (token ids with some masked, labels), int32 [L] both.
 
-    Each token of the caption's own is chosen with probability `rate`; of the chosen four fifths
-    become the mask token, a tenth any token, a tenth stay. The label is the id that was there, -100
-    where none was chosen. BERT's rule (Devlin et al., arXiv:1810.04805), as in IRRA and TBPS-CLIP.
+    Each token but padding, start and end is chosen with probability `rate`; of the chosen, four
+    fifths become the mask token, a tenth any token, a tenth stay. The label is the id that was
+    there, -100 where none was chosen. BERT's rule (Devlin et al., arXiv:1810.04805), as in IRRA and
+    TBPS-CLIP.
     """
     start, end = tokens.special_ids(tokenizer)
     chosen = (rng.random(len(row)) < rate) & (row != 0) & (row != start) & (row != end)

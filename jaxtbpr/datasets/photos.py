@@ -1,8 +1,8 @@
 """Stage photos: the people of a data set, with their splits and without its captions.
 
-It stands in the place of prompts and generate: what follows captions real photographs, filters
-them, or learns to make such (finetune). Sets that have people and no captions, as Market-1501 and
-MSMT17, come to text-based retrieval by it. Images stay where they are. Only of those that programs
+It replaces prompts and generate: later stages caption real photographs, filter them, or learn to
+generate such (finetune). So sets with people and no captions, as Market-1501 and MSMT17, serve
+text-based retrieval. Images stay where they are. Only of those that programs
 show differently (more than 8 bits, an EXIF orientation) a plain copy is made in photos/images/, and
 those inside of other files (.tar, .parquet) are copied out of them.
 """
@@ -38,8 +38,8 @@ from jaxtbpr.datasets.image_check import NOTES
 _SHARD = 1024
 
 OPTIONS: Options = {
-    "folder": Option("", "data set whose people are taken, in any form that validate knows"),
-    "prompt": Option("a photo of a person", "what each of them is to stages that need a prompt"),
+    "folder": Option("", "folder of the data set, in any form that validate knows"),
+    "prompt": Option("a photo of a person", "prompt of each image, for stages that need one"),
     "exif": rows.EXIF,
     "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
 }
@@ -51,7 +51,7 @@ def check(config: ConfigDict) -> None:
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
-    """Returns what tells one state of the folder from another, see `fingerprint.py`."""
+    """Returns the state of the folder, see `fingerprint.py`."""
     folder, form = _folder(config)
     annotations = formats.annotation_files(folder, form)
     return {"folder": folder_fingerprint(annotations, formats.read(folder, form))}

@@ -1,6 +1,6 @@
 """Readers of the large machine-captioned sets: MALS, APTM's own files, LUPerson-MLLM, SDA.
 
-All but APTM's fine-tuning files know no identities: each image is a person of its own.
+Only APTM's fine-tuning files have identities; in the others each image is a separate person.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def read_one_identity_each(
     `caption` is a string or a list; `label` holds MALS's 27 attributes as 1, 0 or -1 (unknown),
     `phrases` and `boxes` SDA's parts of the caption with [cx, cy, w, h].
     """
-    yield from reject_repeats(_made(files, paths, _own))
+    yield from reject_repeats(_made(files, paths, _unlabelled))
 
 
 def _made(files: Iterable[epath.Path], paths: ImagePaths, make: Callable) -> Iterator[Entry]:
@@ -40,12 +40,12 @@ def _made(files: Iterable[epath.Path], paths: ImagePaths, make: Callable) -> Ite
         yield from make_entries(records, lambda record: make(record, paths), file)
 
 
-def _own(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
+def _unlabelled(record: Mapping[str, Any], paths: ImagePaths) -> Entry:
     name = entry.image_name(record, ("image", *entry.PATH_KEYS))
     captions = entry.captions_of(record)
     extra = {key: record[key] for key in ("label", "phrases", "boxes") if key in record}
     return Entry(
-        paths(name), captions, entry.own_identity(name), "train", {"image_id": name} | extra
+        paths(name), captions, entry.unique_identity(name), "train", {"image_id": name} | extra
     )
 
 
@@ -56,7 +56,7 @@ def read_aptm_finetune(
 
     `image_id` is the person, unless it counts the records and `label` names people. Train has one
     record per caption, joined here by image; val and test have one per image with a list of
-    captions. A split that a record tells goes before that of the file's name.
+    captions. A record's split takes precedence over that of the file's name.
     """
     yield from merge_by_image(_people(files, paths))
 
@@ -107,7 +107,7 @@ def _named_captions(pair: tuple[str, Any], paths: ImagePaths, split: str) -> Ent
         raise BadRecord("is no image name with captions")
     name = entry.image_name({"image": pair[0]})
     captions = entry.caption_list(pair[1])
-    return Entry(paths(name), captions, entry.own_identity(name), split, {"image_id": name})
+    return Entry(paths(name), captions, entry.unique_identity(name), split, {"image_id": name})
 
 
 def read_luperson_mllm(
@@ -158,7 +158,7 @@ def _repaired(base: str, path: str, captions: list[_Caption]) -> Entry:
     texts = tuple(clean[0] if clean and holds_slot(one.text) else one.text for one in captions)
     changed = sum(old.text != new for old, new in zip(captions, texts, strict=True))
     extra = {"image_id": base} | ({"captions_repaired": changed} if changed else {})
-    return Entry(path, texts, entry.own_identity(base), "train", extra)
+    return Entry(path, texts, entry.unique_identity(base), "train", extra)
 
 
 def holds_slot(caption: str) -> bool:

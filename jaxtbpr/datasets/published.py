@@ -28,7 +28,7 @@ class KnownSet:
     counts: Mapping[str, Counts]
     origins: frozenset[str]
     ask: str
-    image_names: str = "(?!)"  # a pattern that matches no name: not told by its file names
+    image_names: str = "(?!)"  # matches no name: not recognised by its file names
 
 
 _MSMT17 = frozenset({"MSMT17"})
@@ -128,7 +128,7 @@ class Tally:
         }
 
     def alike(self) -> list[str]:
-        """Returns the identities that differ by case or by zeros before a number alone."""
+        """Returns the identities that differ only by case or leading zeros."""
         people = set().union(*self.people.values())
         written: dict[str, list[str]] = collections.defaultdict(list)
         for who in people:
@@ -145,7 +145,7 @@ class Tally:
 
 
 def _plain_identity(who: str) -> str:
-    if who.startswith("image:"):  # one that no record tells
+    if who.startswith("image:"):  # one of an unknown person
         return who
     return who.lstrip("0") or "0" if who.isdecimal() else who.casefold()
 
@@ -177,9 +177,9 @@ def differences(title: str, counts: Mapping[str, Counts]) -> list[str]:
 
 
 def set_of_names(names: Iterable[str]) -> str | None:
-    """Returns the set whose way of naming files most of `names` follow, or None.
+    """Returns the set whose pattern of file names most of `names` match, or None.
 
-    Tells which set lies behind a form that several share, as RaSa's or APTM's files.
+    It identifies the set in a form that several share, as RaSa's or APTM's files.
     """
     names = list(names)
     for title, known in KNOWN_SETS.items():
@@ -190,14 +190,14 @@ def set_of_names(names: Iterable[str]) -> str | None:
 
 
 def set_of_folder(name: str) -> str | None:
-    """Returns the set that a folder's name tells ("cuhk_pedes_2017": CUHK-PEDES), or None."""
+    """Returns the set that a folder is named after ("cuhk_pedes_2017": CUHK-PEDES), or None."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     titles = (title for title in KNOWN_SETS if re.sub(r"[^a-z0-9]", "", title.lower()) in plain)
     return next(titles, None)
 
 
 def overlaps(titles: Iterable[str]) -> list[str]:
-    """Returns a sentence on each two of these sets that may show the same people."""
+    """Returns a sentence for each two of these sets that may show the same people."""
     known = [KNOWN_SETS[title] for title in sorted(set(titles))]
     return [
         f"{one.title} and {other.title} both come from {' and '.join(sorted(origins))} under "

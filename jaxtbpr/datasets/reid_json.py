@@ -45,7 +45,7 @@ def make_entries(
 
 
 def file_split(file: epath.Path) -> str | None:
-    """Returns the split that a file's name tells ("test_reid.json": "test"), or None."""
+    """Returns the split in a file's name ("test_reid.json": "test"), or None."""
     match = _SPLIT_WORD.search(file.stem)
     return entry.SPLITS[match.group(1).lower()] if match else None
 
@@ -64,9 +64,9 @@ def read_records(
 ) -> Iterator[Entry]:
     """Yields one entry per image of CUHK-PEDES-like files, which have one record each or several.
 
-    The split is the record's own, else that of the file's name, else train.
+    The split is that of the record, else of the file's name, else train.
     """
-    yield from merge_by_image(_records(files, paths), told=True, once=True)
+    yield from merge_by_image(_records(files, paths), is_noted=True, once=True)
 
 
 def _records(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
@@ -115,7 +115,7 @@ def read_cuhk_pedes(
 def _without_split(records: list[Any], file: epath.Path, paths: ImagePaths) -> Iterator[Entry]:
     make = functools.partial(_entry_split_by_id, paths=paths)
     made = make_entries(paths.peek(records), make, file)
-    entries = list(merge_by_image(made, told=True, once=True))
+    entries = list(merge_by_image(made, is_noted=True, once=True))
     same = not published.differences("CUHK-PEDES", published.count(entries))
     level, verdict = (logging.INFO, "are") if same else (logging.WARNING, "are not")
     text = "%s has no split; %s; its counts %s the published ones"
@@ -137,7 +137,7 @@ def cuhk_split(identity: str) -> str:
     Raises BadRecord where the id is no number.
     """
     if not identity.isdecimal():
-        raise BadRecord(f"has the id {identity!r}, from which no split can be told")
+        raise BadRecord(f"has the id {identity!r}, from which no split follows")
     number = int(identity)
     if number <= CUHK_LAST_TRAIN_ID:
         return "train"

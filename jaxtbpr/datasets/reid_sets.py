@@ -36,7 +36,7 @@ def find(folder: epath.Path) -> list[epath.Path]:
         return []
     lists = [folder / name for name in _LISTS if (folder / name).is_file()]
     if any(map(_is_list, lists)):
-        return lists  # the lines of a damaged one are told
+        return lists  # the bad lines of a damaged one are reported
     folders = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
     return folders if any(one.name != "query" for one in folders) else []
 
@@ -45,8 +45,8 @@ def read(folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths) -> 
     """Yields one entry per image of a person, without captions.
 
     query and gallery are test. Market-1501's junk (-1) and background (0000 in bounding_box_test)
-    show nobody and are passed over, see `remarks`. MSMT17's people are called train-17 and test-17;
-    the images of list_val.txt are train where they show people of list_train.txt.
+    show no known person and are left out, see `remarks`. MSMT17's people are called train-17
+    and test-17; the images of list_val.txt are train where they show people of list_train.txt.
     """
     files = list(files)
     read_them = _read_lists if _are_lists(files) else _read_folders
@@ -54,7 +54,7 @@ def read(folder: epath.Path, files: Iterable[epath.Path], paths: ImagePaths) -> 
 
 
 def remarks(files: Iterable[epath.Path]) -> list[str]:
-    """Returns what of such a set is not read as it stands: one sentence each."""
+    """Returns what is left out of such a set, or moved: one sentence each."""
     files = list(files)
     if _are_lists(files):
         lines = {file.name: list(_lines(file)) for file in files}
@@ -81,7 +81,7 @@ def how_to_caption(folder: epath.PathLike) -> str:
         "no image has a caption: it is a set of people for re-identification. A model writes "
         "captions in a run of\n"
         f"python -m jaxtbpr.main --config=configs/photos.py --config.photos.folder={folder}\n"
-        "or write a captions.csv with the columns file_path, caption, identity, split into it."
+        "or put a captions.csv with the columns file_path, caption, identity, split into it."
     )
 
 
@@ -130,7 +130,7 @@ def _read_lists(files: list[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
                     paths(above(name)), (), f"{half}-{person}", split, {"image_id": above(name)}
                 )
             else:
-                yield entry.reject(f"line {number} of {file}", "is no path and number", split)
+                yield entry.reject(f"line {number} of {file}", "is not a path and a number", split)
 
 
 def _half(half: str, names: list[str], paths: ImagePaths) -> Callable[[str], str]:

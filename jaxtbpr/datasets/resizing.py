@@ -1,4 +1,4 @@
-"""Images brought to the size of a model: straight to it, or with their aspect ratio kept."""
+"""Images resized to a model's input: without keeping the aspect ratio, or cropped or padded."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Which columns of an annotation tell the person and the split, and which nobody reads."""
+"""Which columns of an annotation hold the identity and the split, and which are not used."""
 
 import dataclasses
 import itertools
@@ -26,7 +26,7 @@ _SHOWN = 4  # files named in a sentence
 class Roles:
     """The columns of a table by what they are for. identity, split: a column's name or None.
 
-    by_folder: whether folders in the images' names tell the split ("test/0001.jpg").
+    by_folder: whether folders in the images' names are splits ("test/0001.jpg").
     """
 
     identity: str | None
@@ -69,7 +69,7 @@ def roles(samples: list[list[Mapping[str, Any]]], counter: str = "id") -> Roles:
 
 
 def folder_split(name: str) -> str | None:
-    """Returns the split that the first or second folder in a relative name tells, or None."""
+    """Returns the split that the first or second folder in a relative name is called, or None."""
     folders = [part.lower() for part in name.replace("\\", "/").split("/")[:-1] if part != "."]
     return next((entry.SPLITS[one] for one in folders[:2] if one in entry.SPLITS), None)
 
@@ -90,7 +90,7 @@ def _sample(rows: Iterable[Any], size: int) -> list[Mapping[str, Any]]:
         for row in itertools.islice(rows, size):
             read.append(row)
     except InputError:
-        pass  # told where the file is read to its end
+        pass  # reported where the file is read to its end
     return [row for row in read if isinstance(row, Mapping)]
 
 
@@ -138,9 +138,9 @@ def _is_split(value: Any) -> bool:
 def remarks(
     files: Iterable[epath.Path], roles_of: Mapping[epath.Path, Roles], split_of
 ) -> list[str]:
-    """Returns the sentences on how the columns of a user's own files are read.
+    """Returns the sentences on how the columns of a user's files are read.
 
-    roles_of: {file: its roles}. split_of: returns the split that a file's name tells, or None.
+    roles_of: {file: its roles}. split_of: returns the split in a file's name, or None.
     """
     files_of: dict[str, list[str]] = {}
     files = list(files)
@@ -155,7 +155,7 @@ def remarks(
 
 
 def short_names(files: Iterable[epath.Path]) -> dict[epath.Path, str]:
-    """Returns each file's name, with as many of its folders as tell all files apart."""
+    """Returns each file's name, with as many of its folders as make all names differ."""
     files, length = list(files), 1
     names = {file: file.name for file in files}
     while len(set(names.values())) < len(names):
@@ -170,7 +170,7 @@ def _some(names: list[str]) -> str:
 
 
 def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
-    """Returns a sentence for each split that several files tell which are no shards."""
+    """Returns a sentence for each split that comes from several files which are no shards."""
     files = list(files)
     names, groups = short_names(files), {}
     for file in files:
@@ -179,7 +179,7 @@ def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
     return [
         f"{' and '.join(names[file] for file in some)} are read as one"
         f"{f' {split} set' if split else ' set'}: captions of one image are joined; if one file "
-        "replaces another, move that elsewhere."
+        "replaces the other, move the old one elsewhere."
         for split, some in groups.items()
         if len(some) > 1
     ]
@@ -188,13 +188,13 @@ def same_split(files: Iterable[epath.Path], split_of) -> list[str]:
 def _remarks(columns: Roles, split: str | None, usual: tuple[str, ...]) -> list[str]:
     sentences = []
     if columns.identity is None:
-        sentences.append("no column tells the identity: each image is a person of its own")
+        sentences.append("no column holds the identity: each image is a separate person")
     elif columns.identity not in usual:
         sentences.append(f"the identity is read from column {columns.identity!r}")
     if columns.split is None and split is None and columns.by_folder:
         sentences.append("the split is read from the folders in the names of the images")
     elif columns.split is None and split is None:
-        sentences.append("no column tells the split: all train")
+        sentences.append("no column holds the split: all are train")
     elif columns.split not in ("split", None):
         sentences.append(f"the split is read from column {columns.split!r}")
     if columns.unused:

@@ -43,7 +43,7 @@ def from_record(record: Record) -> Record:
 
 
 def from_entry(entry: Entry, source: str) -> Record:
-    """Returns the row of an image in a folder. source: the set's title, unless it tells its own."""
+    """Returns the row of an image in a folder. source: the title, if it has none."""
     extra = dict(entry.extra)
     return {
         "id": str(extra.pop("image_id", entry.path)),
@@ -89,7 +89,7 @@ def check_image(
 ) -> tuple[bytes, frozenset[str]]:
     """Returns (the encoded image, what is special about it); it is decoded in full.
 
-    path: absolute or below `root`, also inside of another file; sha256: what it should have. Raises
+    path: absolute or below `root`, also inside another file; sha256: the expected one. Raises
     ImageError where it cannot be used, OSError where the disk fails.
     """
     return images.check(_join(root, path), sha256, read_bytes=packed.read_bytes)
@@ -108,7 +108,7 @@ def _join(root: epath.PathLike, path: str) -> str:
 def read_image(row: Record, root: str) -> bytes:
     """Returns the encoded image of a row that was checked.
 
-    One that is not to be turned has its pixels as they are stored, and no EXIF. Raises OSError,
+    Without turning (`exif=False`) it has its pixels as stored, and no EXIF. Raises OSError,
     also where the file has changed since then.
     """
     path = _join(root, row["path"])

@@ -1,7 +1,7 @@
-"""Folders with a text beside each image, which has the image's name: 0001.jpg and 0001.txt.
+"""Folders with a text file beside each image, of the same name: 0001.jpg and 0001.txt.
 
 img2dataset's `files` (00000/000000000.jpg, .txt and .json, beside 00000.parquet) and the folders
-that trainers of generators take. A .json beside an image may tell its person and split.
+that trainers of generators take. A .json beside an image may hold its identity and split.
 """
 
 import itertools
@@ -62,23 +62,27 @@ def rows(place: epath.Path) -> Iterator[Any]:
 
 
 def state(place: epath.Path) -> tuple[int, float]:
-    """Returns what tells one state of a folder's texts from another: their bytes, the last time."""
+    """Returns the state of a folder's texts: their bytes and the latest change."""
     stats = [path.stat() for path in place.iterdir() if path.suffix.lower() in SUFFIXES]
     return sum(one.length for one in stats), max((one.mtime for one in stats), default=0)
 
 
 def remarks(folder: epath.Path) -> list[str]:
-    """Returns how many images img2dataset could not fetch, by the lists that it leaves."""
-    asked = got = 0
+    """Returns how many images img2dataset could not download, by its *_stats.json."""
+    requested = got = 0
     for path in folder.iterdir():
         if _STATS.fullmatch(path.name):
             try:
                 stats = json.loads(path.read_bytes())
-                asked, got = asked + stats["count"], got + stats["successes"]
+                requested, got = requested + stats["count"], got + stats["successes"]
             except (ValueError, KeyError, TypeError):
                 continue  # of something else
-    lost = asked - got
-    return [f"img2dataset did not get {lost:,} of {asked:,} images (*_stats.json)."] if lost else []
+    lost = requested - got
+    return (
+        [f"img2dataset could not download {lost:,} of {requested:,} images (*_stats.json)."]
+        if lost
+        else []
+    )
 
 
 def _is_place(name: str) -> bool:

@@ -59,7 +59,7 @@ def index_path(directory: epath.PathLike, split: str) -> epath.Path:
 
 
 def file_stem(set_name: str) -> str:
-    """Returns what files about a split are called: "synthetic__test" for "synthetic/test"."""
+    """Returns the stem of file names about a split: "synthetic__test" for "synthetic/test"."""
     return set_name.replace("/", "__")
 
 
@@ -88,7 +88,7 @@ class ImageSource(Sequence):
             raise IndexError(f"image {i} of {count}")
         try:
             data, reason = self._raw[i], "a record is empty"
-        except (RuntimeError, ValueError, IndexError) as error:  # so array_record tells of damage
+        except (RuntimeError, ValueError, IndexError) as error:  # array_record's errors for damage
             data, reason = b"", str(error)
         if not data:
             raise InputError(
@@ -169,7 +169,7 @@ class RetrievalSet:
 
     @functools.cached_property
     def identity_names(self) -> list[str]:
-        """What the identity of each image is called where the set comes from.
+        """The original name of each image's identity.
 
         Its number in a set that was built before names were kept.
         """
@@ -177,7 +177,7 @@ class RetrievalSet:
 
     @property
     def caption_weights(self) -> np.ndarray:
-        """How much each caption counts: float32 [captions of all images], 1 if it was not weighed.
+        """How much each caption counts: float32 [captions of all images], 1 if it has no weight.
 
         See stage denoise.
         """
@@ -205,7 +205,7 @@ class RetrievalSet:
         yield from files.read_json_lines(index_path(self.directory, self.split))
 
     def image_bytes(self, i: int) -> bytes:
-        """Returns image i as it was given, encoded."""
+        """Returns image i, encoded, unchanged."""
         return self.images[i]
 
     def record(self, i: int) -> dict[str, Any]:

@@ -19,23 +19,23 @@ from jaxtbpr.datasets import (
 from jaxtbpr.datasets.caption_checks import CaptionChecker, Flag
 from jaxtbpr.datasets.entry import EMPTY, NO_CAPTION, ONLY_EMPTY, Entry, Notes, caption_problem
 from jaxtbpr.datasets.formats import Format
-from jaxtbpr.datasets.image_check import Found, ImageReport
+from jaxtbpr.datasets.image_check import ImageReport, ImageResult
 from jaxtbpr.datasets.leftover import Leftover
 from jaxtbpr.datasets.published import Tally
 from jaxtbpr.datasets.unlisted import Unlisted
 
 EXAMPLES = 3
-# Forms told by the keys of their records: a file with a well-known name misspelled may be one.
+# Forms detected by the keys of their records: also a well-known file whose name is misspelled.
 _UNNAMED = ("reid_json", "syntbpr_edit_input")
-NAMES = 1000  # image names looked at to tell which published set it is
+NAMES = 1000  # image names by which a published set is recognised
 
 
 @dataclasses.dataclass
 class Survey:
     """What was found in a folder.
 
-    unusable: records rejected; usable: {split: images that a run takes}; broken: the sentence on a
-    file that could not be read to its end, or "". known: the title of the published set, or None.
+    unusable: records rejected; usable: {split: images that a run takes}; broken: the sentence about
+    a file that could not be read to its end, or "". known: the title of the published set, or None.
     """
 
     folder: epath.Path
@@ -62,15 +62,15 @@ class Survey:
         return formats.published_title(self.form, self.names, self.folder)
 
     def loss(self) -> str:
-        """Returns how many images of each split a run takes, "" where it takes all."""
+        """Returns how many images of each split a run uses, "" where it uses all."""
         counts = {split: one.images for split, one in self.tally.counts().items()}
         if self.broken or not self.form.captioned or self.usable.total() == sum(counts.values()):
             return ""
         phrases = (f"{split} {self.usable[split]:,} of {n:,}" for split, n in counts.items())
-        return f"images that a run takes, with a caption and whole: {', '.join(phrases)}."
+        return f"images that a run uses (with a caption, not damaged): {', '.join(phrases)}."
 
     def problems(self) -> list[str]:
-        """Returns what must be fixed, each with the way to fix it."""
+        """Returns what must be fixed, each with how to fix it."""
         sentences = [self.broken] if self.broken else []
         sentences += [one.reason for one in self.leftovers if one.loses or not one.may_stay]
         if not self.form.captioned:
@@ -102,12 +102,12 @@ class Survey:
         return [text] if shared else []
 
     def _doubts(self) -> list[str]:
-        """Returns what is odd about the whole set, which none of its records shows."""
+        """Returns what is odd about the set as a whole, beyond single records."""
         sentences, alike = [], self.tally.alike()
         if alike:
             sentences.append(
-                "identities that differ by case or leading zeros alone, read as different: "
-                f"{_such(alike, len(alike))}; write a person in one way."
+                "identities that differ only by case or leading zeros, read as different: "
+                f"{_such(alike, len(alike))}; spell each person one way."
             )
         count, names = self.unlisted.find(str(self.paths.root))
         # Where folders are the annotation, their reader has looked at each image in them.
@@ -116,11 +116,11 @@ class Survey:
         return sentences
 
     def notices(self) -> list[str]:
-        """Returns what records and images hold that is not read as it stands, or is special."""
+        """Returns how unclear records and special images are read."""
         return self.notes.lines() + self.images.notes.lines() + self._doubts()
 
     def warnings(self) -> list[str]:
-        """Returns what the user should know but may be as it must."""
+        """Returns what the user should know but may be intended."""
         sentences, known = [], self.known
         sentences += [one.reason for one in self.leftovers if one.may_stay and not one.loses]
         sentences += [*self.remarks, *self.notices()]
@@ -134,7 +134,7 @@ class Survey:
             sentences.append(f"counts differ from the published ones of {known} (marked * above).")
         if self.form.name in _UNNAMED:
             sentences += [
-                f"{file.name} is near to {near}: if it is that, rename it."
+                f"{file.name} is similar to {near}: rename it if it is that file."
                 for file in self.files
                 if (near := finding.near_name(file))
             ]
@@ -185,7 +185,7 @@ def survey_rows(
     rows: Iterable[Mapping[str, Any]],
     names: Iterable[str],
 ) -> Survey:
-    """Returns what stage build knows of a folder once it has checked its images: likewise.
+    """Returns the survey of a folder whose images stage build has checked.
 
     rows: see `rows.py`, those that were rejected included. names: of the first images of the
     annotation, `image_paths.PROBES` of them.
@@ -200,11 +200,11 @@ def survey_rows(
             row["path"], captions, row["identity"], row["split"], {"image_id": row["id"]},
             row["problem"], tuple(row["notes"]),
         )  # fmt: skip
-        _add_records(result, entry, image_check.found_of(row))
+        _add_records(result, entry, image_check.result_of_row(row))
     return result
 
 
-def _add_records(result: Survey, entry: Entry, image: Found) -> None:
+def _add_records(result: Survey, entry: Entry, image: ImageResult) -> None:
     if entry.problem:
         result.unusable += 1
         if len(result.unusable_examples) < EXAMPLES:
@@ -221,7 +221,7 @@ def _add_records(result: Survey, entry: Entry, image: Found) -> None:
     result.usable[entry.split] += not image.fault
 
 
-def _add(result: Survey, entry: Entry, image: Found, flags: list[Flag] | None) -> None:
+def _add(result: Survey, entry: Entry, image: ImageResult, flags: list[Flag] | None) -> None:
     _add_records(result, entry, image)
     if entry.problem:
         return

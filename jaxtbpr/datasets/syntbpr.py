@@ -26,7 +26,7 @@ _EDIT = re.compile(r"(?P<base>.+)_(?P<edit>\d+)$")
 
 
 class ImageName(NamedTuple):
-    """What a file name tells: the person, the seed of the image, and which edit it is (or "")."""
+    """The parts of a file name: identity, seed of the image, number of the edit (or "")."""
 
     identity: str
     seed: int | None
@@ -46,8 +46,8 @@ def parse_image_name(name: str, stems: set[str] | frozenset[str] = frozenset()) 
     stem = stem.removesuffix("_base")
     match = _EDIT.match(stem)
     if match and match["base"] in stems:
-        return ImageName(entry.own_identity(match["base"]), None, match["edit"])
-    return ImageName(entry.own_identity(stem), None, "")
+        return ImageName(entry.unique_identity(match["base"]), None, match["edit"])
+    return ImageName(entry.unique_identity(stem), None, "")
 
 
 def read_images(
@@ -77,9 +77,9 @@ def read_edit_input(
 ) -> Iterator[Entry]:
     """Yields the editing input `{"id", "file_path", "captions"}`; `id` is the person.
 
-    SynTBPR's is all train; other files of these keys may tell a split by a key or by their name.
+    SynTBPR's is all train; other files of these keys may have a split, by a key or by their name.
     """
-    yield from merge_by_image(_edit_inputs(files, paths), told=True, once=True)
+    yield from merge_by_image(_edit_inputs(files, paths), is_noted=True, once=True)
 
 
 def _edit_inputs(files: Iterable[epath.Path], paths: ImagePaths) -> Iterator[Entry]:
@@ -107,8 +107,8 @@ def read_captions(
 ) -> Iterator[Entry]:
     """Yields the captioning output `{"image_path", "captions", "split", "<Model>_question"}`.
 
-    Captions that several models gave an image are joined. A person is the record's `id` where the
-    user added one, else told by the file name (`parse_image_name`).
+    Captions that several models gave an image are joined. The identity is the record's `id` where
+    the user added one, else from the file name (`parse_image_name`).
     """
     records = [(file, list(iterate_json(file))) for file in files]
     stems = frozenset(_stem(record) for _, some in records for record in some)

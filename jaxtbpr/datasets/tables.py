@@ -1,4 +1,4 @@
-"""Readers of a user's own folder: images and a CSV, TSV, JSON-lines or JSON table of captions.
+"""Readers of a user's folder: images and a CSV, TSV, JSON-lines or JSON table of captions.
 
 Tables may lie in folders of splits (Hugging Face imagefolder), and hold the images themselves
 (parquet, WebDataset .tar; see `packed`).
@@ -42,7 +42,7 @@ _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surroga
 
 
 class _Row(dict):
-    """A row of a CSV; `notes` tells where its reading is doubtful."""
+    """A row of a CSV; `notes` says where its reading is doubtful."""
 
     notes: tuple[str, ...] = ()
 
@@ -77,12 +77,12 @@ def _csv_rows(file: epath.Path) -> Iterator[Any]:
                 row.notes = (note,) if note else ()
                 yield row
             else:
-                quotes = " and a quotation mark without its pair" if note else ""
-                yield BadRecord(f"has {len(cells)} cells under {len(header)} column names{quotes}")
+                quotes = " and an unpaired quotation mark" if note else ""
+                yield BadRecord(f"has {len(cells)} cells for {len(header)} columns{quotes}")
 
 
 def _header(text: Iterable[str]) -> tuple[list[str], str]:
-    """Reads a CSV's column names, and what stands between them: its first line that has any.
+    """Reads a CSV's column names and delimiter, from the first line that has any.
 
     A line "sep=;" before them is for Excel. A name that comes again gets a number.
     """
@@ -126,13 +126,13 @@ def is_readable(file: epath.Path) -> bool:
 
 
 def is_table(keys: Iterable[str]) -> bool:
-    """Whether column names tell where an image is and what it shows."""
+    """Whether column names include an image's path and a caption."""
     keys = {str(key).lower() for key in keys}
     return bool(keys & set(entry.PATH_KEYS)) and any(map(is_caption, keys))
 
 
 def columns(file: epath.Path) -> tuple[str, ...]:
-    """Returns the column names of a table, or () where they cannot be told.
+    """Returns the column names of a table, or () where it has none.
 
     Those of a CSV are its first line's, whatever is wrong with the rows; those of JSON records are
     the keys of the first ones that can be read: one of them may have no caption.
@@ -149,12 +149,12 @@ def columns(file: epath.Path) -> tuple[str, ...]:
                 else {}
             )
     except InputError:
-        pass  # told where the file is read to its end
+        pass  # reported where the file is read to its end
     return tuple(keys)
 
 
 def has_rows(file: epath.Path) -> bool:
-    """Whether there is anything after a CSV's header; of other tables, `columns` tells."""
+    """Whether there is anything after a CSV's header; True for other tables."""
     if not is_text(file):
         return True
     with open_text(file, errors="replace") as text:
@@ -174,7 +174,7 @@ def read_tables(
 ) -> Iterator[Entry]:
     """Yields one entry per image; rows of one image are joined.
 
-    An image without identity is a person of its own. The split is the row's, else that of the
+    An image without identity is a separate person. The split is the row's, else that of the
     file's name ("test.csv") or folder ("test/metadata.csv"), else that of a folder in the image's
     name ("test/0001.jpg"), else train.
     """
@@ -190,7 +190,7 @@ def table_roles(files: Iterable[epath.Path]) -> dict[epath.Path, Roles]:
 
 
 def table_split(folder: epath.Path, file: epath.Path) -> str | None:
-    """Returns the split that a table's name or the folders above it, below `folder`, tell."""
+    """Returns the split in a table's name or in its folders below `folder`, if any."""
     return file_split(file) or folder_split(str(file.relative_to(folder)))
 
 
@@ -234,7 +234,7 @@ def _file_entries(
 
 
 def _split_places(folder: epath.Path, file: epath.Path, split: str | None) -> list[epath.Path]:
-    """Returns where a split's images lie, too: in test/ of test.csv, in images/ of test/."""
+    """Returns where else a split's images may be: in test/ of test.csv, in images/ of test/."""
     places = (
         [file.parent / name for name in ("", "images", "imgs")] if file.parent != folder else []
     )
@@ -245,7 +245,7 @@ def _split_places(folder: epath.Path, file: epath.Path, split: str | None) -> li
 
 
 def split_folders(folder: epath.Path) -> list[epath.Path]:
-    """Returns the folders in `folder` that are called as splits are."""
+    """Returns the folders in `folder` that are named like splits."""
     if not folder.is_dir():
         return []
     named = (path for path in folder.iterdir() if path.name.lower() in entry.SPLITS)
@@ -273,12 +273,12 @@ def _entry(row: Any, paths: ImagePaths, named: str | None, roles: Roles) -> Entr
         notes += (entry.OTHER_SPLIT,) if named not in (None, split) else ()
     elif by_folder is None and (roles.split or roles.by_folder):
         if of_test := {*name.lower().split("/")[:-1]} & entry.PARTS_OF_A_TEST:
-            where = f"lies in {of_test.pop()}/ and names no split"
-            raise BadRecord(f"{where}; put the test's images into test/, or add a column split")
+            where = f"is in {of_test.pop()}/ and has no split"
+            raise BadRecord(f"{where}; put the test images into test/, or add a column 'split'")
         notes = (*notes, entry.NO_SPLIT)
-    identity = entry.own_identity(name)
+    identity = entry.unique_identity(name)
     if roles.identity:
-        identity, unknown = entry.identity_or_own(row.get(roles.identity), name)
+        identity, unknown = entry.identity_or_unique(row.get(roles.identity), name)
         notes += unknown
     path = row.get(packed.IMAGE) or paths(name)
     return Entry(path, _captions(row), identity, split, {"image_id": name}, notes=notes)

@@ -52,7 +52,7 @@ def delete_words(text: str, rng: np.random.Generator, probability: float) -> str
 
 
 def swap_words(text: str, rng: np.random.Generator, fraction: float) -> str:
-    """Returns `text` with round(share * words) swaps of two random words."""
+    """Returns `text` with round(fraction * words) swaps of two random words."""
     words = text.split()
     if len(words) < 2:
         return text

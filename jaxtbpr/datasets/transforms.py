@@ -17,20 +17,22 @@ POLICIES = ("independent", "two_of_six")
 
 AUGMENT_OPTIONS: Options = {
     "policy": Option(
-        POLICIES[0], "by the rates below, or the published two of six", choices=POLICIES
+        POLICIES[0],
+        "independent: each by its probability; two_of_six: as TBPS-CLIP and SynTBPR",
+        choices=POLICIES,
     ),
     "flip": Option(0.5, "probability of a mirrored image", low=0, high=1),
     "crop": Option(0.5, "probability of a random resized crop", low=0, high=1),
-    "crop_area": Option(0.8, "smallest share of the image that a crop keeps", low=0.1, high=1),
+    "crop_area": Option(0.8, "smallest fraction of the area that a crop keeps", low=0.1, high=1),
     "jitter": Option(0.5, "probability of another brightness and contrast", low=0, high=1),
-    "jitter_strength": Option(0.1, "greatest change of either, of 1", low=0, high=0.9),
+    "jitter_strength": Option(0.1, "largest relative change of either", low=0, high=0.9),
     "erase": Option(0.25, "probability of a rectangle of noise", low=0, high=1),
-    "erase_area": Option(0.2, "greatest share of the image under it", low=0.01, high=0.9),
+    "erase_area": Option(0.2, "largest fraction of the area that it covers", low=0.01, high=0.9),
     "word_deletion": Option(0.0, "probability of dropping each word", low=0, high=1),
-    "word_swap": Option(0.0, "share of a caption's words that change places", low=0, high=1),
+    "word_swap": Option(0.0, "swaps of two words, as a fraction of the words", low=0, high=1),
     "word_replacement": Option(0.0, "probability of a synonym for each word", low=0, high=1),
-    "word_insertion": Option(0.0, "share of words put in, synonyms of its own", low=0, high=1),
-    "mix": Option(0.0, "share of a batch that is two images and both captions", low=0, high=0.5),
+    "word_insertion": Option(0.0, "synonyms inserted, as a fraction of the words", low=0, high=1),
+    "mix": Option(0.0, "MixGen: fraction of a batch that mixes two pairs", low=0, high=0.5),
 }
 
 NO_AUGMENT = {name: 0.0 for name in AUGMENT_OPTIONS}

@@ -11,7 +11,7 @@ _EXAMPLES = 3
 
 
 class Unlisted:
-    """Gathers the images that records name, then lists the folders in which they lie.
+    """Gathers the images that records name, then lists the folders that hold them.
 
     Holds 8 bytes an image. Folders in a cloud are not listed.
     """
@@ -29,7 +29,7 @@ class Unlisted:
     def find(self, root: str) -> tuple[int, list[str]]:
         """Returns (number, first names) of other images in these folders, and in those beside them.
 
-        root: the folder of all images; what lies outside of it belongs to others.
+        root: the folder of all images; what is outside it belongs to others.
         """
         root, count, names = os.path.normpath(root), 0, []
         for folder in sorted({*self._folders, *self._beside(root)}):
@@ -59,5 +59,5 @@ def _entries(folder: str) -> list[os.DirEntry]:
         with os.scandir(folder) as listing:
             entries = [one for one in listing if not one.name.startswith(".")]
     except OSError:
-        return []  # images that are not there are told as such
+        return []  # missing images are reported as such
     return sorted(entries, key=lambda one: one.name)

@@ -3,9 +3,9 @@
     python -m jaxtbpr.datasets.validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
 
 Exit status: 0 fine, 1 problems (missing or broken images, images without a caption, unusable
-records, identities in several splits, a broken file), 2 a folder is no data set that is known.
-Counts that differ from the published ones, flagged captions and sets that may share people are
-warnings: they may be as they must.
+records, identities in several splits, a broken file), 2 a folder is not a known data set. Counts
+that differ from the published ones, flagged captions and sets that may share people are warnings:
+they may be intended.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except InputError as error:
             parser.error(str(error))
     if arguments.images is not None and not epath.Path(arguments.images).expanduser().is_dir():
-        parser.error(f"--images={arguments.images} is no folder; check the path.")
+        parser.error(f"--images={arguments.images} is not a folder; check the path.")
     status, surveys, lines = FINE, [], []
     for folder in arguments.folders:
         flags: list[Flag] = []
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             print(f"{error}\n{_ask(known)}")
             if isinstance(error, finding.Unknown):
-                print(f"These are read:\n{formats.list_known()}")
+                print(f"Forms that are read:\n{formats.list_known()}")
             status = NOT_RECOGNISED
             continue
         print(report(result), end="\n\n")
@@ -79,13 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-images",
         action="store_true",
-        help="do not decode images, only look whether they are there",
+        help="do not decode images, only check that the files exist",
     )
     parser.add_argument(
         "--images",
         metavar="DIR",
-        help="where the images lie, if not in the folder's usual place; in a run: "
-        "--config.build.images.NAME=DIR",
+        help="folder of the images, if not the usual one; in a run: --config.build.images.NAME=DIR",
     )
     parser.add_argument(
         "--format",

@@ -417,7 +417,7 @@ def _own_photos(people: int, images: int, captions: int) -> list[Photo]:
     return photos
 
 
-def _own_identity(photo: Photo) -> str:
+def _unique_identity(photo: Photo) -> str:
     return "" if photo.identity.startswith("image:") else photo.identity
 
 
@@ -428,7 +428,7 @@ def _csv(path: pathlib.Path, people: int, images: int, captions: int):
         table.writerow(["image", "caption", "id", "split"])
         for photo in photos:
             for text in photo.captions:
-                table.writerow([photo.name, text, _own_identity(photo), photo.split])
+                table.writerow([photo.name, text, _unique_identity(photo), photo.split])
     return path, photos
 
 
@@ -438,7 +438,7 @@ def _jsonl(path: pathlib.Path, people: int, images: int, captions: int):
         lines = []
         for photo in photos:
             row = {"file_path": photo.name, "captions": list(photo.captions)}
-            if _own_identity(photo):
+            if _unique_identity(photo):
                 row["identity"] = photo.identity
             lines += [json.dumps(row, ensure_ascii=False)] if photo.split == split else []
         (path / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

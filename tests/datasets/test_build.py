@@ -415,9 +415,9 @@ def test_images_and_form_can_be_named_in_the_config(tmp_path):
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"images": {"rael": "/x"}}, "build.images.rael='/x' must be .* names: real"),
-        ({"images": {"real": 3}}, "build.images.real=3 must be a text"),
-        ({"images": {"real": "/nowhere"}}, "build.images.real=/nowhere is no folder"),
+        ({"images": {"rael": "/x"}}, "build.images.rael='/x' must be .* \\(real"),
+        ({"images": {"real": 3}}, "build.images.real=3 must be a string"),
+        ({"images": {"real": "/nowhere"}}, "build.images.real=/nowhere is not a folder"),
         ({"formats": {"real": "cuhk"}}, "build.formats.real: format='cuhk' is not known"),
     ],
 )

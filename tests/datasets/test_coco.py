@@ -45,8 +45,8 @@ def test_a_missing_identity_and_split_is_told_in_the_words_of_a_table(tmp_path):
         write_json(tmp_path / "captions.json", coco(["0.jpg", "1.jpg"], people))
         return formats.remarks(tmp_path, formats.detect(tmp_path))
 
-    no_split = "captions.json: no column tells the split: all train."
-    alone = "captions.json: no column tells the identity: each image is a person of its own."
+    no_split = "captions.json: no column holds the split: all are train."
+    alone = "captions.json: no column holds the identity: each image is a separate person."
     assert remarks([]) == [alone, no_split]
     assert remarks([0, 0]) == [
         "captions.json: the identity is read from column 'person_id'.",
@@ -80,7 +80,7 @@ def test_karpathys_split_is_read(tmp_path):
 
 def test_fiftyone_is_refused_with_the_way_to_convert_it(tmp_path):
     write_json(tmp_path / "samples.json", {"samples": [{"filepath": "0.jpg", "caption": "x"}]})
-    with pytest.raises(InputError, match=r"is of FiftyOne.*CSVDataset"):
+    with pytest.raises(InputError, match=r"is a FiftyOne file.*CSVDataset"):
         formats.detect(tmp_path)
 
 
@@ -88,4 +88,4 @@ def test_an_object_that_is_no_annotation_gets_no_well_known_name(tmp_path):
     write_json(tmp_path / "captions.json", {"images": [{"id": 1}], "annotations": [{"bbox": []}]})
     with pytest.raises(InputError) as caught:
         formats.detect(tmp_path)
-    assert "near to" not in str(caught.value)
+    assert "similar to" not in str(caught.value)

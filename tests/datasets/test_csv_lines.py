@@ -71,8 +71,7 @@ def test_a_row_whose_cells_cannot_be_told_is_set_aside_alone(tmp_path):
     (tmp_path / "captions.csv").write_text(text)
     bad, *good = formats.read(tmp_path)
     assert bad.problem == (
-        "row 1 of captions.csv has 4 cells under 3 column names and a quotation mark without "
-        "its pair"
+        "row 1 of captions.csv has 4 cells for 3 columns and an unpaired quotation mark"
     )
     assert [one.captions for one in good] == [("short, in blue",), ("x",)]
 

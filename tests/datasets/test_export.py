@@ -127,7 +127,7 @@ def image_names(folder):
 
 def test_what_cannot_be_exported_is_told(built, tmp_path):
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match=r"there is there already; choose a new folder"):
+    with pytest.raises(UserError, match=r"there already exists; choose another folder"):
         export.export(built, tmp_path / "there", "reid_json")
     with pytest.raises(UserError, match=r"is not a built set; give WORKDIR/build/NAME"):
         export.export(tmp_path / "there", tmp_path / "out", "reid_json")

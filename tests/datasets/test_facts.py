@@ -35,5 +35,5 @@ def test_values_are_numbered_over_all_sets():
 
 def test_a_set_without_facts_is_refused():
     for rows in ([(1, None)], [(2, {"shown": RED, "said": [RED]})]):
-        with pytest.raises(InputError, match="image real-0 of set real has no facts to each"):
+        with pytest.raises(InputError, match="image real-0 of set real has no facts for each"):
             facts.encode([Named("real", rows)])

@@ -75,7 +75,7 @@ def test_other_files_of_the_folder_do_not_matter(folder):
 def test_a_fingerprint_of_before_images_were_looked_at_differs(folder):
     old = {"real": {"reid_raw.json": [1, 2.0]}}
     told = build.fingerprint_changes(old, state(folder))
-    assert "config.build.folders.real: its images were not looked at then" in told
+    assert "config.build.folders.real: its images were not recorded before" in told
 
 
 def test_images_that_were_put_back_are_built_by_a_rerun(folder, tmp_path, capsys):

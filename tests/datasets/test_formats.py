@@ -110,7 +110,7 @@ def test_a_folder_one_level_too_high_names_the_right_one(tmp_path):
 @pytest.mark.parametrize("inner", ["imgs", "imgs/cam_a", "processed_data"])
 def test_a_folder_too_deep_names_the_right_one(tmp_path, inner):
     folder = make_folder(tmp_path, "rasa", people=5)
-    with pytest.raises(InputError, match=f"a part of a data set; give {folder.path} "):
+    with pytest.raises(InputError, match=f"part of a data set; give {folder.path} "):
         formats.detect(folder.path / inner)
 
 
@@ -129,9 +129,9 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
 
 def test_an_unknown_folder_tells_the_nearest_name(tmp_path):
     write_json(tmp_path / "reid_row.json", [{"who": 1}])
-    with pytest.raises(InputError, match=r"reid_row\.json is near to reid_raw\.json") as error:
+    with pytest.raises(InputError, match=r"reid_row\.json is similar to reid_raw\.json") as error:
         formats.detect(tmp_path)
-    assert "call the column" not in str(error.value)
+    assert "name the column" not in str(error.value)
     assert all(form.looks_for in formats.list_known() for form in formats.FORMATS)
 
 

@@ -57,7 +57,7 @@ def test_identities_that_differ_by_zeros_or_case_alone_are_told(tmp_path, capsys
     rows = [f"{k}.jpg,caption {k},{who}" for k, who in enumerate(people)]
     write_csv(folder / "captions.csv", "image,caption,pid", rows)
     told = (
-        "identities that differ by case or leading zeros alone, read as different: 2 (0007 and 7, "
+        "identities that differ only by case or leading zeros, read as different: 2 (0007 and 7, "
     )
     assert any(told in text for text in survey(folder).warnings())
     build.run(make_config(folders={"own": str(folder)}), make_workdir(tmp_path / "run"))

@@ -56,7 +56,9 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
 )
 def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, look):
     (tmp_path / "a.png").write_bytes(data)
-    assert image_check.examine(tmp_path / "a.png") == image_check.Found(None, frozenset({look}))
+    assert image_check.examine(tmp_path / "a.png") == image_check.ImageResult(
+        None, frozenset({look})
+    )
     assert look in image_check.NOTES
     assert not image_check.examine(tmp_path / "a.png", decode=False).looks
 
@@ -70,30 +72,30 @@ def hint(folder, names, *roots):
 def test_images_in_a_folder_of_another_name_are_found(tmp_path):
     write_image(tmp_path / "img" / "cam_a" / "1.jpg", 0)
     text = hint(tmp_path, ["cam_a/1.jpg"])
-    assert text.startswith(f"imgs/ is not there, but images lie in {tmp_path / 'img'}: rename it")
+    assert text.startswith(f"imgs/ does not exist, but images are in {tmp_path / 'img'}: rename it")
 
 
 def test_images_one_level_too_deep_are_found(tmp_path):
     write_image(tmp_path / "imgs" / "imgs" / "1.jpg", 0)
     text = hint(tmp_path, ["1.jpg"])
-    assert text.startswith(f"they lie in {tmp_path / 'imgs' / 'imgs'}, not in {tmp_path / 'imgs'}")
+    assert text.startswith(f"they are in {tmp_path / 'imgs' / 'imgs'}, not in {tmp_path / 'imgs'}")
 
 
 @pytest.mark.parametrize("other", ["1.JPG", "1.png", "1.jpeg"])
 def test_images_of_another_ending_are_found(tmp_path, other):
     (tmp_path / "imgs").mkdir()
     (tmp_path / "imgs" / other).touch()
-    assert hint(tmp_path, ["1.jpg"]) == f"{other} is there, 1.jpg is not: names must agree exactly."
+    assert hint(tmp_path, ["1.jpg"]) == f"{other} exists, 1.jpg does not: names must match exactly."
 
 
 def test_another_unicode_form_of_a_name_is_found(tmp_path):
     (tmp_path / "imgs").mkdir()
     (tmp_path / "imgs" / "Zoe\u0308.jpg").touch()
-    assert hint(tmp_path, ["Zo\u00eb.jpg"]).startswith("Zoe\u0308.jpg is there")
+    assert hint(tmp_path, ["Zo\u00eb.jpg"]).startswith("Zoe\u0308.jpg exists")
 
 
 def test_an_image_folder_that_is_nowhere_is_told(tmp_path):
-    told = f"the folder {tmp_path / 'imgs'} is not there: unpack the images into it."
+    told = f"the folder {tmp_path / 'imgs'} does not exist: unpack the images into it."
     assert hint(tmp_path, ["1.jpg"]) == told
 
 

@@ -57,9 +57,9 @@ def test_names_may_start_at_the_folder_of_the_split(tmp_path, table, place, word
 @pytest.mark.parametrize(
     ("files", "hint"),
     [
-        (["train/a.jpg"], "train and the like: write train/a.jpg into the annotation"),
-        (["imgs.zip"], "imgs.zip is there: unpack it"),
-        (["A.JPG"], "A.JPG is there, a.jpg is not"),
+        (["train/a.jpg"], "train and similar folders: write train/a.jpg in the annotation"),
+        (["imgs.zip"], "imgs.zip was found: unpack it"),
+        (["A.JPG"], "A.JPG exists, a.jpg does not"),
     ],
 )
 def test_images_that_are_missing_are_looked_for(tmp_path, files, hint):
@@ -71,7 +71,7 @@ def test_images_that_are_missing_are_looked_for(tmp_path, files, hint):
 def test_names_encoded_for_the_web_are_told(tmp_path):
     images(tmp_path, "my photo.jpg")
     write_csv(tmp_path / "captions.csv", ["my%20photo.jpg"])
-    assert "my photo.jpg is there, my%20photo.jpg is not" in survey(tmp_path).problems()[0]
+    assert "my photo.jpg exists, my%20photo.jpg does not" in survey(tmp_path).problems()[0]
 
 
 def test_an_archive_in_place_of_a_folder_is_to_be_unpacked(tmp_path):
@@ -88,7 +88,7 @@ def test_two_names_that_lead_to_one_file_are_told(tmp_path, identities):
     if identities == [5, 5]:
         assert result.notes.lines() == [f"{entry.SAME_FILE}: 1 (cam0/0001.jpg)."]
     else:
-        assert "cam1/0001.jpg leads to the file of cam0/0001.jpg" in result.problems()[0]
+        assert "cam1/0001.jpg names the same file as cam0/0001.jpg" in result.problems()[0]
 
 
 def test_images_that_no_record_names_are_told_by_validate_and_build(tmp_path, capsys):

@@ -44,7 +44,7 @@ def test_build_says_each_problem_of_validate_in_one_line(tmp_path, capsys):
     assert lines == survey(folder.path).problems()
     for words in ("identities in several splits: 1", "images missing: 1 of", "cannot be used"):
         assert sum(words in line for line in lines) == 1
-    assert "images of a record that is repeated" in said
+    assert "images with a record that is repeated" in said
 
 
 def test_a_sound_folder_is_built_without_a_word_of_problems(tmp_path, capsys):
@@ -69,7 +69,7 @@ SAID = [
     "images of one colour, which show nobody: 1 (blank.jpg).",
     "images with an EXIF orientation, by which a run turns them as viewers do unless "
     "build.exif=False (of stage photos: photos.exif): 1 (turned.jpg).",
-    "images of more than 8 bits a colour, which are read with 8: 1 (deep.png).",
+    "images with more than 8 bits per channel, which are read with 8: 1 (deep.png).",
     "images with transparent parts, which are read as if these were opaque: 1 (transparent.png).",
 ]
 
@@ -126,7 +126,7 @@ def commits(trained_on=("real",), **told):
         ("real/test", commits(), ""),
         ("real/test", commits(seen={"real": 3}), "3 of the 40 people of real/test are in its"),
         ("real/test", commits(["other"], seen={"real": 3}), ""),
-        ("real/val", commits(), "real/val is a part of what the model was trained"),
+        ("real/val", commits(), "real/val is part of what the model was trained"),
         ("other/test", commits(overlaps={"real other": "Both are one."}), "Both are one"),
         ("other/test", commits(["x"], overlaps={"real other": "Both are one."}), ""),
     ],

@@ -24,7 +24,7 @@ BAD_TESTS = {
     "test.csv is not read: it is not UTF-8 but UTF-16": encoded(HEADER + ROW, "utf-16-le"),
     "test.csv is not read: it has column names but no row": HEADER.encode(),
     "test.csv is not read: it is empty": b"",
-    "its columns are image, captoin, id; 'captoin' is near to 'caption'": (
+    "its columns are image, captoin, id; 'captoin' is similar to 'caption'": (
         b"image,captoin,id\n7.jpg,a man,7\n"
     ),
     "test.csv is not read: it is a pointer of Git LFS": b"version https://git-lfs.github.com/spec",
@@ -65,7 +65,7 @@ def test_a_test_file_that_cannot_be_read_is_a_problem_and_is_refused_by_build(tm
     with pytest.raises(InputError) as error:
         build.fingerprint(make_config(folders={"own": str(path)}))
     assert problem in str(error.value)
-    with pytest.raises(InputError, match="would be read in part"):
+    with pytest.raises(InputError, match="would be read incompletely"):
         built(path, tmp_path / "run")
 
 
@@ -85,7 +85,7 @@ def test_a_first_row_with_more_cells_than_columns_costs_that_row_only(tmp_path):
     found = survey(path)
     assert [file.name for file in found.files] == ["test.csv", "train.csv", "val.csv"]
     (problem,) = found.problems()
-    assert "1 (row 1 of test.csv has 4 cells under 3 column names)" in problem
+    assert "1 (row 1 of test.csv has 4 cells for 3 columns)" in problem
     assert built(path, tmp_path / "run")["sets"]["own"]["test"]["images"] == 1
 
 
@@ -131,9 +131,9 @@ def test_a_table_in_a_text_file_is_read(tmp_path):
         ("test.pkl", "save it as CSV UTF-8 or parquet"),
         ("test.yaml", "save it as CSV UTF-8 or parquet"),
         ("query.txt", "its first line is 7.jpg"),
-        ("test.csv.part", "it has no ending of a table; rename it if it is one"),
-        ("test.json.bak", "it has no ending of a table; rename it if it is one"),
-        ("test", "it has no ending of a table; rename it if it is one"),
+        ("test.csv.part", "it does not have a table's extension; rename it if it is a table"),
+        ("test.json.bak", "it does not have a table's extension; rename it if it is a table"),
+        ("test", "it does not have a table's extension; rename it if it is a table"),
     ],
 )
 def test_a_test_set_in_another_place_or_form_is_not_lost_in_silence(tmp_path, name, reason):

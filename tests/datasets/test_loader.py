@@ -455,7 +455,7 @@ def test_a_batch_larger_than_the_set_is_an_error_with_both_numbers(real, words):
 
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error(real, words):
-    with pytest.raises(InputError, match=r"batch of 4 cannot be shared out evenly to 3 processes"):
+    with pytest.raises(InputError, match=r"batch of 4 cannot be divided evenly among 3 processes"):
         loader.train_loader([real], words, **PLAIN, process_count=3)
 
 

@@ -46,7 +46,7 @@ def test_validate_and_build_tell_that_records_were_joined(tmp_path, capsys):
     found = survey(folder.path)
     count = len(folder.photos)
     first = (
-        f"images of several records, whose captions are joined: {count} ({folder.photos[0].name}"
+        f"images with several records, whose captions are joined: {count} ({folder.photos[0].name}"
     )
     assert not found.problems()
     assert any(text.startswith(first) for text in found.warnings())
@@ -61,7 +61,7 @@ def test_a_record_that_contradicts_is_a_problem_and_is_set_aside(tmp_path, key, 
     folder = make_folder(tmp_path, "cuhk_pedes")
     edit(folder, "cuhk_pedes", lambda records: [*records, {**records[0], key: value}])
     (problem,) = survey(folder.path).problems()
-    assert f"{folder.photos[0].name} is given the identity" in problem
+    assert f"{folder.photos[0].name} has the identity" in problem
     config = make_config(folders={"real": str(folder.path)})
     result = build.run(config, make_workdir(tmp_path / "run"))
     assert (result["records_out"], result["rejected"]) == (len(folder.photos), 1)
@@ -123,7 +123,7 @@ def test_large_sets_reject_a_second_record_of_an_image(tmp_path, form, file):
     records = json.loads((folder.path / file).read_text())
     write_json(folder.path / file, [*records, records[0]])
     (problem,) = survey(folder.path).problems()
-    assert "has one more record; join the captions" in problem
+    assert "has a second record; put all captions" in problem
     bad = [one for one in formats.read(folder.path) if one.problem]
     assert len(bad) == 1
 

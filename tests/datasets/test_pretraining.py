@@ -122,8 +122,8 @@ def test_a_dictionary_of_captions_is_a_form_of_its_own_with_the_split_of_its_nam
 def test_validate_tells_that_a_dictionary_knows_no_people_and_no_split(tmp_path):
     write_json(tmp_path / "captions.json", {"1.jpg": "x"})
     assert survey(tmp_path, decode=False).warnings()[:2] == [
-        "captions.json: no column tells the identity: each image is a person of its own.",
-        "captions.json: no column tells the split: all train.",
+        "captions.json: no column holds the identity: each image is a separate person.",
+        "captions.json: no column holds the split: all are train.",
     ]
 
 
@@ -131,7 +131,7 @@ def test_two_names_that_lead_to_one_file_are_not_joined_in_silence(tmp_path):
     write_json(tmp_path / "captions.json", {"cam0/1.jpg": "x", "cam1/1.jpg": "y"})
     write_image(tmp_path / "1.jpg", 0)
     bad, good = formats.read(tmp_path)
-    assert "cam1/1.jpg leads to the file of cam0/1.jpg and is given the identity" in bad.problem
+    assert "cam1/1.jpg names the same file as cam0/1.jpg and has the identity" in bad.problem
     assert good.captions == ("x",)
 
 

@@ -107,14 +107,14 @@ def test_what_is_not_of_the_form_is_set_aside(tmp_path):
     said = [one.problem for at in (tmp_path / "a", tmp_path) for one in formats.read(at)]
     assert list(filter(None, said)) == [
         "query/holiday.jpg has a name that does not begin as 0002_c1 does",
-        "line 2 of list_query.txt is no path and number",
+        "line 2 of list_query.txt is not a path and a number",
     ]
 
 
 def test_a_list_that_is_damaged_is_told(tmp_path):
     (write_msmt(tmp_path) / "list_query.txt").write_bytes(b"\xff\xfe0\x00\n")
     problems = survey(tmp_path).problems()
-    assert any("line 1 of list_query.txt is no path and number" in text for text in problems)
+    assert any("line 1 of list_query.txt is not a path and a number" in text for text in problems)
 
 
 def test_a_text_file_of_another_kind_is_no_list(tmp_path):

@@ -54,7 +54,7 @@ def test_files_of_img2dataset_are_read_and_what_it_did_not_get_is_told(tmp_path)
     ]
     found = survey(tmp_path)
     assert (found.problems(), found.images.missing) == ([], 0)
-    assert "img2dataset did not get 1 of 3 images (*_stats.json)." in found.warnings()
+    assert "img2dataset could not download 1 of 3 images (*_stats.json)." in found.warnings()
 
 
 def test_its_shards_tell_the_same(tmp_path):
@@ -62,7 +62,10 @@ def test_its_shards_tell_the_same(tmp_path):
     write_tar(tmp_path / "00000.tar", [photo, ("000000000.json", b'{"text": "a man"}')])
     (tmp_path / "00000_stats.json").write_text('{"count": 5, "successes": 1}')
     assert [one.captions for one in formats.read(tmp_path)] == [("a man",)]
-    assert "img2dataset did not get 4 of 5 images (*_stats.json)." in survey(tmp_path).warnings()
+    assert (
+        "img2dataset could not download 4 of 5 images (*_stats.json)."
+        in survey(tmp_path).warnings()
+    )
 
 
 @pytest.mark.parametrize("place", ["{}", "images/{}", "{}/00001"])

@@ -60,7 +60,7 @@ def test_one_image_with_two_identities_is_set_aside_the_second_time(tmp_path):
     rows = [["a.jpg", "first", 7], ["a.jpg", "second", 8]]
     write_csv(tmp_path / "captions.csv", ["path", "caption", "id"], rows)
     bad, good = formats.read(tmp_path)
-    assert bad.problem == "a.jpg is given the identity '8' in train after '7' in train"
+    assert bad.problem == "a.jpg has the identity '8' in train after '7' in train"
     assert (good.identity, good.captions) == ("7", ("first",))
 
 
@@ -98,7 +98,7 @@ def test_rows_that_cannot_be_read_are_set_aside_with_their_number(tmp_path):
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,x\nb.jpg\n\n,y\n")
     problems = [one.problem for one in formats.read(tmp_path) if one.problem]
     assert problems == [
-        "row 2 of captions.csv has 1 cells under 2 column names",
+        "row 2 of captions.csv has 1 cells for 2 columns",
         "row 3 of captions.csv names no image: none of file_path, img_path, image_path, "
         "file_name, image, path holds a path",
     ]
@@ -184,7 +184,7 @@ def test_a_column_named_like_a_split_that_holds_none_is_not_used(tmp_path):
     found = survey(tmp_path, decode=False)
     assert found.tally.counts()["train"].images == 9
     assert "captions.csv: columns that are not used: fold." in found.warnings()
-    assert "captions.csv: no column tells the split: all train." in found.warnings()
+    assert "captions.csv: no column holds the split: all are train." in found.warnings()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,10 @@ def test_a_column_named_like_a_split_that_holds_none_is_not_used(tmp_path):
     [
         ({"pid": 1, "split": "train"}, "captions.csv: the identity is read from column 'pid'."),
         ({"id": 1, "subset": "test"}, "captions.csv: the split is read from column 'subset'."),
-        ({"split": "val"}, "captions.csv: no column tells the identity: each image is a person"),
+        (
+            {"split": "val"},
+            "captions.csv: no column holds the identity: each image is a separate person",
+        ),
         ({"id": 1, "split": "val", "camera": 2}, "captions.csv: columns that are not used: camera"),
         ({"identity": 1, "split": "val", "pid": 2}, "captions.csv: columns that are not used: pid"),
     ],
@@ -212,7 +215,7 @@ def test_rows_without_split_in_a_column_of_splits_are_counted(tmp_path):
     rows[1]["split"] = ""
     write_rows(tmp_path / "captions.csv", rows)
     notes = survey(tmp_path, decode=False).notes.lines()
-    assert notes == ["records that name no split, and are train: 1 (1.jpg)."]
+    assert notes == ["records without a split, read as train: 1 (1.jpg)."]
 
 
 @pytest.mark.parametrize("key", ["identity", "person_id", "pid"])
@@ -279,7 +282,7 @@ def test_images_of_queries_and_galleries_do_not_become_train_beside_those_of_tra
     rows = [{"image": f"{folder}/a.jpg", "caption": "x"} for folder in ("train", place)]
     write_rows(tmp_path / "captions.csv", rows)
     bad, good = sorted(formats.read(tmp_path), key=lambda one: not one.problem)
-    assert "names no split; put the test's images into test/" in bad.problem
+    assert "has no split; put the test images into test/" in bad.problem
     assert good.split == "train"
     write_rows(tmp_path / "captions.csv", rows[1:])  # a folder called so, where none tells a split
     assert [one.split for one in formats.read(tmp_path)] == ["train"]

@@ -71,9 +71,9 @@ def test_missing_corrupt_and_truncated_images_are_problems(tmp_path, capsys):
     missing, corrupt, truncated = (photo.name for photo in folder.photos[:3])
     assert status == 1
     assert f"images missing: 1 of 12 ({missing})." in flat(out)
-    taken = "images that a run takes, with a caption and whole: train 3 of 6, test 6 of 6."
+    taken = "images that a run uses (with a caption, not damaged): train 3 of 6, test 6 of 6."
     assert taken in out
-    assert f"images corrupt or truncated: 2 of 12 ({corrupt} is in no known" in flat(out)
+    assert f"images corrupt or truncated: 2 of 12 ({corrupt} is not in a known" in flat(out)
     assert f"{truncated} cannot be decoded" in flat(out)
     assert "2 problems" in out
 
@@ -91,7 +91,7 @@ def test_a_misnamed_image_folder_comes_with_the_way_to_mend_it(tmp_path, capsys)
     folder.images.rename(folder.path / "img")
     status, out = run(capsys, folder.path)
     assert status == 1
-    assert f"imgs/ is not there, but images lie in {folder.path / 'img'}: rename it" in flat(out)
+    assert f"imgs/ does not exist, but images are in {folder.path / 'img'}: rename it" in flat(out)
     status, out = run(capsys, folder.path, "--images", folder.path / "img")
     assert status == 0
 
@@ -101,7 +101,7 @@ def test_a_misnamed_annotation_comes_with_its_right_name(tmp_path, capsys):
     (folder.path / "ICFG-PEDES.json").rename(folder.path / "ICFG.json")
     status, out = run(capsys, folder.path)
     assert status == 0
-    assert "ICFG.json is near to ICFG-PEDES.json: if it is that, rename it." in flat(out)
+    assert "ICFG.json is similar to ICFG-PEDES.json: rename it if it is that file." in flat(out)
     assert "published ones of ICFG-PEDES" in out
 
 
@@ -109,7 +109,7 @@ def test_a_misnamed_caption_all_is_noticed(tmp_path, capsys):
     folder = make_folder(tmp_path, "cuhk_caption_all")
     (folder.path / "caption_all.json").rename(folder.path / "captions_all.json")
     _, out = run(capsys, folder.path)
-    assert "captions_all.json is near to caption_all.json" in flat(out)
+    assert "captions_all.json is similar to caption_all.json" in flat(out)
 
 
 def test_a_rebuilt_split_is_told(tmp_path, capsys):
@@ -130,7 +130,7 @@ def test_a_record_that_is_repeated_word_for_word_counts_once_and_is_told(tmp_pat
     edit(folder, lambda records: records.append(records[0]))
     status, out = run(capsys, folder.path)
     assert status == 0
-    told = "images of a record that is repeated word for word, and counted once: 1"
+    told = "images with a record that is repeated word for word, counted once: 1"
     assert f"WARNING {told} ({folder.photos[0].name})." in flat(out)
 
 
@@ -296,7 +296,7 @@ def test_a_folder_of_images_that_is_not_there_is_refused(tmp_path, capsys):
     folder = make_folder(tmp_path, "csv")
     with pytest.raises(SystemExit):
         validate.main([str(folder.path), f"--images={tmp_path / 'nowhere'}"])
-    assert "nowhere is no folder; check the path" in capsys.readouterr().err
+    assert "nowhere is not a folder; check the path" in capsys.readouterr().err
 
 
 def test_tables_of_one_name_are_told_by_their_folders(tmp_path):
@@ -313,7 +313,7 @@ def test_tables_of_one_name_are_told_by_the_folders_that_differ(tmp_path):
     assert same == ["a/images/metadata.csv and b/images/metadata.csv"]
     columns = dict.fromkeys(files, roles.Roles(None, "split", ()))
     (alone,) = roles.remarks(files, columns, lambda file: None)
-    assert alone.startswith("a/images/metadata.csv, b/images/metadata.csv: no column tells")
+    assert alone.startswith("a/images/metadata.csv, b/images/metadata.csv: no column holds")
 
 
 def test_a_run_and_its_parts_are_called_so_with_the_commands_that_take_them(tmp_path, capsys):
@@ -322,8 +322,9 @@ def test_a_run_and_its_parts_are_called_so_with_the_commands_that_take_them(tmp_
     sets.write_manifest(run_folder)
     counts = "train 3 identities, 6 images, 12 captions; val "
     told = {
-        run_folder: f"run is a run of this program, no data set; its built sets are: {run_folder}",
-        run_folder / "caption": f"is stage 'caption' of a run of this program, no data set; "
+        run_folder: "run is a run of this program, not a data set; its built sets are: "
+        f"{run_folder}",
+        run_folder / "caption": f"is stage 'caption' of a run of this program, not a data set; "
         f"its built sets are: {run_folder}/build/real ({counts}",
         run_folder / "build/real": f"is a data set that this program built and checked: {counts}",
     }
@@ -345,10 +346,11 @@ def test_a_table_of_other_columns_is_told_its_names_first_and_all_forms_by_valid
     first, _, rest = str(fault.value).partition("\n")
     assert not rest
     assert first.endswith(
-        "its columns are jpg, description_en, who. In mine.csv call the column of the images' files"
-        " 'file_path' and that of the captions 'caption'; 'identity' and 'split' are read, too."
+        "its columns are jpg, description_en, who. In mine.csv name the column with the image files"
+        " 'file_path' and the one with the captions 'caption'; 'identity' and 'split' are "
+        "read, too."
     )
     status, out = run(capsys, tmp_path)
     assert status == 2
     assert out.startswith(first)
-    assert "CUHK-PEDES: reid_raw.json" in out.partition("These are read:")[2]
+    assert "CUHK-PEDES: reid_raw.json" in out.partition("Forms that are read:")[2]
