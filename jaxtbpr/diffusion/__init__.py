@@ -1,1 +1,1 @@
-"""The image model and nothing about people: Stable Diffusion 1.x and 2.x in JAX."""
+"""Stable Diffusion 1.x and 2.x in JAX: networks, samplers, weights in and out, training."""

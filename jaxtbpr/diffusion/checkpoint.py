@@ -1,4 +1,4 @@
-"""A Stable Diffusion as it is given to generate with: networks, scheduler, words, fingerprint."""
+"""A Stable Diffusion checkpoint: networks, scheduler, tokenizer, fingerprint."""
 
 import dataclasses
 from typing import Any
@@ -33,31 +33,31 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Loads a Diffusers folder, hub id or single file; see `weights.load` for the arguments.
 
-    Raises InputError also for a tokenizer that has not the words of the text encoder.
+    Raises InputError also for a tokenizer that does not fit the text encoder.
     """
     sizes, params, scheduler, tokenizer = weights.load(source, dtype, prediction=prediction)
     prompt_tokenizer = open_prompt_tokenizer(tokenizer, sizes.text["max_position_embeddings"])
     count, needed = prompt_tokenizer.size, sizes.text["vocab_size"]
     if count != needed:
         raise InputError(
-            f"{tokenizer} has {count} tokens, but the text encoder knows {needed} (text_encoder: "
+            f"{tokenizer} has {count} tokens, but the text encoder has {needed} (text_encoder: "
             "vocab_size); take both from one model."
         )
     return Checkpoint(sizes, params, scheduler, prompt_tokenizer, tokenizer)
 
 
 def fingerprint(source: epath.PathLike) -> str:
-    """Returns the SHA-256 of all that decides what a model makes: its weights, configs, words.
+    """Returns the SHA-256 of a model's weights, configs and tokenizer.
 
-    Raises InputError where there is nothing of a model.
+    Raises InputError where there is no model.
     """
     path = tensors.find(source, FETCHED)
     if path.is_file():
         scheduler, tokenizer = beside(path.parent)
-        words = [tokenizer / name for name in TOKENIZER_FILES]
-        paths = [path, *filter(None, [scheduler]), *(file for file in words if file.exists())]
+        candidates = [tokenizer / name for name in TOKENIZER_FILES]
+        paths = [path, *filter(None, [scheduler]), *(file for file in candidates if file.exists())]
     else:
         paths = [file for file in files.matches(path, *FETCHED) if not file.is_dir()]
     if not paths:
-        raise InputError(f"{path} holds nothing of a Stable Diffusion; give the folder of one.")
+        raise InputError(f"{path} has no files of a Stable Diffusion; use the folder of one.")
     return files.sha256_of(paths)

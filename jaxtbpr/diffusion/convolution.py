@@ -1,6 +1,6 @@
-"""Convolutions with small kernels, in the way that takes least time.
+"""Convolutions with small kernels, by the fastest algorithm.
 
-XLA's own do every product. Fewer are enough for kernels of 3x3, by Winograd's F(2x2, 3x3) (Lavin
+XLA computes every product. Kernels of 3x3 need fewer, by Winograd's F(2x2, 3x3) (Lavin
 and Gray, arXiv:1509.09308, section 4.1): an output tile of 2x2 is A^T [(G w G^T) * (B^T x B)] A,
 where x is the input tile of 4x4 and w the kernel. The products `*` of all tiles are 16 matrix
 products, between which are sums alone; 2.25 times fewer, and the gradients have the same form.

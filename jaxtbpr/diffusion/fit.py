@@ -1,10 +1,10 @@
 """The training loop of the networks of Stable Diffusion.
 
-The data lie on the device; which of them a step sees, and all else that is random in it, comes
-from the seed and the step's number. So a run that was killed goes on from its last checkpoint to
-the same bits. Steps are started without waiting for the ones before; only every so many does the
-host look at the loss. (Not one program of many steps: in a loop XLA's CPU computes the gradients of
-convolutions by a slow way, and a step of an autoencoder took 13 times as long.)
+The data are on the device; the rows of a step, and all else that is random in it, follow from the
+seed and the step's number. So a killed run resumes from its last checkpoint to the same bits. Steps
+are dispatched without waiting for those before; the host reads the loss only every `look_every`
+steps. (Not one program of many steps: inside a loop XLA's CPU backend computes gradients of
+convolutions slowly, and a step of an autoencoder took 13 times as long.)
 """
 
 import contextlib
@@ -29,18 +29,18 @@ from jaxtbpr.core.progress import progress
 # (parameters, rows of the data, key) -> (loss, other scalars)
 Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
 State = dict[str, Any]
-_RMS = 0.2  # of the changes of Muon, as AdamW's are (arXiv:2502.16982, section 2.2)
+_RMS = 0.2  # of Muon's updates, as AdamW's have it (arXiv:2502.16982, section 2.2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How parameters are trained, with a linear warm-up and a cosine to 0.
+    """The recipe of a training, with a linear warm-up and a cosine to 0.
 
-    Kernels by Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with which an
-    autoencoder needed about two thirds of AdamW's steps; all else by AdamW. Both change a weight
-    by about 0.2 `learning_rate` a step. ema_decay: decay of the moving average of the parameters,
-    which is the result; look_every: steps between looks at the loss; checkpoint_every: steps
-    between checkpoints, rounded up to such looks.
+    Kernels are trained by Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon),
+    with which an autoencoder needed about two thirds of AdamW's steps; all else by AdamW. Both
+    change a weight by about 0.2 `learning_rate` per step. ema_decay: decay of the moving average of
+    the parameters, which is the result; look_every: steps between reads of the loss;
+    checkpoint_every: steps between checkpoints, rounded up to a multiple of look_every.
     """
 
     steps: int
@@ -68,7 +68,7 @@ class Fit:
 
 
 def _matrices(params: Any) -> Any:
-    """What Muon takes as a matrix: kernels, whose last axis is their output's channels."""
+    """How Muon reads kernels as matrices: their last axis is the output's channels."""
 
     def axes(path, leaf):
         if path[-1].key != "kernel":
@@ -84,8 +84,8 @@ def fit(
     """Trains `params` and returns their moving average.
 
     data: a tree of arrays [N, ...], of which each step draws `batch_size` rows; directory: of the
-    checkpoints and metrics.jsonl. Raises UserError where the loss is not finite, and, after a
-    checkpoint, where the process is asked to stop (SIGTERM).
+    checkpoints and metrics.jsonl. Raises UserError where the loss is not finite, and, after saving
+    a checkpoint, on SIGTERM.
     """
     directory = epath.Path(directory)
     label = directory.name
@@ -107,7 +107,7 @@ def fit(
         todo = range(done, recipe.steps, recipe.look_every)
         shown = progress(todo, total=len(todo), label=label, unit=f"x {recipe.look_every} steps")
         writer = MetricsWriter(directory, resume_step=done + 1)
-        with contextlib.closing(writer), preemption.watch() as asked:
+        with contextlib.closing(writer), preemption.watch() as preempted:
             for first in shown:
                 parts = []
                 for _ in range(recipe.look_every):
@@ -117,11 +117,11 @@ def fit(
                 after = first + recipe.look_every
                 if not np.isfinite(list(scalars.values())).all():
                     raise UserError(
-                        f"{label}: the loss of steps {first} to {after} is not finite; start again "
-                        "with a lower learning rate and --rerun."
+                        f"{label}: the loss of steps {first} to {after} is not finite; lower the "
+                        "learning rate and start again with --rerun."
                     )
                 writer.write(after, scalars)
-                stop = asked(after)
+                stop = preempted(after)
                 is_due = after // recipe.checkpoint_every > first // recipe.checkpoint_every
                 if stop or is_due or after >= recipe.steps:
                     saved.save(after, args=ocp.args.StandardSave(state), force=True)

@@ -1,10 +1,10 @@
 """Text to images on all devices of this process, with any Stable Diffusion checkpoint.
 
-The letters: `B` images, `h`, `w` sides of the latents, `L` tokens of a text. All that is random in
-an image comes from the key of its record, and images are always computed so many together, a
-`unit`, since the last bits of a product depend on how many rows it has and, on some processors, on
-which of them a row is. So an image at its place in a unit is the same bytes whatever the batch, the
-number of devices and what else is made beside it.
+Letters: `B` images, `h`, `w` sides of the latents, `L` tokens of a text. All that is random in an
+image comes from the key of its record. Images are always computed in units of a fixed number,
+since the last bits of a product depend on its number of rows and, on some processors, on the
+position of a row. So an image at its place in a unit has the same bytes whatever the batch size,
+the number of devices and the other images.
 """
 
 import dataclasses
@@ -27,24 +27,26 @@ from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
 
-# What UNets are for that take more than noised latents: by how often their channels hold those of
-# latents, and how many are left.
-_GIVEN_MORE = {(2, 1): "inpainting", (2, 0): "editing by instructions", (1, 1): "depth to image"}
-# What an image's key is folded with: its first noise, the VAE's, and that of its steps.
+# The purpose of UNets with more input channels than latents: by divmod of the two numbers.
+_OTHER_PURPOSES = {
+    (2, 1): "inpainting",
+    (2, 0): "editing by instructions",
+    (1, 1): "depth to image",
+}
+# Folded into an image's key: for its initial noise, the VAE's noise, and the noise of its steps.
 _START, _LATENTS, _STEPS = 0, 1, 2
-_FEW, _MANY = 4, 16  # images that pass the networks together, large and small ones
-_ASPECT = 2.0  # height over width of the field's images
+_FEW, _MANY = 4, 16  # images of a unit, for large and for small ones
+_ASPECT = 2.0  # height over width of person images
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How images are made of a text.
+    """Settings of sampling.
 
-    sampler: of samplers.SAMPLERS, "" for the checkpoint's own; guidance_scale: of classifier-free
-    guidance, none up to 1; guidance_rescale: see `sampling.guide`; negative_prompt: what guidance
-    leads away from;
-    eta: noise that DDIM adds again; strength: how much of an image is made anew, where one is
-    given (0 to 1); height, width: pixels, 0 for the checkpoint's; dtype: of the products.
+    sampler: of samplers.SAMPLERS, "" for the checkpoint's; guidance_scale: of classifier-free
+    guidance, 1 or less = no guidance; guidance_rescale: see `sampling.guide`; negative_prompt: what
+    guidance leads away from; eta: of DDIM; strength: of image-to-image (0 to 1); height, width:
+    pixels, 0 = the checkpoint's; dtype: of the products.
     """
 
     sampler: str = ""
@@ -60,13 +62,13 @@ class Sampling:
 
 
 class Generator:
-    """Makes images of `checkpoint`, `batch_size` at a time on each device of this process.
+    """Generates images with `checkpoint`, `batch_size` at a time on each device of this process.
 
-    On a CPU large images are made on the first device alone.
+    On a CPU large images are generated on the first device alone.
 
-    seed: of the run; batch_size: rounded up to whole units; label: begins what is said. Raises
-    InputError for sides that the checkpoint cannot have, for a sampler that it cannot have, for a
-    negative prompt that is too long, and for a UNet that needs more than noised latents and a text.
+    seed: of the run; batch_size: rounded up to whole units; label: prefix of messages. Raises
+    InputError for image sizes and samplers that the checkpoint does not support, for a negative
+    prompt that is too long, and for a UNet that needs more than noised latents and a text.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Generator:
         self.unit = unit_of(self.size, self.networks.factor)
         self._devices = jax.local_devices()
         if self._devices[0].platform == "cpu" and self.unit < _MANY:
-            # One large image keeps all cores busy, and each device would have the weights again.
+            # One large image keeps all cores busy, and each device would hold the weights again.
             self._devices = self._devices[:1]
         self.batch = -(-batch_size // self.unit) * self.unit * len(self._devices)
         self._everywhere = NamedSharding(Mesh(np.array(self._devices), "d"), P())
@@ -99,7 +101,7 @@ class Generator:
         self._seed = jax.random.key_data(jax.random.key(seed))
 
     def __call__(self, prompts: Sequence[str], records: Sequence[str]) -> "Images":
-        """Starts to make at most `batch` images and returns at once.
+        """Starts to generate at most `batch` images and returns at once.
 
         prompts: what they show, at most `prompt_tokenizer.length` tokens each; records: their ids,
         which decide all that is random. Raises ValueError for more than `batch`.
@@ -107,10 +109,10 @@ class Generator:
         return self._start(self._from_text, prompts, records)
 
     def edit(self, prompts: Sequence[str], records: Sequence[str], images: np.ndarray) -> "Images":
-        """Starts to make `images` (uint8 [N, H, W, 3], of `size`) anew, as the prompts say.
+        """Starts image-to-image of `images` (uint8 [N, H, W, 3], of `size`) with the prompts.
 
-        They are noised to `sampling.strength` of the way and led to the prompts from there (SDEdit,
-        arXiv:2108.01073; diffusers' image-to-image). The other arguments are those of a call.
+        They are noised to `sampling.strength` and denoised from there (SDEdit, arXiv:2108.01073;
+        diffusers' image-to-image). The other arguments are those of a call.
         """
         return self._start(self._from_image, prompts, records, images)
 
@@ -138,7 +140,7 @@ class Generator:
         return self._compiled(table, self._noised_image)
 
     def _compiled(self, table, start):
-        """(the program of all devices, what they share). start: makes what the walk begins with."""
+        """(the program of all devices, what they share). start: makes the first sample."""
         negative = self.prompt_tokenizer.encode([self.sampling.negative_prompt])
         shared = jax.device_put((table, negative, self._seed), self._everywhere)
 
@@ -190,16 +192,16 @@ def refuse_other_unets(checkpoint: Checkpoint) -> None:
     latents = checkpoint.sizes.vae["latent_channels"]
     if taken == put_out == latents:
         return
-    purpose = _GIVEN_MORE.get(divmod(taken, latents), "another purpose")
+    purpose = _OTHER_PURPOSES.get(divmod(taken, latents), "another purpose")
     raise InputError(
-        f"the UNet takes {taken} channels and gives {put_out}, the VAE's latents have {latents}: "
-        f"this seems to be a model for {purpose}; give one that makes images of text alone."
+        f"the UNet has {taken} input and {put_out} output channels, the VAE's latents {latents}: "
+        f"this seems to be a model for {purpose}; use a text-to-image model."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images that are being made. pixels: (uint8, bool), [devices, units, unit, ...] each."""
+    """Images in the making. pixels: (uint8, bool), [devices, units, unit, ...] each."""
 
     pixels: tuple[jax.Array, jax.Array]
     count: int
@@ -211,9 +213,9 @@ class Images:
 
 
 def unit_of(size: tuple[int, int], factor: int) -> int:
-    """Returns how many images of (H, W) pass the networks together; guidance doubles the rows.
+    """Returns the number of images of (H, W) in a unit; guidance doubles the rows.
 
-    Enough to keep a device busy, few enough for its memory: a function of the size alone.
+    Enough to keep a device busy, few enough for its memory; it depends on the size alone.
     """
     return _FEW if math.prod(size) > 512 * factor**2 else _MANY
 
@@ -265,9 +267,9 @@ def draw(keys: jax.Array, purpose: jax.Array | int, shape: tuple[int, ...]) -> j
 
 
 def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
-    """Returns (H, W), where 0 is the checkpoint's own: a tall image of as many pixels.
+    """Returns (H, W), where 0 stands for a tall image with the checkpoint's number of pixels.
 
-    Raises InputError where the sides are no multiples of what the VAE needs.
+    Raises InputError where the sides are not multiples of the VAE's factor.
     """
     factor, trained_side = networks.factor, networks.sizes.unet["sample_size"] or 64
     if isinstance(trained_side, int):
@@ -278,7 +280,7 @@ def image_size(networks: Networks, height: int, width: int) -> tuple[int, int]:
     size = (height or trained_side[0] * factor, width or trained_side[1] * factor)
     if any(side % factor for side in size):
         raise InputError(
-            f"images of {size[0]} x {size[1]} pixels cannot be made: both must be multiples of "
+            f"images of {size[0]} x {size[1]} pixels are not supported: both must be multiples of "
             f"{factor}."
         )
     return size

@@ -24,11 +24,11 @@ from jaxtbpr.diffusion.flax_classes import (
 
 @dataclasses.dataclass(frozen=True)
 class Interceptor:
-    """An interceptor of `nn.intercept_methods`, with what the replaced layers must know.
+    """An interceptor for `nn.intercept_methods`, with the settings of the replaced layers.
 
-    groups, eps: of the UNet's GroupNorms; None: the module's own. size: the sides of the UNet's
-    input; levels: how many sizes it works in, 0 in the other networks. controlled: what computes
-    the UNet's attention; None: attention as it is.
+    groups, eps: of the UNet's GroupNorms; None: as the module has them. size: the sides of the
+    UNet's input; levels: its number of resolutions, 0 in the other networks. controlled: computes
+    the UNet's attention; None: plain attention.
     """
 
     groups: int | None = None
@@ -38,16 +38,16 @@ class Interceptor:
     controlled: Controlled | None = None
 
     def larger(self, path: tuple[str, ...], size: tuple[int, int]) -> tuple[int, int]:
-        """The sides that `size` is enlarged to by the layer at `path`.
+        """The sides that the upsampling layer at `path` enlarges `size` to.
 
-        In the UNet those of the next level's skip tensors: no doubles where they are odd.
+        In the UNet those of the next level's skip tensors, which may be odd.
         """
         if not self.levels:
             return 2 * size[0], 2 * size[1]
         return self._size_at(self.levels - 2 - _number(path[0]))
 
     def layer(self, path: tuple[str, ...], heads: int) -> Layer:
-        """The layer of attention at `path`, which is the next that runs."""
+        """The attention layer at `path`, which is the next that runs."""
         level = self.levels - 1
         if not path[0].startswith("mid"):
             number = _number(path[0])
@@ -71,7 +71,7 @@ def _number(name: str) -> int:
 
 
 def _group_norm(interceptor, module, x):
-    """GroupNorm with the config's number of groups; Flax's UNet has always 32."""
+    """GroupNorm with the config's number of groups; Flax's UNet always has 32."""
     scale, bias = _scale_and_bias(module, x)
     eps = module.epsilon if interceptor.eps is None else interceptor.eps
     if isinstance(module.parent, attention_flax.FlaxTransformer2DModel):
@@ -82,7 +82,7 @@ def _group_norm(interceptor, module, x):
 
 
 def _layer_norm(interceptor, module, x):
-    """LayerNorm by the two-pass formula; Flax's subtracts two large numbers."""
+    """LayerNorm by the two-pass formula; Flax's one-pass formula cancels digits."""
     del interceptor
     scale, bias = _scale_and_bias(module, x)
     return layers.layer_norm(x, scale, bias, eps=module.epsilon).astype(module.dtype)
@@ -135,7 +135,7 @@ def _unet_attention(interceptor, module, x, context=None, deterministic=True):
 
 
 def _vae_attention(interceptor, module, x):
-    """Attention of all places of [B, H, W, C], in one head, and the residual."""
+    """Attention over all positions of [B, H, W, C], in one head, and the residual."""
     del interceptor
     states = module.group_norm(x).reshape(len(x), -1, x.shape[-1])
     q, k, v = (part(states)[:, :, None] for part in (module.query, module.key, module.value))

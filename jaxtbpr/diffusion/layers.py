@@ -1,4 +1,4 @@
-"""The layers whose numbers decide whether two implementations agree, channels last.
+"""Layers whose rounding decides whether two implementations agree, channels last.
 
 Letters: `B` batch, `H` and `W` sides, `C` channels.
 """
@@ -15,7 +15,7 @@ from jaxtbpr.core.dtypes import widen
 def group_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, eps: float
 ) -> jax.Array:
-    """GroupNorm of [B, ..., C] over all places and the channels of a group; scale, bias: [C].
+    """GroupNorm of [B, ..., C] over all positions and the channels of a group; scale, bias: [C].
 
     Moments are taken in float32 at least, by the two-pass formula; the result has the dtype of
     `x`. Wu and He, ECCV 2018, arXiv:1803.08494.
@@ -25,8 +25,8 @@ def group_norm(
     averaging = jnp.full(wide.shape[1], 1 / wide.shape[1], wide.dtype)
 
     def moment(values):
-        # First over places, and as a product: the order in which XLA's CPU takes a sum depends on
-        # the number of its threads, and so would the last bits of large images.
+        # First over positions, and as a product: the order of a sum in XLA's CPU backend depends
+        # on its number of threads, and so would the last bits of large images.
         over_places = jnp.einsum("p,bpc->bc", averaging, values, precision="highest")
         grouped = over_places.reshape(len(x), groups, -1).mean(axis=2)
         return jnp.repeat(grouped, channels // groups, axis=1)[:, None]

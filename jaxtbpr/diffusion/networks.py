@@ -49,20 +49,20 @@ class Networks:
 
     @property
     def scaling_factor(self) -> float:
-        """What the VAE's latents are multiplied by before they are diffused."""
+        """The factor of the VAE's latents before noise is added."""
         return self.sizes.vae["scaling_factor"]
 
     @property
     def factor(self) -> int:
-        """How many pixels of an image a latent is wide and high."""
+        """Pixels of an image per latent, in height and width."""
         return 2 ** (len(self.sizes.vae["block_out_channels"]) - 1)
 
     def encode_text(self, params: Params, ids: jax.Array) -> jax.Array:
-        """Token ids [B, L] -> the condition [B, L, D]: the last states after the final norm."""
+        """Token ids [B, L] -> text states [B, L, D]: the last hidden state after the final norm."""
         return self.text_outputs(params, ids)["last_hidden_state"]
 
     def text_outputs(self, params: Params, ids: jax.Array) -> dict[str, Any]:
-        """All that the text encoder gives for ids [B, L].
+        """All outputs of the text encoder for ids [B, L].
 
         last_hidden_state [B, L, D]; hidden_states, one [B, L, D] before each layer and one after
         the last; pooler_output [B, D], the state at the end token.
@@ -71,7 +71,7 @@ class Networks:
         if ids.shape[1] > longest:
             raise ValueError(
                 f"a text of {ids.shape[1]} tokens is longer than the {longest} of the text "
-                "encoder; cut it."
+                "encoder; truncate it."
             )
         module = _text_encoder(self.sizes.text, self.dtype)
         places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
@@ -105,15 +105,15 @@ class Networks:
     ) -> tuple[jax.Array, Any]:
         """Returns (what `predict` does, with attention by `control`; the carry after it).
 
-        step: how many steps came before; carry: what the step before left, see `Control`. Raises
-        InputError for a control that meets no layer of the UNet.
+        step: number of steps before; carry: that of the step before, see `Control`. Raises
+        InputError for a control that applies to no layer of the UNet.
         """
         controlled = Controlled(control, step, carry)
         predicted = self._predict(params, latents, timesteps, text, controlled)
         return predicted, controlled.finish()
 
     def attention_layers(self, size: tuple[int, int]) -> tuple[Layer, ...]:
-        """The UNet's layers of attention, in the order in which they run.
+        """The UNet's attention layers, in the order in which they run.
 
         size: sides (h, w) of the latents.
         """
@@ -140,7 +140,7 @@ class Networks:
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Returns new random parameters, float32.
 
-        Scales are 1, biases 0, embeddings have deviation 0.02, all others fan_in^-1/2.
+        Scales are 1, biases 0, embeddings have std 0.02, all others fan_in^-1/2.
         """
         flat = flax.traverse_util.flatten_dict(self.shapes())
         return flax.traverse_util.unflatten_dict(
@@ -177,7 +177,7 @@ class Networks:
 
 @functools.cache
 def _attention_layers(sizes: Sizes, size: tuple[int, int]) -> tuple[Layer, ...]:
-    """By tracing a control that meets all."""
+    """By tracing a control that applies to every layer."""
     controlled = Controlled(Control(), 0, ())
     jax.eval_shape(lambda: _init_unet(sizes, size, controlled))
     return tuple(controlled.layers)
@@ -218,16 +218,16 @@ def _init_unet(sizes: Sizes, size: tuple[int, int] = (8, 8), controlled: Control
 
 
 def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, jax.Array]:
-    """One draw for all leaves, since a draw for each, as the modules have it, compiles minutes."""
-    kinds = {path: path[-1].rpartition("/")[2] for path in shapes}
-    drawn = [path for path in shapes if kinds[path] in ("kernel", "embedding")]
+    """One draw for all leaves: a draw for each, as in the modules, takes minutes to compile."""
+    leaf_of = {path: path[-1].rpartition("/")[2] for path in shapes}
+    drawn = [path for path in shapes if leaf_of[path] in ("kernel", "embedding")]
     ends = np.cumsum([math.prod(shapes[path]) for path in drawn])
-    # The barrier, or XLA draws anew for every leaf.
+    # Without the barrier XLA draws again for every leaf.
     draws = jax.lax.optimization_barrier(jax.random.normal(key, (ends[-1],)))
-    params = {path: jnp.full(shapes[path], float(kinds[path] == "scale")) for path in shapes}
+    params = {path: jnp.full(shapes[path], float(leaf_of[path] == "scale")) for path in shapes}
     for path, end in zip(drawn, ends, strict=True):
         shape = shapes[path]
-        std = 0.02 if kinds[path] == "embedding" else math.prod(shape[:-1]) ** -0.5
+        std = 0.02 if leaf_of[path] == "embedding" else math.prod(shape[:-1]) ** -0.5
         params[path] = std * draws[end - math.prod(shape) : end].reshape(shape)
     return params
 

@@ -1,4 +1,4 @@
-"""What the networks of Stable Diffusion are trained to: pure functions of arrays.
+"""Training losses of the networks of Stable Diffusion: pure functions of arrays.
 
 Letters: `B` images, `h`, `w`, `C` of their latents, `H`, `W` sides of the images.
 """
@@ -26,8 +26,8 @@ def noise_errors(
 ) -> jax.Array:
     """Returns the mean square error of each image's prediction, [B] (DDPM, eq. 14).
 
-    latents, noise: [B, h, w, C]; timesteps: int [B]; text: states [B, L, D]. What is predicted,
-    noise or velocity, is as the schedule says.
+    latents, noise: [B, h, w, C]; timesteps: int [B]; text: states [B, L, D]. The target, noise or
+    velocity, follows from the schedule's prediction type.
     """
     alphas = schedule.alphas_cumprod()
     noised = add_noise(alphas, latents, noise, timesteps)
@@ -41,8 +41,8 @@ def noise_errors(
 def snr_weights(schedule: Schedule, timesteps: jax.Array, gamma: float) -> jax.Array:
     """Returns the weight of each timestep's error, [B]: min-SNR (arXiv:2303.09556, section 3.4).
 
-    min(SNR, gamma) / SNR for noise, / (SNR + 1) for velocity, so that both weight the error of the
-    image alike. gamma 0: all 1.
+    min(SNR, gamma) / SNR for noise, / (SNR + 1) for velocity, so that both give the error of the
+    image the same weight. gamma 0 = all weights 1.
     """
     if not gamma:
         return jnp.ones(timesteps.shape)
@@ -53,7 +53,7 @@ def snr_weights(schedule: Schedule, timesteps: jax.Array, gamma: float) -> jax.A
 
 
 def draw_latents(mean: jax.Array, deviation: jax.Array, key: jax.Array) -> jax.Array:
-    """Returns latents of the normal distribution that the encoder gave, all [B, h, w, C]."""
+    """Samples latents of the encoder's normal distribution, all [B, h, w, C]."""
     return mean + deviation * jax.random.normal(key, mean.shape)
 
 
@@ -66,9 +66,9 @@ def autoencoder_loss(
     divergence: float = 1e-6,
     **weights: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns (loss, its parts) of images [B, H, W, 3] in [-1, 1] that go through the VAE and back.
+    """Returns (loss, its parts) of the VAE on images [B, H, W, 3] in [-1, 1].
 
-    That of `reconstruction_loss`, which is given `weights`, and `divergence` times the
+    `reconstruction_loss`, which gets `weights`, plus `divergence` times the
     Kullback-Leibler divergence of the latents from a normal distribution (arXiv:1312.6114, eq. 10).
     """
     mean, logvar = networks.encode_image(params, images)
@@ -89,21 +89,21 @@ def reconstruction_loss(
     perceptual: float = 0.0,
     layers: Layers | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns (loss, its parts) of latents [B, h, w, C] that should become images [B, H, W, 3].
+    """Returns (loss, its parts) of decoding latents [B, h, w, C] to images [B, H, W, 3].
 
-    The absolute error of pixels and `edge_weight` times that of the differences of neighbours,
-    which keeps edges sharp where an error of pixels alone blurs them. layers: of a network that
-    looks at both; `perceptual` is the weight of what they differ in.
+    The absolute error of pixels plus `edge_weight` times that of the differences of neighbours,
+    which keeps edges sharp where the error of pixels alone blurs them. layers: of a network for the
+    perceptual distance, whose weight is `perceptual`.
     """
-    made = networks.decode(params, latents)
-    error = made - images
+    decoded = networks.decode(params, latents)
+    error = decoded - images
     parts = {
         "pixels": jnp.abs(error).mean(),
         "edges": sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2)),
     }
     loss = parts["pixels"] + edge_weight * parts["edges"]
     if layers is not None:
-        parts["perceptual"] = perceptual_distance(layers(made), layers(images))
+        parts["perceptual"] = perceptual_distance(layers(decoded), layers(images))
         loss += perceptual * parts["perceptual"]
     return loss, parts
 

@@ -1,4 +1,4 @@
-"""Prompts to the token ids that a checkpoint's text encoder was trained with."""
+"""Encodes prompts as token ids, as a checkpoint's text encoder was trained with."""
 
 import dataclasses
 import itertools
@@ -17,9 +17,9 @@ from jaxtbpr.core import files, tokenizer
 class PromptTokenizer:
     """The tokenizer of a Diffusers folder. pad: id after the end; length: tokens of every text.
 
-    learned: {token: id} of those that were added by textual inversion. cased: whether a prompt must
-    spell them as they are. A token of several vectors ("<s0>", "<s0>_1", ...) stands for all of
-    them, as in diffusers' pipelines.
+    learned: {token: id} of those that were added by textual inversion. cased: whether their case
+    matters in a prompt. A token of several vectors ("<s0>", "<s0>_1", ...) stands for all of them,
+    as in diffusers' pipelines.
     """
 
     tokenizer: Tokenizer
@@ -49,9 +49,9 @@ class PromptTokenizer:
         return 2 + len(self._inner_ids(prompt))
 
     def unlearned(self, prompt: str) -> list[str]:
-        """Returns the learned tokens (<s0>) that a prompt asks for and the model has not."""
-        asked = dict.fromkeys(tokenizer.LEARNED.findall(" ".join(self._pieces(prompt)[::2])))
-        return [word for word in asked if self.tokenizer.token_to_id(word) is None]
+        """Returns the learned tokens (<s0>) of a prompt that the model does not have."""
+        used = dict.fromkeys(tokenizer.LEARNED.findall(" ".join(self._pieces(prompt)[::2])))
+        return [word for word in used if self.tokenizer.token_to_id(word) is None]
 
     def _inner_ids(self, prompt: str) -> list[int]:
         ids: list[int] = []
@@ -73,13 +73,13 @@ class PromptTokenizer:
         return [self.learned[one] for one in itertools.takewhile(self.learned.__contains__, names)]
 
     def problem(self, prompt: str) -> str:
-        """Returns why a prompt cannot be read as it is meant, "" where it can."""
+        """Returns why a prompt cannot be encoded as it is meant, "" where it can."""
         if unlearned := self.unlearned(prompt):
             return f"has {', '.join(unlearned)}, which this model has not learned: leave it out"
         count = self.count(prompt)
         if count <= self.length:
             return ""
-        return f"has {count} tokens, the text encoder takes {self.length}: shorten it"
+        return f"has {count} tokens, but the text encoder takes {self.length}: shorten it"
 
 
 def open_prompt_tokenizer(folder: epath.PathLike, length: int) -> PromptTokenizer:
@@ -102,7 +102,7 @@ def open_prompt_tokenizer(folder: epath.PathLike, length: int) -> PromptTokenize
 
 
 def _learned(folder: epath.Path, end: int) -> tuple[dict[str, int], bool]:
-    """Returns {token: id} of what was added behind the end token, and whether its case counts.
+    """Returns {token: id} of those added after the end token, and whether their case matters.
 
     transformers 4 writes added_tokens.json beside vocab.json and matches these tokens as they are
     spelled; transformers 5 has them in tokenizer.json alone, and matches in lower case.

@@ -1,14 +1,14 @@
 """Samplers as tables of numbers: every step of every sampler is the same linear rule.
 
-With the network's answer P at the sample x, step i is
+With the network's output P at the sample x, step i is
 
-    kept_i  = keep_x x + keep_answer P                         (and limited to +-limit)
+    kept_i  = keep_x x + keep_answer P                         (limited to +-limit)
     mean    = sum_j weights_j kept_(i-j)                       (the newest first)
     x_(i+1) = from_x x' + from_mean mean + from_answer P + from_noise z
 
-where x' is x, or the sample before it at a step that starts again from there. A table is an array
-for each of these numbers, computed here on the host; `sampling.sample` scans over it. So one
-compiled program serves every sampler with as many steps and as long a memory.
+where x' is x, or the sample before it in a step that repeats the step from there. A table has an
+array for each of these numbers, computed here on the host; `sampling.sample` scans over it. So one
+compiled program serves every sampler with the same number of steps and the same memory.
 
 The rules are those of the schedulers of PyTorch diffusers: DDIM (arXiv:2010.02502, eq. 12), its
 inversion, PNDM without Runge-Kutta steps (arXiv:2202.09778), Euler and ancestral Euler
@@ -24,7 +24,7 @@ import numpy as np
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.schedule import Schedule, levels_at, levels_with_signal, sigmas_of
 
-# Combinations of the last answers, the newest first (Adams-Bashforth).
+# Weights of the last outputs, the newest first (Adams-Bashforth).
 _ADAMS = np.array(
     [
         [1, 0, 0, 0],
@@ -36,12 +36,12 @@ _ADAMS = np.array(
 
 
 class Table(NamedTuple):
-    """The numbers of n steps, float32 [n] unless said otherwise; see the module.
+    """The numbers of n steps, float32 [n] unless noted; see the module.
 
-    timesteps: what the network is told; scale: factor of its input; weights: [n, memory];
+    timesteps: input of the network; scale: factor of its other input, x; weights: [n, memory];
     restart: bool, x' is the sample before x; append: bool, kept_i stays in memory; limit: [],
-    infinite where nothing is limited; start_x, start_noise: the noised start at step 0 of an
-    image's latents (image-to-image); sigma: [], factor of pure noise as a start.
+    infinite without a limit; start_x, start_noise: factors of an image's latents and of noise at
+    step 0 (image-to-image); sigma: [], factor of pure noise at step 0.
     """
 
     timesteps: np.ndarray
@@ -63,19 +63,18 @@ class Table(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A rule of sampling.
+    """A sampler.
 
-    class_name: of diffusers. table(schedule, steps, skip): the numbers of its steps. done: settings
-    that would change the rule and are not done here otherwise: the values that each may have, the
-    first where a config says nothing. spacing: of timesteps where a config says nothing. clips,
-    has_karras, has_eta: whether it reads these settings; alpha_to_one: what `set_alpha_to_one` is
-    where a config says nothing, None where it does not read that. intervals: how many more than
-    steps it counts.
+    class_name: of diffusers. table(schedule, steps, skip): the numbers of its steps. supported:
+    {setting that changes the rule: values supported here, the default first}. spacing: default
+    timestep_spacing. clips, has_karras, has_eta: whether it reads these settings; alpha_to_one:
+    default of `set_alpha_to_one`, None where it does not read that. intervals: how many intervals
+    of timesteps it has more than steps.
     """
 
     class_name: str
     table: Callable[[Schedule, int, int], Table]
-    done: Mapping[str, tuple]
+    supported: Mapping[str, tuple]
     spacing: str = "linspace"
     clips: bool = False
     has_karras: bool = False
@@ -85,9 +84,9 @@ class Kind:
 
 
 def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
-    """Returns the table that takes `steps` steps from noise to image, less the first `skip`.
+    """Returns the table of `steps` steps from noise to image, without the first `skip`.
 
-    Raises InputError where the schedule has not so many timesteps.
+    Raises InputError where the schedule has fewer timesteps.
 
     >>> make_table(Schedule(kind="ddim"), 4).timesteps
     array([750., 500., 250.,   0.], dtype=float32)
@@ -95,7 +94,7 @@ def make_table(schedule: Schedule, steps: int, skip: int = 0) -> Table:
     kind = KINDS[schedule.kind]
     most = schedule.train_steps - kind.intervals
     if not 1 <= steps <= most:
-        raise InputError(f"{steps} steps are not between 1 and {most}.")
+        raise InputError(f"steps={steps} is out of range; it must be between 1 and {most}.")
     return kind.table(schedule, steps, skip)
 
 
@@ -109,10 +108,10 @@ def adds_noise(table: Table) -> bool:
 
 
 def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Table:
-    """Returns the table that begins with an image noised to `strength` of the way (0 to 1).
+    """Returns the table of image-to-image: from an image noised to `strength` (0 to 1).
 
-    As diffusers' image-to-image pipeline counts: int(steps * strength) steps are done. PNDM makes
-    one call more and, since no timestep is repeated then, lags one interval behind its timesteps.
+    As in diffusers' pipeline, int(steps * strength) steps are taken. PNDM calls the network once
+    more and, since no timestep is repeated then, lags one interval behind its timesteps.
 
     >>> image_to_image_table(Schedule(kind="ddim"), 4, strength=0.5).timesteps
     array([250.,   0.], dtype=float32)
@@ -120,7 +119,7 @@ def image_to_image_table(schedule: Schedule, steps: int, strength: float) -> Tab
     done = min(int(steps * strength), steps)
     if done < 1:
         raise InputError(
-            f"strength {strength} of {steps} steps leaves none to do; give more of either."
+            f"strength={strength} with steps={steps} leaves no step to take; raise one of them."
         )
     return make_table(schedule, steps, skip=steps - done)
 
@@ -130,16 +129,18 @@ def inversion_table(schedule: Schedule, steps: int, rule: str = "current") -> Ta
 
     rule: "current" steps from level t-r to t with the answer at t, as diffusers has it now; "0.18"
     steps from t to t+r, as diffusers 0.18 did, which SynTBPR's editing was made with.
-    Raises InputError where the schedule has not so many timesteps.
+    Raises InputError where the schedule has fewer timesteps.
 
     >>> inversion_table(Schedule(kind="ddim"), 4).timesteps
     array([  0., 250., 500., 750.], dtype=float32)
     """
     schedule = dataclasses.replace(schedule, eta=0.0)
     if not 1 <= steps <= schedule.train_steps:
-        raise InputError(f"{steps} steps are not between 1 and {schedule.train_steps}.")
+        raise InputError(
+            f"steps={steps} is out of range; it must be between 1 and {schedule.train_steps}."
+        )
     if rule not in ("current", "0.18"):
-        raise ValueError(f"rule {rule!r} is not known; use 'current' or '0.18'.")
+        raise ValueError(f"rule={rule!r} is unknown; use 'current' or '0.18'.")
     ratio = schedule.train_steps // steps
     times = _leading(schedule, np.arange(steps), ratio)
     alphas = schedule.alphas_cumprod().astype(np.float64)
@@ -161,9 +162,14 @@ def _ddim(schedule: Schedule, steps: int, skip: int) -> Table:
 
 
 def _between(schedule: Schedule, times, source, target) -> Table:
-    """DDIM from levels `source` to `target`, each float64 [n], with the answers at `times`."""
+    """DDIM from alphas `source` to `target`, each float64 [n], with the outputs at `times`.
+
+    1. Keep the predicted image x0 of the output; 2. find sigma, the noise that eta adds again;
+    3. the next sample is sqrt(target) x0, the predicted noise scaled to what is left of the
+    variance beside sigma, and sigma times new noise (eq. 12).
+    """
     image, level = source**0.5, (1 - source) ** 0.5
-    with np.errstate(divide="ignore"):  # epsilon tells no image where there is no signal
+    with np.errstate(divide="ignore"):  # epsilon predicts no image where there is no signal
         keep = _as_image(schedule, image, level)
     spread = np.zeros_like(source)
     if schedule.eta:
@@ -189,11 +195,14 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
     times = np.concatenate([times[:2], times[1:2], times[2:]])[skip:]
     n, second = len(times), np.arange(len(times)) == 1
     alphas = levels_with_signal(schedule)
-    # The second call does the first step again, now with what was learnt at its end.
+    # 1. The second call repeats the first step, now with the output at its end (restart).
     at, to = np.where(second, times + ratio, times), np.where(second, times, times - ratio)
     source, target = alphas[at], levels_at(schedule, alphas, to)
+    # 2. Outputs are combined by Adams-Bashforth of as many as there are, up to four; the repeated
+    #    step takes the mean of both ends (Heun).
     entries = np.minimum(np.where(np.arange(n) < 2, 1, np.arange(n)), 4)
     weights = np.where(second[:, None], [0.5, 0.5, 0, 0], _ADAMS[entries - 1])
+    # 3. The transfer formula (eq. 11) with that mean as the noise.
     slope = (target - source) / (
         source * (1 - target) ** 0.5 + (source * (1 - source) * target) ** 0.5
     )
@@ -210,7 +219,7 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
 
 
 def _euler(schedule: Schedule, steps: int, skip: int) -> Table:
-    """Euler's method, and the ancestral one, which goes further down and adds noise again."""
+    """Euler's method, and the ancestral one, which steps below the next sigma and adds noise."""
     times = _timesteps(schedule, steps, whole=False)
     sigmas = np.interp(times, np.arange(schedule.train_steps), sigmas_of(schedule))
     if schedule.karras:
@@ -249,11 +258,12 @@ def _dpmpp_2m(schedule: Schedule, steps: int, skip: int) -> Table:
     image = (sigmas**2 + 1) ** -0.5
     level = sigmas * image
     with np.errstate(divide="ignore"):
-        half_log_snr = np.log(image) - np.log(level)  # infinite at the end, which is the image
+        half_log_snr = np.log(image) - np.log(level)  # infinite at the end, where sigma is 0
     stride = np.diff(half_log_snr)
     weights = np.zeros((len(times), 2))
     weights[:, 0] = 1
-    # The first step has no step before it; the last goes the whole way and has infinite stride.
+    # Second order needs a step before (not the first) and a finite stride (not the last, which
+    # goes to sigma 0): those two are of first order.
     half = stride[1:-1] / stride[:-2] / 2
     weights[1:-1] += np.stack([half, -half], axis=1)
     return _table(
@@ -284,7 +294,7 @@ def _table(
     start=(1.0, 0.0),
     sigma=1.0,
 ) -> Table:
-    """Fills up what a sampler does not say. keep: (keep_x, keep_answer), else the answer itself."""
+    """Fills in defaults. keep: (keep_x, keep_answer), by default the output itself."""
     keep_x, keep_answer = keep or (0.0, 1.0)
 
     def column(values, dtype=np.float32):
@@ -310,7 +320,7 @@ def _table(
 
 
 def _timesteps(schedule: Schedule, steps: int, whole: bool = True) -> np.ndarray:
-    """The timesteps from noise to image; whole: rounded to integers where they are not."""
+    """The timesteps from noise to image; whole: rounded to integers."""
     last = schedule.train_steps - 1
     if schedule.spacing == "leading":
         times = _leading(schedule, np.arange(steps)[::-1], schedule.train_steps // steps)
@@ -323,7 +333,7 @@ def _timesteps(schedule: Schedule, steps: int, whole: bool = True) -> np.ndarray
 
 
 def _dpm_timesteps(schedule: Schedule, steps: int) -> np.ndarray:
-    """DPM-Solver's spacing, which counts one interval more than the other samplers do."""
+    """DPM-Solver's spacing, which has one interval more than that of the other samplers."""
     if schedule.spacing == "leading":
         ratio = schedule.train_steps // (steps + 1)
         return _leading(schedule, np.arange(1, steps + 1)[::-1], ratio)
@@ -336,9 +346,9 @@ def _leading(schedule: Schedule, numbers: np.ndarray, ratio: int) -> np.ndarray:
     times = numbers * ratio + schedule.offset
     if times.max() >= schedule.train_steps:
         raise InputError(
-            f"{len(times)} steps begin at timestep {times.max()}, but the last is "
+            f"{len(times)} steps start at timestep {times.max()}, but the last timestep is "
             f"{schedule.train_steps - 1} (scheduler config: steps_offset {schedule.offset}); "
-            "take fewer steps."
+            "use fewer steps."
         )
     return times
 
@@ -361,7 +371,7 @@ def _times_of(schedule: Schedule, sigmas: np.ndarray) -> np.ndarray:
 
 
 def _as_image(schedule: Schedule, image, level):
-    """(factor of x, factor of P) of the image that the answer P at x stands for."""
+    """(factor of x, factor of P) of the image that the output P at x predicts."""
     if schedule.prediction == "v_prediction":
         return image, -level
     return 1 / image, -level / image
@@ -424,7 +434,7 @@ KINDS = {
         intervals=1,
     ),
 }  # fmt: skip
-# The names of the samplers: a kind, and what its config is told.
+# The names of the samplers: a kind, and settings that it adds to its config.
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {kind: (kind, {}) for kind in KINDS} | {
     "dpmpp_2m_karras": ("dpmpp_2m", {"use_karras_sigmas": True}),
 }

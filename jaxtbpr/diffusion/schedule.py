@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A noise schedule and the sampler that walks it; the fields are diffusers' settings.
+    """A noise schedule and the sampler on it; the fields are diffusers' settings.
 
-    kind: one of `samplers.KINDS`; prediction: epsilon or v_prediction; spacing:
-    leading, trailing or linspace; eta: share of the noise that DDIM adds again.
+    kind: one of `samplers.KINDS`; prediction: epsilon or v_prediction; spacing: of timesteps:
+    leading, trailing or linspace; eta: of DDIM, 0 = deterministic, 1 = DDPM's noise.
     """
 
     kind: str = "ddim"
@@ -49,7 +49,7 @@ class Schedule:
         return _with_zero_snr(betas) if self.zero_snr else betas
 
     def alphas_cumprod(self) -> np.ndarray:
-        """Returns the share of the image in the variance at each level, float32 [train_steps]."""
+        """Returns the signal's fraction of the variance at each timestep, float32 [train_steps]."""
         return np.cumprod(1 - self.betas(), dtype=np.float32)
 
 
@@ -66,21 +66,21 @@ def velocity(alphas_cumprod, latents, noise, timesteps):
 
 
 def levels_at(schedule: Schedule, alphas: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Returns the levels of timesteps of which those below 0 are the end of the walk."""
+    """Returns alphas_cumprod at timesteps; those below 0 are the end of sampling."""
     end = 1.0 if schedule.alpha_to_one else alphas[0]
     return np.where(times >= 0, alphas[np.maximum(times, 0)], end)
 
 
 def levels_with_signal(schedule: Schedule) -> np.ndarray:
-    """Returns the levels, float64 [train_steps], for the samplers that divide by each.
+    """Returns alphas_cumprod, float64 [train_steps], for the samplers that divide by each.
 
-    As diffusers' Euler and DPM-Solver have it, the least is 2^-24 where the last is pure noise.
+    The smallest is 2^-24 where the last is pure noise, as in diffusers' Euler and DPM-Solver.
     """
     return np.maximum(schedule.alphas_cumprod().astype(np.float64), 2.0**-24)
 
 
 def sigmas_of(schedule: Schedule) -> np.ndarray:
-    """Returns the noise in units of the image at each level, float64 [train_steps], ascending."""
+    """Returns sigma = noise / signal at each timestep, float64 [train_steps], ascending."""
     alphas = levels_with_signal(schedule)
     return ((1 - alphas) / alphas) ** 0.5
 

@@ -1,4 +1,4 @@
-"""Reading scheduler_config.json of PyTorch diffusers into a schedule and its sampler."""
+"""Reads scheduler_config.json of PyTorch diffusers as a schedule and its sampler."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,24 +20,23 @@ _EVERYWHERE = {
 def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) -> Schedule:
     """Returns the schedule of a checkpoint's scheduler_config.json.
 
-    sampler: one of SAMPLERS, or "" for the checkpoint's own; what the config does not say is as
-    that class of diffusers has it. Raises InputError for settings that are not done here.
+    sampler: one of SAMPLERS, or "" for the checkpoint's; missing settings have the defaults of that
+    class of diffusers. Raises InputError for settings that are not supported.
     """
     kinds = {row.class_name: kind for kind, row in KINDS.items()}
     kind, extra = SAMPLERS.get(sampler, (kinds.get(config.get("_class_name")), {}))
     if kind is None:
         named = config.get("_class_name")
         raise InputError(
-            f"the scheduler {sampler or named!r} is not known; choose one of {', '.join(SAMPLERS)}."
+            f"the scheduler {sampler or named!r} is unknown; choose one of {', '.join(SAMPLERS)}."
         )
     row, is_own_class = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
     config = {key: value for key, value in config.items() if value is not None} | extra
     unsupported = list(_unsupported(config, kind, is_own_class))
     if unsupported:
         raise InputError(
-            f"the scheduler config has {', '.join(unsupported)}, which is not done here; change "
-            f"it, or "
-            f"set another sampler of {', '.join(SAMPLERS)}."
+            f"the scheduler config has {', '.join(unsupported)}, which is not supported; change "
+            f"it, or choose another sampler of {', '.join(SAMPLERS)}."
         )
     reads_alpha = row.alpha_to_one is not None
     clips = row.clips and config.get("clip_sample", is_own_class)
@@ -60,13 +59,13 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
 
 
 def _unsupported(config: Mapping[str, Any], kind: str, is_own_class: bool) -> Iterator[str]:
-    """Yields each setting that is not done here, or makes no sense."""
-    done = _EVERYWHERE | KINDS[kind].done
-    values = {key: config[key] for key in done if key in config}
+    """Yields each setting that is not supported, or makes no sense."""
+    supported = _EVERYWHERE | KINDS[kind].supported
+    values = {key: config[key] for key in supported if key in config}
     if kind == "pndm" and is_own_class:
-        values.setdefault("skip_prk_steps", False)  # what its class does unless told otherwise
+        values.setdefault("skip_prk_steps", False)  # the default of its class
     for key, value in values.items():
-        if value not in done[key]:
+        if value not in supported[key]:
             yield f"{key}={value!r}"
     for key in _NUMBERS:
         value = config.get(key, 0)
@@ -74,7 +73,7 @@ def _unsupported(config: Mapping[str, Any], kind: str, is_own_class: bool) -> It
             yield f"{key}={value!r}"
     betas = config.get("trained_betas")
     if betas is not None and len(betas) != config.get("num_train_timesteps", 1000):
-        yield "trained_betas of another number than num_train_timesteps"
+        yield "trained_betas of another length than num_train_timesteps"
     is_epsilon = config.get("prediction_type", "epsilon") == "epsilon"
     if kind == "ddim" and is_epsilon and config.get("rescale_betas_zero_snr"):
         yield "rescale_betas_zero_snr=True without v_prediction"  # divides by 0

@@ -1,4 +1,4 @@
-"""The sizes of the three networks of a Stable Diffusion, as their config.json files tell them."""
+"""The sizes of the three networks of a Stable Diffusion, from their config.json files."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from flax.core import FrozenDict
 
 from jaxtbpr.core.errors import InputError
 
-# What a model may choose, with the value that counts where its config.json says nothing.
+# The keys that a model may set, with the default of each.
 _UNET = {
     "sample_size": None,
     "in_channels": 4,
@@ -56,7 +56,7 @@ _TEXT = {
     "eos_token_id": 49407,
     "pad_token_id": 1,
 }
-# What the Flax networks do in one way only: other values mean another network.
+# Keys of which the networks here have one value only: others mean another network.
 _UNET_FIXED = {
     "_class_name": ("UNet2DConditionModel", "FlaxUNet2DConditionModel"),
     "act_fn": ("silu", "swish"),
@@ -104,7 +104,7 @@ _BLOCKS = {
     "unet": (("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")),
     "vae": (("DownEncoderBlock2D",), ("UpDecoderBlock2D",)),
 }
-# What may be of several kinds, or stands nowhere but in the file.
+# Keys whose type varies, or that are not read here.
 _FREE = {
     "sample_size", "mid_block_type", "layers_per_block", "cross_attention_dim",
     "attention_head_dim", "transformer_layers_per_block",
@@ -125,7 +125,7 @@ class Sizes:
 def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
     """Returns the sizes from the parsed config.json files of Diffusers folders.
 
-    Raises InputError that names every entry which the networks here do not do: a foreign model.
+    Raises InputError that names every entry that the networks here do not support.
     """
     sizes = Sizes(_freeze(unet, _UNET), _freeze(vae, _VAE), _freeze(text, _TEXT))
     kinds = [
@@ -143,14 +143,14 @@ def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:
     ]
     if wrong:
         raise InputError(
-            f"this is no Stable Diffusion 1.x or 2.x, the only kind that is known here: "
+            f"this is not a Stable Diffusion 1.x or 2.x, the only models supported here: "
             f"{'; '.join(wrong)}."
         )
     width, expected = sizes.text["hidden_size"], sizes.unet["cross_attention_dim"]
     if width != expected:
         raise InputError(
             f"the UNet attends to text of {expected} channels (unet: cross_attention_dim), but the "
-            f"text encoder gives {width} (text_encoder: hidden_size); take both from one model."
+            f"text encoder has {width} (text_encoder: hidden_size); take both from one model."
         )
     return sizes
 
@@ -180,7 +180,7 @@ def _tuple(value: Any) -> Any:
 def _wrong_kinds(network: str, config: Mapping, table: Mapping) -> Iterator[str]:
     for key, default in table.items():
         if key not in _FREE and not _is_like(config[key], default):
-            yield f"{network}: {key} {config[key]!r} is not of the kind of {default!r}"
+            yield f"{network}: {key} {config[key]!r} is not of the type of {default!r}"
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -207,14 +207,14 @@ def _wrong_unet(unet: Mapping) -> Iterator[str]:
         yield f"unet: mid_block_type {unet['mid_block_type']!r} is unknown"
     for key in ("layers_per_block", "cross_attention_dim"):
         if not isinstance(unet[key], int):
-            yield f"unet: {key} {unet[key]!r} is no single number"
+            yield f"unet: {key} {unet[key]!r} is not a single number"
     channels = unet["block_out_channels"]
     for key, actual in (
         ("attention_head_dim", heads_of(unet)),
         ("transformer_layers_per_block", depths_of(unet)),
     ):
         if len(actual) != len(channels) or not all(_is_like(value, 1) for value in actual):
-            yield f"unet: {key} {unet[key]!r} is no number for each of {len(channels)} levels"
+            yield f"unet: {key} {unet[key]!r} is not a number for each of {len(channels)} levels"
         elif key == "attention_head_dim" and any(map(int.__mod__, channels, actual)):
             yield f"unet: {key} {unet[key]!r} does not divide block_out_channels {list(channels)}"
 
@@ -230,7 +230,7 @@ def _wrong_blocks(network: str, config: Mapping) -> Iterator[str]:
         if unknown:
             yield f"{network}: {key} {', '.join(unknown)} unknown"
         if len(config[key]) != len(channels):
-            yield f"{network}: {key} are not {len(channels)}, as block_out_channels are"
+            yield f"{network}: {key} must have {len(channels)} entries, as block_out_channels has"
     if not isinstance(groups, int) or any(width % groups for width in channels):
         yield f"{network}: norm_num_groups {groups!r} does not divide {list(channels)}"
 

@@ -1,7 +1,7 @@
-"""A Stable Diffusion that is trained on images and their prompts, from nothing or from another.
+"""Trains a Stable Diffusion on images and their prompts, from scratch or from another model.
 
-Words are learned from the prompts, then the autoencoder from the images, then text encoder and
-UNet together from the latents. Each part goes on where an earlier run stopped.
+First the tokenizer is learned from the prompts, then the autoencoder is trained on the images,
+then text encoder and UNet together on the latents. Each part resumes where a killed run stopped.
 """
 
 import dataclasses
@@ -45,11 +45,10 @@ def train(
 ) -> list[str]:
     """Trains the three networks and writes the Diffusers folder `directory/model`, in float16.
 
-    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune; layers: of
-    a network that looks at images, for the autoencoder's loss. Returns [N]: why
-    an image was not used, since its prompt cannot be read as it is meant, "" where it was.
-    Raises InputError where none is, for sides that the networks cannot have, and for options that
-    do not fit each other.
+    images: uint8 [N, H, W, 3]; prompts: [N]; options: of stage finetune; layers: of a network for
+    the perceptual loss of the autoencoder. Returns [N]: why an image was not used (its prompt
+    cannot be encoded), or "". Raises InputError where no image can be used, for image sizes that
+    the networks do not support, and for options that do not fit each other.
     """
     size = images.shape[1:3]
     if options.model:
@@ -57,7 +56,7 @@ def train(
     else:
         model = _new(prompts, options, size, seed, directory / "tokenizer")
     networks, prompt_tokenizer = Networks(model.sizes), model.prompt_tokenizer
-    image_size(networks, *size)  # refuses sides
+    image_size(networks, *size)  # raises for sizes that are not supported
     schedule = scheduler_config.from_config(
         model.scheduler, "ddim"
     )  # any: samplers have no part in it
@@ -65,14 +64,13 @@ def train(
     fitting = np.array([not problem for problem in problems])
     if not fitting.any():
         raise InputError(
-            f"no prompt has at most the {prompt_tokenizer.length} tokens that the text encoder "
-            f"takes; shorten "
-            "them, or raise text_length in another workdir, if start is empty. "
-            f"The first {problems[0]}."
+            f"every prompt is longer than the {prompt_tokenizer.length} tokens of the text "
+            "encoder, or cannot be encoded; shorten them, or, if finetune.model is empty, raise "
+            f"text_length in a new workdir. The first prompt {problems[0]}."
         )
     ids = prompt_tokenizer.encode(prompts)[fitting]
     images = images if fitting.all() else images[fitting]
-    how = {
+    loss_options = {
         "edge_weight": options.edge_weight,
         "perceptual": options.perceptual.weight,
         "layers": layers,
@@ -80,12 +78,14 @@ def train(
     vae, rest = model.params["vae"], _without(model.params, "vae")
     whole = options.vae_parts == "all"
     if whole and options.vae.steps:
-        vae = _fit_vae(networks, vae, images, options, how, seed, directory / "vae")
+        vae = _fit_vae(networks, vae, images, options, loss_options, seed, directory / "vae")
     moments = _encode(networks, vae, images)
     if whole and options.vae.steps:
         networks = Networks(_scaled(networks.sizes, moments))
     elif options.vae.steps:  # the latents stay as the UNet knows them
-        vae = _fit_decoder(networks, vae, moments, images, options, how, seed, directory / "vae")
+        vae = _fit_decoder(
+            networks, vae, moments, images, options, loss_options, seed, directory / "vae"
+        )
     rest = _fit_rest(
         networks, rest, schedule, moments, ids, prompt_tokenizer, options, seed, directory / "unet"
     )
@@ -100,11 +100,11 @@ def train(
     return problems
 
 
-# --- what a training begins with ------------------------------------------------------------------
+# --- the model that training starts from ----------------------------------------------------------
 
 
 def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
-    """The model, which from now on is one of images of this size."""
+    """The model, with this image size."""
     model = open_checkpoint(source, "float32", prediction)
     refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
@@ -115,8 +115,8 @@ def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
 def _new(prompts, options, size, seed, folder) -> Checkpoint:
     if options.vae_parts != "all" or not options.vae.steps:
         raise InputError(
-            "there is no autoencoder yet whose latents could stay as they are: set start, or train "
-            "all of one (vae_parts=all, vae.steps above 0)."
+            "a new model has no autoencoder yet: set finetune.model, or train a whole one "
+            "(vae_parts=all, vae.steps greater than 0)."
         )
     for key, divisor in (("channels", _GROUPS), ("vae_channels", _VAE_GROUPS)):
         if any(count % divisor for count in options[key]):
@@ -130,8 +130,7 @@ def _new(prompts, options, size, seed, folder) -> Checkpoint:
 
 
 def _quiet(params: Any) -> Any:
-    """The parameters with 0 in the last layer of every residual block, so that each adds nothing
-    at first and what comes in reaches what goes out."""
+    """The parameters with 0 in the last layer of every residual block: each starts as identity."""
 
     def of(path, leaf):
         return jnp.zeros_like(leaf) if _LAST & {entry.key for entry in path} else leaf
@@ -142,23 +141,23 @@ def _quiet(params: Any) -> Any:
 # --- the parts ------------------------------------------------------------------------------------
 
 
-def _fit_vae(networks, params, images, options, how, seed, directory) -> Any:
+def _fit_vae(networks, params, images, options, loss_options, seed, directory) -> Any:
     def loss(params, rows, key):
         images = from_pixels(rows["image"])
-        return objective.autoencoder_loss(networks, {"vae": params}, images, key, **how)
+        return objective.autoencoder_loss(networks, {"vae": params}, images, key, **loss_options)
 
     recipe = fit.Fit(**options.vae)
     return fit.fit(loss, params, {"image": images}, recipe, seed=seed, directory=directory)
 
 
-def _fit_decoder(networks, params, moments, images, options, how, seed, directory) -> Any:
-    """The decoder alone, on latents that are drawn anew in each step."""
+def _fit_decoder(networks, params, moments, images, options, loss_options, seed, directory) -> Any:
+    """The decoder alone, on latents that each step draws again."""
     parts = [{k: v for k, v in params.items() if k in _DECODER}, _without(params, *_DECODER)]
 
     def loss(part, rows, key):
         latents = objective.draw_latents(rows["mean"], rows["deviation"], key)
         return objective.reconstruction_loss(
-            networks, {"vae": part}, latents, from_pixels(rows["image"]), **how
+            networks, {"vae": part}, latents, from_pixels(rows["image"]), **loss_options
         )
 
     recipe = fit.Fit(**options.vae)
@@ -177,7 +176,7 @@ def _fit_rest(
     seed,
     directory,
 ) -> Any:
-    """Text encoder and UNet, on latents that are drawn anew in each step."""
+    """Text encoder and UNet, on latents that each step draws again."""
     empty = jnp.asarray(prompt_tokenizer.encode([""]))
 
     def loss(params, rows, key):
@@ -229,7 +228,7 @@ def _sizes(options: ConfigDict, size: Sequence[int], prompt_tokenizer: PromptTok
         "attention_head_dim": options.heads,
         "cross_attention_dim": options.text_width,
         "norm_num_groups": _GROUPS,
-        # Attention at the lowest level only: there are few places, and each sees much.
+        # Attention at the lowest level only, where positions are few and see much of the image.
         "down_block_types": [plain[0]] * (levels - 1) + [cross[0]],
         "up_block_types": [cross[1]] + [plain[1]] * (levels - 1),
     }
@@ -258,7 +257,7 @@ def _sizes(options: ConfigDict, size: Sequence[int], prompt_tokenizer: PromptTok
 
 
 def _scaled(sizes: Sizes, moments: dict[str, np.ndarray]) -> Sizes:
-    """The sizes with the factor that gives latents a deviation of 1 (arXiv:2112.10752, app. G)."""
+    """The sizes with the factor that gives latents a std of 1 (arXiv:2112.10752, app. G)."""
     variance = moments["mean"].var() + np.square(moments["deviation"]).mean()
     vae = sizes.vae.copy({"scaling_factor": float(round(variance**-0.5, 5))})
     return Sizes(sizes.unet, vae, sizes.text)

@@ -126,7 +126,7 @@ def test_a_control_that_meets_no_layer_is_an_error(tiny):
     latents, text = inputs()
     control = Keep(jnp.ones(STEPS), size=(16, 16))
     said = (
-        "control Keep meets none of the UNet's 8 layers of attention "
+        "control Keep applies to none of the UNet's 8 attention layers "
         r"\(self 8x4, cross 8x4, self 4x2, cross 4x2\), so it would change nothing"
     )
     with pytest.raises(InputError, match=said):

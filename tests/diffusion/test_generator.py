@@ -134,16 +134,21 @@ def test_what_is_not_finite_is_told_of_that_image():
 
 
 def test_a_negative_prompt_must_be_read_whole():
-    with pytest.raises(InputError, match="the negative prompt has .* takes 77: shorten it"):
+    with pytest.raises(
+        InputError, match="the negative prompt has .* but the text encoder takes 77: shorten it"
+    ):
         make(negative_prompt="sunglasses and photography " * 20)
 
 
 @pytest.mark.parametrize(
     ("channels", "said"),
     [
-        ({"in_channels": 9}, "takes 9 channels and gives 4, the VAE's latents have 4.*inpainting"),
-        ({"in_channels": 8}, "takes 8 channels.*editing by instructions"),
-        ({"in_channels": 5}, "takes 5 channels.*depth to image"),
+        (
+            {"in_channels": 9},
+            "has 9 input and 4 output channels, the VAE's latents 4: .*inpainting",
+        ),
+        ({"in_channels": 8}, "has 8 input .*editing by instructions"),
+        ({"in_channels": 5}, "has 5 input .*depth to image"),
         ({"out_channels": 8}, "gives 8, .*another purpose"),
     ],
 )
@@ -168,7 +173,9 @@ def test_the_default_size_is_a_tall_image_of_the_model_s_pixels():
     Like.sizes.unet = {"sample_size": (16, 8)}
     assert image_size(Like, 0, 0) == (128, 64)
     assert image_size(networks, 30, 18) == (30, 18)
-    with pytest.raises(InputError, match="31 x 16 pixels cannot be made: both must be multiples"):
+    with pytest.raises(
+        InputError, match="31 x 16 pixels are not supported: both must be multiples"
+    ):
         image_size(networks, 31, 16)
 
 
@@ -200,7 +207,7 @@ def test_the_fingerprint_of_a_single_file_is_also_of_what_is_beside_it(tmp_path)
 
 
 def test_a_folder_without_a_model_has_no_fingerprint(tmp_path):
-    with pytest.raises(InputError, match="holds nothing of a Stable Diffusion"):
+    with pytest.raises(InputError, match="has no files of a Stable Diffusion"):
         fingerprint(tmp_path)
 
 
@@ -213,7 +220,7 @@ def test_the_tokenizer_must_have_the_words_of_the_text_encoder(tmp_path, change)
     merges = [tuple(line.split()) for line in lines]
     merges = merges[:change] if change < 0 else [*merges, ("q", "q")]
     tokenizer.save_clip(merges, copy / "tokenizer", 77)
-    said = f"tokenizer has {1000 + change} tokens, but the text encoder knows 1000"
+    said = f"tokenizer has {1000 + change} tokens, but the text encoder has 1000"
     with pytest.raises(InputError, match=said):
         open_checkpoint(copy)
 

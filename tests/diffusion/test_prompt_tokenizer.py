@@ -84,4 +84,4 @@ def test_learned_tokens_are_read_as_the_pipelines_read_them(learned):
     assert words.problem("by <s0><s7>").startswith("has <s7>, which this model has not learned")
     long = words.encode(["<s0> " * 40])[0]
     assert (long[0], long[-1], set(long[1:-1])) == (998, 999, {1000})
-    assert words.problem("<s0> " * 40) == "has 42 tokens, the text encoder takes 20: shorten it"
+    assert words.problem("<s0> " * 40) == "has 42 tokens, but the text encoder takes 20: shorten it"

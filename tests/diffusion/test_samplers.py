@@ -95,7 +95,7 @@ def test_strength_says_how_many_steps_an_image_is_given(sampler):
     np.testing.assert_allclose(
         signal**2, np.interp(table.timesteps[0], np.arange(1000), alphas), rtol=0.02
     )
-    with pytest.raises(InputError, match="strength 0.05 of 10 steps leaves none"):
+    with pytest.raises(InputError, match="strength=0.05 with steps=10 leaves no step"):
         samplers.image_to_image_table(schedule, 10, 0.05)
 
 
@@ -164,13 +164,13 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"_class_name": "UniPCMultistepScheduler"}, "'UniPCMultistepScheduler' is not known"),
+        ({"_class_name": "UniPCMultistepScheduler"}, "'UniPCMultistepScheduler' is unknown"),
         (SD | {"skip_prk_steps": False}, "skip_prk_steps=False"),
         (SD | {"prediction_type": "sample"}, "prediction_type='sample'"),
         (SD | {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule='squaredcos_cap_v2'"),
         (SD | {"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding=True"),
         (SD | {"steps_offset": "1"}, "steps_offset='1'"),
-        (SD | {"trained_betas": [0.1, 0.2]}, "trained_betas of another number than num_train"),
+        (SD | {"trained_betas": [0.1, 0.2]}, "trained_betas of another length than num_train"),
         (SD | {"timestep_spacing": "leadin"}, "timestep_spacing='leadin'"),
         (
             SD | {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True},
@@ -212,14 +212,14 @@ def test_the_end_of_a_walk_is_as_each_class_has_it_where_a_config_does_not_say()
 
 def test_an_inversion_needs_steps_and_a_known_rule():
     schedule = scheduler_config.from_config(SD)
-    with pytest.raises(InputError, match="0 steps are not between 1 and 1000"):
+    with pytest.raises(InputError, match="steps=0 is out of range; it must be between 1 and 1000"):
         samplers.inversion_table(schedule, 0)
-    with pytest.raises(ValueError, match="rule '018' is not known"):
+    with pytest.raises(ValueError, match="rule='018' is unknown"):
         samplers.inversion_table(schedule, 10, "018")
 
 
 def test_steps_must_be_possible():
-    with pytest.raises(InputError, match="0 steps are not between 1 and 1000"):
+    with pytest.raises(InputError, match="steps=0 is out of range; it must be between 1 and 1000"):
         samplers.make_table(scheduler_config.from_config(SD), 0)
 
 
@@ -228,10 +228,12 @@ def test_steps_must_be_possible():
 def test_the_most_steps_have_finite_tables(sampler, spacing):
     schedule = scheduler_config.from_config(SD | {"timestep_spacing": spacing}, sampler)
     if sampler.startswith("dpmpp"):
-        with pytest.raises(InputError, match="1000 steps are not between 1 and 999"):
+        with pytest.raises(
+            InputError, match="steps=1000 is out of range; it must be between 1 and 999"
+        ):
             samplers.make_table(schedule, 1000)
     elif spacing == "leading":
-        said = "1000 steps begin at timestep 1000, but the last is 999 .*steps_offset 1.*fewer"
+        said = "1000 steps start at timestep 1000, but the last timestep is 999 .*offset 1.*fewer"
         with pytest.raises(InputError, match=said):
             samplers.make_table(schedule, 1000)
     else:

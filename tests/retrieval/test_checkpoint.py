@@ -66,5 +66,5 @@ def _on_one_device(shape):
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(InputError, match="holds no checkpoint; run stage 'train' first"):
+        with pytest.raises(InputError, match="has no checkpoint; run stage 'train' first"):
             checkpoints.step_of("last")

@@ -64,7 +64,7 @@ def test_who_calls_everything_right_is_not_believed():
 
 
 def test_too_few_or_broken_losses_are_an_error():
-    with pytest.raises(InputError, match="a mixture of 1 losses cannot be fitted"):
+    with pytest.raises(InputError, match="a mixture cannot be fitted to 1 losses"):
         denoise.fit_mixture(np.array([1.0]))
     with pytest.raises(InputError, match="all finite"):
         denoise.fit_mixture(np.array([1.0, np.nan]))

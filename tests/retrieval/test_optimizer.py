@@ -163,13 +163,13 @@ def test_clipping_limits_the_global_norm_of_the_gradients():
 
 
 def test_a_block_learns_slower_than_the_one_above_it():
-    plain = optimizer.rate_shares(shapes_of(3, scan=False), 0.5, 1.0)
+    plain = optimizer.lr_factors(shapes_of(3, scan=False), 0.5, 1.0)
     blocks = plain["image"]["transformer"]
     shares = [blocks[f"block_{n}"]["ln_1"]["bias"] for n in range(3)]
     assert shares == [0.125, 0.25, 0.5]
     assert plain["image"]["projection"]["kernel"] == plain["logit_scale"] == 1
     assert plain["text"]["token_embedding"]["embedding"] == 0.5**4
-    scanned = optimizer.rate_shares(shapes_of(3, scan=True), 0.5, 1.0)["image"]["transformer"]
+    scanned = optimizer.lr_factors(shapes_of(3, scan=True), 0.5, 1.0)["image"]["transformer"]
     assert scanned["blocks"]["attn_q"]["kernel"].shape == (2, 1, 1)
     assert scanned["blocks"]["attn_q"]["kernel"].ravel().tolist() == [0.125, 0.25]
     assert scanned["block_2"]["attn_q"]["kernel"] == 0.5

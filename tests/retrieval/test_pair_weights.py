@@ -64,5 +64,7 @@ def test_weights_wait_for_their_epoch(tmp_path):
 
 
 def test_lost_weights_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"epoch_0003.npz is gone, .* restore it or --rerun"):
+    with pytest.raises(
+        InputError, match=r"epoch_0003.npz, which this run resumes from, is missing; .*--rerun"
+    ):
         make_weights(tmp_path, "mixture").restore(3)

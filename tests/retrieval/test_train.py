@@ -239,7 +239,7 @@ class StopAfter:
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("image", "matches no parameter; it must match whole paths"),
+        ("image", "matches no parameter; it must match the whole paths"),
         (".*", "matches every parameter"),
         ("(", "is not a valid regular expression"),
     ],
@@ -252,7 +252,7 @@ def test_a_pattern_that_freezes_nothing_or_all_is_refused(built, pattern, said):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"train.grad_cache_chunks": 3}, "train.grad_cache_chunks=3 does not divide the 1 pairs"),
+        ({"train.grad_cache_chunks": 3}, "train.grad_cache_chunks=3 must divide the 1 pairs"),
         ({"train.nitc": 0.0}, "no contrastive loss is enabled"),
     ],
 )
@@ -285,5 +285,5 @@ def test_a_set_that_was_not_built_is_named(built):
 
 @pytest.mark.parametrize("names", [(), ("synthetic", "synthetic")])
 def test_training_needs_sets_and_none_twice(built, names):
-    with pytest.raises(UserError, match="must name at least one set, and none twice"):
+    with pytest.raises(UserError, match="must name at least one set, each once"):
         train.run(make_config(**{"data.train_sets": names}), built)

@@ -165,7 +165,9 @@ def test_another_image_size_resamples_the_positions_of_a_run(tmp_path):
 
 
 def test_a_name_and_weights_do_not_go_together(tmp_path):
-    with pytest.raises(UserError, match="config.model.name goes without config.model.weights"):
+    with pytest.raises(
+        UserError, match="config.model.name cannot be used with config.model.weights"
+    ):
         run(tmp_path, **{"model.weights": "x", "model.name": "clip_vit_b16"})
 
 

@@ -116,11 +116,11 @@ def test_a_second_view_loses_the_same_channels(devices):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"loss_rows": 3}, "loss_rows=3 does not divide the 8 rows"),
-        ({"loss_rows": 4, "citc": 0.1}, "loss_rows=4 is not for config.train.citc"),
+        ({"loss_rows": 3}, "loss_rows=3 must divide the 8 rows"),
+        ({"loss_rows": 4, "citc": 0.1}, "loss_rows=4 cannot be used with config.train.citc"),
         (
             {"loss_rows": 4, "small_loss_fraction": 0.5},
-            "loss_rows=4 is not for config.train.small_loss_fraction",
+            "loss_rows=4 cannot be used with config.train.small_loss_fraction",
         ),
     ],
 )

@@ -198,7 +198,7 @@ def test_open_clips_epsilon_and_gelu_are_obeyed(tmp_path):
 def test_a_config_that_is_no_object_is_a_sentence(tmp_path):
     write(tmp_path, PLAIN, "openai")
     (tmp_path / "open_clip_config.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="is no JSON object"):
+    with pytest.raises(InputError, match="is not a JSON object"):
         weights.load(tmp_path)
 
 
@@ -357,7 +357,7 @@ HIERARCHICAL = dataclasses.replace(PLAIN, stem="hierarchical")
 @pytest.mark.parametrize(
     ("config", "kind", "told"),
     [
-        (TALL, "huggingface", "knows no images that are not square; .*--format=openai"),
+        (TALL, "huggingface", "does not support images that are not square; .*--format=openai"),
         (dataclasses.replace(PLAIN, vision=EVA.vision), "huggingface", "no gates, .*=eva"),
         (HIERARCHICAL, "huggingface", "hierarchical stem; train with stem='patch'"),
         (EVA, "openai", "does not hold an EVA02-CLIP; use --format=eva"),
@@ -378,8 +378,8 @@ def test_a_format_that_cannot_hold_a_model_names_the_one_that_can(tmp_path, conf
     [
         (PLAIN, "squash", "huggingface", "can hold it"),
         (PLAIN, "longest", "openai", "does not resize by 'longest'"),
-        (TALL, "squash", "openai", "knows no images that are not square"),
-        (EVA, "squash", "eva", "knows no .*gates"),
+        (TALL, "squash", "openai", "does not support images that are not square"),
+        (EVA, "squash", "eva", "does not support .*gates"),
     ],
 )
 def test_the_format_that_most_tools_open_is_chosen_with_its_reason(config, resize, kind, why):

@@ -156,8 +156,8 @@ def test_the_model_that_is_gone_on_from_is_part_of_the_recipe(drawn, tuned):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"vae_parts": "decoder"}, "there is no autoencoder yet"),
-        ({"vae": {"steps": 0}}, "there is no autoencoder yet"),
+        ({"vae_parts": "decoder"}, "a new model has no autoencoder yet"),
+        ({"vae": {"steps": 0}}, "a new model has no autoencoder yet"),
         ({"channels": (24, 48)}, r"config.finetune: channels \(24, 48\) must be multiples of 16"),
         ({"vae_channels": (8,) * 6}, "both must be multiples of 32"),  # of images of 32x16
     ],
@@ -180,6 +180,6 @@ def test_prompts_that_are_too_long_are_counted_and_none_that_fits_is_told(drawn,
     config = config_of()
     config.finetune.text_length = 16
     with pytest.raises(
-        UserError, match="no prompt has at most the 16 tokens that the text encoder"
+        UserError, match="every prompt is longer than the 16 tokens of the text encoder"
     ):
         STAGE.run(config, open_workdir(tmp_path))

@@ -179,7 +179,7 @@ def test_a_prompt_that_the_model_cannot_read_is_set_aside_and_told(tmp_path):
         "the prompt has <s0>, which this model has not learned: leave it out (prompts.prefix)"
     )
     assert rejected["id"] == "00000001"
-    assert "tokens, the text encoder takes 77: shorten it" in rejected["rejected"]["reason"]
+    assert "tokens, but the text encoder takes 77: shorten it" in rejected["rejected"]["reason"]
     assert "prompts.max_tokens=77" in rejected["rejected"]["reason"]
     assert not (tmp_path / "generate/images/00000/00000001.png").exists()
 

@@ -1,8 +1,8 @@
-"""What a single file of Stable Diffusion tells of its model: sizes, and what the UNet predicts.
+"""Infers the configs of a single-file Stable Diffusion: sizes, and what its UNet predicts.
 
-The sizes are the shapes of its tensors, except for the number of attention heads and of norm groups
-and the scaling factor, which are taken as all published models of the version have them, unless a
-Diffusers folder is given as `base`.
+Sizes follow from the shapes of the tensors, except the numbers of attention heads and norm groups
+and the scaling factor: those are the ones of all published models of the version, unless a
+Diffusers folder is passed as `base`.
 """
 
 import math
@@ -36,8 +36,8 @@ def infer(kind: str, shapes: Shapes, source: str) -> dict[str, dict[str, Any]]:
         }
     except KeyError as error:
         raise InputError(
-            f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
-            "known; fetch it again."
+            f"{source} lacks {error.args[0]!r}, which is needed for the sizes of the model; "
+            "download it again."
         ) from error
 
 
@@ -47,7 +47,7 @@ def is_second(kind: str, shapes: Shapes) -> bool:
 
 
 def marked_prediction(opened: tensors.Opened) -> str:
-    """Returns what a file says that its UNet predicts: epsilon, v_prediction, "" where nothing.
+    """Returns what the UNet of a file predicts by its marks: epsilon, v_prediction, or "".
 
     Marks are the empty tensor `v_pred`, and `modelspec.prediction_type` (epsilon, v) or the sizes
     in `modelspec.architecture` of Stability AI's Model Metadata Standard.
@@ -95,7 +95,7 @@ def _infer_unet(second: bool, shapes: Shapes) -> dict[str, Any]:
             channels.append(shapes[f"{block}.0.in_layers.2.weight"][0])
             attends.append(f"{block}.1.norm.weight" in shapes)
         layers += 1
-    # The first level with attention tells for all.
+    # The first level with attention stands for all.
     before = attends.index(True) * (layers + 1) if any(attends) else 0
     attention = f"{UNET}input_blocks.{before + 1}.1"
     down = ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attends]
@@ -158,10 +158,10 @@ def _infer_text(kind: str, shapes: Shapes) -> dict[str, Any]:
 
 
 def _layers_in_use(kind: str, shapes: Shapes, width: int, second: bool) -> int:
-    """The layers of the text encoder whose output is used: in 2.x all but the last of 24.
+    """The number of text encoder layers whose output is used: in 2.x all but the last of 24.
 
-    Files that were converted from Diffusers folders lack that one: it is known by the projection
-    behind it, and in the published size by the number of layers.
+    Files that were converted from Diffusers folders lack that one. It is recognised by the
+    projection after it, and in the published size by the number of layers.
     """
     layers = _count(shapes, rf"{re.escape(TEXT_LAYERS[kind])}\.(\d+)\..*")
     if second and width == _SECOND_WIDTH and layers in (_SECOND_LAYERS, _SECOND_LAYERS + 1):

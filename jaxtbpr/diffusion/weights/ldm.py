@@ -81,7 +81,7 @@ _TRAINING = re.compile(r"first_stage_model\.(loss|model_ema)\..*")
 
 
 def current(name: str) -> str:
-    """Returns the original name of a tensor that another tool has named anew."""
+    """Returns the original name of a tensor that another tool has renamed."""
     name = unwrapped(name)
     for pattern, original in _OTHER_NAMES:
         name = pattern.sub(original, name)
@@ -97,8 +97,8 @@ def recognise(shapes: Shapes, source: str) -> str:
             return V2
     some = ", ".join(sorted(shapes)[:3]) or "none"
     raise InputError(
-        f"{source} has tensors ({some}, ...) of no whole Stable Diffusion 1.x or 2.x; give a "
-        "checkpoint with UNet, VAE and text encoder, or a Diffusers folder."
+        f"{source} has tensors ({some}, ...), but not those of a whole Stable Diffusion 1.x or "
+        "2.x; use a checkpoint with UNet, VAE and text encoder, or a Diffusers folder."
     )
 
 
@@ -109,7 +109,7 @@ def network(name: str) -> str:
     for prefix, kind in ((UNET, "unet"), (VAE, "vae"), (_TEXT, "text_encoder")):
         if name.startswith(prefix):
             return kind
-    return "unet"  # of whatever it is, the UNet's report says that it is unexpected
+    return "unet"  # whatever it is, it is reported as unexpected with the UNet
 
 
 def unused(kind: str, sizes: Sizes, present: Iterable[str]) -> list[str]:
@@ -159,7 +159,7 @@ def _unet_rule(unet: Mapping[str, Any]):
 
 
 def _unet_blocks(unet: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(part in Diffusers, part in ldm, which numbers all blocks of a way in one row)."""
+    """(part in Diffusers, part in ldm, which numbers down and up blocks consecutively)."""
     layers, last = unet["layers_per_block"], len(unet["block_out_channels"]) - 1
     n = 1
     for level in range(last + 1):

@@ -36,9 +36,9 @@ TOKENIZER_FILES = (
 _FOREIGN_PARTS = ("transformer", "text_encoder_2", "tokenizer_2", "prior")
 
 _UNMARKED = (
-    "{} does not say what its UNet predicts: taken for v_prediction, as the models of 2.x for 768 "
-    "pixels have it; for one of 2.x base (512 pixels), set the key prediction to epsilon, or put "
-    "its scheduler_config.json beside the file."
+    "{} does not say what its UNet predicts; assuming v_prediction, as in the 768 pixel models of "
+    "2.x. For a 2.x base model (512 pixels) set the key prediction_type to epsilon, or put its "
+    "scheduler_config.json beside the file."
 )
 
 Loaded = tuple[Sizes, dict[str, Any], dict[str, Any], epath.Path]
@@ -56,11 +56,11 @@ def load(
     source: a Diffusers folder of Stable Diffusion 1.x or 2.x, the hub id of one, or a single
     .safetensors file with the names of the original code (ldm). Parameters are NumPy arrays of
     `dtype`, {"unet": ..., "vae": ..., "text_encoder": ...}; None: as they are stored.
-    base: a Diffusers folder for what `source` has not: whole networks, tokenizer and scheduler of
-    a folder; what a single file does not tell (see `infer`). prediction: of the UNet, epsilon or
-    v_prediction, in place of what the scheduler config says or of what a single file is marked
-    with; "": as they say, and one line tells where a file of 2.x says nothing and is taken for
-    v_prediction. Raises InputError that says what is missing, unexpected or mis-shaped.
+    base: a Diffusers folder for what `source` lacks: whole networks, tokenizer and scheduler of a
+    folder; what a single file does not contain (see `infer`). prediction: of the UNet, epsilon or
+    v_prediction, in place of the scheduler config or of the marks of a single file; "": as they
+    say, and v_prediction, with a printed line, for an unmarked file of 2.x. Raises InputError that
+    lists what is missing, unexpected or of another shape.
     """
     path = tensors.find(source, FETCHED)
     if path.is_file():
@@ -97,13 +97,13 @@ def _refuse_foreign(folder: epath.Path) -> None:
     foreign = [name for name in _FOREIGN_PARTS if index.get(name) not in (None, [None, None])]
     if foreign:
         raise InputError(
-            f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, no "
-            "Stable Diffusion 1.x or 2.x, the only kind that is known here; give one of those."
+            f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, not a "
+            "Stable Diffusion 1.x or 2.x, the only models supported here; use one of those."
         )
 
 
 def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
-    """The place of every part, each in the first of `folders` that has it."""
+    """The folder or file of every part, from the first of `folders` that has it."""
     marks = {name: f"{name}/config.json" for name in NETWORKS}
     marks |= {"tokenizer": "tokenizer", SCHEDULER: SCHEDULER}
     parts = {}
@@ -113,7 +113,7 @@ def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
     missing = [mark for part, mark in marks.items() if part not in parts]
     if missing:
         raise InputError(
-            f"{' and '.join(map(os.fspath, folders))} lacks {', '.join(missing)}; give the whole "
+            f"{' and '.join(map(os.fspath, folders))} lacks {', '.join(missing)}; use the whole "
             "Diffusers folder of a Stable Diffusion 1.x or 2.x, or a single .safetensors file."
         )
     return parts
@@ -127,7 +127,7 @@ def _open(folder: epath.Path) -> tensors.Opened:
         f"{stem}.fp16.safetensors",
         f"{stem}.safetensors.index.fp16.json",
     )
-    lacking = f"{folder} holds no .safetensors file; give the whole folder of a model."
+    lacking = f"{folder} has no .safetensors file; use the whole folder of a model."
     return tensors.open_files(tensors.weight_files(folder, candidates, lacking))
 
 
@@ -153,10 +153,10 @@ def read_tensors(
     dtype: str | None,
     ignored: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Returns a network's parameters, of `shapes`; raises InputError on all that does not fit.
+    """Returns a network's parameters, of `shapes`; raises InputError that lists what does not fit.
 
-    Arrays are read one after the other, so that no second copy of all is in memory; that they fit
-    is known before the first is read.
+    All shapes are checked before the first array is read. Arrays are read one by one, so that
+    memory never holds a second copy of all.
     """
     missing = [one.theirs for one in wanted if one.theirs not in opened.shapes]
     unexpected = sorted(set(opened.shapes) - {one.theirs for one in wanted} - set(ignored))

@@ -1,4 +1,4 @@
-"""How Diffusers folders name and lay out our parameters, which are those of the Flax classes.
+"""Names and layouts of the parameters in Diffusers folders; ours are those of the Flax classes.
 
 The names differ by rules alone ("resnets_0/conv1/kernel" is "resnets.0.conv1.weight"), so that the
 list of tensors follows from our own paths, whatever the sizes.
@@ -12,7 +12,7 @@ from jaxtbpr.core.tensors import CONVOLUTION, LINEAR, SAME, Tensor, unwrapped
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-# Parts of a list, which PyTorch names by number: all with a number at the end but these two.
+# Entries of a list, which PyTorch names by number: a number at the end, except linear_1, linear_2.
 _LISTED = re.compile(r"^(?!linear_)(\w+)_(\d+)$")
 # The attention of the VAE: what Flax and old PyTorch files call it, and what new ones do.
 _VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

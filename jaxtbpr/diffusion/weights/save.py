@@ -1,4 +1,4 @@
-"""Writes a model as a Diffusers folder, which PyTorch's diffusers reads as well as `load` does."""
+"""Writes a model as a Diffusers folder, for PyTorch's diffusers and for `load`."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from jaxtbpr.diffusion.sizes import Sizes
 from jaxtbpr.diffusion.weights import names
 from jaxtbpr.diffusion.weights.load import NETWORKS, SCHEDULER, TOKENIZER_FILES
 
-# The diffusers whose settings the configs have; its pipelines read from it which old ones to fix.
+# The diffusers version of the configs; its pipelines decide by it which old configs to fix.
 _DIFFUSERS_VERSION = "0.35.2"
 # The classes that read the parts, as model_index.json names them.
 _CLASSES = {
@@ -27,7 +27,7 @@ _CLASSES = {
     "feature_extractor": (None, None),
     "image_encoder": (None, None),
 }
-_SCHEDULER = "PNDMScheduler"  # where a config does not say
+_SCHEDULER = "PNDMScheduler"  # where the config names none
 
 
 def save(
@@ -71,7 +71,7 @@ def _named(network: str, params: Mapping[str, Any], shapes: names.Shapes) -> dic
             path for path in actual.keys() | shapes if actual.get(path) != shapes.get(path)
         )
         raise ValueError(
-            f"the parameters of {network} are not those of its sizes; missing, unexpected or of "
+            f"the parameters of {network} do not match its sizes; missing, unexpected or of "
             f"another shape: {', '.join(wrong[:6])}."
         )
     return {
@@ -110,8 +110,8 @@ def _copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
     present = [name for name in TOKENIZER_FILES if (source / name).exists()]
     if not {"vocab.json", "merges.txt"} <= set(present) and "tokenizer.json" not in present:
         raise InputError(
-            f"{os.fspath(source)} holds no tokenizer (vocab.json and merges.txt, or "
-            "tokenizer.json); give the folder of one."
+            f"{os.fspath(source)} has no tokenizer (vocab.json and merges.txt, or "
+            "tokenizer.json); use the folder of one."
         )
     data = {name: (source / name).read_bytes() for name in present}  # it may be the same folder
     target.mkdir(parents=True, exist_ok=True)

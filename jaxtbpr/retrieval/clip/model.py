@@ -98,7 +98,7 @@ class ClipConfig:
         if min(self.image_size) < self.patch_size:
             raise InputError(
                 f"images of {height}x{width} pixels have no patch of {self.patch_size}; change "
-                "image_size or patch."
+                "image_size or patch_size."
             )
         if self.stem == "hierarchical" and (
             self.patch_size < 4 or self.patch_size & (self.patch_size - 1)
@@ -244,7 +244,7 @@ def _transformer(config: ClipConfig, tower: TowerConfig, causal: bool) -> Transf
 
 
 def _project(config: ClipConfig, width: int, x, every_token: bool, use_bias: bool = False):
-    """Tokens [B, L, W] into the common space, float32 at least; those of L = 1 become [B, D]."""
+    """Projects tokens [B, L, W] to the embedding, float32 at least; L = 1 becomes [B, D]."""
     x = dense(config.embed_dim, width**-0.5, config.dtype, "projection", use_bias)(x)
     x = widen(x)
     return x if every_token else x[:, 0]

@@ -25,7 +25,7 @@ from jaxtbpr.retrieval.training.losses import normalize
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """A set in the common space; all rows have length 1.
+    """The features of a set; all rows have length 1.
 
     images: float32 [G, D]; captions: float32 [Q, D]; image_of_caption: int64 [Q], the number of
     the image that a caption was written for.

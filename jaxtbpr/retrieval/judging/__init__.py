@@ -1,1 +1,1 @@
-"""What a CLIP says of data: scores of pairs, measures of sets."""
+"""Scores of (image, caption) pairs and measures of data sets, by a CLIP."""

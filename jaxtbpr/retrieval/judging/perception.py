@@ -1,6 +1,6 @@
-"""What a CLIP sees in images, layer by layer: for losses that compare images as it sees them.
+"""The hidden layers of a CLIP as features of images, for a perceptual loss.
 
-Stage finetune is in another room, which knows no retrieval model; `stages.py` hands it this.
+Stage finetune is in another room, which knows no retrieval model; `stages.py` passes it this.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
 
 OPTIONS: Options = {
-    "weight": Option(0.0, "of the autoencoder's loss in what a CLIP sees; 0 = off", low=0.0),
-    "model": Option("tiny-clip", "that CLIP: WORKDIR/train, a published one or tiny-clip"),
+    "weight": Option(0.0, "weight of the autoencoder's perceptual loss; 0 = off", low=0.0),
+    "model": Option("tiny-clip", "CLIP of that loss: WORKDIR/train, a published one or tiny-clip"),
 }
 
 

@@ -1,6 +1,6 @@
-"""The images that stage measure compares with: of another run, a built set or a published folder.
+"""The reference images of stage measure: of another run, a built set or a data folder.
 
-Only where they lie is gathered at first; an image is read when it is measured.
+Only their paths are gathered at first; an image is read when it is measured.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Image:
 
 
 def fingerprint(folder: epath.PathLike, order: Sequence[str]) -> dict[str, Any]:
-    """Returns what tells one state of a reference from another; order: as for `images`.
+    """Returns the fingerprint of a reference; order: as for `images`.
 
     Raises InputError if it is none.
     """

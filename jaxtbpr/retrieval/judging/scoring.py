@@ -1,4 +1,4 @@
-"""What a CLIP says of images and texts: scores of pairs, and measures of whole sets.
+"""Scores of (image, text) pairs by a CLIP, and measures of whole sets.
 
 The measures are pure functions of features [N, D] of length 1. Texts are cleaned and tokenized,
 and images resized, by the functions of the training loaders.
@@ -37,14 +37,14 @@ from jaxtbpr.retrieval.saved import (
 )
 
 JUDGE_OPTIONS: Options = {
-    "model": Option("tiny-clip", "CLIP that judges: WORKDIR/train, a published one or tiny-clip"),
+    "model": Option("tiny-clip", "CLIP that scores: WORKDIR/train, a published one or tiny-clip"),
     "resize": Option("", RESIZE_HELP, choices=RESIZES),
-    "batch_size": Option(128, "images or texts embedded at once", low=1, high=1_000_000),
+    "batch_size": Option(128, "images or texts embedded per batch", low=1, high=1_000_000),
 }
 CUT_OPTIONS: Options = {
     "clauses": Option(True, "score a text by the mean over its clauses, not as a whole"),
     "min_score": Option(0.0, "cosine below which method threshold rejects", low=-1.0, high=1.0),
-    "reject_fraction": Option(0.05, "share that method quantile rejects", low=0.0, high=1.0),
+    "reject_fraction": Option(0.05, "fraction that method quantile rejects", low=0.0, high=1.0),
 }
 
 CLIP_SCORE_WEIGHT = 2.5
@@ -96,7 +96,7 @@ class Scorer:
     def say_cut(
         self, texts: Sequence[str], stage: str, what: str = "captions", *, clauses: bool = False
     ) -> tokenizer.Cut:
-        """Counts the texts, or their clauses, that the model reads in part, and tells of them."""
+        """Counts the texts, or their clauses, that the model cuts, and prints a line if any."""
         if clauses:
             what = f"clauses of {what}"
             texts = [part for text in texts for part in split_clauses(text)]

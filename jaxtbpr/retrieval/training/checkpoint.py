@@ -1,9 +1,9 @@
 """Checkpoints of a training run, written by Orbax in the background.
 
-Each one holds, under the number of finished steps, parameters (their moving average where a run
-keeps one), optimizer state, random key and the place in the data together, and is visible only
-when it is whole. Two are kept: the last, from
-which a killed run goes on, and the selected one, the best on the validation sets so far.
+Each one, named by its number of finished steps, holds parameters (their moving average where a run
+keeps one), optimizer state, random key and the position in the data, and is visible only when it
+is complete. Two are kept: the last, from which a killed run resumes, and the selected one, the
+best on the validation sets so far.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ WHICH = ("selected", "last")
 class Checkpoints:
     """The checkpoints in `directory`; use as a context manager, which waits for unfinished writes.
 
-    Scores decide which one is selected: tuples such as (R1, mAP), compared in that order.
+    The one of the best score is selected: tuples such as (R1, mAP), compared in that order.
     """
 
     def __init__(self, directory: epath.PathLike):
@@ -48,7 +48,7 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, data: Mapping, score: Sequence[float] | None
     ) -> None:
-        """Begins to write a checkpoint; `state` may be donated as soon as this returns.
+        """Starts writing a checkpoint; `state` may be donated as soon as this returns.
 
         data: the loader's state, plain JSON; score: of the validation sets, larger is better, or
         None where this step was not evaluated.
@@ -62,7 +62,7 @@ class Checkpoints:
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def last_step(self) -> int | None:
-        """Returns the step of the last whole checkpoint, or None."""
+        """Returns the step of the last complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def selected_step(self) -> int | None:
@@ -73,7 +73,7 @@ class Checkpoints:
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
         """Returns the state and the loader's state of a checkpoint.
 
-        shapes: jax.ShapeDtypeStructs that say where each array shall lie. Raises InputError where
+        shapes: jax.ShapeDtypeStructs with the shardings of the arrays. Raises InputError where
         the checkpoint is damaged or of other shapes.
         """
         items = ocp.args.Composite(
@@ -100,23 +100,24 @@ class Checkpoints:
         step = self.selected_step() if which == "selected" else self.last_step()
         if step is None:
             raise InputError(
-                f"{self._manager.directory} holds no checkpoint; run stage 'train' first, or give "
-                "the folder of a finished one (WORKDIR/train)."
+                f"{self._manager.directory} has no checkpoint; run stage 'train' first, or name "
+                "the WORKDIR/train of a run that has trained."
             )
         return step
 
     def _restore(self, step: int, items: ocp.args.Composite) -> Mapping:
         try:
             return self._manager.restore(step, args=items)
-        except (ValueError, KeyError, OSError) as error:  # Orbax's, of lost or other files
+        except (ValueError, KeyError, OSError) as error:  # by Orbax, for missing or other files
             message = str(error).split("\n")[0][:200]
             raise InputError(
                 f"checkpoint {step} in {self._manager.directory} cannot be read ({message}): it is "
-                "damaged, or model.json is of another model; restore them, or train anew."
+                "damaged, or model.json belongs to another model; restore them, or train again "
+                "with --rerun."
             ) from error
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
+        """Waits until everything that was saved is on disk."""
         self._manager.wait_until_finished()
 
 
@@ -135,7 +136,7 @@ def _rank(metrics: Mapping | None, step: int) -> tuple:
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    """What only training needs; the parameters too where those that are kept are not the same."""
+    """What only training needs; also its parameters, where the saved weights are others."""
     is_same = state.ema is None and not {"heads", "lora"} & state.params.keys()
     params = {} if is_same else {"params": state.params}
     return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | params

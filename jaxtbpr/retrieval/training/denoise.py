@@ -1,7 +1,7 @@
-"""Which training pairs are wrong, told from their losses: a two-component mixture, and consensus.
+"""Which training pairs are wrong, from their losses: a two-component mixture, and consensus.
 
 Pairs whose caption does not fit keep a high loss while a model learns, so the losses of an epoch
-have two humps. Host code on NumPy arrays of one number per pair; nothing here is trained.
+have two modes. Host code on NumPy arrays of one number per pair; nothing here is trained.
 """
 
 import dataclasses
@@ -40,15 +40,15 @@ def fit_mixture(
 ) -> Mixture:
     """Fits two Gaussians to `values` [P] by expectation-maximisation.
 
-    It starts from the two halves about the middle of the range. iterations: at most; tolerance: of
-    the mean log-likelihood between two of them; floor: of the variances. (RDE has 10, 1e-2 and
-    5e-4, for heavy noise 100, 1e-4 and 1e-6.) Raises InputError for fewer than two values or
+    It starts from the two halves about the middle of the range. iterations: at most; tolerance:
+    change of the mean log-likelihood at which it stops; floor: of the variances. (RDE has 10, 1e-2
+    and 5e-4, for heavy noise 100, 1e-4 and 1e-6.) Raises InputError for fewer than two values or
     values that are not finite.
     """
     values = np.asarray(values, np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         raise InputError(
-            f"a mixture of {len(values)} losses cannot be fitted; it takes two or more, all finite."
+            f"a mixture cannot be fitted to {len(values)} losses; it needs two or more, all finite."
         )
     low = (values <= 0.5 * (values.min() + values.max())).astype(np.float64)
     mixture = _maximise(values, np.stack([low, 1 - low], axis=1), floor)
@@ -67,7 +67,7 @@ def fit_mixture(
 def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: Any) -> np.ndarray:
     """Returns for each pair the probability that it is right, float64 [P], from its loss.
 
-    The losses are brought to 0..1 first; equal losses tell nothing, and all are right. monotone: a
+    The losses are scaled to 0..1 first; where all are equal, all count as right. monotone: a
     loss beyond the two means counts as the mean, so that the wider component does not take the
     smallest losses, too: a smaller loss is never less right. options: of `fit_mixture`. DivideMix
     (Li et al., ICLR 2020, arXiv:2002.07394); SynTBPR's figure names such a mixture.
@@ -86,9 +86,9 @@ def confident_consensus(
 ) -> np.ndarray:
     """Returns weights 0 or 1 of pairs, float32 [P], from two views of their losses (RDE's CCD).
 
-    first, second: what `clean_probability` says of the losses of two embeddings or directions.
-    Where both call a pair right or wrong it is so; where they differ a fair coin decides. Should
-    one call all pairs right, its most doubtful hundredth counts as wrong. Qin et al., CVPR 2024,
+    first, second: `clean_probability` of the losses of two embeddings or directions. Where both
+    agree on a pair, that counts; where they differ, a fair coin decides. Where one calls all pairs
+    right, the hundredth of the lowest probability counts as wrong. Qin et al., CVPR 2024,
     arXiv:2308.09911.
     """
     one, other = _confident(first), _confident(second)

@@ -1,4 +1,4 @@
-"""Small networks on top of the towers that only training has: for SimCLR, identities and MLM.
+"""Heads on top of the towers, for training only: SimCLR, identity classification and MLM.
 
 Letters: `B` batch, `L` text tokens, `N` image tokens, `D` embedding.
 """
@@ -36,7 +36,7 @@ class ViewHead(nn.Module):
 class IdentityHead(nn.Module):
     """One linear classifier of identities for image and text features, [B, D] -> [B, identities].
 
-    IRRA's (arXiv:2303.12501), weights of deviation 0.001.
+    IRRA's (arXiv:2303.12501), weights initialised with std 0.001.
     """
 
     identities: int
@@ -47,10 +47,10 @@ class IdentityHead(nn.Module):
 
 
 class MaskedWordHead(nn.Module):
-    """Guesses masked words with the image's help: ([B, L, D], [B, N, D]) -> [B, L, vocabulary].
+    """Predicts masked words from text and image: ([B, L, D], [B, N, D]) -> [B, L, vocabulary].
 
-    Words look at image tokens once (cross-attention), then at each other in `layers` blocks; IRRA's
-    interaction encoder (arXiv:2303.12501, four layers there) as in TBPS-CLIP.
+    Words attend to image tokens once (cross-attention), then to each other in `layers` blocks:
+    IRRA's interaction encoder (arXiv:2303.12501, four layers there) as in TBPS-CLIP.
     """
 
     vocab_size: int

@@ -1,4 +1,4 @@
-"""What a training run writes down as it goes, and the guard against losses that are no numbers."""
+"""The log of a training run, and the check that losses are finite."""
 
 import collections
 import json
@@ -24,10 +24,11 @@ EVAL_METRICS = ("R1", "R5", "R10", "mAP", "mINP")
 class TrainLog:
     """metrics.jsonl, TensorBoard events and evals.jsonl of the run in `directory`.
 
-    finished_steps: those of the checkpoint that the run goes on from; rows of later steps, which
-    a killed run has left, are cut off, since they will be written again. log_every: steps between
-    rows. name_images: gives the ids of images by their numbers, for the message of the guard.
-    Use as a context manager, which writes the last rows. Every process checks; one writes.
+    finished_steps: of the checkpoint that the run resumes from; rows of later steps, left by a
+    killed run, are removed, since they will be written again. log_every: steps between rows.
+    name_images: returns the ids of images by their indices, for the message about a loss that is
+    not finite. Use as a context manager, which writes the last rows. Every process checks; the
+    primary one writes.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class TrainLog:
             self._writer.close()
 
     def waited(self, seconds: float) -> None:
-        """Notes that the device had nothing to do while the host made a batch."""
+        """Adds time in which the device was idle while the host made a batch."""
         self._clock.waited += seconds
 
     def step(
@@ -66,12 +67,12 @@ class TrainLog:
         host: Mapping[str, float],
         rows: np.ndarray,
     ) -> None:
-        """Notes a dispatched step, numbered from 1.
+        """Records a dispatched step, numbered from 1.
 
         scalars: its results, maybe still being computed; host: numbers known already; rows: the
-        numbers of the batch's images. What was noted AHEAD steps ago is fetched, checked and
-        written, so that the device always has a step to go on with and the host does not run away
-        from it. Raises UserError as `settle` does.
+        indices of the batch's images. The step of AHEAD steps ago is fetched, checked and written:
+        so the device always has a next step queued, and the host is never further ahead. Raises
+        UserError as `settle` does.
         """
         self._clock.rows += len(rows) * jax.process_count()
         if step % self._log_every == 0:
@@ -80,7 +81,7 @@ class TrainLog:
         self._settle(until=step - AHEAD)
 
     def settle(self) -> None:
-        """Waits for every noted step, checks it and writes its row.
+        """Waits for every recorded step, checks it and writes its row.
 
         Raises UserError for a loss or gradient that is not a number, naming step and images.
         """
@@ -95,7 +96,7 @@ class TrainLog:
                 file.write(json.dumps(row) + "\n")
 
     def leave_out(self, seconds: float) -> None:
-        """Takes time spent on something else (evaluations, checkpoints) out of the throughput."""
+        """Excludes time spent on evaluations and checkpoints from the throughput."""
         self._clock.began += seconds
 
     def _settle(self, until: int | None) -> None:
@@ -112,12 +113,12 @@ class TrainLog:
             names = self._name_images(rows)
             raise UserError(
                 f"training stopped at step {step}: {bad[0]} is {values[bad[0]]}; lower "
-                f"config.train.learning_rate or look at the batch's images: {', '.join(names)}."
+                f"config.train.learning_rate or check the batch's images: {', '.join(names)}."
             )
 
 
 class _Clock:
-    """Rows per second and share of time lost since the last row."""
+    """Images per second and fraction of time spent waiting for the host, since the last row."""
 
     def __init__(self):
         self.rows, self.waited, self.began = 0, 0.0, time.monotonic()

@@ -1,4 +1,18 @@
-"""The loop of a training run: steps, evaluations, checkpoints, and when it ends."""
+"""The training loop: steps, evaluations, checkpoints, early stopping.
+
+A killed run resumes from its last checkpoint to the same bits. The order matters:
+
+1. restore the state (parameters, optimizer, step, random key) of the last whole checkpoint, or
+   make a new one (`start_or_resume`);
+2. put the loader back to the batch after that step, before it makes any;
+3. restore the weights of the pairs of the epoch that this step is in;
+4. stop at once if the run had already finished or stalled: nothing is compiled for that;
+5. compile the step;
+6. cut the logs after that step (`TrainLog`), and train on.
+
+At the end of a step (`finish_step`) the order is: pair weights, evaluation, checkpoint. So a
+checkpoint is written only when everything that resuming needs is on disk.
+"""
 
 import dataclasses
 import functools
@@ -36,7 +50,7 @@ class Sets:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many steps a run has and when it does what; all counted in steps.
+    """The schedule of a run; all numbers in steps.
 
     schedule: the learning rate of each step, from 0.
     """
@@ -58,10 +72,10 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Everything that stays the same during a run.
+    """Everything that stays constant during a run.
 
     create: makes the first state; shapes: its arrays as jax.ShapeDtypeStruct with shardings;
-    pair_weights: what weighs the pairs by their losses, or None.
+    pair_weights: weights the pairs by their losses, or None.
     """
 
     plan: Plan
@@ -74,9 +88,9 @@ class Trainer:
     pair_weights: PairWeights | None = None
 
     def weights(self, pairs: np.ndarray) -> np.ndarray:
-        """Returns how much the pairs with these numbers count now, float32 [B].
+        """Returns the current weights of the pairs with these indices, float32 [B].
 
-        It is what the built sets say of them, times what their losses do.
+        The weight of the built set times the one from their losses.
         """
         weight = self.batches.pairs.weight_of_pair[pairs]
         return weight * self.pair_weights.of(pairs) if self.pair_weights else weight
@@ -85,7 +99,7 @@ class Trainer:
 def train(
     trainer: Trainer, checkpoints: Checkpoints, directory: epath.Path, *, seed: int, log_every: int
 ) -> None:
-    """Makes or restores the state, compiles the step and runs what is left of the plan."""
+    """Makes or restores the state, compiles the step and runs the remaining steps of the plan."""
     state, start = start_or_resume(trainer, checkpoints, seed)
     if start == trainer.plan.steps or stalled(trainer, directory, start):
         return
@@ -96,14 +110,17 @@ def train(
             for n, new in steps(trainer, step, state, start, log):
                 finish_step(trainer, n, new, checkpoints, log, preempted(n))
                 if trainer.plan.evaluates(n) and stalled(trainer, directory, n):
-                    say(f"train: no better evaluation since {trainer.plan.patience}, so it ends")
+                    say(
+                        f"train: stops early, since the last {trainer.plan.patience} evaluations "
+                        "were no better (config.train.patience)"
+                    )
                     return
 
 
 def start_or_resume(
     trainer: Trainer, checkpoints: Checkpoints, seed: int
 ) -> tuple[TrainState, int]:
-    """Returns the state to go on from and its number of finished steps."""
+    """Returns the state to start from and its number of finished steps."""
     last = checkpoints.last_step()
     if last is None:
         return trainer.create(jax.random.key(seed)), 0
@@ -111,12 +128,12 @@ def start_or_resume(
     trainer.batches.set_state(data)
     if trainer.pair_weights:
         trainer.pair_weights.restore(last // trainer.plan.steps_per_epoch)
-    say(f"train: goes on after step {last} of {trainer.plan.steps}")
+    say(f"train: resumes after step {last} of {trainer.plan.steps}")
     return state, last
 
 
 def compile_and_say(trainer: Trainer):
-    """Compiles the step and tells how long that took."""
+    """Compiles the step and prints how long that took."""
     began = time.monotonic()
     size = trainer.plan.batch_size
     with compilation.announce("train"):
@@ -132,7 +149,7 @@ def compile_and_say(trainer: Trainer):
 def steps(
     trainer: Trainer, step: Step, state: TrainState, start: int, log: TrainLog
 ) -> Iterator[tuple[int, TrainState]]:
-    """Yields (n, state after step n) for the steps after `start`; the next donates that state.
+    """Yields (n, state after step n) for the steps after `start`; the next step donates that state.
 
     The host makes batch n+1 while the devices compute step n.
     """
@@ -158,7 +175,7 @@ def finish_step(
     log: TrainLog,
     preempted: bool,
 ) -> None:
-    """Evaluates and saves where the plan says so. Raises UserError after saving if `preempted`."""
+    """Evaluates and saves according to the plan; if `preempted`, saves and raises UserError."""
     epoch, rest = divmod(n, trainer.plan.steps_per_epoch)
     if trainer.pair_weights and rest == 0:
         began = time.monotonic()
@@ -180,7 +197,7 @@ def finish_step(
 def stalled(trainer: Trainer, directory: epath.Path, step: int) -> bool:
     """Whether the last `patience` evaluations up to `step` were no better than one before them.
 
-    It is read from evals.jsonl, so a later process decides the same.
+    It reads evals.jsonl, so that a resumed run decides the same.
     """
     names = {one.name for one in trainer.sets.val}
     if not trainer.plan.patience or not names:
@@ -203,11 +220,11 @@ def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[f
         if one in trainer.sets.val:
             scores.append((metrics.R1, metrics.mAP))
         say(f"train: epoch {epoch:g}, {one.name}: R@1 {metrics.R1:.1%}, mAP {metrics.mAP:.1%}")
-    meshes.wait_for_all("evaluation")  # what one process has written, `stalled` reads in all
+    meshes.wait_for_all("evaluation")  # the primary process wrote what `stalled` reads in all
     return tuple(np.mean(scores, axis=0)) if scores else None
 
 
 def name_images(train: list[RetrievalSet], rows: np.ndarray) -> list[str]:
-    """Returns the ids of images by their numbers over all train sets, each once."""
+    """Returns the ids of images by their indices over all train sets, each once."""
     ids = [image_id for one in train for image_id in one.image_ids]
     return sorted({ids[row] for row in rows})

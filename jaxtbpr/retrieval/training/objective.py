@@ -1,4 +1,16 @@
-"""What a training step lowers: the weighted sum of the losses that a config asks for."""
+"""The training objective: the weighted sum of the losses that are enabled.
+
+A step computes it in this order (`Objective`):
+
+1. `features`: the towers run once on each image and each caption, whatever the number of losses;
+2. for each caption of an image, the contrastive losses (`_of_pairs`):
+   a. channels are masked before the features are normalised, with one mask for both modalities;
+   b. the weight of a pair is that of its data, and 0 where its loss is not among the smallest;
+   c. each loss is computed on global arrays, so that every device sees the captions of all;
+3. the mean of these over the captions;
+4. the losses with heads (`_of_heads`), on the first caption;
+5. the sum of all parts by their weights.
+"""
 
 import dataclasses
 import functools
@@ -32,10 +44,10 @@ class ContrastiveLoss:
 
     name: of its weight among the options and in an objective, and of its part in the metrics.
     title, default: of that option. of(objective, alpha): returns the loss, a function of features,
-    ids and logit scale (see `losses`); alpha: this step's share of soft labels.
-    is_weighted: whether pairs have weights in it. is_enough: whether it alone makes images and
-    captions alike. by_rows: whether it can look at some rows of the similarities at a time. views:
-    whether it takes a second view of the image, too (`multi_view`).
+    ids and logit scale (see `losses`); alpha: this step's fraction of soft labels.
+    is_weighted: whether it takes weights of pairs. is_enough: whether a model can be trained with
+    it alone. by_rows: whether it can be computed from some rows of the similarities at a time.
+    views: whether it takes a second view of the image, too (`multi_view`).
     """
 
     name: str
@@ -50,7 +62,7 @@ class ContrastiveLoss:
 
 @dataclasses.dataclass(frozen=True)
 class HeadLoss:
-    """A loss with a network of its own on top of the towers.
+    """A loss with a network (head) on top of the towers.
 
     name, title, default, by_rows: as of a contrastive loss. head: the network's name;
     make(objective): returns it; reads: "row" for each array [B, D] that it reads, "tokens" for
@@ -137,20 +149,20 @@ LOSSES = (*CONTRASTIVE, *WITH_HEADS)
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The weights of the losses, 0 for those that are left out, and their settings.
+    """The weights of the losses (0 = off) and their settings.
 
     nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
     `robust_loss`, one of robust.LOSSES. multi_view: N-ITC of a second view of the image, too.
-    captions: of each image; every contrastive loss is the mean over them of the loss with that one
-    alone, so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
-    soft_label_ratio: the share alpha of soft labels in the targets, by step; soft_labels: their
-    kind; eps: of R-ITC. small_loss_fraction: share of the pairs of a batch, those of the smallest
-    N-ITC, that count. channel_mask: rate of `robust.mask_channels`. temperature, hidden: of SimCLR
-    and its head; identities: how many the identity head tells apart; vocab_size, mlm_layers: of the
-    word head.
-    facts: slots by which captions match every image that they are true of, whoever is on it (as
+    captions: per image; every contrastive loss is the mean over them of the loss with each one,
+    so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
+    soft_label_ratio: the fraction alpha of soft labels in the targets, by step; soft_labels: how
+    they are computed; eps: of R-ITC. small_loss_fraction: fraction of the pairs of a batch that
+    count, those of the smallest N-ITC. channel_mask: rate of `robust.mask_channels`. temperature,
+    hidden: of SimCLR and its head; identities: classes of the identity head; vocab_size,
+    mlm_layers: of the word head.
+    facts: slots by which captions match every image that they are true of, whoever it shows (as
     labels do in UniCL, arXiv:2204.03610); 0 = by identity alone.
-    loss_rows: rows of the similarities that a device holds at a time, 0 for all of its own.
+    loss_rows: rows of the similarities that a device holds at a time; 0 = all its rows.
 
     SynTBPR: nitc 1, ritc 1 (soft labels by sigmoid, 0.005, eps 1e-8). TBPS-CLIP: nitc 1 with
     multi_view, ritc 1 (eps 1e-2), citc 0.1, simclr 0.4. IRRA: sdm 1, identity 1, mlm 1.
@@ -189,10 +201,10 @@ class Objective:
         return getattr(self, row.name)
 
     def inputs(self, config: ClipConfig) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Returns {name of a batch's array: (its shape without the batch axis, its dtype)}."""
+        """Returns {array of a batch: (its shape without the batch axis, its dtype)}."""
         image = ((*config.image_size, 3), jnp.uint8)
-        words = ((config.text_length,), jnp.int32)
-        shapes = {"image": image, "tokens": words, "identity": ((), jnp.int32)}
+        tokens = ((config.text_length,), jnp.int32)
+        shapes = {"image": image, "tokens": tokens, "identity": ((), jnp.int32)}
         shapes["weight"] = ((), jnp.float32)
         if self.multi_view:
             shapes["second"] = image
@@ -204,7 +216,7 @@ class Objective:
         if self.simclr:
             shapes |= {"view_1": image, "view_2": image}
         if self.mlm:
-            shapes |= {"masked": words, "labels": words}
+            shapes |= {"masked": tokens, "labels": tokens}
         return shapes
 
     def features(self, model: Clip, params: Any, batch: Arrays) -> dict[str, jax.Array]:
@@ -250,7 +262,7 @@ class Objective:
         return {"loss": total} | (parts if len(parts) > 1 else {})
 
     def _captions(self, features: Arrays, batch: Arrays) -> list[tuple[jax.Array, jax.Array]]:
-        """(features [B, D], whom they match by) of the images' first, second, ... captions."""
+        """(features [B, D], ids to match by) of the images' first, second, ... captions."""
         texts = [features["text"]]
         texts += [features["more"][:, n] for n in range(self.captions - 1)]
         if not self.facts:
@@ -273,8 +285,8 @@ class Objective:
             images: tuple[jax.Array, ...] = (image,)
             if row.views and self.multi_view:
                 loss, images = contrastive.multi_view(loss), (image, second)
-            kept = {"weights": weights} if row.is_weighted else {}
-            parts[row.name] = loss(*images, text, ids, scale, **kept)
+            options = {"weights": weights} if row.is_weighted else {}
+            parts[row.name] = loss(*images, text, ids, scale, **options)
         return parts
 
     def _of_heads(self, mesh: Mesh, features: Arrays, batch: Arrays, params: Any) -> dict:
@@ -287,7 +299,7 @@ class Objective:
         }
 
     def _weights(self, mesh: Mesh, pairs, scale, weight) -> jax.Array:
-        """The weight of each pair: its own, and 0 where its loss is too large to be believed."""
+        """The weight of each pair, and 0 where its loss is too large (small-loss trick)."""
         if self.small_loss_fraction >= 1:
             return weight
         axes = mesh.axis_names
@@ -302,7 +314,7 @@ class Objective:
 def init_heads(objective: Objective, embed_dim: int, key: jax.Array) -> dict[str, Any]:
     """Returns new parameters of the heads, {} where the objective has none."""
     arrays = {"row": jnp.zeros((1, embed_dim)), "tokens": jnp.zeros((1, 2, embed_dim))}
-    inputs = {row.head: [arrays[kind] for kind in row.reads] for row in WITH_HEADS}
+    inputs = {row.head: [arrays[name] for name in row.reads] for row in WITH_HEADS}
     return {
         name: head.init(jax.random.fold_in(key, n), *inputs[name])["params"]
         for n, (name, head) in enumerate(sorted(objective.heads().items()))

@@ -1,4 +1,4 @@
-"""AdamW as the field trains CLIP: its schedules, and which parameters decay.
+"""AdamW as CLIP is trained with it: schedules, weight decay, layer decay, frozen parameters.
 
 Schedules are functions of the step (from 0). They may be traced: a jax.Array gives float32 inside
 jax.jit, while a Python or NumPy number gives float64 on the host, for logs and plans.
@@ -22,7 +22,7 @@ def warmup_cosine(
 ) -> optax.Schedule:
     """Linear warm-up from `start` to `learning_rate`, then a cosine to `end`.
 
-    The warm-up has both ends in it, and the cosine starts anew from its top: step w - 1 and step
+    The warm-up includes both ends, and the cosine starts at its top again: step w - 1 and step
     w = `warmup_steps` both have the full rate, and the last step is one short of `end`. (optax's
     own warm-up cosine differs by a step.) From `steps` on the rate stays at `end`. Raises
     ValueError for a warm-up that is longer than the training. SynTBPR and TBPS-CLIP.
@@ -46,7 +46,7 @@ def warmup_cosine(
 
 
 def soft_label_ratio(ratio: float, steps_per_epoch: int) -> optax.Schedule:
-    """Share of soft labels in the targets: from 0 to `ratio` over the first epoch, then constant.
+    """Fraction of soft labels in the targets: 0 to `ratio` over the first epoch, then constant.
 
     SynTBPR and TBPS-CLIP (`alpha` of the losses).
     """
@@ -69,19 +69,18 @@ def adamw(
     layer_decay: float = 1.0,
     head_lr_factor: float = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW with decoupled weight decay on the parameters that `decay_mask` names.
+    """AdamW with decoupled weight decay on the parameters of `decay_mask`.
 
-    clip_norm: largest global norm of the gradients, None (the published choice) for no limit.
-    frozen: regular expression of the parameters that never change and need no moments, "" for
-    none, see `frozen_mask`. layer_decay, head_lr_factor: see `rate_shares`. Defaults are SynTBPR's.
-    Loshchilov and Hutter, ICLR 2019,
-    arXiv:1711.05101.
+    clip_norm: largest global norm of the gradients; None (the published choice): no clipping.
+    frozen: regular expression of the parameters that never change and need no moments, "" = none
+    of them, see `frozen_mask`. layer_decay, head_lr_factor: see `lr_factors`. Defaults are
+    SynTBPR's. Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101.
     """
     optimizer = optax.adamw(
         learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
     )
     if layer_decay != 1 or head_lr_factor != 1:
-        optimizer = optax.chain(optimizer, _scale_by_shares(layer_decay, head_lr_factor))
+        optimizer = optax.chain(optimizer, _scale_by_factors(layer_decay, head_lr_factor))
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     if not frozen:
@@ -91,12 +90,12 @@ def adamw(
     )
 
 
-def rate_shares(params: Any, layer_decay: float, head_lr_factor: float) -> Any:
-    """For a tree of parameters: the share of the learning rate that each has.
+def lr_factors(params: Any, layer_decay: float, head_lr_factor: float) -> Any:
+    """For a tree of parameters: the factor of the learning rate of each.
 
     layer_decay ** d for a parameter d layers below the top of its tower: 0 for what follows the
     last block, 1 for the last block, one more than the blocks for embeddings (BEiT's rule, Bao et
-    al., arXiv:2106.08254). Scanned blocks have an array of shares, [layers, 1, ...].
+    al., arXiv:2106.08254). Scanned blocks have an array of factors, [layers, 1, ...].
     head_lr_factor: of the identity and word heads (5 in SynTBPR and TBPS-CLIP).
     """
     depths = {
@@ -129,10 +128,10 @@ def _block_numbers(blocks: Any) -> list[int]:
     return [int(name.removeprefix("block_")) for name in blocks if name.startswith("block_")]
 
 
-def _scale_by_shares(layer_decay: float, head_lr_factor: float) -> optax.GradientTransformation:
+def _scale_by_factors(layer_decay: float, head_lr_factor: float) -> optax.GradientTransformation:
     def update(updates, params):
-        shares = rate_shares(params, layer_decay, head_lr_factor)
-        return jax.tree.map(lambda u, factor: u * factor, updates, shares)
+        factors = lr_factors(params, layer_decay, head_lr_factor)
+        return jax.tree.map(lambda u, factor: u * factor, updates, factors)
 
     return optax.stateless(update)
 
@@ -148,7 +147,7 @@ def frozen_mask(params: Any, pattern: str) -> Any:
 
 
 def check_frozen(params: Any, pattern: str) -> None:
-    """Raises InputError for a `pattern` that is no expression, or freezes nothing or everything."""
+    """Raises InputError for a `pattern` that is invalid, or freezes nothing or everything."""
     try:
         matched = jax.tree.leaves(frozen_mask(params, pattern))
     except re.error as error:
@@ -157,7 +156,7 @@ def check_frozen(params: Any, pattern: str) -> None:
         names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         which = "every parameter" if all(matched) else "no parameter"
         raise InputError(
-            f"{pattern!r} matches {which}; it must match whole paths of some, "
+            f"{pattern!r} matches {which}; it must match the whole paths of some parameters, "
             f"such as {names[0]!r} or {names[-1]!r}."
         )
 
@@ -174,7 +173,7 @@ def decays(name: str, axes: int) -> bool:
 
     Not on parameters of fewer than two axes (biases, norms, logit_scale, OpenAI's
     class_embedding) nor on those named bias, scale (linen's norms), ln or bn, whatever their
-    shape, since a stack of layers lends a bias a second axis. Everything else decays: kernels,
+    shape, since a stack of layers gives a bias a second axis. Everything else decays: kernels,
     projections, token and position embeddings, EVA's cls_token [1, 1, W]. Names count as whole
     words ("ln_1", "q_bias"); the originals look for these letters anywhere in a name.
     """

@@ -1,4 +1,4 @@
-"""How much each training pair counts: its loss after every epoch, and what that says of it."""
+"""Weights of the training pairs, from their losses after every epoch."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.evaluation.embed import Embedder
 from jaxtbpr.retrieval.training import denoise, losses
 
-KINDS = ("", "mixture", "consensus")
+METHODS = ("", "mixture", "consensus")
 _FOLDER = "pair_losses"
 _directions = jax.jit(losses.direction_losses)
 
@@ -26,14 +26,14 @@ _directions = jax.jit(losses.direction_losses)
 class PairWeights:
     """The weights of all pairs in this epoch; all 1 at first.
 
-    kind: "" only writes the losses; "mixture" weighs each pair by the probability that it is
-    right; "consensus" drops those that both directions call wrong (`denoise`). first: epochs
-    without weights. directory: WORKDIR/train; a file per epoch goes to its pair_losses/, from
-    which a killed run takes its weights again.
+    method: "" only writes the losses; "mixture" weights each pair by the probability that it is
+    right; "consensus" drops those that both directions call wrong (`denoise`). warmup_epochs:
+    epochs without weights. directory: WORKDIR/train; a file per epoch goes to its pair_losses/,
+    from which a resumed run reads its weights.
     """
 
-    kind: str
-    first: int
+    method: str
+    warmup_epochs: int
     directory: epath.Path
     embedder: Embedder
     train: list[RetrievalSet]
@@ -43,23 +43,26 @@ class PairWeights:
         self._weights = np.ones(len(self.pairs), np.float32)
 
     def of(self, pairs: np.ndarray) -> np.ndarray:
-        """Returns the weights float32 [B] of the pairs with these numbers."""
+        """Returns the weights float32 [B] of the pairs with these indices."""
         return self._weights[pairs]
 
     def restore(self, epoch: int) -> None:
-        """Takes the weights that were found after `epoch` epochs."""
+        """Reads the weights that were computed after `epoch` epochs."""
         if epoch == 0:
             return
         path = self._path(epoch)
         if not path.exists():
-            raise InputError(f"{path} is gone, which this run goes on from; restore it or --rerun.")
+            raise InputError(
+                f"{path}, which this run resumes from, is missing; restore it, or start again "
+                "with --rerun."
+            )
         self._weights = np.load(io.BytesIO(path.read_bytes()))["weight"]
 
     def update(self, params: Any, epoch: int) -> None:
-        """Measures every pair after `epoch` epochs, writes that and sets the weights."""
+        """Measures every pair after `epoch` epochs, sets the weights and writes both."""
         by_image, by_text = self._measure(params, epoch)
-        if self.kind and epoch >= self.first:
-            self._weights = self._judge(by_image, by_text, epoch)
+        if self.method and epoch >= self.warmup_epochs:
+            self._weights = self._weights_from(by_image, by_text, epoch)
             say(f"train: pair weights of epoch {epoch + 1}: mean {self._weights.mean():.3f}")
         if meshes.is_primary_process():
             self._path(epoch).parent.mkdir(parents=True, exist_ok=True)
@@ -67,17 +70,17 @@ class PairWeights:
             np.savez(buffer, image_to_text=by_image, text_to_image=by_text, weight=self._weights)
             files.write_bytes_atomic(self._path(epoch), buffer.getvalue(), durable=True)
 
-    def _judge(self, by_image: np.ndarray, by_text: np.ndarray, epoch: int) -> np.ndarray:
-        if self.kind == "mixture":
+    def _weights_from(self, by_image: np.ndarray, by_text: np.ndarray, epoch: int) -> np.ndarray:
+        if self.method == "mixture":
             return denoise.clean_probability(0.5 * (by_image + by_text)).astype(np.float32)
         rng = seeds.rng(self.pairs.seed, "consensus", epoch)
         both = (denoise.clean_probability(values) for values in (by_image, by_text))
         return denoise.confident_consensus(*both, rng)
 
     def _measure(self, params: Any, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """N-ITC of every pair in both directions, float32 [P], among random others of its batch.
+        """N-ITC of every pair in both directions, float32 [P], each in a random batch.
 
-        Without augmentation; the last batch is filled up with pairs that have been measured.
+        Without augmentation; the last batch is filled with pairs of the first ones.
         """
         features = [self.embedder.features(params, one) for one in self.train]
         images = np.concatenate([one.images for one in features])
@@ -87,7 +90,7 @@ class PairWeights:
         batches = np.resize(order, -(-count // size) * size).reshape(-1, size)
         scale = np.float32(jax.device_get(params["logit_scale"]))
         out = np.zeros((2, count), np.float32)
-        for batch in batches[::-1]:  # so that a pair's first place decides
+        for batch in batches[::-1]:  # backwards, so that a pair's first batch decides
             ids = self.pairs.identity_of_pair[batch]
             out[:, batch] = _directions(
                 images[self.pairs.image_of_pair[batch]], captions[batch], ids, scale

@@ -1,4 +1,4 @@
-"""What a training run is made of, as its config says: sets, tokenizer, model, batches, trainer."""
+"""Builds a training run from its config: sets, tokenizer, model, batches, trainer."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tokenizers import Tokenizer
 
 from jaxtbpr.core import mesh as meshes
-from jaxtbpr.core import tokenizer
+from jaxtbpr.core import tokenizer as tokenizers
 from jaxtbpr.core.errors import InputError, UserError, of_key
 from jaxtbpr.core.progress import say
 from jaxtbpr.datasets import loader
@@ -38,8 +38,8 @@ def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
     """Opens the built sets that `data` names. Raises UserError for a missing set or split."""
     if not data.train_sets or len(set(data.train_sets)) < len(data.train_sets):
         raise UserError(
-            f"config.data.train_sets={tuple(data.train_sets)!r} must name at least one set, and "
-            "none twice."
+            f"config.data.train_sets={tuple(data.train_sets)!r} must name at least one set, each "
+            "once."
         )
     with of_key("data.train_sets"):
         train = [RetrievalSet(directory / name, "train") for name in data.train_sets]
@@ -49,7 +49,7 @@ def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
 
 
 def open_test_sets(data: ConfigDict, directory: epath.Path) -> list[RetrievalSet]:
-    """Opens the sets that `data.test_sets` names; if it is empty, all that have a test split."""
+    """Opens the sets of `data.test_sets`; if it is empty, all sets with a test split."""
     names = data.test_sets or list_sets(directory, "test")
     with of_key("data.test_sets"):
         return [RetrievalSet(directory / name, "test") for name in names]
@@ -60,7 +60,10 @@ def open_start(config: ConfigDict) -> Saved | None:
     if not config.model.weights:
         return None
     if config.model.name:
-        raise UserError("config.model.name goes without config.model.weights, which has its sizes.")
+        raise UserError(
+            "config.model.name cannot be used with config.model.weights, which has its own sizes; "
+            "leave one of them out."
+        )
     with of_key("model.weights"):
         return open_saved(
             config.model.weights,
@@ -78,27 +81,27 @@ def resize_of(data: ConfigDict, start: Saved | None) -> Resize:
 
 
 def open_tokenizer(data: ConfigDict, train: list[RetrievalSet], start: Saved | None) -> Tokenizer:
-    """Loads the tokenizer of `start` or that `data` names, or learns one from the captions."""
+    """Loads the tokenizer of `start` or of `data.tokenizer`, or learns one from the captions."""
     if start is not None:
         try:
             return start.tokenizer(data.tokenizer)
         except InputError as error:
-            raise UserError(f"{error} Or name its folder in config.data.tokenizer.") from error
+            raise UserError(f"{error} Or set config.data.tokenizer to its folder.") from error
     if data.tokenizer:
         with of_key("data.tokenizer"):
-            return tokenizer.load(data.tokenizer)
+            return tokenizers.load(data.tokenizer)
     captions = (text for one in train for captions in one.captions for text in captions)
-    return tokenizer.learn(captions, data.vocab_size)
+    return tokenizers.learn(captions, data.vocab_size)
 
 
 def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
-    """Returns the shapes of a new model from the sections `data` and `model`."""
+    """Returns the config of a new model from the sections `data` and `model`."""
     options = config.model
-    words = {"text_length": config.data.text_length, "vocab_size": vocab_size}
+    text_sizes = {"text_length": config.data.text_length, "vocab_size": vocab_size}
     size = tuple(config.data.image_size)
     if options.name:
         known = PUBLISHED[options.name]
-        return dataclasses.replace(known, image_size=size, **words, **_computation(options))
+        return dataclasses.replace(known, image_size=size, **text_sizes, **_computation(options))
 
     def tower(name: str) -> TowerConfig:
         sizes = (options[f"{name}_{key}"] for key in ("width", "layers", "heads"))
@@ -112,7 +115,7 @@ def model_config(config: ConfigDict, vocab_size: int) -> ClipConfig:
         text=tower("text"),
         embed_dim=options.embed_dim,
         positions=options.positions,
-        **words,
+        **text_sizes,
         **_computation(options),
     )
 
@@ -148,30 +151,30 @@ def make_plan(options: ConfigDict, train: list[RetrievalSet]) -> Plan:
 def build_trainer(
     config: ConfigDict,
     sets: Sets,
-    words: Tokenizer,
+    tokenizer: Tokenizer,
     directory: epath.Path,
     start: Saved | None = None,
 ) -> Trainer:
-    """Puts together all parts of a run in `directory`; nothing is compiled yet."""
+    """Builds all parts of a run in `directory`; nothing is compiled yet."""
     options, plan = config.train, make_plan(config.train, sets.train)
     with of_key("train.fsdp"):
         mesh = meshes.make_mesh(options.fsdp)
     check_batch(options, mesh)
     with of_key("model"):
-        sizes = start.config if start else model_config(config, words.get_vocab_size())
+        sizes = start.config if start else model_config(config, tokenizer.get_vocab_size())
     model = Clip(sizes)
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     with of_key("train.freeze"):
         optimizers.check_frozen(params, options.freeze)
     resize = resize_of(config.data, start)
-    batches = open_batches(config, sets.train, words, resize)
+    batches = open_batches(config, sets.train, tokenizer, resize)
     recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
     create = functools.partial(create_state, recipe=recipe)
     with of_key("train.lora"):
         shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
         model,
-        words,
+        tokenizer,
         mesh,
         batch_size=options.eval_batch_size,
         resample=config.data.resample,
@@ -196,7 +199,7 @@ def open_pair_weights(
     train: list[RetrievalSet],
     batches: loader.TrainLoader,
 ) -> PairWeights | None:
-    """Returns what measures and weighs the pairs, where `options` (section `train`) want it."""
+    """Returns the weights of the pairs, None where `options` (section `train`) have them off."""
     if not (options.save_pair_losses or options.denoise):
         return None
     return PairWeights(
@@ -205,68 +208,67 @@ def open_pair_weights(
 
 
 def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array) -> TrainState:
-    """The state before the first step: of new parameters, or of those of `start`."""
+    """The state before the first step: with new parameters, or those of `start`."""
     if start is None:
         create = functools.partial(create_state, recipe=recipe)
         return jax.jit(create, out_shardings=shardings)(key)
     say(f"train: starts from {start.source}")
     params = start.read_params()
-    places = {name: shardings.params[name] for name in params}  # heads and LoRA begin anew
+    places = {name: shardings.params[name] for name in params}  # heads and LoRA are new
     params = jax.device_put(params, places)
     return jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)(params, key)
 
 
 def check_captions(captions: int) -> None:
-    """Raises UserError for several captions of an image in a step, where each has a weight."""
+    """Raises UserError for several captions per image where each caption has a weight."""
     if captions > 1:
         raise UserError(
-            f"config.train.captions={captions} gives an image one weight for all of its captions, "
-            "but those of the train sets are weighed one by one; use 1, or "
+            f"config.train.captions={captions} needs one weight per image, but the captions of "
+            "the train sets have a weight each; use config.train.captions=1 or "
             "config.denoise.action='drop'."
         )
 
 
 def check_batch(options: ConfigDict, mesh: Mesh) -> None:
-    """Raises UserError for a batch that devices and chunks do not divide, or without a loss."""
+    """Raises UserError for a batch not divisible by devices and chunks, and for no loss."""
     with of_key("train.batch_size"):
         meshes.check_batch_size(options.batch_size, mesh)
     if options.batch_size // mesh.size % options.grad_cache_chunks:
         raise UserError(
-            f"config.train.grad_cache_chunks={options.grad_cache_chunks} does not divide the "
-            f"{options.batch_size // mesh.size} pairs that each device has of a batch."
+            f"config.train.grad_cache_chunks={options.grad_cache_chunks} must divide the "
+            f"{options.batch_size // mesh.size} pairs of a batch on each device."
         )
     _check_loss_rows(options, options.batch_size // mesh.size)
     weights = [row.name for row in CONTRASTIVE if row.is_enough]
     if not any(options[name] for name in weights):
         raise UserError(
             "no contrastive loss is enabled: one of "
-            f"{', '.join('config.train.' + name for name in weights)} must be above 0."
+            f"{', '.join('config.train.' + name for name in weights)} must be greater than 0."
         )
 
 
 def _check_loss_rows(options: ConfigDict, rows: int) -> None:
-    """Raises UserError where a device with `rows` of a batch would hold more than is asked."""
+    """Raises UserError where `loss_rows` cannot be kept with `rows` of a batch per device."""
     held = options.loss_rows
     if not held or held >= rows:
         return
     if rows % held:
         raise UserError(
-            f"config.train.loss_rows={held} does not divide the {rows} rows that each device has "
-            "of a batch; choose a number that does."
+            f"config.train.loss_rows={held} must divide the {rows} rows of a batch on each device."
         )
     whole = [row.name for row in LOSSES if not row.by_rows and options[row.name]]
     whole += ["small_loss_fraction"] if options.small_loss_fraction < 1 else []
     if whole:
         raise UserError(
-            f"config.train.loss_rows={held} is not for config.train.{whole[0]}, which looks at all "
-            "rows at once; set one of them to its default."
+            f"config.train.loss_rows={held} cannot be used with config.train.{whole[0]}, which "
+            "needs all rows at once; set one of them to its default."
         )
 
 
 def make_objective(
     options: ConfigDict, plan: Plan, *, identities: int, vocab_size: int, slots: int = 0
 ) -> Objective:
-    """Returns what a step lowers; options: the section `train`."""
+    """Returns the objective of a step; options: the section `train`."""
     return Objective(
         **{loss.name: options[loss.name] for loss in LOSSES},
         robust_loss=options.robust_loss,
@@ -290,12 +292,12 @@ def make_objective(
 def make_recipe(
     options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int, slots: int = 0
 ) -> Recipe:
-    """Returns what a step does; options: the section `train`.
+    """Returns the recipe of a step; options: the section `train`.
 
     identities, slots: how many identities, and slots of facts, the train sets have.
     """
     frozen = options.freeze
-    if options.lora:  # the towers stay as they are, but for LoRA's change of them
+    if options.lora:  # the towers are frozen; only LoRA changes them
         frozen = rf"(image|text)/.*|{frozen}" if frozen else r"(image|text)/.*"
     optimizer = optimizers.adamw(
         lambda update: plan.schedule(update * options.accumulation_steps),
@@ -325,11 +327,11 @@ def make_recipe(
 
 
 def open_batches(
-    config: ConfigDict, train: list[RetrievalSet], words: Tokenizer, resize: Resize = SQUASH
+    config: ConfigDict, train: list[RetrievalSet], tokenizer: Tokenizer, resize: Resize = SQUASH
 ) -> loader.TrainLoader:
     """Returns the endless training batches of this process.
 
-    Raises UserError for several captions of an image in a step where captions have weights.
+    Raises UserError for several captions per image where captions have weights.
     """
     data = config.data
     if any((one.caption_weights != 1).any() for one in train):
@@ -340,7 +342,7 @@ def open_batches(
     with of_key("train"):
         return loader.train_loader(
             train,
-            words,
+            tokenizer,
             batch_size=config.train.batch_size,
             seed=config.seed,
             image_size=tuple(data.image_size),

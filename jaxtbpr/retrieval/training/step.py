@@ -1,4 +1,4 @@
-"""The training state and the one compiled step that changes it."""
+"""The training state and the compiled training step."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ Step = Callable[["TrainState", Batch], tuple["TrainState", dict[str, jax.Array]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes, or depends on and a checkpoint must hold.
+    """What a step changes or depends on, and a checkpoint holds.
 
     step: int32 [], finished steps; key: uint32, data of the run's random key; step n draws from
     fold_in(key, n). ema: the moving average of the parameters, None without one.
@@ -38,18 +38,18 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def weights(self) -> Any:
-        """The parameters to evaluate and to keep: the moving average where there is one."""
+        """The parameters to evaluate and to save: the moving average where there is one."""
         return clip_of(self.params) if self.ema is None else self.ema
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that decides what a step does, beside its data.
+    """Everything that defines a step, except its data.
 
-    ema_decay: decay of the moving average of the parameters, 0 for none. grad_cache_chunks: in how
-    many parts the towers take a batch; the loss always sees the whole of it (see
+    ema_decay: decay of the moving average of the parameters, 0 = off. grad_cache_chunks: chunks of
+    a batch that the towers process one by one; the loss always sees the whole batch (see
     `cached_gradients`). frozen: parameters that get no gradient, as for `optimizer.adamw`. lora:
-    expression of the kernels that get a change of rank `lora_rank`, "" for none.
+    regular expression of the kernels that get an update of rank `lora_rank`, "" = no LoRA.
     """
 
     model: Clip
@@ -63,34 +63,35 @@ class Recipe:
     lora_rank: int = 8
 
     def features(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Returns what the losses need of the towers; no gradient to what is frozen."""
-        return self.objective.features(self.model, clip_of(hold(params, self.frozen)), batch)
+        """Returns what the losses need of the towers; frozen parameters get no gradient."""
+        params = stop_frozen_gradients(params, self.frozen)
+        return self.objective.features(self.model, clip_of(params), batch)
 
 
 def clip_of(params: Any) -> Any:
-    """The parameters of the model: without those of heads, LoRA's change merged in."""
+    """The parameters of the model: without the heads, and with LoRA merged in."""
     tree_of_clip = {name: tree for name, tree in params.items() if name not in ("heads", "lora")}
     return lora.merge(tree_of_clip, params["lora"]) if "lora" in params else tree_of_clip
 
 
-def hold(params: Any, frozen: str) -> Any:
-    """`params` through which no gradient flows to what the expression `frozen` matches."""
+def stop_frozen_gradients(params: Any, frozen: str) -> Any:
+    """`params` with no gradient to those whose path the regular expression `frozen` matches."""
     if not frozen:
         return params
-    held = frozen_mask(params, frozen)
-    return jax.tree.map(lambda x, h: jax.lax.stop_gradient(x) if h else x, params, held)
+    mask = frozen_mask(params, frozen)
+    return jax.tree.map(lambda x, m: jax.lax.stop_gradient(x) if m else x, params, mask)
 
 
 def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
-    """Returns the state before the first step, of new parameters; run it under jax.jit."""
+    """Returns the state before the first step, with new parameters; run it under jax.jit."""
     params_key, key = jax.random.split(key)
     return state_of(init_params(recipe.model, params_key), key, recipe)
 
 
 def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
-    """Returns the state before the first step, of given parameters; run it under jax.jit.
+    """Returns the state before the first step, with these parameters; run it under jax.jit.
 
-    params: of the model; the heads of the objective begin anew.
+    params: of the model; the heads of the objective and LoRA are initialised.
     """
     heads = init_heads(recipe.objective, recipe.model.config.embed_dim, jax.random.fold_in(key, 1))
     ema = jax.tree.map(jnp.copy, params) if recipe.ema_decay else None
@@ -135,7 +136,7 @@ def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
 
     def loss_of(params):
         features = recipe.features(params, batch)
-        rest = _beside_towers(hold(params, recipe.frozen))
+        rest = _loss_params(stop_frozen_gradients(params, recipe.frozen))
         loss = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
         return loss["loss"], loss
 
@@ -146,17 +147,23 @@ def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
 def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[dict, Any]:
     """Returns what `direct_gradients` does, in the activation memory of one chunk of the batch.
 
-    The features of all chunks come first, without activations; the gradient of the loss by the
-    features is then carried through each chunk's towers, computed a second time. Gao et al.,
+    A contrastive loss needs the features of the whole batch, but activations are needed only for
+    the backward pass of the towers, which is separate for each row. So (GradCache, Gao et al.,
     "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021,
-    arXiv:2101.06983.
+    arXiv:2101.06983):
+
+    1. compute the features of all chunks, one chunk at a time, and keep no activations;
+    2. compute the loss on all features, and its gradient by the features and by the parameters
+       of the loss itself (logit scale, heads);
+    3. for each chunk, compute the towers a second time and pull the gradient of its features back
+       to the parameters; add up over the chunks.
     """
     parts = _split(batch, recipe)
     whole = jax.tree.map(_join, parts)  # in the order of the chunks
 
     def loss_of(features, rest):
         features = jax.tree.map(_join, features)
-        rest = hold(rest, recipe.frozen)
+        rest = stop_frozen_gradients(rest, recipe.frozen)
         loss = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
         return loss["loss"], loss
 
@@ -165,16 +172,19 @@ def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
         _, pull = jax.vjp(lambda params: recipe.features(params, part), state.params)
         return jax.tree.map(jnp.add, gradients, pull(cotangents)[0]), None
 
+    # 1. Features.
     features = jax.lax.map(lambda part: recipe.features(state.params, part), parts)
+    # 2. The loss and its gradients.
     differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
-    (_, scalars), (by_features, by_rest) = differentiate(features, _beside_towers(state.params))
+    (_, scalars), (by_features, by_rest) = differentiate(features, _loss_params(state.params))
+    # 3. Back through the towers.
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     gradients, _ = jax.lax.scan(add_part, zeros, (parts, by_features))
     return scalars, gradients | by_rest
 
 
-def _beside_towers(params: Any) -> Any:
-    """What the losses have of the parameters: the logit scale and the heads."""
+def _loss_params(params: Any) -> Any:
+    """The parameters that the losses use besides features: the logit scale and the heads."""
     return {name: params[name] for name in ("logit_scale", "heads") if name in params}
 
 
@@ -184,7 +194,10 @@ def _key_of(state: TrainState) -> jax.Array:
 
 
 def _split(batch: Batch, recipe: Recipe) -> Batch:
-    """[B, ...] -> [chunks, B / chunks, ...]; each chunk has rows of every device, none moves."""
+    """[B, ...] -> [chunks, B / chunks, ...].
+
+    Each chunk takes the same number of rows of every device, so that no row moves between devices.
+    """
     mesh, grad_cache_chunks = recipe.mesh, recipe.grad_cache_chunks
     rows = NamedSharding(mesh, P(None, meshes.AXES))
 
@@ -203,10 +216,10 @@ def _join(rows: jax.Array) -> jax.Array:
 
 
 def compile_step(recipe: Recipe, *, shapes: TrainState, batch_size: int) -> Step:
-    """Compiles `train_step` for one batch size; the state that it is given is donated.
+    """Compiles `train_step` for one batch size; its state argument is donated.
 
     shapes: the state's arrays as jax.ShapeDtypeStruct with their shardings. The result accepts
-    nothing else than these shapes, so no later step can compile anew.
+    only these shapes, so no later step can compile again.
     """
     rows = meshes.batch_sharding(recipe.mesh)
     arrays = recipe.objective.inputs(recipe.model.config)

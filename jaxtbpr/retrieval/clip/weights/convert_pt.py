@@ -1,4 +1,4 @@
-"""Command: turns a PyTorch .pt, .pth or .bin file into .safetensors; the one that needs torch.
+"""Command: converts a PyTorch .pt, .pth or .bin file to .safetensors; needs torch.
 
   python jaxtbpr/retrieval/clip/weights/convert_pt.py IN.pt OUT.safetensors
 
@@ -37,7 +37,7 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> str:
     part = target.with_name(f".{target.name}.tmp")
     safetensors.torch.save_file(tensors, part)
     part.replace(target)
-    return f"{target}: {len(tensors)} arrays" + (f"; left out: {_said(left)}" if left else "")
+    return f"{target}: {len(tensors)} arrays" + (f"; left out: {_counted(left)}" if left else "")
 
 
 def _read(source: pathlib.Path) -> tuple[dict, dict[str, int]]:
@@ -66,7 +66,7 @@ def _model_of(tree) -> tuple[dict, dict[str, int]]:
         left |= dict.fromkeys(map(str, tensors), 1)
         tree = tree[wrapper]
     if not tensors:
-        inside = f", but groups of them ({_said(groups)})" if groups else ""
+        inside = f", but groups of them ({_counted(groups)})" if groups else ""
         raise ValueError(
             f"it holds no arrays by their names{inside}; load it yourself and save the state dict "
             "of the model alone: torch.save(model.state_dict(), ...)"
@@ -91,7 +91,7 @@ def _count(value) -> int:
     return int(_is_tensor(value))
 
 
-def _said(counts: dict[str, int]) -> str:
+def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 

@@ -1,4 +1,4 @@
-"""How a published model wants its images: the JSON of transformers and of open_clip, both ways."""
+"""Image preprocessing of published models, read and written as transformers and open_clip do."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What each key of a published model's config means here: obeyed, neutral or refused.
+"""What each key of a published model's config does here: obeyed, neutral or refused.
 
 The names are the fields of CLIPVisionCfg, CLIPTextCfg and the arguments of CLIP and CustomTextCLIP
 in open_clip 3.3.0, those of EVA02-CLIP's released configs, and the fields of CLIPConfig,
@@ -96,7 +96,7 @@ def refuse(
         if not _is_of_its_kind(key, value):
             raise InputError(
                 f"{source} cannot be read: its config says {f'{part}.{key}'.strip('.')}={value!r}, "
-                "which is no number above 0; fetch its config again."
+                "which is not a number greater than 0; download its config again."
             )
         verdict = verdicts.get(key, other)
         is_meant = value in verdict if isinstance(verdict, tuple) else verdict != OFF or not value
@@ -111,8 +111,8 @@ def _is_of_its_kind(key: str, value: Any) -> bool:
 
 
 def other_network(key: str, value: Any, source: str) -> InputError:
-    """The error of a config that says `value` of `key`, which no network here has."""
+    """The error of a config with `value` of `key`, which no network here supports."""
     return InputError(
-        f"{source} is of a network that is not here: its config says {key}={value!r}; give "
+        f"{source} has a network that is not supported: its config says {key}={value!r}; use "
         "another checkpoint."
     )

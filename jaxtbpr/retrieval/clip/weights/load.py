@@ -1,4 +1,4 @@
-"""Reads a published CLIP into our towers: which format it is, its sizes, its parameters."""
+"""Reads a published CLIP: recognises its format, infers its sizes, loads its parameters."""
 
 import dataclasses
 import os
@@ -102,11 +102,11 @@ def read_params(checkpoint: Checkpoint, config: ClipConfig) -> Any:
         if name not in present and not _NO_PARAMETERS.fullmatch(name)
     ]
     saved_grid = checkpoint.config().grid
-    if saved_grid[0] == saved_grid[1] and not sizes.told_image_size(checkpoint.hints):
+    if saved_grid[0] == saved_grid[1] and not sizes.image_size_of(checkpoint.hints):
         saved_grid = None
     params, misshaped = {}, []
     if missing == ["logit_scale"]:
-        say(f"{checkpoint.source} has no logit_scale; that of a temperature of 0.02 is taken.")
+        say(f"{checkpoint.source} has no logit_scale; using the one of temperature 0.02.")
         missing, params["logit_scale"] = [], np.array(_NO_SCALE, np.float32)
     for one in wanted:
         if one.theirs not in present:
@@ -191,7 +191,7 @@ def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
     kind = next((_MARKS[name] for name in _MARKS if name in shapes), None)
     if "visual.layer1.0.conv1.weight" in shapes:
         raise InputError(
-            f"{path} is a CLIP whose vision tower is a ResNet, which is not here; give a ViT's."
+            f"{path} is a CLIP with a ResNet vision tower, which is not supported; use a ViT."
         )
     if kind is None:
         _refuse_other_model(path)

@@ -24,7 +24,7 @@ def refuse_other_networks(kind: str, hints: Mapping[str, Any], source: str) -> N
     for part, verdicts in keys.OPEN_CLIP[kind].items():
         settings = hints.get(part, {}) if part else hints
         if not isinstance(settings, Mapping):
-            raise InputError(f"{part} of {source} is no JSON object; fetch its config again.")
+            raise InputError(f"{part} of {source} is not a JSON object; download its config again.")
         if settings.get("timm_model_name"):
             _check_timm(settings["timm_model_name"], source)
             settings = {"timm_pool": "avg", "timm_proj": "linear"} | dict(
@@ -58,7 +58,7 @@ def eps(settings: Mapping[str, Any], default: float) -> float:
     value = values.pop("eps", default)
     if values:
         raise InputError(
-            f"norm_kwargs of open_clip_config.json has {', '.join(values)}, not known."
+            f"norm_kwargs of open_clip_config.json has {', '.join(values)}, which is not supported."
         )
     return value
 
@@ -70,9 +70,7 @@ def activation(quick: bool, settings: Mapping[str, Any]) -> str:
     if not values:
         return "quick_gelu" if quick else "gelu"
     if quick or set(values) != {"approximate"} or values["approximate"] not in known:
-        raise InputError(
-            f"act_kwargs={values!r} of open_clip_config.json is no GELU that is known."
-        )
+        raise InputError(f"act_kwargs={values!r} of open_clip_config.json is not a supported GELU.")
     return known[values["approximate"]]
 
 

@@ -1,4 +1,4 @@
-"""Writes our towers as others read them."""
+"""Writes our models in the formats of other libraries."""
 
 import json
 from typing import Any
@@ -47,7 +47,7 @@ def choose_format(config: ClipConfig, resize: Resize = SQUASH) -> tuple[str, str
     other = sizes.other_format(config)
     if what := sizes.not_in_huggingface(config):
         kind = "timm" if open_clip.timm_name(config) else other
-        return kind, f"transformers' CLIPModel knows no {what}"
+        return kind, f"transformers' CLIPModel does not support {what}"
     if not images.fits_huggingface(config, resize):
         return other, f"transformers' CLIPImageProcessor does not resize by {resize.mode!r}"
     return "huggingface", "transformers' CLIPModel can hold it"

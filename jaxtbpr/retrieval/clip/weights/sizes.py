@@ -1,4 +1,4 @@
-"""The sizes of a published model, from the shapes of its tensors and the JSON beside them.
+"""Infers the sizes of a published model from the shapes of its tensors and the JSON beside them.
 
 Hints are Hugging Face's config.json for that format, and for the others open_clip's model config:
 `vision_cfg` {head_width, rope, pt_hw_seq_len, image_size}, `text_cfg` {heads}, `quick_gelu`.
@@ -26,7 +26,7 @@ _HF_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tan
 def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str) -> ClipConfig:
     """Returns the config of a checkpoint. Raises InputError that names what it cannot tell."""
     if not isinstance(hints, Mapping):
-        raise InputError(f"the config beside {source} is no JSON object; fetch it again.")
+        raise InputError(f"the config beside {source} is not a JSON object; download it again.")
     try:
         if kind == "huggingface":
             return _huggingface(shapes, hints, source)
@@ -36,8 +36,8 @@ def infer(kind: str, shapes: Shapes, text_prefix: str, hints: Hints, source: str
         return _eva(kind, shapes, text_prefix, hints, source)
     except KeyError as error:
         raise InputError(
-            f"{source} lacks {error.args[0]!r}, without which the sizes of the model are not "
-            "known; fetch the checkpoint again."
+            f"{source} lacks {error.args[0]!r}, which is needed for the sizes of the model; "
+            "download the checkpoint again."
         ) from error
     except InputError:
         raise
@@ -176,7 +176,7 @@ def _huggingface_part(config: Hints, name: str, source: str) -> Hints:
     part = config.get(f"{name}_dict")
     part = config[name] if part is None else part
     if not isinstance(part, Mapping):
-        raise InputError(f"{name} of {source} is no JSON object; fetch its config again.")
+        raise InputError(f"{name} of {source} is not a JSON object; download its config again.")
     keys.refuse(part, keys.HUGGINGFACE[name], name, source, keys.NEUTRAL)
     return part
 
@@ -223,7 +223,7 @@ def _image_size(positions: int, patch: int, vision: Hints, source: str) -> tuple
     )
 
 
-def told_image_size(hints: Hints) -> tuple[int, int] | None:
+def image_size_of(hints: Hints) -> tuple[int, int] | None:
     """Returns (H, W) if the hints have both; one number says no more than the positions do."""
     names = ("vision_cfg", "vision_config_dict", "vision_config")
     return _both_sides(next((hints[name] for name in names if hints.get(name)), {}))
@@ -289,9 +289,7 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
     """
     other = other_format(config)
     if what := not_in_huggingface(config):
-        raise InputError(
-            f"Hugging Face's CLIPModel knows no {what}; write it with --format={other}."
-        )
+        raise InputError(f"Hugging Face's CLIPModel does not support {what}; use --format={other}.")
     ours = {value: key for key, value in _HF_ACTIVATIONS.items()}
 
     def tower(t: TowerConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Losses of classifiers beside the contrastive ones: identities (IRRA) and masked words."""
+"""Classification losses: identities (IRRA) and masked language modelling."""
 
 import jax
 import jax.numpy as jnp

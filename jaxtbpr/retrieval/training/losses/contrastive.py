@@ -11,14 +11,14 @@ and the same with t and v exchanged; a loss is the mean of the two directions. L
 
 Every loss is a pure function ``loss(image_features [B, D], text_features [B, D],
 person_ids [B], logit_scale [], *, weights=None, at_once=0, axis_name=None, ...) -> scalar``. Most
-are written below as the function of one direction's logits S and of `same` [B, N], who matches
-whom, of which `of_rows` makes that. person_ids: identities; or labels int [B, 2, 1 + S] of image
-and caption, which match by facts (`similarity.matches`). weights: [B], of the pairs of this device,
-for a weighted mean; None: all 1. at_once: rows of the similarities that are held at a time, for
-batches of 32k and more; 0 = all. With `axis_name` (inside `jax.shard_map`) its rows are this
-device's and its columns everybody's, gathered with gradient, and the result is the mean over all
-rows: that of one device with the whole batch. `global_loss` wraps this up for arrays that are
-sharded over a mesh.
+are written below as a function of one direction's logits S and of `same` [B, N] (which items
+match); `of_rows` turns that into such a loss. person_ids: identities; or labels int [B, 2, 1 + S]
+of image and caption, which match by facts (`similarity.matches`). weights: [B], of the pairs of
+this device, for a weighted mean; None: all 1. at_once: rows of the similarities that are held at a
+time, for batches of 32k and more; 0 = all. With `axis_name` (inside `jax.shard_map`) the rows are
+those of this device and the columns those of all devices, gathered with gradient; the result is
+the mean over all rows, as on one device with the whole batch. `global_loss` wraps this for arrays
+that are sharded over a mesh.
 
 Everything is computed in float32 (float64 for such features), whatever dtype the features have:
 in half precision R-ITC's eps of 1e-8 would be 0.
@@ -56,7 +56,7 @@ def nitc_loss(
 
     .. math:: \frac12 \left[-\frac1B \sum_{ij} Q_{ij} \log p_{ij} \right] + \text{(text to image)}
 
-    alpha: share of the model's own soft labels in Q, see `soft_targets`; with 0, Q = q. Arguments
+    alpha: fraction of the model's soft labels in Q, see `soft_targets`; with 0, Q = q. Arguments
     and result: see the module. SynTBPR (arXiv:2503.22171), TBPS-CLIP (arXiv:2308.10045).
 
     >>> print(f"{nitc_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0):.4f}")
@@ -171,12 +171,12 @@ def citc_loss(
     *,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    r"""Cyclic contrastive loss: distances must not depend on which of the two is the caption.
+    r"""Cyclic contrastive loss: similarities within and across modalities must be symmetric.
 
     .. math:: \frac14 \operatorname{mean}_{ij} (v_i^\top v_j - t_i^\top t_j)^2
               + \frac14 \operatorname{mean}_{ij} (v_i^\top t_j - t_i^\top v_j)^2
 
-    Neither identities nor the scale enter; they are arguments so that all losses are called alike.
+    Identities and scale are not used; they are arguments so that all losses have one signature.
     CyCLIP (Goel et al., NeurIPS 2022, arXiv:2205.14459) as in TBPS-CLIP (arXiv:2308.10045).
 
     >>> print(f"{citc_loss(np.eye(2), np.eye(2)[[0, 0]], None, None):.4f}")

@@ -1,8 +1,8 @@
-r"""Losses that bear wrong pairs: smoothing, bootstrapping, GCE, symmetric cross-entropy, TAL.
+r"""Noise-robust losses: smoothing, bootstrapping, GCE, symmetric cross-entropy, TAL.
 
 Each is a contrastive loss over identities with the arguments and sharding of `contrastive`, where
-`S`, `p` and the identity targets `q` are defined. `p_y` is the probability that a row gives to its
-own identity, the sum of p over the items of that identity, and `N` the number of columns.
+`S`, `p` and the identity targets `q` are defined. `p_y` is the probability of a row's identity,
+the sum of p over the items of that identity, and `N` the number of columns.
 
 RDE's clean labels are weights of the pairs, see `training/denoise.py`. SynTBPR's figure names label
 smoothing, a two-component mixture and channel masking, without their settings, so the defaults here
@@ -50,7 +50,7 @@ def bootstrapped_loss(
     weight: Scalar = 0.95,
     hard: bool = False,
 ) -> Float[Array, " b"]:
-    r"""Targets weight * q + (1 - weight) * the model's own answer: p, or if `hard` its largest.
+    r"""Targets weight * q + (1 - weight) * the model's prediction: p, or if `hard` its argmax.
 
     No gradient flows through the targets. Reed et al., arXiv:1412.6596 (0.95 soft, 0.8 hard).
 
@@ -78,8 +78,8 @@ def gce_loss(
     >>> print(f"{gce_loss(np.eye(2), np.eye(2), np.array([0, 1]), 0.0, power=1.0):.4f}")
     0.2689
     """
-    log_own = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
-    return -jnp.expm1(power * log_own) / power
+    log_p_y = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, where=same)
+    return -jnp.expm1(power * log_p_y) / power
 
 
 @of_rows
@@ -118,7 +118,7 @@ def tal_loss(
     .. math:: [m - S^+_i + \tau \log \sum_{y_j \ne y_i} e^{S_{ij} / \tau}]_+
               + \text{(text to image)}
 
-    S: cosines; S^+_i: the mean of those to the own identity, weighted by their softmax, no
+    S: cosines; S^+_i: the mean of those to the same identity, weighted by their softmax, no
     gradient through the weights. options: margin (m, 0.1) and temperature (tau, 0.015). The logit
     scale does not enter. Mean over pairs where RDE sums. Qin et al. (RDE), CVPR 2024,
     arXiv:2308.09911.
@@ -142,7 +142,7 @@ def _triplets(
     weights = jax.lax.stop_gradient(jax.nn.softmax(jnp.where(same, scaled, -jnp.inf)))
     positive = jnp.sum(weights * jnp.where(same, cosines, 0), axis=1)
     negative = temperature * jax.nn.logsumexp(scaled, axis=1, where=~same)
-    # A row without negatives has none to be kept apart from.
+    # A row without negatives has no loss.
     return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
 
 
@@ -181,17 +181,17 @@ def mask_channels(
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """Both modalities' features with the same random channels of the embedding set to 0.
 
-    Each channel goes with probability `rate`, one draw for the whole batch, before the features
-    are normalised, so that no few channels can carry a wrong pair. Our reading of the channel
-    masking in SynTBPR's figure, of which nothing is published. Raises ValueError for a rate that
-    leaves nothing.
+    Each channel is masked with probability `rate`, one draw for the whole batch, before the
+    features are normalised, so that a wrong pair cannot be learned by a few channels. Our reading
+    of the channel masking in SynTBPR's figure, of which nothing is published. Raises ValueError
+    for a rate outside [0, 1).
 
     >>> images, texts = mask_channels(jax.random.key(0), np.ones((1, 8)), np.ones((1, 8)), 0.5)
     >>> bool(images.sum() < 8), bool((images == texts).all())
     (True, True)
     """
     if not 0 <= rate < 1:
-        raise ValueError(f"a channel masking of {rate} is out of range; it must be in [0, 1).")
+        raise ValueError(f"channel mask rate {rate} is out of range; it must be in [0, 1).")
     kept = jax.random.bernoulli(key, 1 - rate, (image_features.shape[-1],))
     images, texts = jnp.asarray(image_features), jnp.asarray(text_features)
     return images * kept.astype(images.dtype), texts * kept.astype(texts.dtype)

@@ -1,4 +1,4 @@
-"""What the losses share: normalised features, scaled similarities, targets, and sharding."""
+"""Shared parts of the losses: normalised features, scaled similarities, targets, sharding."""
 
 import dataclasses
 import functools
@@ -45,10 +45,10 @@ def global_loss(mesh: Mesh, loss: Loss) -> Loss:
 
 
 def of_rows(row_loss: Callable[..., Array]) -> Loss:
-    """The contrastive loss of which `row_loss(logits [B, N], same [B, N], **options) -> [B]`.
+    """Turns `row_loss(logits [B, N], same [B, N], **options) -> [B]` into a contrastive loss.
 
-    same: bool, equal identity. The result is a loss as the module `contrastive` describes them,
-    with the options of `row_loss`, which it keeps as its attribute `row_loss`.
+    same: bool, equal identity. The result has the signature that module `contrastive` describes,
+    the options of `row_loss`, and `row_loss` itself as an attribute.
     """
 
     def loss(
@@ -140,8 +140,8 @@ class Direction:
     def rows(self, row_loss: Callable[..., Array], at_once: int = 0) -> Float[Array, " b"]:
         """Returns row_loss(logits [B, N], same [B, N]) -> [B]; same: equal identity.
 
-        at_once: computes so many rows at a time, and again for the backward pass, so that no
-        [B, N] is held; 0 = all rows. Rows that it does not divide are computed in one go.
+        at_once: rows computed at a time, and again for the backward pass, so that no [B, N] is
+        held; 0 = all rows. Where it does not divide B, all rows are computed at once.
         """
 
         def of(
@@ -181,10 +181,10 @@ def both_directions(
 def matches(
     queries: Shaped[Array, " b *labels"], items: Shaped[Array, " n *labels"]
 ) -> Bool[Array, "b n"]:
-    """Who matches whom, bool [B, N]: those of equal identity, and with facts those that agree.
+    """Which items match which queries, bool [B, N]: by identity, and with facts by agreement.
 
     queries [B] and items [N]: identities; or [B, 1 + S] and [N, 1 + S]: the identity, then the
-    value of each of S slots, -1 where nothing is said of it, which agrees with any value.
+    value of each of S slots, -1 where it is not mentioned, which agrees with any value.
     """
     if queries.ndim == 1:
         return queries[:, None] == items[None, :]

@@ -16,10 +16,10 @@ def simclr_loss(
     temperature: float = 0.1,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    r"""Each view must find the other of its image among both views of all images.
+    r"""Each view must match the other view of its image among both views of all images.
 
     first, second: features [B, D] of two views of the same images, after the projection head if
-    there is one. Row i of view a is classified over the columns b_j / tau and, but for itself,
+    there is one. Row i of view a is classified over the columns b_j / tau and, except itself,
     a_j / tau, with class i; the same with a and b exchanged; the mean of the two cross-entropies.
     With `axis_name` the rows are this device's, see `contrastive`. Chen et al., ICML 2020,
     arXiv:2002.05709.
