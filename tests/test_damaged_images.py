@@ -67,7 +67,7 @@ def test_what_measures_images_says_the_same(folder, said):
         reference.Image(name, lambda name=name: rows.check_image(folder.images, name, None)[0])
         for name in said
     ]
-    assert measure._look(SCORER, some)["problem"].tolist() == list(said.values())
+    assert measure._embed_shard(SCORER, some)["problem"].tolist() == list(said.values())
     records = [{"image": {"path": name, "sha256": None}} for name in said]
     _, problems = scoring.image_features(SCORER, records, folder.images)
     assert problems.tolist() == list(said.values())
@@ -100,7 +100,7 @@ def test_the_run_counts_missing_and_broken_images_as_validate_does(folder):
             "problem": "",
             "captions": ["x"],
         }
-        counts.add(photo.name, image_check.found_of(rows.check(row, str(folder.images))))
+        counts.add(photo.name, image_check.result_of_row(rows.check(row, str(folder.images))))
     assert (counts.missing, counts.broken) == (2, 4)
 
 

@@ -131,7 +131,7 @@ def test_rows_of_one_name_inside_of_a_file_are_kept_apart_and_told(tmp_path):
     read = [packed.read_bytes(one.path) for one in formats.read(tmp_path)]
     assert read == [encoded_image(k) for k in range(3)]
     found = survey(tmp_path)
-    assert any("have the name of one before" in text for text in found.warnings())
+    assert any("with the name of an earlier one" in text for text in found.warnings())
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
