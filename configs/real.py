@@ -8,9 +8,9 @@ has a test split (`--config.data.test_sets="('rstpreid',)"` chooses):
 
 `own` stands for a folder of your own: images beside one CSV or JSON-lines file (see
 jaxtbpr/datasets/README.md).
-Optimiser and schedule follow TBPS-CLIP's config for real data (5 epochs, peak rate 1e-4, batch 80),
-with the learning rate and epochs of a small model from scratch; configs/syntbpr.py starts from
-published weights.
+Optimiser and schedule follow TBPS-CLIP's config for real data (batch 80), but for the learning rate
+and the epochs, which are those of a small model from scratch (TBPS-CLIP has 1e-4 and 5);
+configs/syntbpr.py starts from published weights.
 """
 
 from jaxtbpr.stages import default_config

@@ -21,8 +21,9 @@ def main() -> None:
         print(usage())
         return
     if name not in commands:
-        (nearest,) = difflib.get_close_matches(name, commands, n=1, cutoff=0.0)
-        sys.exit(f"jaxtbpr: {name!r} is not a command; did you mean {nearest!r}?\n{usage()}")
+        nearest = difflib.get_close_matches(name, commands, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+        sys.exit(f"jaxtbpr: {name!r} is not a command{hint}\n{usage()}")
     module, _ = commands[name]
     sys.argv[1:] = rest
     runpy.run_module(module, run_name="__main__", alter_sys=True)

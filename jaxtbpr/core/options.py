@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.core.renamed import RENAMED
+from jaxtbpr.core.renamed import RENAMED, USUAL_WORDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +104,16 @@ def _validate(config: Mapping, options: Options, prefix: str, known: list[str]) 
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    # The right last word in the wrong section beats a similar spelling.
-    same_word = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+    section, _, word = key.rpartition(".")
     renamed = [RENAMED[key]] if RENAMED.get(key) in known else []
-    nearest = renamed or same_word or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    # In its section what is called so elsewhere, or nearly so; then the word in another section.
+    usual = [name for name in known if name == f"{section}.{USUAL_WORDS.get(word)}"]
+    beside = [name for name in known if name.startswith(f"{section}.")]
+    beside = difflib.get_close_matches(key, beside, n=1, cutoff=0.85) if section else []
+    same_word = sorted((name for name in known if name.split(".")[-1] == word),
+                       key=lambda name: name.count("."))  # fmt: skip
+    similar = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    nearest = renamed or usual or beside or same_word or similar
     return f"config.{key} is not a config key; did you mean config.{nearest[0]}?"
 
 
@@ -202,7 +208,7 @@ def markdown_table(options: Options) -> str:
 
 def _allowed(option: Option) -> str:
     if option.choices is not None:
-        return "; of " + ", ".join(f"`{choice}`" for choice in option.choices)
+        return "; of " + ", ".join(f"`{choice}`" if choice else "''" for choice in option.choices)
     bounds = {"at least": option.low, "at most": option.high}
     phrases = [f"{word} {value}" for word, value in bounds.items() if value is not None]
     return "; " + ", ".join(phrases) if phrases else ""

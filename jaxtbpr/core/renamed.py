@@ -58,3 +58,18 @@ RENAMED = {
     "finetune.drop_text": "finetune.prompt_dropout",
     "report.images_of_a_person": "report.images_per_person",
 }
+
+# What other tools call a key -> its name here, in whatever section it is written.
+USUAL_WORDS = {
+    "lr": "learning_rate",
+    "min_lr": "end_learning_rate",
+    "warmup_lr": "start_learning_rate",
+    "cfg_scale": "guidance_scale",
+    "num_inference_steps": "steps",
+    "scheduler": "sampler",
+    "max_new_tokens": "max_tokens",
+    "grad_clip": "clip_norm",
+    "max_grad_norm": "clip_norm",
+    "gradient_accumulation_steps": "accumulation_steps",
+    "context_length": "text_length",
+}

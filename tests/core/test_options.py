@@ -101,6 +101,7 @@ def test_a_tuple_of_numbers_has_as_many_as_its_default(value, said):
         ("training.epochs", "train.epochs"),
         ("epochs", "train.epochs"),
         ("sede", "seed"),
+        ("train.lr", "train.learning_rate"),
     ],
 )
 def test_a_mistyped_key_names_the_nearest_right_one(key, nearest):
