@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -33,7 +34,19 @@ def process_map(processes: int) -> Iterator[Map]:
         count, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
     with pool:
-        yield lambda function, items: pool.map(function, items, chunksize=_ITEMS_PER_MESSAGE)
+        yield functools.partial(_start_map, pool)
+
+
+def _start_map(
+    pool: concurrent.futures.ProcessPoolExecutor, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    # Workers start here, and are interrupted by Ctrl-C as well until `end_with_parent` has run in
+    # them, long after their imports. So they inherit that it is blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.map(function, items, chunksize=_ITEMS_PER_MESSAGE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:
@@ -42,6 +55,7 @@ def end_with_parent() -> None:
     Ctrl-C, which a terminal sends to all of them, is left to that process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker process was started without a parent")

@@ -149,7 +149,7 @@ def test_a_negative_prompt_must_be_read_whole():
         ),
         ({"in_channels": 8}, "has 8 input .*editing by instructions"),
         ({"in_channels": 5}, "has 5 input .*depth to image"),
-        ({"out_channels": 8}, "gives 8, .*another purpose"),
+        ({"out_channels": 8}, "and 8 output .*another purpose"),
     ],
 )
 def test_a_unet_that_needs_more_than_noise_and_a_text_is_refused(channels, said):

@@ -18,8 +18,9 @@ from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.metrics_writer import read_metrics
 from jaxtbpr.retrieval import train
 from jaxtbpr.retrieval.training import loop as train_loop
-from jaxtbpr.retrieval.training import losses, setup
+from jaxtbpr.retrieval.training import setup
 from jaxtbpr.retrieval.training.log import TrainLog
+from jaxtbpr.retrieval.training.losses import similarity
 from tests.datasets.sets import make_workdir
 from tests.retrieval.runs import build_set, make_config
 
@@ -118,20 +119,20 @@ def test_a_finished_run_called_again_gives_the_same_result(unbroken):
 
 
 def test_the_step_is_traced_once_in_a_run(built, tmp_path, monkeypatch):
-    original = losses.global_loss
+    original = similarity.global_loss
     traced = []
 
     def counting(mesh, loss):
         traced.append(1)
         return original(mesh, loss)
 
-    monkeypatch.setattr(losses, "global_loss", counting)
+    monkeypatch.setattr(similarity, "global_loss", counting)
     train.run(make_config(**{"train.epochs": 1}), make_workdir(copy_of(built, tmp_path)))
     assert len(traced) == 1
 
 
 def test_a_loss_that_is_no_number_stops_training_and_names_the_images(built, tmp_path, monkeypatch):
-    original = losses.global_loss
+    original = similarity.global_loss
 
     def failing(mesh, one):
         def loss(image, text, identity, scale, weights):
@@ -140,7 +141,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_images(built, tmp
 
         return loss
 
-    monkeypatch.setattr(losses, "global_loss", failing)
+    monkeypatch.setattr(similarity, "global_loss", failing)
     root = copy_of(built, tmp_path)
     config = make_config(**{"train.log_every": 50, "train.checkpoint_every": 50})
     with pytest.raises(
