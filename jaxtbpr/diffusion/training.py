@@ -65,7 +65,7 @@ def train(
     if not fitting.any():
         raise InputError(
             f"every prompt is longer than the {prompt_tokenizer.length} tokens of the text "
-            "encoder, or cannot be encoded; shorten them, or, if finetune.model is empty, raise "
+            "encoder, or cannot be encoded; shorten them, or, if the model is a new one, raise "
             f"text_length in a new workdir. The first prompt {problems[0]}."
         )
     ids = prompt_tokenizer.encode(prompts)[fitting]
@@ -115,7 +115,7 @@ def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
 def _new(prompts, options, size, seed, folder) -> Checkpoint:
     if options.vae_parts != "all" or not options.vae.steps:
         raise InputError(
-            "a new model has no autoencoder yet: set finetune.model, or train a whole one "
+            "a new model has no autoencoder yet: set model, or train a whole one "
             "(vae_parts=all, vae.steps greater than 0)."
         )
     for key, divisor in (("channels", _GROUPS), ("vae_channels", _VAE_GROUPS)):

@@ -238,7 +238,7 @@ def test_caption_all_gets_its_split_from_the_id_and_says_so(tmp_path, caplog):
     bad, *entries = read_all(tmp_path)
     assert {int(one.identity): one.split for one in entries} == ids
     assert all("rebuilt from id" in one.extra["split_rule"] for one in entries)
-    assert "from which no split can be told" in bad.problem
+    assert "from which no split follows" in bad.problem
     assert "its counts are not the published ones" in caplog.text
 
 

@@ -106,6 +106,6 @@ def test_what_cannot_be_is_told_before_anything_is_made(tmp_path):
         run(tmp_path / "run", "")
     with pytest.raises(UserError, match=r"config\.photos\.folder: .* is not recognised"):
         run(tmp_path / "run", tmp_path)
-    with pytest.raises(UserError, match="'photos' and 'prompts', which both give the people"):
+    with pytest.raises(UserError, match="'photos' and 'prompts', which both make the people"):
         run(tmp_path / "run", write_market(tmp_path / "market"), "photos", "prompts")
     assert not make_workdir(tmp_path / "run").dir("photos").exists()
