@@ -168,7 +168,7 @@ def test_an_unmarked_2_x_file_is_told_unless_the_key_says_it(tmp_path, second, c
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith(f"{path} does not say what its UNet predicts; assuming v_prediction")
-    assert "set the key prediction to epsilon" in said[0]
+    assert "set the key prediction_type to epsilon" in said[0]
     assert weights.load(path, prediction="epsilon")[2]["prediction_type"] == "epsilon"
     (tmp_path / "scheduler_config.json").write_text('{"prediction_type": "epsilon"}')
     assert weights.load(path)[2] == {"prediction_type": "epsilon"}
