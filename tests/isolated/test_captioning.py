@@ -264,7 +264,7 @@ def test_what_this_transformers_cannot_load_is_told_with_what_to_do(tmp_path, py
         caption(tmp_path / "w", python, models=(new,))
     make_model(python, "qwen2_vl", tmp_path / "model")
     rename_processor(tmp_path / "model", "Cohere2VisionImageProcessor")  # it is torchvision's alone
-    with pytest.raises(UserError, match=r"needs torchvision: `.* -m pip install torchvision`, of"):
+    with pytest.raises(UserError, match=r"needs torchvision: `.* -m pip install torchvision`, in"):
         caption(tmp_path / "v", newest, models=(str(tmp_path / "model"),))
 
 
