@@ -192,7 +192,7 @@ def test_weights_reach_the_built_set_and_the_batches(tmp_path):
     trainer = setup.build_trainer(config, sets, words, workdir.dir("train"))
     np.testing.assert_allclose(trainer.weights(np.array([3, 8, 0])), [0.1, 0.1, 1.0])
     config.train.captions = 2
-    with pytest.raises(UserError, match="gives an image one weight for all"):
+    with pytest.raises(UserError, match="needs one weight per image"):
         setup.open_batches(config, sets.train, words)
 
 
