@@ -391,7 +391,7 @@ def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
         ),
         (
             {"prompts.engine": "template", "denoise.action": "reweight", "train.captions": 2},
-            "config.train.captions=2 gives an image one weight for all",
+            "config.train.captions=2 needs one weight per image",
         ),
         (
             {"prompts.engine": "template", "caption.engine": "openai", "caption.models": ()},

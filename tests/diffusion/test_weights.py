@@ -339,7 +339,9 @@ def test_a_foreign_model_is_refused_in_one_sentence(folder):
     index |= {"_class_name": "StableDiffusionXLPipeline"}
     index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(InputError, match="is a StableDiffusionXLPipeline with text_encoder_2, not "):
+    with pytest.raises(
+        InputError, match="is a StableDiffusionXLPipeline with text_encoder_2, not "
+    ):
         weights.load(folder)
 
 
@@ -354,7 +356,11 @@ def test_a_foreign_model_is_refused_in_one_sentence(folder):
             "scheduler_config.json does not hold a JSON object",
         ),
         ("unet/config.json", {"norm_num_groups": 0}, "unet: norm_num_groups 0 is not of the type"),
-        ("unet/config.json", {"attention_head_dim": 0}, "unet: attention_head_dim 0 is not a number"),
+        (
+            "unet/config.json",
+            {"attention_head_dim": 0},
+            "unet: attention_head_dim 0 is not a number",
+        ),
         (
             "unet/config.json",
             {"block_out_channels": ["8"]},

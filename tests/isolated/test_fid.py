@@ -68,6 +68,8 @@ def test_a_pickle_that_would_run_a_program_is_refused(tmp_path, python, monkeypa
     )
     environments.run(python, "-c", program, tmp_path / "evil.pth", tmp_path / "ran")
     own, other = (people(tmp_path / name, ["red", "green"]) for name in ("own", "other"))
-    with pytest.raises(UserError, match=r"evil.pth is not a state dict of torch-fidelity's Inception"):
+    with pytest.raises(
+        UserError, match=r"evil.pth is not a state dict of torch-fidelity's Inception"
+    ):
         run(own, python, tmp_path / "evil.pth", other.root)
     assert not (tmp_path / "ran").exists()

@@ -56,7 +56,7 @@ def test_exchanged_captions_lose_their_weight_and_a_later_process_knows(tmp_path
 
 def test_weights_wait_for_their_epoch(tmp_path):
     weights = make_weights(tmp_path, "mixture")
-    weights.first = 2
+    weights.warmup_epochs = 2
     weights.update(PARAMS, epoch=1)
     assert (weights.of(np.arange(PEOPLE)) == 1).all()
     weights.update(PARAMS, epoch=2)
