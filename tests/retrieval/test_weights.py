@@ -248,7 +248,7 @@ def test_a_partial_or_foreign_checkpoint_lists_what_is_wrong(tmp_path):
         ("vision_model.head.attention.in_proj_bias", "siglip", "config says model_type='siglip'"),
         ("vision_model.embeddings.patch_embedding.weight", "chinese_clip", "'chinese_clip'"),
         ("text_model.x", "align", "config says model_type='align'"),
-        ("visual.layer1.0.conv1.weight", None, "whose vision tower is a ResNet"),
+        ("visual.layer1.0.conv1.weight", None, "a ResNet vision tower"),
         ("base_model.model.q_proj.lora_A.weight", "clip", "1 arrays of LoRA .*merge_and_unload"),
         ("lora_unet_mid_block.lora_down.weight", None, "1 arrays of LoRA .* fuse_lora"),
     ],
@@ -358,7 +358,7 @@ HIERARCHICAL = dataclasses.replace(PLAIN, stem="hierarchical")
     ("config", "kind", "told"),
     [
         (TALL, "huggingface", "does not support images that are not square; .*--format=openai"),
-        (dataclasses.replace(PLAIN, vision=EVA.vision), "huggingface", "no gates, .*=eva"),
+        (dataclasses.replace(PLAIN, vision=EVA.vision), "huggingface", "not support gates.*=eva"),
         (HIERARCHICAL, "huggingface", "hierarchical stem; train with stem='patch'"),
         (EVA, "openai", "does not hold an EVA02-CLIP; use --format=eva"),
         (PLAIN, "eva", "eva holds EVA02-CLIP alone, .*; use --format=openai"),
@@ -399,7 +399,7 @@ def test_a_saved_model_brings_its_tokenizer_and_image_processor(tmp_path):
     other = tokens.learn(["a red coat and a blue bag"] * 9, 320)
     tokens.save(other, tmp_path / "other.json")
     if other.get_vocab_size() != config.vocab_size:
-        with pytest.raises(InputError, match="put the model.s own there"):
+        with pytest.raises(InputError, match="use the model.s own tokenizer"):
             opened.tokenizer(str(tmp_path / "other.json"))
 
 
@@ -479,8 +479,8 @@ def test_images_that_are_prepared_otherwise_than_told_are_told(tmp_path, capsys)
     describe(tmp_path, "preprocessor_config.json", None, values)
     np.testing.assert_allclose(saved.open_saved(tmp_path).config.pixels, [[0.5] * 3, [1.0] * 3])
     said = capsys.readouterr().err
-    assert "were cropped to a square" in said
-    assert "says images of 48x48, its positions 32x32" in said
+    assert "are cropped to a square" in said
+    assert "says images of 48x48, but its positional embedding is for 32x32" in said
     saved.open_saved(tmp_path, pixels="imagenet")
     assert "not as in its training (mean (0.5, 0.5, 0.5)" in capsys.readouterr().err
     (tmp_path / "preprocessor_config.json").unlink()
