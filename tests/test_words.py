@@ -17,16 +17,15 @@ from jaxtbpr.core.renamed import RENAMED
 ROOT = pathlib.Path(__file__).parents[1]
 # They name the old words on purpose.
 ALLOWED = {"CHANGELOG.md", "renamed.py", "test_words.py"}
+TOPS = ("jaxtbpr", "configs", "tests")  # and nothing of an environment or a run beside them
 CODE = [
-    path
-    for top in ("jaxtbpr", "configs", "tests")
-    for path in sorted(ROOT.glob(f"{top}/**/*.py"))
-    if path.name not in ALLOWED
+    path for top in TOPS for path in sorted(ROOT.glob(f"{top}/**/*.py")) if path.name not in ALLOWED
 ]
 PAGES = [
     path
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("*/**/*.md")])
-    if path.name not in ALLOWED and not {"data", "runs"} & set(path.relative_to(ROOT).parts)
+    for top in ("*.md", ".github/*.md", *(f"{top}/**/*.md" for top in TOPS))
+    for path in sorted(ROOT.glob(top))
+    if path.name not in ALLOWED and "data" not in path.relative_to(ROOT).parts
 ]
 PAGES += sorted(ROOT.glob("jaxtbpr/**/*.html"))
 
