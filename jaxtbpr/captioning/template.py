@@ -75,9 +75,9 @@ def describe(
     return Caption(text, facts.mentioned(named, seen), facts.noise(named, seen, attributes))
 
 
-def _write(facts: Mapping[str, str], rng: np.random.Generator) -> str:
-    person = phrases.subject(facts, rng)
-    sentences = _plan(facts, person, rng)
+def _write(content: Mapping[str, str], rng: np.random.Generator) -> str:
+    person = phrases.subject(content, rng)
+    sentences = _plan(content, person, rng)
     subjects = [
         f"{pick(('a', 'the', 'this'), rng)} {person.full}",
         person.they if rng.random() < 0.9 else f"the {person.noun}",
@@ -89,17 +89,17 @@ def _write(facts: Mapping[str, str], rng: np.random.Generator) -> str:
 
 
 def _plan(
-    facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
+    content: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> list[list[Group]]:
     """Returns the groups of the one sentence or of both, in their order."""
     is_now = rng.random() < 0.4  # "is wearing" rather than "wears", throughout
     is_split = rng.random() < 0.6
-    looks, clothes, more = _looks_and_clothes(facts, person, rng)
+    looks, clothes, more = _looks_and_clothes(content, person, rng)
     if not (is_split and clothes and more and rng.random() < 0.5):
         clothes, more = clothes + more, []
     dressed = _clothes(clothes, is_now, rng)
-    carried = _carried(phrases.carried(facts, person.their, rng), is_now)
-    doing = _scene(phrases.scene(facts, person.their, rng))
+    carried = _carried(phrases.carried(content, person.their, rng), is_now)
+    doing = _scene(phrases.scene(content, person.their, rng))
     groups = [group for group in (_looks(looks), dressed, carried, doing) if group]
     if rng.random() < 0.35:  # the clothes first
         groups.sort(key=lambda group: group is not dressed)
@@ -115,15 +115,15 @@ def _plan(
 
 
 def _looks_and_clothes(
-    facts: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
+    content: Mapping[str, str], person: phrases.Subject, rng: np.random.Generator
 ) -> tuple[list[str], list[str], list[str]]:
     """Phrases for features of the person, for garments, and for everything else worn."""
-    looks = phrases.hair(facts, person.their, rng)
-    clothes = [p for slot in ("upper", "lower") for p in phrases.thing(slot, facts, rng)]
-    more = [p for slot in ("shoes", "hat") for p in phrases.thing(slot, facts, rng)]
-    if facts.get("item") == "scarf":
-        more += phrases.thing("item", facts, rng)
-    (looks if rng.random() < 0.5 else more).extend(phrases.thing("eyewear", facts, rng))
+    looks = phrases.hair(content, person.their, rng)
+    clothes = [p for slot in ("upper", "lower") for p in phrases.thing(slot, content, rng)]
+    more = [p for slot in ("shoes", "hat") for p in phrases.thing(slot, content, rng)]
+    if content.get("item") == "scarf":
+        more += phrases.thing("item", content, rng)
+    (looks if rng.random() < 0.5 else more).extend(phrases.thing("eyewear", content, rng))
     if rng.random() < 0.2:
         rng.shuffle(more)
     return looks, clothes, more

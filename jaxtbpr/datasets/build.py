@@ -318,10 +318,8 @@ def _write(
     config: ConfigDict,
 ) -> dict[str, Any]:
     """Writes the TFDS set, its index and what was rejected; returns what done.json holds."""
-    people, rejected = (
-        checked_set.people,
-        [_rejected_line(one.name, row) for row in checked_set.rejected],
-    )
+    people = checked_set.people
+    rejected = [_rejected_line(one.name, row) for row in checked_set.rejected]
     if not people:
         first = f", the first is {rejected[0]['path']}: {rejected[0]['reason']}" if rejected else ""
         raise UserError(

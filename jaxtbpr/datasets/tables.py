@@ -209,7 +209,7 @@ def _canonical(name: str) -> str:
 
 
 def _file_entries(
-    folder: epath.Path, file: epath.Path, paths: ImagePaths, roles: Roles
+    folder: epath.Path, file: epath.Path, paths: ImagePaths, columns: Roles
 ) -> Iterator[Entry]:
     named = table_split(folder, file)
     place = file.relative_to(folder)
@@ -221,7 +221,7 @@ def _file_entries(
     for number, row in enumerate(paths.peek(named_rows, places), 1):
         try:
             row, notes = listed.split_lists(row)
-            one = _entry(row, paths, named, roles)
+            one = _entry(row, paths, named, columns)
         except BadRecord as reason:
             yield entry.reject(f"row {number} of {file.name}", reason)
             continue
@@ -262,23 +262,23 @@ def _prefixed(read: Iterable[Any], prefix: str) -> Iterator[Any]:
         yield row
 
 
-def _entry(row: Any, paths: ImagePaths, named: str | None, roles: Roles) -> Entry:
+def _entry(row: Any, paths: ImagePaths, named: str | None, columns: Roles) -> Entry:
     if isinstance(row, BadRecord):
         raise row
     name = entry.image_name(row)
     by_folder = named or folder_split(name)
     split, notes = by_folder or "train", getattr(row, "notes", ())
-    if roles.split and str(row.get(roles.split) or "").strip():
-        split = entry.split_name(row[roles.split])
+    if columns.split and str(row.get(columns.split) or "").strip():
+        split = entry.split_name(row[columns.split])
         notes += (entry.OTHER_SPLIT,) if named not in (None, split) else ()
-    elif by_folder is None and (roles.split or roles.by_folder):
+    elif by_folder is None and (columns.split or columns.by_folder):
         if of_test := {*name.lower().split("/")[:-1]} & entry.PARTS_OF_A_TEST:
             where = f"is in {of_test.pop()}/ and has no split"
             raise BadRecord(f"{where}; put the test images into test/, or add a column 'split'")
         notes = (*notes, entry.NO_SPLIT)
     identity = entry.unique_identity(name)
-    if roles.identity:
-        identity, unknown = entry.identity_or_unique(row.get(roles.identity), name)
+    if columns.identity:
+        identity, unknown = entry.identity_or_unique(row.get(columns.identity), name)
         notes += unknown
     path = row.get(packed.IMAGE) or paths(name)
     return Entry(path, _captions(row), identity, split, {"image_id": name}, notes=notes)

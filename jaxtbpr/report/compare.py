@@ -195,9 +195,9 @@ def _has_another_gallery(
 
 def _has_other_queries(name: str, one: Run, other: Run, pairs: Sequence[tuple[dict, dict]]) -> bool:
     """Whether two runs had other queries under the same name, as far as they were saved."""
-    results = one.results[name], other.results[name]
-    kept = [len(result["asked"]) for result in results]
-    counts = {result["metrics"]["queries"] for result in results}
+    both = one.results[name], other.results[name]
+    kept = [len(result["asked"]) for result in both]
+    counts = {result["metrics"]["queries"] for result in both}
     return len(counts) > 1 or (all(kept) and kept != [len(pairs)] * 2)
 
 

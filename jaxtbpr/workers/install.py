@@ -78,17 +78,17 @@ def _python(folder: pathlib.Path) -> pathlib.Path:
     return folder / "bin" / "python"
 
 
-def _run(command: list[str]) -> None:
+def _run(argv: list[str]) -> None:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     output = ["no output"]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, **both, text=True, env=env) as process:
+    with subprocess.Popen(argv, **both, text=True, env=env) as process:
         for line in filter(str.strip, process.stdout):
             output.append(line.strip())
             if _SHOWN.match(line):
                 say(f"  {line.strip()}")
     if process.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {output[-1]}; fix it and start again.")
+        raise UserError(f"`{' '.join(argv)}` failed: {output[-1]}; fix it and start again.")
 
 
 COMMAND = "install", "install an environment with torch for the workers"

@@ -182,8 +182,8 @@ def _unwrap(arrays: tensors.Opened) -> tuple[tensors.Opened, str]:
     stored = {name.removeprefix(wrapper): old for name, old in plain.items()}
     if len(stored) < len(plain):  # the same name with and without the wrapper's
         wrapper, stored = "", plain
-    names = {old: name for name, old in stored.items()}
-    return arrays.renamed(names.__getitem__), wrapper
+    new_names = {old: name for name, old in stored.items()}
+    return arrays.renamed(new_names.__getitem__), wrapper
 
 
 def _recognise(shapes: Mapping[str, Any], path: epath.Path) -> tuple[str, str]:
