@@ -210,7 +210,7 @@ def _choices(slot: str, person: dict[str, str]) -> tuple[str, ...]:
     return PERSON[slot]
 
 
-def _draw(rng: np.random.Generator, values: tuple[str, ...], weights: dict[str, float]) -> str:
+def _draw(rng: np.random.Generator, values: tuple[str, ...], weights: Mapping[str, float]) -> str:
     bounds = list(itertools.accumulate(weights.get(value, 1.0) for value in values))
     return values[bisect.bisect_right(bounds, rng.random() * bounds[-1])]
 

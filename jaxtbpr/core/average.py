@@ -13,5 +13,5 @@ def moving_average(average: Any, params: Any, step: jax.Array, decay: float) -> 
     The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the weights of
     the start are soon forgotten.
     """
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return optax.incremental_update(params, average, 1 - decay)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, average, 1 - kept)

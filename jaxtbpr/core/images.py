@@ -11,8 +11,8 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from etils import epath
@@ -27,6 +27,7 @@ T = TypeVar("T")
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
 
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+_UPRIGHT = 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -153,7 +154,7 @@ def unread(why: str, path: epath.PathLike) -> ImageError:
 def format_of(data: bytes) -> str:
     """Returns how a good image is encoded, by Pillow's name: "PNG", "JPEG", ..."""
     with Image.open(io.BytesIO(data)) as image:
-        return image.format
+        return cast(str, image.format)  # None only of an image that was made in memory
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -176,7 +177,7 @@ def look(data: bytes) -> frozenset[str]:
     one = _decode(data)
     is_transparent, rgb = _is_transparent(one.image), _rgb(one)
     top = rgb.crop((0, 0, rgb.width, 1))  # enough for most images, and fast
-    is_blank = all(low == high for part in (top, rgb) for low, high in part.getextrema())
+    is_blank = all(low == high for part in (top, rgb) for low, high in _extrema(part))
     looks = {TRANSPARENT: is_transparent, BLANK: is_blank}
     return one.looks | {name for name, is_so in looks.items() if is_so}
 
@@ -248,7 +249,7 @@ def _decode(data: bytes) -> _Decoded:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """How EXIF says that the image must be turned; None for upright, or EXIF that is broken."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION))
+        return _TURNS.get(image.getexif().get(_ORIENTATION, _UPRIGHT))
     except Exception:  # whatever a broken block makes the parser raise; the pixels are sound
         return None
 
@@ -272,7 +273,14 @@ def _is_transparent(image: Image.Image) -> bool:
         image = image.convert("RGBA")
     if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
         return False
-    return image.getchannel(image.getbands()[-1]).getextrema()[0] < 255
+    [(lowest, _)] = _extrema(image.getchannel(image.getbands()[-1]))
+    return lowest < 255
+
+
+def _extrema(image: Image.Image) -> Sequence[tuple[float, float]]:
+    """(lowest, highest) of each channel; of a single one Pillow gives the pair alone."""
+    extrema: Any = image.getextrema()
+    return extrema if len(image.getbands()) > 1 else [extrema]
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says,
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtbpr.core.errors import InputError
 
 AXES = ("data", "fsdp")
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] jaxlib has no types
 Rules = Sequence[tuple[str, P]]
 _is_split = False  # by `split_cpu`
 
@@ -31,13 +32,14 @@ def split_cpu() -> None:
     """
     global _is_split
     flags = os.environ.get("XLA_FLAGS", "")
-    if "host_platform_device_count" in flags or jax.config.jax_num_cpu_devices > 0:
+    cpus: int = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue] dynamic
+    if "host_platform_device_count" in flags or cpus > 0:
         return
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     _is_split = True
 
 
-def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Device] | None = None) -> Mesh:
     """Returns the mesh of all devices of all processes, [devices / fsdp, fsdp].
 
     A CPU that `split_cpu` has split counts as one device, whose programs run on all cores.
@@ -54,7 +56,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
 
 
-def _all_devices() -> list[jax.Device]:
+def _all_devices() -> list[Device]:
     devices = jax.devices()
     if devices[0].platform != "cpu" or not _is_split:
         return devices
@@ -159,5 +161,5 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
     return P(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in sizes))
 
 
-def _name(path: Sequence[Any]) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")

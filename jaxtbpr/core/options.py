@@ -78,9 +78,9 @@ def check_key(key: str, options: Options) -> None:
 def check_number(key: str, text: str, options: Options) -> None:
     """Raises UserError where option `key` is a number and `text`, of a command line, is none."""
     option = flatten(options).get(key)
-    number_type = type(option.default) if option else str
-    if number_type not in (int, float):
+    if option is None or type(option.default) not in (int, float):
         return
+    number_type = type(option.default)
     try:
         number_type(text)
     except ValueError as error:
@@ -131,7 +131,7 @@ def _check_value(name: str, value: Any, option: Option) -> None:
             f"{name}={value!r} is of type {type(value).__name__}; it must be {_noun(value_type)}, "
             f"like the default {option.default!r}."
         )
-    if value_type is tuple:
+    if isinstance(value, tuple):
         _check_elements(name, value, option)
     _check_range(name, value, option)
 
@@ -184,8 +184,9 @@ def as_literal(key: str, text: str, options: Options) -> str:
     Only the value of a tuple option is changed: "a,b" is "('a', 'b')".
     """
     option = flatten(options).get(key)
-    is_list = option is not None and isinstance(option.default, tuple)
-    if not is_list or text.strip().startswith(("(", "[")):
+    if option is None or not isinstance(option.default, tuple):
+        return text
+    if text.strip().startswith(("(", "[")):
         return text
     items = [item.strip().strip("'\"") for item in text.split(",") if item.strip()]
     if option.default and not isinstance(option.default[0], str):

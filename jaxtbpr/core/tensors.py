@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -267,7 +268,8 @@ def write(path: epath.PathLike, arrays: Mapping[str, np.ndarray], dtype: str | N
     """
     order = sorted(arrays)
     types = {name: _stored_dtype(arrays[name], dtype) for name in order}
-    header, start = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
     for name in order:
         end = start + arrays[name].size * types[name].itemsize
         described = {"dtype": _CODES[types[name].name], "shape": list(arrays[name].shape)}

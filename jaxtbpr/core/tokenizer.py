@@ -258,7 +258,7 @@ def _read_merges(path: epath.Path) -> list[tuple[str, ...]]:
     return [tuple(line.split()) for line in lines][: _CLIP_SIZE - 512 - 2]
 
 
-def _clip_vocabulary(merges: list[tuple[str, ...]]) -> dict[str, int]:
+def _clip_vocabulary(merges: Sequence[tuple[str, ...]]) -> dict[str, int]:
     """CLIP's ids: 256 bytes, printable ones first, the same ending a word, the merges, specials."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(byte) for byte in printable]
