@@ -32,11 +32,11 @@ KINDS = {
     "pipeline_text2img": ("diffusion_pipelines", ".safetensors"),
     "pipeline_img2img": ("diffusion_pipelines", ".safetensors"),
     "ddim_inversion": ("diffusion_pipelines", ".safetensors"),
+    "prompt_to_prompt": ("diffusion_editing", ".safetensors"),
+    "ptp_nmg": ("diffusion_editing", ".safetensors"),
 }
 # Of Stable Diffusion, what is not built yet: editing, fine-tuning.
 NOT_YET = (
-    "prompt_to_prompt",
-    "ptp_nmg",
     "nmg",
     "masactrl",
     "instruct_pix2pix",
