@@ -76,7 +76,7 @@ def _answer(argv: list[str]) -> str:
     if {"--help", "-h", "-help"} & set(argv):
         stages = f"Stages:\n{command_line.stages_table()}"
         keys = "--keys=train prints the config keys of a section, --keys those of all."
-        return f"{__doc__}\n{stages}\n\n{keys}\n{flags.FLAGS.main_module_help()}"
+        return f"{__doc__ or ''}\n{stages}\n\n{keys}\n{flags.FLAGS.main_module_help()}"
     key_options = [argument for argument in argv if re.match(r"--?keys(=|$)", argument)]
     if not key_options:
         return ""

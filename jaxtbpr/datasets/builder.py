@@ -71,9 +71,8 @@ class PersonSet(dataset_builder.FileReaderBuilder):
             }
             | self._weights
         )
-        return tfds.core.DatasetInfo(
-            builder=self, description=type(self).__doc__.splitlines()[0], features=features
-        )
+        description = (type(self).__doc__ or "").partition("\n")[0]  # None under python -OO
+        return tfds.core.DatasetInfo(builder=self, description=description, features=features)
 
     def build(self) -> epath.Path:
         """Writes the set, or what an earlier, killed build lacks, and returns its folder."""

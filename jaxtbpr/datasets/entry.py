@@ -109,7 +109,7 @@ def clean_text(text: str) -> str:
     return text
 
 
-def image_name(record: Mapping[str, Any], keys: tuple[str, ...] = PATH_KEYS) -> str:
+def image_name(record: Any, keys: tuple[str, ...] = PATH_KEYS) -> str:
     """Returns the image's name as the annotation gives it, with forward slashes.
 
     Raises BadRecord where none of `keys` holds a usable name.

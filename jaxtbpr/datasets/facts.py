@@ -35,7 +35,7 @@ def encode(sets: Sequence[RetrievalSet]) -> tuple[np.ndarray, np.ndarray]:
     }
 
     def table(rows: list[dict], missing: int) -> np.ndarray:
-        codes = [[numbers[s].get(row.get(s), missing) for s in slots] for row in rows]
+        codes = [[numbers[s][row[s]] if s in row else missing for s in slots] for row in rows]
         return np.array(codes, np.int32).reshape(len(rows), len(slots))
 
     return table(shown, NOT_SHOWN), table(mentioned, NOT_SAID)

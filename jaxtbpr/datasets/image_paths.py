@@ -12,8 +12,10 @@ from etils import epath
 from jaxtbpr.datasets import entry
 
 PROBES = 32
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif")
-IMAGE_SUFFIXES += (".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".tga")
+IMAGE_SUFFIXES: tuple[str, ...] = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif",
+    ".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".tga",
+)  # fmt: skip
 _DRIVE = re.compile(r"[A-Za-z]:/|[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -51,10 +53,10 @@ class ImagePaths:
         others: returns roots to try where none is found. Returns whether one was found.
         """
         names = list(names)
-        kinds = ([name for name in names if _is_absolute(name) == kind] for kind in (False, True))
+        kinds = {kind: [n for n in names if _is_absolute(n) == kind] for kind in (False, True)}
         places = {
             kind: place
-            for kind, some in enumerate(kinds)
+            for kind, some in kinds.items()
             if some and (place := self._best(some, self.roots) or self._best(some, others()))
         }
         self._places.update(places)

@@ -1,7 +1,7 @@
 """Records whose captions are lists: written as text in a cell, or lists in a list."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from jaxtbpr.core import caption_lists
@@ -20,7 +20,7 @@ def split_lists(record: Any) -> tuple[Any, tuple[str, ...]]:
     if isinstance(record, tuple) and len(record) == 2:
         value, notes = split_value(record[1], "value")
         return (record[0], value), notes
-    if not isinstance(record, Mapping):
+    if not isinstance(record, MutableMapping):
         return record, ()
     result, notes = record, ()
     for key, value in record.items():

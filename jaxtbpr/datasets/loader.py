@@ -70,12 +70,12 @@ class TrainLoader(Iterator[Batch]):
     def __init__(self, pairs: Pairs, *, workers: int, threads: int):
         self._pairs, self._workers, self._threads = pairs, workers, threads
         self._given = 0
-        self._batches: Iterator[Batch] | None = None
+        self._batches: grain.DatasetIterator | None = None
 
     def __next__(self) -> Batch:
-        if self._batches is None:
-            self._batches = iter(self._dataset())
-        batch = next(self._batches)
+        batches = iter(self._dataset()) if self._batches is None else self._batches
+        self._batches = batches
+        batch = next(batches)
         self._given += 1
         return batch
 
@@ -220,12 +220,12 @@ def image_batches(
     Every batch has B rows; those that only fill up the last one have mask False, identity and
     index -1 and black pixels. index: int64, the image's number in the set.
     """
-    size = tuple(image_size)
+    height, width = image_size
 
     def load(index: np.ndarray) -> Batch:
-        pixels = np.zeros((batch_size, *size, 3), np.uint8)
+        pixels = np.zeros((batch_size, height, width, 3), np.uint8)
         for row, i in zip(pixels, index, strict=False):
-            row[:] = np.asarray(fit(images.images.open(i), size, resample, resize))
+            row[:] = np.asarray(fit(images.images.open(i), (height, width), resample, resize))
         return {"image": pixels} | _padded(index, images.identities[index], batch_size)
 
     return _in_order(len(images), batch_size, load, threads)

@@ -30,6 +30,7 @@ _PATH = re.compile(r"(.+\.(tar|parquet))::(\d+)\+(\d+)::(.+)", re.I | re.S)
 _TEXTS = ("txt", "text", "caption")  # endings of files
 _CAPTIONS = ("caption", "captions", "text", "texts", "sentence", "sentences")  # keys of their JSON
 _LABELS = {"cls": "label", "id": "identity"}
+_READ = (*_TEXTS, *_LABELS, "json")
 _LOCK = threading.Lock()
 
 
@@ -100,8 +101,8 @@ def _samples(file: epath.Path) -> Iterator[Any]:
             if is_image(member.name):
                 where = f"{file}::{member.offset_data}+{member.size}::{member.name}"
                 parts.setdefault("images", []).append((member.name, where))
-            elif ending.lower() in (*_TEXTS, *_LABELS, "json"):
-                parts[ending.lower()] = shard.extractfile(member).read()
+            elif ending.lower() in _READ and (text := shard.extractfile(member)):
+                parts[ending.lower()] = text.read()
             parts.setdefault("name", member.name)
         _check_end(stream, shard)
     if parts:
@@ -150,12 +151,9 @@ def _parquet_rows(file: epath.Path) -> Iterator[Any]:
     with file.open("rb") as stream:
         table = pyarrow.parquet.ParquetFile(stream)
         image = _image_column(table.schema_arrow)
-        is_struct = image is not None and pyarrow.types.is_struct(
-            table.schema_arrow.field(image).type
-        )
-        columns = [field.name for field in table.schema_arrow if not _holds_bytes(field.type)] + (
-            [f"{image}.path"] if is_struct and _has_path(table.schema_arrow, image) else []
-        )
+        columns = [field.name for field in table.schema_arrow if not _holds_bytes(field.type)]
+        if image is not None and _has_path(table.schema_arrow, image):
+            columns.append(f"{image}.path")
         first = 0
         for group in range(table.num_row_groups):
             read = table.read_row_group(group, columns=columns)
@@ -189,4 +187,5 @@ def _holds_bytes(data_type: pyarrow.DataType) -> bool:
 
 
 def _has_path(schema: pyarrow.Schema, image: str) -> bool:
-    return schema.field(image).type.get_field_index("path") >= 0
+    column = schema.field(image).type
+    return pyarrow.types.is_struct(column) and column.get_field_index("path") >= 0

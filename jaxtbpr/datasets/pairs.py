@@ -68,7 +68,7 @@ class Pairs:
     """All (image, caption) pairs, and how a batch is made of some of them.
 
     image_of_pair: int64 [P]; identity_of_image: int32 [N], over all sets.
-    tokens: int32 [P, L], or None where captions are changed, which needs `captions`.
+    tokens: int32 [P, L], or None where captions are changed; `captions` are empty otherwise.
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. weight_of_pair: float32
     [P], how much a pair counts in the losses, see stage denoise. rows: this process's rows
     of each batch. set_weights: of each set, empty for every pair once an epoch.
@@ -80,7 +80,7 @@ class Pairs:
     caption_of_pair: np.ndarray
     weight_of_pair: np.ndarray
     identity_of_image: np.ndarray
-    captions: list[str] | None
+    captions: list[str]
     tokens: np.ndarray | None
     tokenizer: Tokenizer
     text_length: int
@@ -123,7 +123,7 @@ class Pairs:
             caption_of_pair=caption_of_pair,
             weight_of_pair=np.concatenate([one.caption_weights for one in sets]),
             identity_of_image=_joint_identities(sets),
-            captions=captions if changes else None,
+            captions=captions if changes else [],
             tokens=None if changes else tokens.encode(tokenizer, captions, text_length),
             tokenizer=tokenizer,
             text_length=text_length,
@@ -193,7 +193,7 @@ class Pairs:
             pairs = np.concatenate([pairs, others], axis=1)
             columns = [self._tokens(column, rngs) for column in pairs.T[1:]]
             views["more"] = np.stack(columns, axis=1)
-        if self.views.facts:
+        if self.shown is not None and self.said is not None:
             identity = self.identity_of_image[index]
             views["shown"] = np.column_stack([identity, self.shown[index]])
             every = np.broadcast_to(identity[:, None, None], (*pairs.shape, 1))

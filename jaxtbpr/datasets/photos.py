@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     outputs = shard_digests(directory)
     made = Manifest(directory, outputs)
     for record in made:
-        notes.add(record["id"], map(NOTES.get, record["image"]["looks"]))
+        notes.add(record["id"], (NOTES[look] for look in record["image"]["looks"]))
     for text in notes.lines():
         say(f"photos: warning: {text}")
     counts = count_records(made)

@@ -158,8 +158,10 @@ def _lines(file: epath.Path) -> Iterator[tuple[str, str]]:
     with open_text(file, errors="replace") as text:
         for line in filter(str.strip, text):
             match = _LINE.fullmatch(line)
-            is_good = match is not None and is_image(match[1])
-            yield (match[1].replace("\\", "/"), str(int(match[2]))) if is_good else ("", "")
+            if match and is_image(match[1]):
+                yield match[1].replace("\\", "/"), str(int(match[2]))
+            else:
+                yield "", ""
 
 
 def _is_list(file: epath.Path) -> bool:

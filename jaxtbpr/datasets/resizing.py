@@ -46,8 +46,9 @@ def fit(
     resample: one of FILTERS, antialiased. The only place where a model's images are resized: the
     pixels of open_clip 3.3 (`image_transform`) and of transformers' CLIPImageProcessor on Pillow.
     """
+    pillow_size = size[1], size[0]
     if resize == SQUASH:
-        return image.resize(size[::-1], FILTERS[resample], box=box)
+        return image.resize(pillow_size, FILTERS[resample], box=box)
     left, upper, right, lower = box or (0, 0, *image.size)
     height, width = _whole((lower - upper, right - left), size, resize)
     resized = image.resize((width, height), FILTERS[resample], box=box)
@@ -56,22 +57,23 @@ def fit(
         _first(whole - wanted, resize.half)
         for whole, wanted in zip((height, width), size, strict=True)
     )
-    middle = Image.new(image.mode, size[::-1], (resize.fill,) * len(image.getbands()))
+    middle = Image.new(image.mode, pillow_size, (resize.fill,) * len(image.getbands()))
     middle.paste(resized, (-left, -upper))
     return middle
 
 
 def _whole(sides: tuple[float, float], size: tuple[int, int], resize: Resize) -> tuple[int, int]:
     """The (H, W) to which an image of these sides is resized before its middle is taken."""
+    height, width = sides
     wanted = [round(side * resize.larger) for side in size]
     if resize.mode == "squash":
-        return tuple(wanted)
+        return wanted[0], wanted[1]
     if resize.mode == "shortest" and wanted[0] == wanted[1]:  # torchvision cuts here, not rounds
-        short = min(sides)
-        return tuple(max(1, int(wanted[0] * side / short)) for side in sides)
+        scaled = wanted[0] * height / min(sides), wanted[0] * width / min(sides)
+        return max(1, int(scaled[0])), max(1, int(scaled[1]))
     ratios = [side / to for side, to in zip(sides, wanted, strict=True)]
     ratio = min(ratios) if resize.mode == "shortest" else max(ratios)
-    return tuple(max(1, round(side / ratio)) for side in sides)
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
 def _first(spare: int, half: str) -> int:

@@ -14,7 +14,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from etils import epath
@@ -255,7 +255,8 @@ def split_folders(folder: epath.Path) -> list[epath.Path]:
 def _prefixed(read: Iterable[Any], prefix: str) -> Iterator[Any]:
     """Yields rows whose images' names start at the data set's folder, not at the table's."""
     for row in read:
-        key = next((k for k in entry.PATH_KEYS if isinstance(row, Mapping) and row.get(k)), None)
+        keys = entry.PATH_KEYS if isinstance(row, MutableMapping) else ()
+        key = next((key for key in keys if row.get(key)), None)
         is_name = prefix and key and isinstance(row[key], str) and packed.IMAGE not in row
         if is_name and row[key][0] not in "/\\":
             row[key] = prefix + row[key]

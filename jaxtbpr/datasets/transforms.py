@@ -129,7 +129,7 @@ def _mirror(image: Image.Image, draws: Sequence[float]) -> Image.Image:
 def _erase(image: Image.Image, draws: Sequence[float]) -> Image.Image:
     if draws[0] >= 0.5:
         return image
-    top, left, height, width = _erase_box(image.size[::-1], draws[1:], 0.1, 0.2)
+    top, left, height, width = _erase_box((image.height, image.width), draws[1:], 0.1, 0.2)
     image = image.copy()
     image.paste((0, 0, 0), (left, top, left + width, top + height))
     return image

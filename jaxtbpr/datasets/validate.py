@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m jaxtbpr.datasets.validate", description=__doc__.split("\n")[0]
+        "python -m jaxtbpr.datasets.validate", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a data set")
     command.add_traceback(parser)

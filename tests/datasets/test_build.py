@@ -317,6 +317,12 @@ def test_tensorflow_and_jax_are_not_needed(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
+def test_sets_are_built_without_docstrings_which_python_oo_leaves_out(tmp_path, monkeypatch):
+    for one in (builder.PersonSet, *builder.BUILDERS.values()):
+        monkeypatch.setattr(one, "__doc__", None)
+    build_folder(tmp_path)
+
+
 def test_a_set_named_with_no_folder_is_none(tmp_path):
     folder = make_folder(tmp_path, "cuhk_pedes")
     assert list(build.fingerprint(make_config(folders={"real": str(folder.path), "none": ""}))) == [

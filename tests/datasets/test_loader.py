@@ -17,7 +17,7 @@ from jaxtbpr.core import tokenizer as tokens
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets import build, loader, pairs, transforms
 from jaxtbpr.datasets.resizing import MODES, Resize
-from jaxtbpr.datasets.source import RetrievalSet
+from jaxtbpr.datasets.source import ImageSource, RetrievalSet
 from tests.datasets.folders import make_folder
 from tests.datasets.sets import (
     closing_all,
@@ -351,10 +351,10 @@ def test_an_image_that_does_not_decode_is_named_with_its_set(real, monkeypatch):
 
 def test_the_cache_keeps_to_its_size(real, monkeypatch):
     room = 3 * 4 * 24 * 12
-    kept = pairs.Images([real.images], room + 5)
-    opened = []
-    read = images.open_image
-    monkeypatch.setattr(images, "open_image", lambda data: opened.append(1) or read(data))
+    images_of_set = ImageSource(real.directory, real.split)  # no other loader's threads
+    opened, read = [], images_of_set.open
+    monkeypatch.setattr(images_of_set, "open", lambda i: opened.append(i) or read(i))
+    kept = pairs.Images([images_of_set], room + 5)
     for i in [*range(5), *range(5)]:
         assert kept[i].size == (12, 24)
     assert len(opened) == 5 + 2

@@ -282,6 +282,13 @@ def test_the_command_runs_without_jax_and_tensorflow(tmp_path):
     assert "CUHK-PEDES: reid_raw.json" in done.stdout
 
 
+def test_its_help_needs_no_docstrings_which_python_oo_leaves_out(capsys, monkeypatch):
+    monkeypatch.setattr(validate, "__doc__", None)
+    with pytest.raises(SystemExit, match="0"):
+        validate.main(["--help"])
+    assert "--no-images" in capsys.readouterr().out
+
+
 def test_a_file_for_the_flags_that_cannot_be_written_is_told_before_the_survey(tmp_path, capsys):
     folder = make_folder(tmp_path, "cuhk_pedes")
     with pytest.raises(SystemExit):
