@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.editing import prompts
 from jaxtbpr.diffusion.editing.prompts import Target
+from jaxtbpr.diffusion.editing.words import MATCHES, find_tokens
 from jaxtbpr.diffusion.prompt_tokenizer import open_prompt_tokenizer
 from tests.conftest import DATA
 
@@ -43,20 +44,20 @@ def spelled(prompt, places):
     ],
 )
 def test_a_word_or_phrase_has_its_run_of_tokens(word, tokens):
-    assert spelled(VAN_GOGH, prompts.find_tokens(TOKENIZER, VAN_GOGH, word)) == tokens
+    assert spelled(VAN_GOGH, find_tokens(TOKENIZER, VAN_GOGH, word)) == tokens
 
 
 def test_every_occurrence_is_found_but_no_part_of_a_longer_word():
-    assert prompts.find_tokens(TOKENIZER, "a man, a man", "man") == [2, 5]
+    assert find_tokens(TOKENIZER, "a man, a man", "man") == [2, 5]
     assert spelled("sunglasses", range(1, 8)) == ["s", "un", "g", "la", "s", "s", "es"]
     for part in ("es", "s", "sun"):
         with pytest.raises(InputError, match=f"does not contain '{part}'"):
-            prompts.find_tokens(TOKENIZER, "sunglasses", part)
+            find_tokens(TOKENIZER, "sunglasses", part)
 
 
 def test_the_published_rule_finds_only_what_stands_between_two_spaces():
     def find(word):
-        return prompts.find_tokens(TOKENIZER, VAN_GOGH, word, match="words")
+        return find_tokens(TOKENIZER, VAN_GOGH, word, match="words")
 
     assert find("gogh") == [2, 3, 4, 5]
     assert find("style,") == [6, 7]
@@ -67,7 +68,7 @@ def test_the_published_rule_finds_only_what_stands_between_two_spaces():
 @given(LISTS, LISTS)
 def test_both_rules_agree_on_plain_words(before, after):
     prompt = " ".join([*(w.strip(",é") for w in before), "hat", *(w.strip(",é") for w in after)])
-    found = [prompts.find_tokens(TOKENIZER, prompt, "hat", match=m) for m in prompts.MATCHES]
+    found = [find_tokens(TOKENIZER, prompt, "hat", match=m) for m in MATCHES]
     assert found[0] == found[1] != []
 
 
@@ -99,9 +100,7 @@ def test_the_published_tail_gives_them_what_is_at_the_same_place():
     # Between two words that differ, the original pairs words with themselves, too.
     source, target = "a hat and red pants", "a sunglasses and pink pants"
     mapper = prompts.replace_mapper(TOKENIZER, source, target, tail="published")
-    red, pink = (
-        prompts.find_tokens(TOKENIZER, *pair) for pair in ((source, "red"), (target, "pink"))
-    )
+    red, pink = (find_tokens(TOKENIZER, *pair) for pair in ((source, "red"), (target, "pink")))
     assert mapper[red[0] - 1, pink[0] - 1] == 1
     assert mapper[np.ix_(red, pink)].sum() == len(red)
 
@@ -279,7 +278,7 @@ def test_other_arguments_that_cannot_be_are_errors():
     with pytest.raises(InputError, match="tail='last' is none of aligned, published"):
         prompts.prompt_edit(TOKENIZER, "a man", [Target("a man")], 5, tail="last")
     with pytest.raises(InputError, match="match='letters' is none of tokens, words"):
-        prompts.find_tokens(TOKENIZER, "a man", "man", match="letters")
+        find_tokens(TOKENIZER, "a man", "man", match="letters")
     with pytest.raises(InputError, match="words has lists for 1 prompts, but there are 2"):
         prompts.word_masks(TOKENIZER, ["a man", "a hat"], [["man"]])
     with pytest.raises(InputError, match="'hat' or 'man' has no token of its own"):

@@ -5,20 +5,15 @@ section 3. All of it is made on the host, as arrays whose shapes depend on the n
 targets, tokens and steps alone, so that one compiled program serves every pair of prompts.
 
 Letters: `L` tokens of a text (77), `K` targets of one source prompt, `n` steps. Token 0 is the
-start, 1 the first of the prompt. Two rules of the authors' code are options, since they do not
-what they are meant to do:
+start, 1 the first of the prompt. Two rules of the authors' code do not what they are meant to do,
+and are options: match, which tokens a word has (see `words`), and
 
-match: which tokens a word has. "tokens": every run of tokens that spells it, so that phrases and
-words before a comma are found; "words": those of a word between two spaces that equals it, where
-tokens are counted off by the lengths of their text, so that "van gogh style" and, in "anime, a
-man", "anime" are never found and change nothing.
 tail: what comes after the last change, where the prompts have unequal numbers of tokens.
 "aligned": is paired from there on, and tokens without a partner keep their own map; "published":
 a target's token has the map of the source's token at the same place, which is another word.
 """
 
 import dataclasses
-import itertools
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -26,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtbpr.core.errors import InputError
+from jaxtbpr.diffusion.editing.words import all_tokens, check_choice, find_tokens, word_tokens
 from jaxtbpr.diffusion.prompt_tokenizer import PromptTokenizer
 
 METHODS = ("replace", "refine", "reweight")
-MATCHES = ("tokens", "words")
 TAILS = ("aligned", "published")
 DEFAULT = "default_"  # of a schedule by words: the tokens of no word
 # Until which part of the steps, from which to which, or that for each word.
@@ -104,7 +99,7 @@ def prompt_edit(
 
 def _mapper(tokenizer, source, target, match, tail):
     """The mapper [L, L] and what is kept [L] of one target."""
-    _choice("method", target.method, METHODS)
+    check_choice("method", target.method, METHODS)
     if target.method == "replace":
         mapper = replace_mapper(tokenizer, source, target.prompt, match=match, tail=tail)
         if tail == "published":
@@ -114,32 +109,6 @@ def _mapper(tokenizer, source, target, match, tail):
     else:
         mapper = np.eye(tokenizer.length, dtype=np.float32)
     return mapper, (~mapper.any(axis=0)).astype(np.float32)
-
-
-def find_tokens(
-    tokenizer: PromptTokenizer, prompt: str, word: str, *, match: str = "tokens"
-) -> list[int]:
-    """Returns the places of the tokens of a word or phrase in `prompt`, of every occurrence.
-
-    match: see the module. Raises InputError where the prompt does not have it (but with "words",
-    which then returns [], as published), or has more tokens than the text encoder takes.
-    """
-    _choice("match", match, MATCHES)
-    if match == "words":
-        pairs = zip(prompt.split(" "), _word_tokens(tokenizer, prompt, match), strict=True)
-        return [place for other, places in pairs if other == word for place in places]
-    ids, wanted = _ids(tokenizer, prompt), _ids(tokenizer, word)[1:-1]
-    places = [
-        place
-        for place in range(1, len(ids) - len(wanted))
-        if ids[place : place + len(wanted)] == wanted
-        and (place == 1 or _ends_word(tokenizer, ids[place - 1]))
-    ]
-    if not wanted or not places:
-        raise InputError(
-            f"the prompt {prompt!r} does not contain {word!r}; choose words that it contains."
-        )
-    return sorted({place + n for place in places for n in range(len(wanted))})
 
 
 def replace_mapper(
@@ -157,7 +126,7 @@ def replace_mapper(
     see the module. Raises InputError where the prompts have unequal numbers of words, or more
     tokens than the text encoder takes.
     """
-    _choice("tail", tail, TAILS)
+    check_choice("tail", tail, TAILS)
     length = tokenizer.length
     mapper = np.zeros((length, length), np.float32)
     i = j = 0  # the first token of each that has no partner yet
@@ -184,8 +153,8 @@ def refine_mapper(
     1 for the same token, 0 for a gap and -1 for another token. The pads are paired by `tail`, see
     the module. Raises InputError where a prompt has more tokens than the text encoder takes.
     """
-    _choice("tail", tail, TAILS)
-    of_source, of_target = _ids(tokenizer, source), _ids(tokenizer, target)
+    check_choice("tail", tail, TAILS)
+    of_source, of_target = all_tokens(tokenizer, source), all_tokens(tokenizer, target)
     mapper = np.zeros((tokenizer.length, tokenizer.length), np.float32)
     for i, j in _align(np.array(of_source), np.array(of_target)):
         mapper[i, j] = 1
@@ -265,53 +234,8 @@ def word_masks(
     return masks
 
 
-def _ids(tokenizer, prompt):
-    """All ids of a prompt, start and end included, without pads."""
-    if problem := tokenizer.problem(prompt):
-        raise InputError(f"the prompt {prompt!r} {problem}.")
-    return tokenizer.encode([prompt])[0][: tokenizer.count(prompt)].tolist()
-
-
-def _ends_word(tokenizer, token):
-    """Whether a word begins after a token: so "man" is not found in "businessman"."""
-    text = tokenizer.tokenizer.id_to_token(token) or ""
-    return text.endswith("</w>") or token in tokenizer.learned.values()
-
-
-def _word_tokens(tokenizer, prompt, match):
-    """The places of the tokens of each word between blanks (of "words": between two spaces)."""
-    ids = _ids(tokenizer, prompt)[1:-1]
-    if match == "words":
-        return _counted_off(prompt.split(" "), [_text(tokenizer, token) for token in ids])
-    of_words = [_ids(tokenizer, word)[1:-1] for word in prompt.split()]
-    if list(itertools.chain(*of_words)) != ids:
-        raise InputError(f"the tokens of the prompt {prompt!r} span several words; reword it.")
-    ends = np.cumsum([1, *map(len, of_words)]).tolist()
-    return [list(range(*span)) for span in itertools.pairwise(ends)]
-
-
-def _counted_off(words, texts):
-    """Gives each word tokens until their texts are as long as it."""
-    places, number, letters = [[] for _ in words], 0, 0
-    for place, text in enumerate(texts, start=1):
-        if number == len(words):
-            break
-        places[number].append(place)
-        letters += len(text)
-        if letters >= len(words[number]):
-            number, letters = number + 1, 0
-    return places
-
-
-def _text(tokenizer, token):
-    """The text of one token; its # at the ends do not count, as published."""
-    text = tokenizer.tokenizer.decode([token], skip_special_tokens=False)
-    return text.replace("</w>", " ").strip().strip("#")
-
-
 def _replaced(tokenizer, source, target, match):
     """The tokens (of the source, of the target) of each word that differs."""
-    _choice("match", match, MATCHES)
     blank = " " if match == "words" else None
     words, others = source.split(blank), target.split(blank)
     if len(words) != len(others):
@@ -319,8 +243,8 @@ def _replaced(tokenizer, source, target, match):
             f"method 'replace' exchanges word for word, but the source prompt {source!r} has "
             f"{len(words)} words and the target {target!r} {len(others)}; use as many, or 'refine'."
         )
-    of_source = _word_tokens(tokenizer, source, match)
-    of_target = _word_tokens(tokenizer, target, match)
+    of_source = word_tokens(tokenizer, source, match)
+    of_target = word_tokens(tokenizer, target, match)
     for word, other, places, other_places in zip(words, others, of_source, of_target, strict=True):
         if word == other:
             continue
@@ -363,8 +287,3 @@ def _rows(bounds, rows, name):
             "which to which part."
         )
     return int(first * rows), int(end * rows)
-
-
-def _choice(name, value, choices):
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is none of {', '.join(choices)}; choose one.")
