@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from jaxtbpr.core.attention import attention
 from jaxtbpr.core.errors import InputError
@@ -66,7 +67,7 @@ class Controlled:
     def __init__(self, control: Control, step: jax.Array | int, carry: Any):
         self.carry = carry
         self.layers: list[Layer] = []
-        self._control, self._step, self._met = control, step, 0
+        self._control, self._step, self._met = control, jnp.asarray(step, jnp.int32), 0
 
     def attend(self, layer: Layer, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         """Attention of one layer, by the control where it applies."""

@@ -46,13 +46,13 @@ class Interceptor:
             return 2 * size[0], 2 * size[1]
         return self._size_at(self.levels - 2 - _number(path[0]))
 
-    def layer(self, path: tuple[str, ...], heads: int) -> Layer:
-        """The attention layer at `path`, which is the next that runs."""
+    def layer(self, path: tuple[str, ...], heads: int, before: int) -> Layer:
+        """The attention layer at `path`. before: number of attention layers that ran before it."""
         level = self.levels - 1
         if not path[0].startswith("mid"):
             number = _number(path[0])
             level = number if path[0].startswith("down") else level - number
-        block = len(self.controlled.layers) // 2  # each has one to itself and one to the text
+        block = before // 2  # each has one to itself and one to the text
         return Layer(path, block, path[-1] == "attn2", self._size_at(level), heads)
 
     def _size_at(self, level: int) -> tuple[int, int]:
@@ -127,10 +127,11 @@ def _unet_attention(interceptor, module, x, context=None, deterministic=True):
         states.reshape(*states.shape[:2], module.heads, -1)
         for states in (module.query(x), module.key(context), module.value(context))
     )
-    if interceptor.controlled is None:
+    if (controlled := interceptor.controlled) is None:
         h = attention(q, k, v)
     else:
-        h = interceptor.controlled.attend(interceptor.layer(module.path, module.heads), q, k, v)
+        layer = interceptor.layer(module.path, module.heads, len(controlled.layers))
+        h = controlled.attend(layer, q, k, v)
     return module.proj_attn(h.reshape(*h.shape[:2], -1))
 
 

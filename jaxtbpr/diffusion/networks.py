@@ -73,11 +73,10 @@ class Networks:
                 f"a text of {ids.shape[1]} tokens is longer than the {longest} of the text "
                 "encoder; truncate it."
             )
-        module = _text_encoder(self.sizes.text, self.dtype)
+        module = _text_encoder(self.sizes, self.dtype)
         places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-        arguments = {"params": params["text_encoder"]}, ids, None, places
-        with nn.intercept_methods(Interceptor()):
-            outputs = module.apply(*arguments, output_hidden_states=True)
+        arguments = params["text_encoder"], ids, None, places
+        outputs = _apply(module, *arguments, output_hidden_states=True)
         return {
             "last_hidden_state": widen(outputs.last_hidden_state),
             "hidden_states": tuple(map(widen, outputs.hidden_states)),
@@ -124,25 +123,27 @@ class Networks:
 
         The log variance is clipped to [-30, 20]; neither is multiplied by `scaling_factor`.
         """
-        module = _vae(self.sizes.vae, self.dtype)
-        arguments = {"params": params["vae"]}, images.transpose(0, 3, 1, 2)
-        with nn.intercept_methods(Interceptor()):
-            latents = module.apply(*arguments, method=module.encode).latent_dist
+        module = _vae(self.sizes, self.dtype)
+        arguments = params["vae"], images.transpose(0, 3, 1, 2)
+        latents = _apply(module, *arguments, method=module.encode).latent_dist
         return widen(latents.mean), widen(latents.logvar)
 
     def decode(self, params: Params, latents: jax.Array) -> jax.Array:
         """Latents [B, h, w, 4], divided by `scaling_factor` -> images [B, H, W, 3], not clipped."""
-        module = _vae(self.sizes.vae, self.dtype)
-        with nn.intercept_methods(Interceptor()):
-            images = module.apply({"params": params["vae"]}, latents, method=module.decode)
-        return widen(images.sample.transpose(0, 2, 3, 1))
+        module = _vae(self.sizes, self.dtype)
+        images = _apply(module, params["vae"], latents, method=module.decode).sample
+        return widen(images.transpose(0, 2, 3, 1))
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Returns new random parameters, float32.
 
         Scales are 1, biases 0, embeddings have std 0.02, all others fan_in^-1/2.
         """
-        flat = flax.traverse_util.flatten_dict(self.shapes())
+        flat = {
+            (name, path): shape
+            for name, shapes in self.shapes().items()
+            for path, shape in shapes.items()
+        }
         return flax.traverse_util.unflatten_dict(
             {(name, *path.split("/")): leaf for (name, path), leaf in _initial(key, flat).items()}
         )
@@ -154,10 +155,11 @@ class Networks:
 
     def _predict(self, params, latents, timesteps, text, controlled) -> jax.Array:
         timesteps = jnp.atleast_1d(jnp.asarray(timesteps, jnp.float32))
-        module = _unet(self.sizes.unet, self.dtype)
-        arguments = {"params": params["unet"]}, latents.transpose(0, 3, 1, 2), timesteps, text
-        with nn.intercept_methods(self._unet_interceptor(latents.shape[1:3], controlled)):
-            return widen(module.apply(*arguments).sample.transpose(0, 2, 3, 1))
+        module = _unet(self.sizes, self.dtype)
+        arguments = params["unet"], latents.transpose(0, 3, 1, 2), timesteps, text
+        interceptor = self._unet_interceptor(latents.shape[1:3], controlled)
+        predicted = _apply(module, *arguments, interceptor=interceptor).sample
+        return widen(predicted.transpose(0, 2, 3, 1))
 
     def _unet_interceptor(
         self, size: tuple[int, int], controlled: Controlled | None = None
@@ -175,6 +177,12 @@ class Networks:
 # --- modules -------------------------------------------------------------------------------------
 
 
+def _apply(module: nn.Module, params: Any, *inputs, interceptor=None, **options) -> Any:
+    """What the module returns: its outputs alone, since no other collection is mutable."""
+    with nn.intercept_methods(interceptor or Interceptor()):
+        return module.apply({"params": params}, *inputs, **options)
+
+
 @functools.cache
 def _attention_layers(sizes: Sizes, size: tuple[int, int]) -> tuple[Layer, ...]:
     """By tracing a control that applies to every layer."""
@@ -188,19 +196,18 @@ def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
     """{network: {path: shape}}, by tracing the modules' own initialisation."""
 
     def init():
-        vae, factor = sizes.vae, Networks(sizes).factor
-        image = jnp.zeros((1, vae["in_channels"], factor, factor))
+        factor = Networks(sizes).factor
+        image = jnp.zeros((1, sizes.vae["in_channels"], factor, factor))
         ids, key = jnp.zeros((1, 1), jnp.int32), jax.random.key(0)
         variables = {"unet": _init_unet(sizes)}
         with nn.intercept_methods(Interceptor()):
-            variables["vae"] = _vae(vae, "float32").init(key, image)
-            variables["text_encoder"] = _text_encoder(sizes.text, "float32").init(
-                key, ids, None, ids
-            )
+            variables["vae"] = _vae(sizes, "float32").init(key, image)
+            text_encoder = _text_encoder(sizes, "float32")
+            variables["text_encoder"] = text_encoder.init(key, ids, None, ids)
         return variables
 
     variables = jax.eval_shape(init)
-    flat = {
+    flat: dict[str, dict[str, Any]] = {
         name: flax.traverse_util.flatten_dict(variables[name]["params"], sep="/")
         for name in _NETWORKS
     }
@@ -210,11 +217,10 @@ def _abstract(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def _init_unet(sizes: Sizes, size: tuple[int, int] = (8, 8), controlled: Controlled | None = None):
-    unet = sizes.unet
-    latents = jnp.zeros((1, unet["in_channels"], *size))
-    states = jnp.zeros((1, 1, unet["cross_attention_dim"]))
+    latents = jnp.zeros((1, sizes.unet["in_channels"], *size))
+    states = jnp.zeros((1, 1, sizes.unet["cross_attention_dim"]))
     with nn.intercept_methods(Networks(sizes)._unet_interceptor(size, controlled)):
-        return _unet(unet, "float32").init(jax.random.key(0), latents, jnp.zeros(1), states)
+        return _unet(sizes, "float32").init(jax.random.key(0), latents, jnp.zeros(1), states)
 
 
 def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, jax.Array]:
@@ -233,20 +239,20 @@ def _initial(key: jax.Array, shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any,
 
 
 @functools.cache
-def _unet(config: Mapping, dtype: str) -> FlaxUNet2DConditionModel:
+def _unet(sizes: Sizes, dtype: str) -> FlaxUNet2DConditionModel:
     ours = ("sample_size", "norm_num_groups", "norm_eps", "upcast_attention")
-    return FlaxUNet2DConditionModel(**_without(config, ours), dtype=jnp.dtype(dtype))
+    return FlaxUNet2DConditionModel(**_without(sizes.unet, ours), dtype=jnp.dtype(dtype))
 
 
 @functools.cache
-def _vae(config: Mapping, dtype: str) -> vae_flax.FlaxAutoencoderKL:
+def _vae(sizes: Sizes, dtype: str) -> vae_flax.FlaxAutoencoderKL:
     ours = ("sample_size", "force_upcast")
-    return vae_flax.FlaxAutoencoderKL(**_without(config, ours), dtype=jnp.dtype(dtype))
+    return vae_flax.FlaxAutoencoderKL(**_without(sizes.vae, ours), dtype=jnp.dtype(dtype))
 
 
 @functools.cache
-def _text_encoder(config: Mapping, dtype: str) -> nn.Module:
-    return modeling_flax_clip.FlaxCLIPTextModule(CLIPTextConfig(**config), jnp.dtype(dtype))
+def _text_encoder(sizes: Sizes, dtype: str) -> nn.Module:
+    return modeling_flax_clip.FlaxCLIPTextModule(CLIPTextConfig(**sizes.text), jnp.dtype(dtype))
 
 
 def _without(config: Mapping, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.diffusion.schedule import Schedule, levels_at, levels_with_signal, sigmas_of
@@ -55,10 +56,10 @@ class Table(NamedTuple):
     from_noise: np.ndarray
     restart: np.ndarray
     append: np.ndarray
-    limit: np.ndarray
-    start_x: np.ndarray
-    start_noise: np.ndarray
-    sigma: np.ndarray
+    limit: np.ndarray | np.float32
+    start_x: np.ndarray | np.float32
+    start_noise: np.ndarray | np.float32
+    sigma: np.ndarray | np.float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,14 +208,13 @@ def _pndm(schedule: Schedule, steps: int, skip: int) -> Table:
         source * (1 - target) ** 0.5 + (source * (1 - source) * target) ** 0.5
     )
     noise_x, noise_answer = _as_noise(schedule, source**0.5, (1 - source) ** 0.5)
-    first = alphas[times[0]]
     return _table(
         times,
         weights=weights,
         from_x=(target / source) ** 0.5 - slope * noise_x,
         from_mean=-slope * noise_answer,
         restart=second,
-        start=(first**0.5, (1 - first) ** 0.5),
+        start=(source[0] ** 0.5, (1 - source[0]) ** 0.5),
     )
 
 
@@ -286,18 +286,18 @@ def _table(
     from_x,
     from_mean,
     keep=None,
-    scale=1.0,
-    from_answer=0.0,
-    from_noise=0.0,
-    restart=False,
-    limit=np.inf,
-    start=(1.0, 0.0),
-    sigma=1.0,
+    scale: ArrayLike = 1.0,
+    from_answer: ArrayLike = 0.0,
+    from_noise: ArrayLike = 0.0,
+    restart: ArrayLike = False,
+    limit: float = np.inf,
+    start: tuple[float, float] = (1.0, 0.0),
+    sigma: float = 1.0,
 ) -> Table:
     """Fills in defaults. keep: (keep_x, keep_answer), by default the output itself."""
     keep_x, keep_answer = keep or (0.0, 1.0)
 
-    def column(values, dtype=np.float32):
+    def column(values: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
         return np.array(np.broadcast_to(values, len(times)), dtype)
 
     return Table(

@@ -57,7 +57,7 @@ def sample(
         return walk, walk.x if trajectory else None
 
     last, samples = jax.lax.scan(one, begin(table, start, carry), rows_of(table))
-    samples = jnp.concatenate([start[None], samples]) if trajectory else last.x
+    samples = last.x if samples is None else jnp.concatenate([start[None], samples])
     return samples if carry is None else (samples, last.carry)
 
 

@@ -23,14 +23,14 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
     sampler: one of SAMPLERS, or "" for the checkpoint's; missing settings have the defaults of that
     class of diffusers. Raises InputError for settings that are not supported.
     """
-    kinds = {row.class_name: kind for kind, row in KINDS.items()}
-    kind, extra = SAMPLERS.get(sampler, (kinds.get(config.get("_class_name")), {}))
+    named = config.get("_class_name")
+    own = next((kind for kind, row in KINDS.items() if row.class_name == named), None)
+    kind, extra = SAMPLERS.get(sampler, (None, {})) if sampler else (own, {})
     if kind is None:
-        named = config.get("_class_name")
         raise InputError(
             f"the scheduler {sampler or named!r} is unknown; choose one of {', '.join(SAMPLERS)}."
         )
-    row, is_own_class = KINDS[kind], config.get("_class_name") == KINDS[kind].class_name
+    row, is_own_class = KINDS[kind], kind == own
     config = {key: value for key, value in config.items() if value is not None} | extra
     unsupported = list(_unsupported(config, kind, is_own_class))
     if unsupported:
@@ -60,7 +60,7 @@ def from_config(config: Mapping[str, Any], sampler: str = "", eta: float = 0.0) 
 
 def _unsupported(config: Mapping[str, Any], kind: str, is_own_class: bool) -> Iterator[str]:
     """Yields each setting that is not supported, or makes no sense."""
-    supported = _EVERYWHERE | KINDS[kind].supported
+    supported = {**_EVERYWHERE, **KINDS[kind].supported}
     values = {key: config[key] for key in supported if key in config}
     if kind == "pndm" and is_own_class:
         values.setdefault("skip_prk_steps", False)  # the default of its class

@@ -117,9 +117,14 @@ _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "
 class Sizes:
     """The configs of the networks, hashable: every entry of the tables above, lists as tuples."""
 
-    unet: FrozenDict
-    vae: FrozenDict
-    text: FrozenDict
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text: Mapping[str, Any]
+
+    def replaced(self, network: str, **entries: Any) -> "Sizes":
+        """Returns a copy with other entries of a network: "unet", "vae" or "text"."""
+        config = FrozenDict({**getattr(self, network), **entries})
+        return dataclasses.replace(self, **{network: config})
 
 
 def make_sizes(unet: Mapping, vae: Mapping, text: Mapping) -> Sizes:

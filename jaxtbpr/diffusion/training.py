@@ -108,8 +108,8 @@ def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
     model = open_checkpoint(source, "float32", prediction)
     refuse_other_unets(model)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
-    unet = model.sizes.unet.copy({"sample_size": latents})
-    return dataclasses.replace(model, sizes=Sizes(unet, model.sizes.vae, model.sizes.text))
+    sizes = model.sizes.replaced("unet", sample_size=latents)
+    return dataclasses.replace(model, sizes=sizes)
 
 
 def _new(prompts, options, size, seed, folder) -> Checkpoint:
@@ -259,8 +259,7 @@ def _sizes(options: ConfigDict, size: Sequence[int], prompt_tokenizer: PromptTok
 def _scaled(sizes: Sizes, moments: dict[str, np.ndarray]) -> Sizes:
     """The sizes with the factor that gives latents a std of 1 (arXiv:2112.10752, app. G)."""
     variance = moments["mean"].var() + np.square(moments["deviation"]).mean()
-    vae = sizes.vae.copy({"scaling_factor": float(round(variance**-0.5, 5))})
-    return Sizes(sizes.unet, vae, sizes.text)
+    return sizes.replaced("vae", scaling_factor=float(round(variance**-0.5, 5)))
 
 
 def _learn_prompt_tokenizer(

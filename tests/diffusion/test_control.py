@@ -139,7 +139,7 @@ class Listen(Control):
     """Attention as it is; what it is told is noted beside."""
 
     def __call__(self, step, layer, q, k, v, carry):
-        HEARD.append((layer, q.shape, k.shape))
+        HEARD.append((layer, q.shape, k.shape, step))
         return attention(q, k, v), carry + 1
 
 
@@ -151,19 +151,20 @@ def test_control_is_asked_by_every_attention_of_the_unet(tiny):
     size, half = (5, 3), (3, 2)  # odd sides are halved upwards
     HEARD.clear()
     shape = jax.ShapeDtypeStruct((2, *size, 4), "float32")
-    text, step = inputs()[1], np.float32([501, 20.5])
+    text, times = inputs()[1], np.float32([501, 20.5])
     _, carry = jax.eval_shape(
-        networks.predict_controlled, params, Listen(), shape, step, text, 0, jnp.int32(0)
+        networks.predict_controlled, params, Listen(), shape, times, text, 0, jnp.int32(0)
     )
     assert carry.shape == ()
     block = ("transformer_blocks_0",)
     places = [("down_blocks_0", "attentions_0"), ("mid_block", "attentions_0")]
     places += [("up_blocks_1", "attentions_0"), ("up_blocks_1", "attentions_1")]
     expected = [(*place, *block, layer) for place in places for layer in ("attn1", "attn2")]
-    assert [layer.path for layer, _, _ in HEARD] == expected
-    assert [layer.block for layer, _, _ in HEARD] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert tuple(layer for layer, _, _ in HEARD) == networks.attention_layers(size)
-    for layer, q, k in HEARD:
+    assert [layer.path for layer, *_ in HEARD] == expected
+    assert [layer.block for layer, *_ in HEARD] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert tuple(layer for layer, *_ in HEARD) == networks.attention_layers(size)
+    for layer, q, k, step in HEARD:
+        assert (step.shape, step.dtype) == ((), np.int32)
         inside = layer.path[0] == "mid_block"
         # Two heads outside and four inside, as the config's "attention_head_dim" says.
         assert layer.heads == q[2] == (4 if inside else 2)

@@ -154,7 +154,7 @@ def test_a_negative_prompt_must_be_read_whole():
 )
 def test_a_unet_that_needs_more_than_noise_and_a_text_is_refused(channels, said):
     checkpoint = open_checkpoint(MODEL)
-    sizes = dataclasses.replace(checkpoint.sizes, unet=checkpoint.sizes.unet.copy(channels))
+    sizes = checkpoint.sizes.replaced("unet", **channels)
     other = dataclasses.replace(checkpoint, sizes=sizes)
     with pytest.raises(InputError, match=said):
         Generator(other, Sampling(**SAMPLING), seed=0, batch_size=UNIT)

@@ -165,6 +165,7 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
     ("config", "said"),
     [
         ({"_class_name": "UniPCMultistepScheduler"}, "'UniPCMultistepScheduler' is unknown"),
+        ({"_class_name": ["PNDMScheduler"]}, r"\['PNDMScheduler'\] is unknown"),
         (SD | {"skip_prk_steps": False}, "skip_prk_steps=False"),
         (SD | {"prediction_type": "sample"}, "prediction_type='sample'"),
         (SD | {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule='squaredcos_cap_v2'"),
@@ -181,6 +182,11 @@ def test_a_checkpoint_s_own_scheduler_is_the_default():
 def test_what_is_not_done_is_refused(config, said):
     with pytest.raises(InputError, match=said):
         scheduler_config.from_config(config)
+
+
+def test_unknown_sampler_is_not_taken_for_that_of_the_checkpoint():
+    with pytest.raises(InputError, match=r"'dpm' is unknown; choose one of ddim, pndm, euler"):
+        scheduler_config.from_config(SD, "dpm")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def save(
 
 def _named(network: str, params: Mapping[str, Any], shapes: names.Shapes) -> dict[str, np.ndarray]:
     """{name in the file: array, a view in the file's layout}."""
-    ours = flax.traverse_util.flatten_dict(params[network], sep="/")
+    ours: dict[str, Any] = flax.traverse_util.flatten_dict(params[network], sep="/")
     actual = {path: np.shape(array) for path, array in ours.items()}
     if actual != shapes:
         wrong = sorted(
