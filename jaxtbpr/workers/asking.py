@@ -239,12 +239,10 @@ class Asker:
         last: dict[str, str] = {}
         for attempt in range(self._options["retries"] + 1):
             tasks = self._write(shard, attempt, requests)
-            answers = [None] * len(tasks)
-            while None in answers:
-                answers = [exchange.read_answers(self._folder, task) for task in tasks]
-                if None in answers:
-                    yield None
-            answer_of = {answer["id"]: answer for task in answers for answer in task}
+            while not all(exchange.is_answered(self._folder, task) for task in tasks):
+                yield None
+            answers = (exchange.read_answers(self._folder, task) for task in tasks)
+            answer_of = {answer["id"]: answer for answer in itertools.chain(*answers)}
             self._count_repeated(requests, attempt, answer_of, last)
             self._report_repeated(_REPEATED)
             _judge_answers(requests, attempt, answer_of, results, groups, judge)
@@ -357,7 +355,7 @@ def _judge_answers(
 
 
 def _is_open(result: Result) -> bool:
-    return result.text is None and result.last.kind != "no answer"
+    return result.last is not None and result.last.kind != "no answer"
 
 
 def _progress(folder: pathlib.Path, label: str, workers: int) -> Callable[[], None]:

@@ -81,9 +81,9 @@ def _python(folder: pathlib.Path) -> pathlib.Path:
 def _run(argv: list[str]) -> None:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     output = ["no output"]
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(argv, **both, text=True, env=env) as process:
-        for line in filter(str.strip, process.stdout):
+    pipe, same = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(argv, stdout=pipe, stderr=same, text=True, env=env) as process:
+        for line in filter(str.strip, process.stdout or ()):
             output.append(line.strip())
             if _SHOWN.match(line):
                 say(f"  {line.strip()}")

@@ -253,10 +253,9 @@ def _last_words(worker: _Worker, status: int) -> str:
 
 def _end(worker: _Worker) -> None:
     """Stops a worker, which gives up its claim."""
-    worker.process.terminate()
-    try:
-        worker.process.wait(20)
-    except subprocess.TimeoutExpired:
-        worker.process.kill()
-        worker.process.wait()
-    worker.process.stdin.close()
+    with worker.process as process:  # which closes its standard input
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -117,8 +117,8 @@ def crop_box(box: Sequence[float], size: Sequence[int]) -> tuple[int, int, int, 
     """
     low, high = np.array(box[:2]), np.array(box[2:])
     half = ((high - low) * _GAIN + _PADDING) / 2
-    middle, size = (low + high) / 2, np.array(size)
-    corners = np.clip([middle - half, middle + half], 0, size).astype(int)
+    middle = (low + high) / 2
+    corners = np.clip([middle - half, middle + half], 0, np.array(size)).astype(int)
     left, top, right, bottom = corners.ravel().tolist()
     return left, top, right, bottom
 

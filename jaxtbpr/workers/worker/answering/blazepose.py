@@ -4,8 +4,6 @@ It finds the joints of one person, the most certain one. Whether there are other
 detector of persons, which misses people beside a nearer one, and by one of faces.
 """
 
-from collections.abc import Sequence
-
 import mediapipe
 import numpy as np
 from mediapipe.python.solution_base import SolutionBase
@@ -73,15 +71,15 @@ def _boxes(detections: list | None, size: np.ndarray) -> np.ndarray:
     return rows[np.argsort(-rows[:, 4], kind="stable")]
 
 
-def _bodies(rows: Sequence[np.ndarray]) -> Persons:
-    """Persons of whom no joints are known."""
-    rows = np.reshape(rows, (-1, 5))
+def _bodies(boxes: np.ndarray | list[np.ndarray]) -> Persons:
+    """Persons of whom no joints are known; boxes: see `_boxes`."""
+    rows = np.reshape(boxes, (-1, 5))
     return Persons(rows[:, :4], rows[:, 4], np.zeros((len(rows), JOINTS, 3)))
 
 
-def _faces(rows: Sequence[np.ndarray]) -> Persons:
+def _faces(boxes: np.ndarray | list[np.ndarray]) -> Persons:
     """Persons of whom only a face is known, hence a nose in its middle."""
-    persons = _bodies(rows)
+    persons = _bodies(boxes)
     persons.joints[:, 0, :2] = (persons.boxes[:, :2] + persons.boxes[:, 2:]) / 2
     persons.joints[:, 0, 2] = persons.scores
     return persons

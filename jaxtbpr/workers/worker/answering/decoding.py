@@ -47,7 +47,7 @@ def letterbox(image: Image.Image, size: tuple[int, int], *, is_centred: bool) ->
     height, width = size
     scale = min(height / image.height, width / image.width)
     to_pixels = round if is_centred else int
-    inner = tuple(max(1, to_pixels(scale * side)) for side in image.size)
+    inner = max(1, to_pixels(scale * image.width)), max(1, to_pixels(scale * image.height))
     left, top = ((round((width - inner[0]) / 2 - 0.1), round((height - inner[1]) / 2 - 0.1))
                  if is_centred else (0, 0))  # fmt: skip
     canvas = Image.new("RGB", (width, height), (_GREY,) * 3)

@@ -7,12 +7,12 @@ library is imported, since both sides read the table and neither has the other's
 import dataclasses
 import importlib
 import pathlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
 
 from .exchange import Row
 
 # Yields answers to the requests whose ids are not in the collection, in any order.
-Engine = Callable[[list[Row], Collection[str]], Iterator[Row]]
+Engine = Callable[[list[Row], Collection[str]], Generator[Row, None, None]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,10 +62,14 @@ def read_task(folder: pathlib.Path, task: str) -> list[Row]:
     return read_lines(folder / "tasks" / f"{task}.jsonl")
 
 
-def read_answers(folder: pathlib.Path, task: str) -> list[Row] | None:
-    """Returns the answers of a task in the order of its requests, None while some are missing."""
-    path = folder / "answers" / f"{task}.jsonl"
-    return read_lines(path) if path.exists() else None
+def is_answered(folder: pathlib.Path, task: str) -> bool:
+    """Whether all requests of a task are answered."""
+    return (folder / "answers" / f"{task}.jsonl").exists()
+
+
+def read_answers(folder: pathlib.Path, task: str) -> list[Row]:
+    """Returns the answers of an answered task, in the order of its requests."""
+    return read_lines(folder / "answers" / f"{task}.jsonl")
 
 
 def open_tasks(folder: pathlib.Path) -> list[str]:

@@ -25,7 +25,7 @@ class OnnxPose:
         except Exception as error:  # onnxruntime has an exception for each of its error codes
             raise Stop(f"model {path!r} cannot be loaded: {error}") from error
         self._path = path
-        self._name, self._dtype, (self._batch, *self._size) = self._read_input()
+        self._name, self._dtype, self._batch, self._size = self._read_input()
         self._is_yolo = len(self._session.get_outputs()) == 1
 
     def __call__(self, image: Image.Image, min_score: float, nms_iou: float) -> Persons:
@@ -43,8 +43,8 @@ class OnnxPose:
         chosen = decoding.select(persons, min_score=min_score, nms_iou=nms_iou)
         return decoding.in_image(chosen, placed, image.size)
 
-    def _read_input(self) -> tuple[str, type, tuple[int, int, int]]:
-        """Returns name, dtype and (batch, height, width) of the one input."""
+    def _read_input(self) -> tuple[str, type, int, tuple[int, int]]:
+        """Returns name, dtype, batch and (height, width) of the one input."""
         inputs = self._session.get_inputs()
         first = inputs[0]
         batch, channels, height, width = first.shape if len(first.shape) == 4 else (0,) * 4
@@ -55,8 +55,9 @@ class OnnxPose:
                 f"model {self._path!r} takes {names}; export one that takes an image alone, "
                 "float [batch, 3, height, width]."
             )
-        size = (n if isinstance(n, int) else _SIDE for n in (height, width))
-        return first.name, _DTYPES[first.type], (batch if isinstance(batch, int) else 1, *size)
+        batch = batch if isinstance(batch, int) else 1
+        height, width = (n if isinstance(n, int) else _SIDE for n in (height, width))
+        return first.name, _DTYPES[first.type], batch, (height, width)
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Returns the outputs [1, ...] for pixels [1, 3, h, w]; a fixed batch is filled up."""

@@ -112,25 +112,35 @@ class Server:
             body = self._body(request)
         except OSError as error:
             return {"id": request["id"], "problem": f"the image cannot be read: {error}"}
-        for attempt in range(attempts):
+        before, attempt = 0, 0
+        while True:
             self._pace.wait()
             try:
                 answer = {"id": request["id"]} | self._try(body)
             except TryAgain as error:
                 if attempt == 0:
                     before = self._answered  # not earlier: it may have been well at the start
-                last, pause = error, min(_LONGEST_PAUSE, self._retry_delay * 2**attempt)
+                pause = min(_LONGEST_PAUSE, self._retry_delay * 2**attempt)
                 pause = max(error.wait, pause * jitter.uniform(0.5, 1.5))
-                self._note(last)
+                self._note(error)
                 if error.wait > _LONGEST_WAIT:
-                    raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({last}); rerun "
+                    raise Stop(f"{self._url} asks to wait {_duration(error.wait)} ({error}); rerun "
                                "the same command then, nothing is lost.") from error  # fmt: skip
-                if attempt < attempts - 1 and is_ended.wait(pause):
+                attempt += 1
+                if attempt == attempts:
+                    return self._unanswered(request, attempts, error, before)
+                if is_ended.wait(pause):
                     raise Stop("ended") from error
             else:
                 self._count(answer)
                 self._note_blindness(request, answer.pop("prompt_tokens", None))
                 return answer
+
+    def _unanswered(self, request: Row, attempts: int, last: TryAgain, before: int) -> Row:
+        """The answer to a request that had none; before: answers of others at its first failure.
+
+        Raises Stop where there has been none since.
+        """
         if self._answered == before:
             why = "restart it, or check the config keys url and timeout."
             if last.status:

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
         print(" ".join(str(stop).split()), file=sys.stderr, flush=True)
         return STOPPED
     except SystemExit as ended:
-        return ended.code
+        return ended.code if isinstance(ended.code, int) else 1
     except Exception:
         traceback.print_exc()
         sys.stderr.flush()
@@ -81,7 +81,7 @@ def serve(
             continue
         with claim.kept_fresh(settings["claim_seconds"]):
             requests = exchange.read_task(folder, claim.task)
-            if requests[0]["model"] != model:
+            if engine is None or requests[0]["model"] != model:
                 engine = None  # frees the memory of the one before
                 model = requests[0]["model"]
                 engine = open_engine(model)
@@ -106,7 +106,7 @@ def _next_claim(folder: pathlib.Path, name: str, seconds: float, model: str | No
         tasks.sort(key=lambda task: _model_of(folder, task) != model)
     claims = (exchange.claim(folder, task, name, seconds) for task in tasks)
     for claim in filter(None, claims):
-        if exchange.read_answers(folder, claim.task) is None:
+        if not exchange.is_answered(folder, claim.task):
             return claim  # else another worker has just finished it
     return None
 
