@@ -1,5 +1,6 @@
 """What prompt-to-prompt needs of the prompts; the published arrays are in tests/oracles."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_the_published_rule_finds_only_what_stands_between_two_spaces():
     assert find("gogh") == [2, 3, 4, 5]
     assert find("style,") == [6, 7]
     assert find("style") == find("van gogh style") == find("Van") == []
+    # The sign # has no length, so "#1" takes the token of the word after it as well.
+    assert find_tokens(TOKENIZER, "bus #1 street", "#1", match="words") == [2, 3, 4]
+    assert find_tokens(TOKENIZER, "bus #1 street", "street", match="words") == []
+
+
+def test_a_learned_token_is_a_word_of_all_its_vectors():
+    learned = {"<s0>": 1000, "<s1>": 1001, "<s1>_1": 1002}
+    tokenizer = dataclasses.replace(TOKENIZER, learned=learned)
+    prompt = "a <s1>, a man by <s0>"
+    assert find_tokens(tokenizer, prompt, "<s1>") == [2, 3]
+    assert find_tokens(tokenizer, "<s0>man", "man") == [2]
+    assert find_tokens(tokenizer, "a <s0> man", "man", match="words") == [3]
+    mapper = prompts.replace_mapper(tokenizer, "a man in <s1>", "a man in <s0>")
+    assert mapper[4:6, 4].tolist() == [1, 1]
 
 
 @settings(max_examples=30)

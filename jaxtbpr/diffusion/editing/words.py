@@ -103,5 +103,8 @@ def _counted_off(words, texts):
 
 def _text(tokenizer, token):
     """The text of one token; its # at the ends do not count, as published."""
+    for name, number in tokenizer.learned.items():
+        if number == token:
+            return name
     text = tokenizer.tokenizer.decode([token], skip_special_tokens=False)
     return text.replace("</w>", " ").strip().strip("#")
