@@ -279,11 +279,11 @@ def _align(of_source, of_target):
 
 def _rows(bounds, rows, name):
     """The first row and the end of a part (a, b) of `rows`; a number b is (0, b)."""
-    first, end = bounds if isinstance(bounds, Sequence) and len(bounds) == 2 else (0.0, bounds)
-    is_number = isinstance(first, numbers.Real) and isinstance(end, numbers.Real)
-    if not (is_number and 0 <= first <= end <= 1):
+    part = bounds if isinstance(bounds, Sequence) else (0.0, bounds)
+    is_pair = len(part) == 2 and all(isinstance(one, numbers.Real) for one in part)
+    if not (is_pair and 0 <= part[0] <= part[1] <= 1):
         raise InputError(
             f"{name}={bounds!r} must be a number of 0 to 1, the part of the steps, or two, from "
             "which to which part."
         )
-    return int(first * rows), int(end * rows)
+    return int(part[0] * rows), int(part[1] * rows)
