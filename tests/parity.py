@@ -34,12 +34,12 @@ KINDS = {
     "ddim_inversion": ("diffusion_pipelines", ".safetensors"),
     "prompt_to_prompt": ("diffusion_editing", ".safetensors"),
     "ptp_nmg": ("diffusion_editing", ".safetensors"),
+    "instruct_pix2pix": ("diffusion_instruct", ".safetensors"),
 }
 # Of Stable Diffusion, what is not built yet: editing, fine-tuning.
 NOT_YET = (
     "nmg",
     "masactrl",
-    "instruct_pix2pix",
     "training",
     "lora",
 )

@@ -27,10 +27,11 @@ from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
 
-# The purpose of UNets with more input channels than latents: by divmod of the two numbers.
-_OTHER_PURPOSES = {
+# What a UNet is for, by divmod of its input channels and those of latents.
+_PURPOSES = {
+    (1, 0): "text to image",
     (2, 1): "inpainting",
-    (2, 0): "editing by instructions",
+    (2, 0): "editing by instructions, which engine 'instruct' of stage augment takes",
     (1, 1): "depth to image",
 }
 # Folded into an image's key: for its initial noise, the VAE's noise, and the noise of its steps.
@@ -44,14 +45,16 @@ class Sampling:
     """Settings of sampling.
 
     sampler: of samplers.SAMPLERS, "" for the checkpoint's; guidance_scale: of classifier-free
-    guidance, 1 or less = no guidance; guidance_rescale: see `sampling.guide`; negative_prompt: what
-    guidance leads away from; eta: of DDIM; strength: of image-to-image (0 to 1); height, width:
-    pixels, 0 = the checkpoint's; dtype: of the products.
+    guidance, 1 or less = no guidance; image_guidance_scale: of InstructPix2Pix alone, see
+    `editing.instruct`; guidance_rescale: see `sampling.guide`; negative_prompt: what guidance leads
+    away from; eta: of DDIM; strength: of image-to-image (0 to 1); height, width: pixels, 0 = the
+    checkpoint's; dtype: of the products.
     """
 
     sampler: str = ""
     steps: int = 50
     guidance_scale: float = 8.5
+    image_guidance_scale: float = 1.5
     guidance_rescale: float = 0.0
     negative_prompt: str = ""
     eta: float = 0.0
@@ -68,8 +71,10 @@ class Generator:
 
     seed: of the run; batch_size: rounded up to whole units; label: prefix of messages. Raises
     InputError for image sizes and samplers that the checkpoint does not support, for a negative
-    prompt that is too long, and for a UNet that needs more than noised latents and a text.
+    negative prompt that is too long, and for a UNet that needs more than noised latents and a text.
     """
+
+    images_beside = 0  # whose latents the UNet takes, beside the noised ones
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class Generator:
         batch_size: int,
         label: str = "images",
     ):
-        refuse_other_unets(checkpoint)
+        refuse_other_unets(checkpoint, images=self.images_beside)
         if problem := checkpoint.prompt_tokenizer.problem(sampling.negative_prompt):
             raise InputError(f"the negative prompt {problem}.")
         self.sampling, self._label = sampling, label
@@ -140,7 +145,10 @@ class Generator:
         return self._compiled(table, self._noised_image)
 
     def _compiled(self, table, start):
-        """(the program of all devices, what they share). start: makes the first sample."""
+        """(the program of all devices, what they share).
+
+        start: (params, table, keys, images) -> the first sample, and what `_guide` needs besides.
+        """
         negative = self.prompt_tokenizer.encode([self.sampling.negative_prompt])
         shared = jax.device_put((table, negative, self._seed), self._everywhere)
 
@@ -158,44 +166,55 @@ class Generator:
         table, negative, seed = shared
         keys = image_keys(seed, numbers)
         text = self.networks.encode_text(params, ids)
-        if self.sampling.guidance_scale > 1:
+        if self._is_guided:
             states = self.networks.encode_text(params, negative)
             negative = jnp.broadcast_to(states, text.shape)
         else:
             negative = None
         predict = functools.partial(self.networks.predict, params)
-        guided = guide(
-            predict, text, negative, self.sampling.guidance_scale, self.sampling.guidance_rescale
-        )
-        first = start(params, table, keys, *images)
+        first, *beside = start(params, table, keys, *images)
+        guided = self._guide(predict, text, negative, *beside)
         noise = self._step_noise(keys, first.shape[1:]) if is_noisy else None
         return to_pixels(self.networks, params, sample(guided, table, first, noise))
+
+    @property
+    def _is_guided(self) -> bool:
+        return self.sampling.guidance_scale > 1
+
+    def _guide(self, predict, text, negative):
+        options = self.sampling
+        return guide(predict, text, negative, options.guidance_scale, options.guidance_rescale)
 
     def _noise_only(self, params, table, keys):
         del params
         factor, channels = self.networks.factor, self.networks.sizes.vae["latent_channels"]
-        return table.sigma * draw(keys, _START, (*(n // factor for n in self.size), channels))
+        return (table.sigma * draw(keys, _START, (*(n // factor for n in self.size), channels)),)
 
     def _noised_image(self, params, table, keys, images):
         mean, logvar = from_images(self.networks, params, from_pixels(images))
         latents = mean + jnp.exp(logvar / 2) * draw(keys, _LATENTS, mean.shape[1:])
         noise = draw(keys, _START, mean.shape[1:])
-        return table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise
+        return (table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise,)
 
     def _step_noise(self, keys, shape):
         return lambda i: draw(keys, _STEPS + i, shape)
 
 
-def refuse_other_unets(checkpoint: Checkpoint) -> None:
-    """Raises InputError for a UNet that takes more than noised latents and a text."""
+def refuse_other_unets(checkpoint: Checkpoint, images: int = 0) -> None:
+    """Raises InputError for a UNet that does not take noised latents and a text.
+
+    images: how many images' latents it takes besides, 1 for InstructPix2Pix.
+    """
     taken, put_out = (checkpoint.sizes.unet[f"{end}_channels"] for end in ("in", "out"))
     latents = checkpoint.sizes.vae["latent_channels"]
-    if taken == put_out == latents:
+    needed = (1 + images) * latents
+    if taken == needed and put_out == latents:
         return
-    purpose = _OTHER_PURPOSES.get(divmod(taken, latents), "another purpose")
+    purpose = _PURPOSES.get(divmod(taken, latents)) if put_out == latents else None
+    use = f"an InstructPix2Pix, whose UNet takes {needed}" if images else "a text-to-image model"
     raise InputError(
         f"the UNet has {taken} input and {put_out} output channels, the VAE's latents {latents}: "
-        f"this seems to be a model for {purpose}; use a text-to-image model."
+        f"this seems to be a model for {purpose or 'another purpose'}; use {use}."
     )
 
 

@@ -132,7 +132,9 @@ def test_the_published_text_encoder_of_2_x_has_23_layers_in_use(kind, layers, pr
 
 
 def marked(path, marks=(), metadata=None):
-    arrays = {"x.y": np.zeros(1, "f")} | {mark: np.zeros(0, "f") for mark in marks}
+    unet = {f"{ldm.UNET}input_blocks.0.0.weight": (8, 4, 3, 3), f"{ldm.UNET}out.2.weight": (4, 8)}
+    arrays = {name: np.zeros(shape, "f") for name, shape in unet.items()}
+    arrays |= {mark: np.zeros(0, "f") for mark in marks}
     safetensors.numpy.save_file(arrays, path, metadata)
     return tensors.open_files([path])
 

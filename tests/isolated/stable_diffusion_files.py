@@ -4,12 +4,15 @@ stable_diffusion_files.py single FILE CONFIGS OUT: OUT is what diffusers makes o
 stable_diffusion_files.py learn FOLDER OUT: OUT is the model with learned tokens.
 stable_diffusion_files.py run FOLDER INPUTS.npz RESULTS.npz: what a pipeline has of a prompt.
 stable_diffusion_files.py open FOLDER: that the pipelines that look at a version open it.
+stable_diffusion_files.py make-instruct FOLDER OUT: OUT is the model as an InstructPix2Pix.
+stable_diffusion_files.py instruct FOLDER INPUTS.npz RESULTS.npz: edits by an InstructPix2Pix.
 """
 
 import sys
 
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 
 LEARNED = (("<s0>", 1), ("<s1>", 2), ("My-Style", 1))  # how many vectors each
@@ -63,5 +66,42 @@ def open_all(folder):
         getattr(diffusers, kind).from_pretrained(folder)
 
 
+def make_instruct(folder, out):
+    base = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+    torch.manual_seed(0)
+    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        unet=diffusers.UNet2DConditionModel.from_config(base.unet.config, in_channels=8),
+        scheduler=diffusers.EulerAncestralDiscreteScheduler.from_config(base.scheduler.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(out)
+
+
+def instruct(folder, inputs, out):
+    given = np.load(inputs)
+    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
+    noise = iter(torch.tensor(given["noise"].transpose(0, 1, 4, 2, 3)))
+    # The noise of a step comes from a generator that others do not have.
+    steps = sys.modules[type(pipeline.scheduler).__module__]
+    steps.randn_tensor = lambda *_, **__: next(noise)
+    images = pipeline(
+        [str(one) for one in given["prompts"]],
+        image=[PIL.Image.fromarray(one) for one in given["images"]],
+        latents=torch.tensor(given["latents"].transpose(0, 3, 1, 2)),
+        num_inference_steps=len(given["noise"]),
+        guidance_scale=float(given["guidance_scale"]),
+        image_guidance_scale=float(given["image_guidance_scale"]),
+        output_type="np",
+    ).images
+    np.savez(out, images=images)
+
+
 if __name__ == "__main__":
-    {"single": single, "learn": learn, "run": run, "open": open_all}[sys.argv[1]](*sys.argv[2:])
+    commands = {"single": single, "learn": learn, "run": run, "open": open_all}
+    commands |= {"make-instruct": make_instruct, "instruct": instruct}
+    commands[sys.argv[1]](*sys.argv[2:])

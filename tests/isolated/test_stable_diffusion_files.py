@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxtbpr.diffusion import weights
+from jaxtbpr.core import seeds
+from jaxtbpr.diffusion import generator, weights
 from jaxtbpr.diffusion.checkpoint import open_checkpoint
+from jaxtbpr.diffusion.editing.instruct import InstructGenerator
 from jaxtbpr.diffusion.networks import Networks
 from tests.diffusion import single_file
 from tests.isolated import environments
@@ -74,3 +76,32 @@ def test_what_we_save_opens_in_the_pipelines_that_look_at_versions(
     weights.save(tmp_path / "model", sizes, params, own, words)
     theirs(environment, "open", tmp_path / "model")
     assert_same_numbers(environment, tmp_path / "model", tmp_path)
+
+
+@ENVIRONMENTS
+def test_an_instruct_pix2pix_edits_as_in_their_pipeline(tmp_path, reference, environment):
+    theirs(environment, "make-instruct", reference / "diffusion" / "sd1_tiny", tmp_path / "model")
+    checkpoint = open_checkpoint(tmp_path / "model", "float32")
+    parts = checkpoint.sizes, checkpoint.params, checkpoint.scheduler, checkpoint.tokenizer
+    weights.save(tmp_path / "saved", *parts)
+    scales = {"guidance_scale": 5.0, "image_guidance_scale": 1.8}
+    settings = generator.Sampling(steps=4, height=32, width=16, **scales)
+    edits = InstructGenerator(checkpoint, settings, seed=3, batch_size=1)
+    assert edits.schedule.sampler == "euler_a"  # of their folder
+    records = ["00000000-01", "00000001-01"]
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 16, 3), np.uint8)
+    # Theirs begin with our noise, and add ours.
+    words = np.stack([seeds.words(record) for record in records])
+    keys = generator.image_keys(jax.random.key_data(jax.random.key(3)), words)
+    start, *noise = (
+        np.asarray(generator.draw(keys, purpose, (16, 8, 4)))
+        for purpose in (generator._START, *range(generator._STEPS, generator._STEPS + 4))
+    )
+    given = {"prompts": PROMPTS[:2], "images": images, "latents": start, "noise": np.stack(noise)}
+    np.savez(tmp_path / "in.npz", **given, **scales)
+    theirs(environment, "instruct", tmp_path / "saved", tmp_path / "in.npz", tmp_path / "out.npz")
+    found, finite = edits.edit(PROMPTS[:2], records, images).wait()
+    expected = np.load(tmp_path / "out.npz")["images"]
+    assert finite.all()
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(found / 255, expected, atol=0.5 / 255 + 1e-3)

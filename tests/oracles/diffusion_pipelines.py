@@ -49,15 +49,15 @@ def _text_to_image(folder, published, name, run):
     checkpoint, networks = _open(_model(folder, run))
     schedule = _schedule(checkpoint, run)
     table = samplers.make_table(schedule, run["steps"])
-    start = _ours(published[f"{name}.latents_init"]) * table.sigma
+    start = ours(published[f"{name}.latents_init"]) * table.sigma
     walk = _Walk(checkpoint, networks, table, run, run["prompts"])
     yield from walk.compare(name, published, start)
     if f"{name}.image_raw" in published:
-        found = _decode(networks)(checkpoint.params, _ours(published[f"{name}.latents"][-1]))
-        yield _row(f"{name}.image_raw", found, _ours(published[f"{name}.image_raw"]), IMAGE)
+        found = _decode(networks)(checkpoint.params, ours(published[f"{name}.latents"][-1]))
+        yield row(f"{name}.image_raw", found, ours(published[f"{name}.image_raw"]), IMAGE)
     if f"{name}.image" in published:
         pixels, _ = generator.to_pixels(
-            networks, checkpoint.params, _ours(published[f"{name}.latents"][-1])
+            networks, checkpoint.params, ours(published[f"{name}.latents"][-1])
         )
         error = np.abs(np.asarray(pixels) / 255 - published[f"{name}.image"]).max()
         yield f"{name}.image", float(error), 0.5 / 255 + IMAGE
@@ -65,12 +65,12 @@ def _text_to_image(folder, published, name, run):
 
 def _image_to_image(folder, published, name, run):
     checkpoint, networks = _open(_model(folder, run))
-    mean, logvar = networks.encode_image(checkpoint.params, _ours(published["image"]))
-    latents = (mean + jnp.exp(logvar / 2) * _ours(published["vae_eps"])) * networks.scaling_factor
-    yield _row(f"{name}.init_latents", latents, _ours(published["init_latents"]), IMAGE)
+    mean, logvar = networks.encode_image(checkpoint.params, ours(published["image"]))
+    latents = (mean + jnp.exp(logvar / 2) * ours(published["vae_eps"])) * networks.scaling_factor
+    yield row(f"{name}.init_latents", latents, ours(published["init_latents"]), IMAGE)
     schedule = _schedule(checkpoint, run)
     table = samplers.image_to_image_table(schedule, run["steps"], run["strength"])
-    start = table.start_x * latents + table.start_noise * _ours(published["noise"])
+    start = table.start_x * latents + table.start_noise * ours(published["noise"])
     walk = _Walk(checkpoint, networks, table, run, [run["prompt"]])
     yield from walk.compare(name, published, start)
 
@@ -84,7 +84,7 @@ def _inversion(folder, published, name, run):
     table = samplers.inversion_table(schedule, run["steps"], rule)
     walk = _Walk(checkpoint, networks, table, run | {"guidance_scale": 1.0}, [run["prompt"]])
     latents = published[f"{name}.latents"][:, None]
-    start = _ours(latents[0])
+    start = ours(latents[0])
     yield from walk.compare(name, {f"{name}.latents": latents}, start)
 
 
@@ -98,13 +98,13 @@ class _Walk:
 
     def __init__(self, checkpoint, networks, table, run, prompts):
         self.table = table
-        encode = _encode(networks)
+        encode = encode_by(networks)
         text = encode(checkpoint.params, checkpoint.prompt_tokenizer.encode(prompts))
         negative = None
         if run["guidance_scale"] > 1:
             words = checkpoint.prompt_tokenizer.encode([run["negative"]] * len(prompts))
             negative = encode(checkpoint.params, words)
-        predict = _predict(networks)
+        predict = predict_by(networks)
         self.guided = guide(
             functools.partial(predict, checkpoint.params),
             text,
@@ -115,14 +115,14 @@ class _Walk:
 
     def compare(self, name, published, start):
         """Rows of one run: timesteps, answers, every step by itself, the walk."""
-        expected = np.stack([_ours(x) for x in published[f"{name}.latents"]])
+        expected = np.stack([ours(x) for x in published[f"{name}.latents"]])
         times = published.get(f"{name}.timesteps", self.table.timesteps)
-        yield _row(f"{name}.timesteps", self.table.timesteps, times, 0)
+        yield row(f"{name}.timesteps", self.table.timesteps, times, 0)
         answers = published.get(f"{name}.guided_prediction", [])
         for i, answer in enumerate(answers):
             found = self.guided(self.table.scale[i] * expected[i], self.table.timesteps[i])
-            yield _row(f"{name}.guided_prediction[{i}]", found, _ours(answer), STEP)
-        yield _row(f"{name}.latents", self._walk(start), expected, WALK * len(times))
+            yield row(f"{name}.guided_prediction[{i}]", found, ours(answer), STEP)
+        yield row(f"{name}.latents", self._walk(start), expected, WALK * len(times))
 
     def _walk(self, start):
         """All samples, step by step: so one compiled network serves every sampler and length."""
@@ -135,12 +135,12 @@ class _Walk:
 
 
 @functools.cache
-def _encode(networks):
+def encode_by(networks):
     return jax.jit(networks.encode_text)
 
 
 @functools.cache
-def _predict(networks):
+def predict_by(networks):
     return jax.jit(networks.predict)
 
 
@@ -149,12 +149,12 @@ def _decode(networks):
     return jax.jit(lambda params, x: networks.decode(params, x / networks.scaling_factor))
 
 
-def _ours(x):
+def ours(x):
     """[B, C, H, W] -> [B, H, W, C]."""
     return np.asarray(x).transpose(0, 2, 3, 1)
 
 
-def _row(name, found, expected, tolerance):
+def row(name, found, expected, tolerance):
     """The largest error, relative to the largest value beyond 1."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     if found.shape != expected.shape:

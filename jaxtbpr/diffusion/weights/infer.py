@@ -64,13 +64,19 @@ def marked_prediction(opened: tensors.Opened) -> str:
 def scheduler(second: bool, opened: tensors.Opened, prediction: str = "") -> dict[str, Any]:
     """Returns the scheduler config of the published models of 1.x, or of 2.x (`second`).
 
-    prediction: of the UNet; "": as the file is marked, else epsilon for 1.x and velocity for 2.x,
-    as the models for 768 pixels have it. The empty tensor `ztsnr` marks a last level of pure noise.
+    That of InstructPix2Pix, whose UNet takes twice the channels that it puts out, has ancestral
+    Euler steps. prediction: of the UNet; "": as the file is marked, else epsilon for 1.x and
+    velocity for 2.x, as the models for 768 pixels have it. The empty tensor `ztsnr` marks a last
+    level of pure noise.
     """
     ztsnr = "ztsnr" in opened.shapes
     prediction = prediction or marked_prediction(opened) or (VELOCITY if second else EPSILON)
+    last, first = (opened.shapes[f"{UNET}{end}.weight"] for end in ("out.2", "input_blocks.0.0"))
+    name = "DDIMScheduler" if second or ztsnr else "PNDMScheduler"
+    if first[1] == 2 * last[0] and not ztsnr:
+        name = "EulerAncestralDiscreteScheduler"
     return {
-        "_class_name": "DDIMScheduler" if second or ztsnr else "PNDMScheduler",
+        "_class_name": name,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
