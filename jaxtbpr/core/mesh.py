@@ -4,6 +4,8 @@ The mesh has two axes. The batch is split over both of them; parameters and opti
 split over `fsdp` alone, as a table of (regular expression, PartitionSpec) says, as in big_vision.
 """
 
+import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +24,8 @@ AXES = ("data", "fsdp")
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] jaxlib has no types
 Rules = Sequence[tuple[str, P]]
 _is_split = False  # by `split_cpu`
+_barriers = itertools.count()  # the same in all processes, which pass the same barriers
+_A_DAY = 24 * 3600 * 1000  # in milliseconds
 
 
 def split_cpu() -> None:
@@ -42,18 +46,67 @@ def split_cpu() -> None:
 def make_mesh(fsdp: int = 1, devices: Sequence[Device] | None = None) -> Mesh:
     """Returns the mesh of all devices of all processes, [devices / fsdp, fsdp].
 
-    A CPU that `split_cpu` has split counts as one device, whose programs run on all cores.
+    A CPU that `split_cpu` has split counts as one device, whose programs run on all cores. Where
+    there are several processes, each must call it, and they wait here for each other.
 
     fsdp: over how many devices each parameter is split; 1 keeps a copy on every device.
+    devices: some devices instead, for this process alone.
     Raises InputError where `fsdp` does not divide the number of devices.
     """
-    devices = _all_devices() if devices is None else devices
+    if devices is None:
+        mesh = make_mesh(fsdp, _all_devices())
+        _connect(mesh)
+        return mesh
     if len(devices) % fsdp:
         raise InputError(
             f"fsdp={fsdp} does not divide the {len(devices)} devices; "
             f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}."
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), AXES)
+
+
+@functools.cache
+def _connect(mesh: Mesh) -> None:
+    """Opens the connections between processes that programs over `mesh` use.
+
+    XLA opens those of a group of devices at its first collective, and on CPUs the program fails
+    where one device comes 30 s after another. A process can be later than that: it may compile
+    what another finds in its cache. Over connections that are open they wait for half an hour.
+    """
+    if jax.process_count() == 1:
+        return
+    ones = np.ones(mesh.size, np.float32)
+    rows = jax.make_array_from_callback(ones.shape, batch_sharding(mesh), lambda at: ones[at])
+
+    def add(x):
+        return sum(jax.lax.psum(x, axes) for axes in (AXES, *AXES))
+
+    program = jax.jit(on_rows(mesh, add, P(AXES))).lower(rows).compile()
+    wait_for_all("mesh")
+    jax.block_until_ready(program(rows))
+    # Orbax and `on_host` use groups of one device of each process.
+    multihost_utils.sync_global_devices("mesh")
+
+
+def compiled_together(program: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a jitted `program` of all processes, which they start together the first time.
+
+    For each shape of its arguments they wait until all have compiled it, since its collectives may
+    need connections that are not open yet (see `_connect`): XLA chooses groups of devices freely.
+    """
+    if jax.process_count() == 1:
+        return program
+    compiled = {}
+
+    def call(*args):
+        leaves, tree = jax.tree.flatten(args)
+        form = tree, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
+        if form not in compiled:
+            compiled[form] = program.lower(*args).compile()
+            wait_for_all("compiled")
+        return compiled[form](*args)
+
+    return call
 
 
 def _all_devices() -> list[Device]:
@@ -134,9 +187,17 @@ def is_primary_process() -> bool:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here. what: name of the barrier, the same in all."""
+    """Returns when every process has come here. what: name of the barrier, the same in all.
+
+    A process may be a day late, since work is not always divided evenly; one that has died is
+    noticed after minutes and ends the others.
+    """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+        # Not by a collective of the devices, which waits for less time (see `_connect`).
+        from orbax.checkpoint import multihost  # here, since most commands need no Orbax
+
+        wait = multihost.get_barrier_sync_fn()
+        wait(key=f"jaxtbpr {what} {next(_barriers)}", timeout_ms=_A_DAY)
 
 
 def on_host(tree: Any) -> Any:

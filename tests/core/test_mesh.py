@@ -1,6 +1,7 @@
 """The mesh: its shape, where arrays lie on it, and what the user reads when sizes do not fit."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -105,3 +106,57 @@ def test_placing_computes_nothing():
     assert calls == [1]
     assert placed["a"]["kernel"].sharding.spec == P(None, "fsdp")
     assert not isinstance(placed["a"]["kernel"], jax.Array)
+
+
+MEET = """
+import sys, time
+import jax, numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtbpr.core import mesh as meshes
+
+port, process = sys.argv[1:]
+jax.distributed.initialize(f"localhost:{port}", 2, int(process))
+jax.devices()
+meshes.wait_for_all("start")
+began = time.monotonic()
+time.sleep(1.5 * int(process))
+meshes.wait_for_all("late")
+print("waited" if time.monotonic() - began > 1.2 else "did not wait", flush=True)
+
+def double(x):
+    time.sleep(1.5 * int(process))  # compiling takes longer in one of them
+    return 2 * x
+
+program, began = meshes.compiled_together(jax.jit(double)), time.monotonic()
+assert program(np.ones(2, np.float32)).tolist() == [2, 2]
+print("waited" if time.monotonic() - began > 1.2 else "did not wait", flush=True)
+began = time.monotonic()
+assert program(np.ones(2, np.float32)).tolist() == [2, 2]
+print("waited" if time.monotonic() - began > 1.2 else "did not wait", flush=True)
+mesh = meshes.make_mesh(fsdp=2)
+print("connected", flush=True)
+rows = meshes.put_batch(np.ones(2, np.float32), mesh)
+for axes in (meshes.AXES, *meshes.AXES):
+    add = meshes.on_rows(mesh, lambda x: jax.lax.psum(x, axes), P(meshes.AXES))
+    print(meshes.on_host(jax.jit(add)(rows)).tolist(), flush=True)
+"""
+
+
+def test_processes_connect_when_the_mesh_is_made_and_wait_without_connections():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEET, str(port), str(process)],
+            env=os.environ | flags, stdout=subprocess.PIPE, text=True,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    for process in both:
+        before, _, after = process.communicate(timeout=120)[0].partition("connected\n")
+        *waited, connections = before.split("\n", 3)
+        assert waited == ["waited", "waited", "did not wait"]  # at a barrier, a first and next run
+        assert "[Gloo] Rank" in connections
+        assert after.splitlines() == [str([4.0] * 4), str([2.0] * 4), str([2.0] * 4)]

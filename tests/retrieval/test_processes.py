@@ -39,17 +39,28 @@ def train_in(root, processes, *, steps=6, fsdp=1, die_after=0):
 
 def outputs_of(ended):
     assert all(rc == 0 for rc, _, _ in ended), ended
-    found = [json.loads(out.splitlines()[-1]) for _, out, _ in ended]
-    assert all(one == found[0] for one in found)
-    return found[0]
+    outputs = [json.loads(out.splitlines()[-1]) for _, out, _ in ended]
+    assert all(one == outputs[0] for one in outputs)
+    return outputs[0]
 
 
-@pytest.mark.parametrize("fsdp", [1, 4])
-def test_two_processes_train_as_one_with_their_devices(tmp_path, fsdp):
-    both, alone = build_set(tmp_path / "both"), build_set(tmp_path / "alone")
-    two = outputs_of(train_in(both.root, 2, fsdp=fsdp))
-    one = outputs_of(train_in(alone.root, 1, fsdp=fsdp))
-    assert two.keys() == one.keys()
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """(workdir, outputs) of a run in two processes."""
+    workdir = build_set(tmp_path_factory.mktemp("two"))
+    return workdir, outputs_of(train_in(workdir.root, 2))
+
+
+@pytest.fixture(scope="module")
+def of_one(tmp_path_factory):
+    """(workdir, outputs) of a run in one process."""
+    workdir = build_set(tmp_path_factory.mktemp("one"))
+    return workdir, outputs_of(train_in(workdir.root, 1))
+
+
+def assert_same_training(one, two):
+    (alone, expected), (both, outputs) = one, two
+    assert outputs.keys() == expected.keys()
     rows, expected = (read_metrics(w.dir("train") / "metrics.jsonl") for w in (both, alone))
     assert [row["step"] for row in rows] == list(range(1, 7))  # written once
     for key in ("loss", "gradient_norm", "logit_scale"):
@@ -62,11 +73,21 @@ def test_two_processes_train_as_one_with_their_devices(tmp_path, fsdp):
     ]
 
 
-def test_one_of_two_processes_that_is_asked_to_stop_stops_both_and_nothing_is_lost(tmp_path):
-    whole, parted = build_set(tmp_path / "whole"), build_set(tmp_path / "parted")
-    expected = outputs_of(train_in(whole.root, 2))
-    stopped = train_in(parted.root, 2, die_after=2)
-    for rc, _, errors in stopped:
+def test_two_processes_train_as_one_with_their_devices(of_one, of_two):
+    assert_same_training(of_one, of_two)
+
+
+def test_two_processes_that_split_the_parameters_train_as_one_that_does_not(of_one, tmp_path):
+    split = build_set(tmp_path)
+    assert_same_training(of_one, (split, outputs_of(train_in(split.root, 2, fsdp=4))))
+
+
+def test_one_of_two_processes_that_is_asked_to_stop_stops_both_and_nothing_is_lost(
+    of_two, tmp_path
+):
+    stopped = build_set(tmp_path)
+    for rc, _, errors in train_in(stopped.root, 2, die_after=2):
         assert rc == 1
         assert "stopped: stopped by SIGTERM after step" in errors
-    assert outputs_of(train_in(parted.root, 2)) == expected
+    _, expected = of_two
+    assert outputs_of(train_in(stopped.root, 2)) == expected

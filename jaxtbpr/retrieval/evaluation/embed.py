@@ -62,9 +62,14 @@ class Embedder:
         self._config, self._tokenizer, self._mesh = model.config, tokenizer, mesh
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._resample, self._resize = resample, resize
-        out = meshes.replicated(mesh)
-        self._image = jax.jit(functools.partial(_unit, model, Clip.encode_image), out_shardings=out)
-        self._text = jax.jit(functools.partial(_unit, model, Clip.encode_text), out_shardings=out)
+        self._image, self._text = (
+            meshes.compiled_together(
+                jax.jit(
+                    functools.partial(_unit, model, tower), out_shardings=meshes.replicated(mesh)
+                )
+            )
+            for tower in (Clip.encode_image, Clip.encode_text)
+        )
 
     def features(self, params: Any, one: RetrievalSet) -> Features:
         """Embeds all images and captions of a set."""

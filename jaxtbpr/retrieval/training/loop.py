@@ -138,6 +138,7 @@ def compile_and_say(trainer: Trainer):
     size = trainer.plan.batch_size
     with compilation.announce("train"):
         step = compile_step(trainer.recipe, shapes=trainer.shapes, batch_size=size)
+    meshes.wait_for_all("compiled")
     parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
     say(
         f"train: {parameters / 1e6:.2f} million parameters on {trainer.recipe.mesh.size} "

@@ -211,12 +211,13 @@ def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array)
     """The state before the first step: with new parameters, or those of `start`."""
     if start is None:
         create = functools.partial(create_state, recipe=recipe)
-        return jax.jit(create, out_shardings=shardings)(key)
+        return meshes.compiled_together(jax.jit(create, out_shardings=shardings))(key)
     say(f"train: starts from {start.source}")
     params = start.read_params()
     places = {name: shardings.params[name] for name in params}  # heads and LoRA are new
     params = jax.device_put(params, places)
-    return jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)(params, key)
+    create = jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)
+    return meshes.compiled_together(create)(params, key)
 
 
 def check_captions(captions: int) -> None:
