@@ -17,21 +17,22 @@ _COSINES = np.cos(
 )  # [frequency, pixel], the DCT-II
 
 
-def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
-    """Returns the hash of an image, uint8 [32]; the first bit, of its mean, is always 0.
+def perceptual_hash(image: Image.Image) -> np.ndarray:
+    """Returns the hash of an image, RGB or grey, uint8 [32]; the first bit, its mean's, is 0.
 
-    pixels: uint8 [H, W, 3]. Other encodings, brightnesses and sizes change few bits of it.
+    Other encodings, brightnesses and sizes change few bits of it.
     """
-    grey = Image.fromarray(pixels).convert("L")
-    small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     # Rounded, so that the bits of a flat image are not those of rounding errors.
-    waves = (_COSINES @ small @ _COSINES.T).reshape(-1)[1:].round(6)
-    return np.packbits(np.concatenate([[False], waves > np.median(waves)]))
+    waves = (_COSINES @ np.asarray(small, np.float64) @ _COSINES.T).reshape(-1)[1:].round(6)
+    middle = len(waves) // 2  # they are odd in number; np.median takes longer than all the rest
+    return np.packbits(np.concatenate([[False], waves > np.partition(waves, middle)[middle]]))
 
 
 def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns the Hamming distances of `one`, uint8 [32], to `others` [N, 32]: int [N]."""
-    return np.bitwise_count(one ^ others).sum(axis=-1, dtype=np.int64)
+    apart = one.view(np.uint64) ^ others.view(np.uint64)
+    return np.bitwise_count(apart).sum(axis=-1, dtype=np.int64)
 
 
 def duplicates_by_id(
@@ -56,30 +57,30 @@ def find_duplicates(hashes: np.ndarray, distance: int) -> dict[int, tuple[int, i
     compared.
     """
     bits = np.unpackbits(hashes, axis=1)
-    parts = [_groups(part) for part in np.array_split(bits, min(distance + 1, BITS), axis=1)]
+    parts = [_alike(part) for part in np.array_split(bits, min(distance + 1, BITS), axis=1)]
     first_of: dict[int, tuple[int, int]] = {}
     is_first = np.ones(len(hashes), bool)
     for row in range(len(hashes)):
-        near = np.unique(np.concatenate([_before(part, row) for part in parts]))
+        near = np.concatenate([rows[start[row] : end[row]] for rows, start, end in parts])
         near = near[is_first[near]]
         bits_apart = distances(hashes[row], hashes[near])
         hits = np.flatnonzero(bits_apart <= distance)
         if len(hits):
-            first_of[row] = (int(near[hits[0]]), int(bits_apart[hits[0]]))
+            first = hits[near[hits].argmin()]
+            first_of[row] = (int(near[first]), int(bits_apart[first]))
             is_first[row] = False
     return first_of
 
 
-def _groups(part: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """(rows of each group that agrees in all of `part` [N, bits], in order; group of each row)."""
+def _alike(part: np.ndarray) -> tuple[np.ndarray, list[int], list[int]]:
+    """(rows, start, end): rows[start[k]:end[k]] are before row k and agree with it in `part`.
+
+    part: some of the bits of each row, [N, bits].
+    """
     packed = np.packbits(part, axis=1)
-    _, group = np.unique(packed, axis=0, return_inverse=True)
+    _, group, count = np.unique(packed, axis=0, return_inverse=True, return_counts=True)
     group = group.reshape(-1)
-    order = np.argsort(group, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(group))[:-1]), group
-
-
-def _before(part: tuple[list[np.ndarray], np.ndarray], row: int) -> np.ndarray:
-    rows, group = part
-    same = rows[group[row]]
-    return same[: np.searchsorted(same, row)]
+    rows = np.argsort(group, kind="stable")
+    end = np.empty_like(rows)
+    end[rows] = np.arange(len(rows))
+    return rows, (np.cumsum(count) - count)[group].tolist(), end.tolist()

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import ftfy
@@ -187,10 +188,12 @@ def count_cut(
     tokenizer: Tokenizer, texts: Iterable[str], length: int, what: str = "captions"
 ) -> Cut:
     """Counts the texts that, cleaned, have more than `length` tokens, start and end included."""
-    cut, texts = Cut(0, 0, length, what), iter(texts)
-    while some := list(itertools.islice(texts, _CHUNK)):
+    cut, counts = Cut(0, 0, length, what), iter(Counter(texts).items())
+    while some := dict(itertools.islice(counts, _CHUNK)):
         inner = _inner_ids(tokenizer, [_normalise(clean_caption(text)) for text in some], None)
-        cut += Cut(sum(2 + len(ids) > length for ids in inner), len(some), length)
+        times = list(some.values())
+        long = sum(n for n, ids in zip(times, inner, strict=True) if 2 + len(ids) > length)
+        cut += Cut(long, sum(times), length)
     return cut
 
 

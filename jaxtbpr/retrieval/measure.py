@@ -278,7 +278,7 @@ def _embed_shard(scorer: scoring.Scorer, images: Shard) -> Arrays:
                 continue
             data, pixels = opened_image
             digests[row] = files.sha256(data)
-            hashes[row] = duplicates.perceptual_hash(np.asarray(pixels))
+            hashes[row] = duplicates.perceptual_hash(pixels)
             yield pixels
 
     features, problems = scoring.usable_features(scorer, opened())

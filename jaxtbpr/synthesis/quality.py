@@ -81,11 +81,11 @@ def sharpness(grey: np.ndarray) -> float:
 def _look(record: Record, *, root: str) -> tuple[str, float, float, np.ndarray]:
     """(why the image cannot be read or "", contrast, sharpness, hash)."""
     try:
-        pixels = read_image(root, record)
+        image = Image.fromarray(read_image(root, record)).convert("L")
     except ImageError as error:
         return unreadable(error), 0.0, 0.0, np.zeros(BITS // 8, np.uint8)
-    grey = np.asarray(Image.fromarray(pixels).convert("L"))
-    return "", contrast(grey), sharpness(grey), perceptual_hash(pixels)
+    grey = np.asarray(image)
+    return "", contrast(grey), sharpness(grey), perceptual_hash(image)
 
 
 def _stack(rows: Iterable[tuple[str, float, float, np.ndarray]]) -> Arrays:

@@ -25,35 +25,35 @@ def main():
     options = parse()
     workdir = Workdir(options.workdir, order=(), chosen=())
     records = itertools.islice(workdir.manifest("generate"), options.images)
-    images = [read_image(workdir.root, record) for record in records]
-    hashes = np.stack([perceptual_hash(pixels) for pixels in images])
+    images = [Image.fromarray(read_image(workdir.root, record)) for record in records]
+    hashes = np.stack([perceptual_hash(image) for image in images])
     nearest = min(int(distances(hashes[k], hashes[:k]).min()) for k in range(1, len(hashes)))
     print(f"{len(images)} images; the two nearest differ in {nearest} bits")
     for name, change in {"JPEG 75": jpeg, "0.9 of the size": smaller, "1.1": larger}.items():
         found = [
-            int(distances(perceptual_hash(change(pixels)), own[None])[0])
-            for pixels, own in zip(images[:CHANGED], hashes, strict=False)
+            int(distances(perceptual_hash(change(image)), own[None])[0])
+            for image, own in zip(images[:CHANGED], hashes, strict=False)
         ]
         print(f"{name}: at most {max(found)} bits, {np.mean(found):.1f} on average")
 
 
-def jpeg(pixels: np.ndarray) -> np.ndarray:
+def jpeg(image: Image.Image) -> Image.Image:
     data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "JPEG", quality=75)
-    return np.asarray(Image.open(data))
+    image.save(data, "JPEG", quality=75)
+    return Image.open(data)
 
 
-def smaller(pixels: np.ndarray) -> np.ndarray:
-    return scaled(pixels, 0.9)
+def smaller(image: Image.Image) -> Image.Image:
+    return scaled(image, 0.9)
 
 
-def larger(pixels: np.ndarray) -> np.ndarray:
-    return scaled(pixels, 1.1)
+def larger(image: Image.Image) -> Image.Image:
+    return scaled(image, 1.1)
 
 
-def scaled(pixels: np.ndarray, factor: float) -> np.ndarray:
-    size = [round(side * factor) for side in (pixels.shape[1], pixels.shape[0])]
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+def scaled(image: Image.Image, factor: float) -> Image.Image:
+    size = [round(side * factor) for side in image.size]
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def parse() -> argparse.Namespace:

@@ -100,7 +100,9 @@ def make_run(run: pathlib.Path, count: int) -> None:
         lines = [json.dumps(record(run, k, people[k % DRAWN], drawn[k % DRAWN])) for k in numbers]
         name = f"records-{shard:05d}-of-{shards:05d}.jsonl"
         (run / "caption" / name).write_text("".join(f"{line}\n" for line in lines))
-    counts = {"records_in": count, "records_out": count, "rejected": 0, "seconds": 0.0}
+    # Older commits want the count of rejected records under its former name.
+    counts = {"records_in": count, "records_out": count, "seconds": 0.0}
+    counts |= dict.fromkeys(("rejected", "set_aside"), 0)
     made = {"outputs": shard_digests(run / "caption"), "recipe": {"config": {}, "inputs": {}}}
     files.write_json_atomic(run / "caption" / "commit.json", made | counts)
 

@@ -65,6 +65,7 @@ def test_cut_captions_are_counted_to_the_token_and_told_in_one_sentence(learned)
     whole = tokens.count(learned, tokens.clean_caption(texts[1]))
     assert tokens.count_cut(learned, texts, whole).cut == 1
     assert tokens.count_cut(learned, texts, whole - 1) == tokens.Cut(2, 3, whole - 1)
+    assert tokens.count_cut(learned, texts * 4, whole - 1) == tokens.Cut(8, 12, whole - 1)
     assert str(tokens.count_cut(learned, texts, 77)) == "2 of 3 captions are cut at 77 tokens"
     assert str(tokens.Cut(1, 1234, 5, "prompts")) == "1 of 1,234 prompts is cut at 5 tokens"
 

@@ -1,5 +1,6 @@
 """Scores of pairs and measures of sets, against their formulas in NumPy."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxtbpr.core import attributes, seeds
+from jaxtbpr.core import mesh as meshes
 from jaxtbpr.render import png, render
 from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
@@ -141,6 +143,34 @@ def test_a_text_fits_its_own_image_better_than_another(scorer, people):
     own = scorer.cosines(found, texts, clauses=True)
     other = scorer.cosines(np.roll(found, 1, axis=0), texts, clauses=True)
     assert (own > other).mean() > 0.8
+
+
+def rows_embedded(scorer, monkeypatch, tower):
+    """Lets a tower answer with a row's number in all, in place of features; returns the rows."""
+    seen = []
+
+    def count(params, rows):
+        seen.extend(np.asarray(rows))
+        return np.repeat(np.arange(len(seen) - len(rows), len(seen))[:, None], scorer.width, 1)
+
+    monkeypatch.setattr(scorer._embedder, tower, count)
+    return seen
+
+
+def test_a_text_that_occurs_often_is_embedded_once(scorer, people, monkeypatch):
+    seen = rows_embedded(scorer, monkeypatch, "_text")
+    texts = people[1][:3]
+    assert scorer.texts([*texts, texts[2], texts[0]])[:, 0].tolist() == [0, 1, 2, 2, 0]
+    assert sum(tokens.any() for tokens in seen) == 3
+
+
+def test_a_cpu_computes_few_rows_at_a_time_whatever_the_batch(people, monkeypatch):
+    scorer = scoring.Scorer(
+        open_saved("tiny-clip"), 128, meshes.make_mesh(devices=jax.devices()[:1])
+    )
+    seen = rows_embedded(scorer, monkeypatch, "_image")
+    scorer.images(people[0])
+    assert len(seen) == 32
 
 
 def test_nothing_has_no_features(scorer):
