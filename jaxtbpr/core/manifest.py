@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from etils import epath
 
@@ -20,6 +21,7 @@ from jaxtbpr.core.progress import progress
 Record = dict
 Shard = list[Record]
 Work = Callable[..., Iterator[list[Record]]]  # see map_records
+_Item = TypeVar("_Item")
 
 _SHARD = re.compile(r"records-(\d{5})(?:-of-(\d{5}))?\.jsonl")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -134,9 +136,9 @@ def count_records(manifest: Manifest) -> dict[str, int]:
     return {"records_out": kept[True], "rejected": kept[False]}
 
 
-def split_shards(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
-    """Splits `records` into shards of at most `size`; always at least one, maybe empty."""
-    return [records[i : i + size] for i in range(0, len(records), size)] or [[]]
+def split_shards(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
+    """Splits items into shards of at most `size`; always at least one, maybe empty."""
+    return [items[i : i + size] for i in range(0, len(items), size)] or [[]]
 
 
 def _make_shard(

@@ -7,22 +7,23 @@ numbers are the same after a kill.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
 
 from jaxtbpr.core import files
-from jaxtbpr.core.manifest import Shard
 from jaxtbpr.core.progress import progress
 
 Arrays = dict[str, np.ndarray]
+_Shard = TypeVar("_Shard", bound=Sized)  # of records, or of other things to measure
 
 
 def measure_shards(
-    shards: Sequence[Shard],
+    shards: Sequence[_Shard],
     directory: epath.PathLike,
-    measure: Callable[[Shard], Arrays],
+    measure: Callable[[_Shard], Arrays],
     *,
     label: str,
 ) -> list[Arrays]:
@@ -40,7 +41,7 @@ def measure_shards(
     return [_load(_path(directory, k)) for k in range(len(shards))]
 
 
-def _each(shards: Sequence[Shard], directory: epath.Path, measure: Callable[[Shard], Arrays]):
+def _each(shards: Sequence[_Shard], directory: epath.Path, measure: Callable[[_Shard], Arrays]):
     """Measures the shards that have not been yet; yields once for each record."""
     for k, shard in enumerate(shards):
         path = _path(directory, k)

@@ -161,7 +161,7 @@ def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict)
         best = max(verdict.scores, default=0.0)
         reason = f"none of its captions fits the image: the best CLIP score is {best:.3f}"
         return reject(record, "denoise", reason)
-    return keep_captions(record, verdict.fits)
+    return keep_captions(record, verdict.fits.tolist())
 
 
 # --- counts for the report -----------------------------------------------------------------------
@@ -226,8 +226,6 @@ def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
     """
     if verdict.problem:
         return []
-    noise = record.get("caption_noise")
-    known = noise is not None and len(noise) == len(record["captions"])
     return [
         {
             "id": record["id"],
@@ -235,10 +233,16 @@ def _pairs(record: Record, verdict: Verdict) -> list[dict[str, Any]]:
             "caption": caption,
             "score": round(float(verdict.scores[k]), 4),
             "clean": round(float(verdict.clean[k]), 4),
-            "wrong": [slot for slot, _, value in noise[k] if value] if known else None,
+            "wrong": None if told is None else [slot for slot, _, value in told if value],
         }
-        for k, caption in enumerate(record["captions"])
+        for k, (caption, told) in enumerate(zip(record["captions"], _noise(record), strict=True))
     ]
+
+
+def _noise(record: Record) -> list[Any]:
+    """The mistakes of each caption as stage caption made them; None where that is not known."""
+    noise, count = record.get("caption_noise"), len(record["captions"])
+    return noise if noise is not None and len(noise) == count else [None] * count
 
 
 def _by_score(pair: Mapping[str, Any]) -> tuple[float, str]:

@@ -46,8 +46,10 @@ from jaxtbpr.retrieval.training.checkpoint import WHICH, Checkpoints
 from jaxtbpr.retrieval.training.log import EVALS
 from jaxtbpr.retrieval.training.setup import open_test_sets
 
+_LARGEST_BATCH = 1_000_000
+_BATCH_SIZE = Option(100, "images or captions embedded per batch", low=1, high=_LARGEST_BATCH)
 OPTIONS: Options = {
-    "batch_size": Option(100, "images or captions embedded per batch", low=1, high=1_000_000),
+    "batch_size": _BATCH_SIZE,
     "examples": Option(24, "example queries per test set in the report", low=0, high=1000),
 }
 
@@ -262,7 +264,7 @@ def _first_right(one: RetrievalSet, features: Features, query: int) -> dict[str,
     image = features.image_of_caption[query]
     right = np.flatnonzero(one.identities == one.identities[image])
     scores = features.images[right] @ features.captions[query]
-    return _hit(one, image, right[scores.argmax()], scores.max())
+    return _hit(one, image, int(right[scores.argmax()]), scores.max())
 
 
 def _hit(one: RetrievalSet, image: int, index: int, score: float) -> dict[str, Any]:
@@ -338,9 +340,12 @@ def define_flags() -> None:
     flags.DEFINE_bool("exif", True, "turn a folder's images by their EXIF orientation")
     flags.DEFINE_enum("which", "selected", WHICH, "checkpoint: best on validation, or last")
     flags.DEFINE_enum("resize", "", RESIZES, RESIZE_HELP)
-    size = OPTIONS["batch_size"]
     flags.DEFINE_integer(
-        "batch_size", size.default, size.help, lower_bound=size.low, upper_bound=size.high
+        "batch_size",
+        _BATCH_SIZE.default,
+        _BATCH_SIZE.help,
+        lower_bound=1,
+        upper_bound=_LARGEST_BATCH,
     )
     flags.DEFINE_string("output", "", "file for the metrics, CMC and example queries as JSON")
     command.require("checkpoint", "data")

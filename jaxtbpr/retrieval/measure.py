@@ -22,7 +22,7 @@ from jaxtbpr.core import duplicates, files
 from jaxtbpr.core.balance import balance
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.images import ImageError, attempt
-from jaxtbpr.core.manifest import Record, Shard, split_shards
+from jaxtbpr.core.manifest import Record, split_shards
 from jaxtbpr.core.measured import Arrays, measure_shards
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.progress import say
@@ -265,7 +265,7 @@ def split_words(text: str) -> list[str]:
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _embed_shard(scorer: scoring.Scorer, images: Shard) -> Arrays:
+def _embed_shard(scorer: scoring.Scorer, images: Sequence[reference.Image]) -> Arrays:
     """Features, hashes and digests of images; zeros and "" where one cannot be used."""
     hashes = np.zeros((len(images), duplicates.BITS // 8), np.uint8)
     digests = [""] * len(images)

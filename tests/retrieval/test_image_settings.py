@@ -79,6 +79,12 @@ def test_an_unknown_way_to_resize_is_a_sentence(tmp_path):
         read_images(epath.Path(tmp_path), "openai", (32, 32))
 
 
+def test_a_crop_of_no_size_is_a_sentence(tmp_path):
+    describe(tmp_path, *HF, {"size": {"shortest_edge": 32}, "crop_size": {"shortest_edge": None}})
+    with pytest.raises(InputError, match="does not tell how images are prepared .*crop_size"):
+        read_images(epath.Path(tmp_path), "huggingface", (32, 32))
+
+
 def test_a_published_model_s_images_are_squashed_unless_it_is_asked_for_otherwise(tmp_path, capsys):
     write(tmp_path, PLAIN, "huggingface")
     describe(tmp_path, *HF, {"size": {"shortest_edge": 32}, "crop_size": SIDES})

@@ -34,8 +34,8 @@ PIXELS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "none": None,  # for images that are normalised already
 }
-# A row of PIXELS, or a mean and a deviation of each colour.
-Pixels = str | tuple[tuple[float, ...], tuple[float, ...]]
+Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each colour
+Pixels = str | Moments  # a row of PIXELS, or its moments
 
 # What the vision tower's learned positions start as, given grid and width; CLIP's are "normal".
 # From sines a small model learns sooner where to look.
@@ -320,7 +320,7 @@ def normalise_pixels(images: jax.Array, pixels: Pixels) -> jax.Array:
     return (images - 255 * jnp.array(mean)) / (255 * jnp.array(std))
 
 
-def pixel_moments(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pixel_moments(pixels: Pixels) -> Moments:
     """(mean, deviation) of colours of 0..1 that `pixels` stands for."""
     if isinstance(pixels, tuple):
         return pixels

@@ -19,6 +19,7 @@ from PIL.Image import Image
 
 from jaxtbpr.core import files, tokenizer
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.dtypes import Array
 from jaxtbpr.core.images import ImageError, attempt, open_image
 from jaxtbpr.core.manifest import Record
 from jaxtbpr.core.options import Option, Options
@@ -189,7 +190,7 @@ def worst(scores: np.ndarray, fraction: float) -> np.ndarray:
 # --- measures of sets ----------------------------------------------------------------------------
 
 
-def clip_score(images: jax.Array, texts: jax.Array) -> jax.Array:
+def clip_score(images: Array, texts: Array) -> jax.Array:
     """Returns the mean of 2.5 max(cos, 0) over the pairs of rows; images, texts: [N, D].
 
     Hessel et al., CLIPScore: A Reference-free Evaluation Metric for Image Captioning,

@@ -125,9 +125,12 @@ class _LastAndSelected(checkpoint_managers.PreservationPolicy):
     """Keeps the last checkpoint and the one of the best score; of equal ones, the later."""
 
     def should_preserve(self, checkpoints, *, context):
-        steps = [info.step for info in checkpoints]
-        selected = max(checkpoints, key=lambda info: _rank(info.metrics, info.step), default=None)
-        return [step == max(steps) or step == selected.step for step in steps]
+        ranks = [_rank(info.metrics, info.step) for info in checkpoints]
+        last = max((info.step for info in checkpoints), default=None)
+        return [
+            info.step == last or rank == max(ranks)
+            for info, rank in zip(checkpoints, ranks, strict=True)
+        ]
 
 
 def _rank(metrics: Mapping | None, step: int) -> tuple:

@@ -159,7 +159,7 @@ def steps(
     for n in progress(numbers, total=plan.steps, label="train", start=start, unit="steps"):
         began = time.monotonic()
         batch = next(trainer.batches)
-        if state.step.is_ready():
+        if state.step.is_ready():  # pyright: ignore[reportAttributeAccessIssue] # not in JAX's stubs
             log.waited(time.monotonic() - began)
         rows, pairs = batch.pop("index"), batch.pop("pair")
         batch["weight"] = trainer.weights(pairs)
@@ -211,8 +211,8 @@ def stalled(trainer: Trainer, directory: epath.Path, step: int) -> bool:
     return bool(means) and len(means) - 1 - means.index(max(means)) >= trainer.plan.patience
 
 
-def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[float, float]:
-    """Evaluates all val and test sets; returns (R1, mAP), means over the val sets."""
+def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[float, float] | None:
+    """Evaluates all val and test sets; returns (R1, mAP), means over the val sets if any."""
     epoch = round(step / trainer.plan.steps_per_epoch, 3)
     scores = []
     for one in trainer.sets.val + trainer.sets.test:
@@ -222,7 +222,10 @@ def evaluate(trainer: Trainer, params: Any, step: int, log: TrainLog) -> tuple[f
             scores.append((metrics.R1, metrics.mAP))
         say(f"train: epoch {epoch:g}, {one.name}: R@1 {metrics.R1:.1%}, mAP {metrics.mAP:.1%}")
     meshes.wait_for_all("evaluation")  # the primary process wrote what `stalled` reads in all
-    return tuple(np.mean(scores, axis=0)) if scores else None
+    if not scores:
+        return None
+    rank_1, mean_precision = np.mean(scores, axis=0)
+    return rank_1, mean_precision
 
 
 def name_images(train: list[RetrievalSet], rows: np.ndarray) -> list[str]:

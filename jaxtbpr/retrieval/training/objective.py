@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxtbpr.core import mesh as meshes
+from jaxtbpr.core.dtypes import Array
 from jaxtbpr.retrieval.clip.model import Clip, ClipConfig
 from jaxtbpr.retrieval.training import heads
 from jaxtbpr.retrieval.training.losses import (
@@ -35,7 +36,7 @@ from jaxtbpr.retrieval.training.losses import (
     views,
 )
 
-Arrays = Mapping[str, jax.Array]
+Arrays = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ContrastiveLoss:
 
     name: str
     title: str
-    of: Callable[["Objective", Any], Callable[..., jax.Array]]
+    of: Callable[["Objective", Any], similarity.Loss]
     default: float = 0.0
     is_weighted: bool = True
     is_enough: bool = True
@@ -74,25 +75,25 @@ class HeadLoss:
     head: str
     make: Callable[["Objective"], nn.Module]
     reads: tuple[str, ...]
-    of: Callable[["Objective", Mesh, Callable, Arrays, Arrays], jax.Array]
+    of: Callable[["Objective", Mesh, Callable, Arrays, Arrays], Array]
     default: float = 0.0
     by_rows: bool = True
 
 
-def _nitc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+def _nitc(objective: "Objective", alpha: Any) -> similarity.Loss:
     return functools.partial(contrastive.nitc_loss, **_rows(objective), **_soft(objective, alpha))
 
 
-def _ritc(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+def _ritc(objective: "Objective", alpha: Any) -> similarity.Loss:
     settings = _rows(objective) | _soft(objective, alpha)
     return functools.partial(contrastive.ritc_loss, eps=objective.eps, **settings)
 
 
-def _sdm(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+def _sdm(objective: "Objective", alpha: Any) -> similarity.Loss:
     return functools.partial(contrastive.sdm_loss, **_rows(objective))
 
 
-def _robust(objective: "Objective", alpha: Any) -> Callable[..., jax.Array]:
+def _robust(objective: "Objective", alpha: Any) -> similarity.Loss:
     return functools.partial(robust.LOSSES[objective.robust_loss], **_rows(objective))
 
 
@@ -221,9 +222,12 @@ class Objective:
 
     def features(self, model: Clip, params: Any, batch: Arrays) -> dict[str, jax.Array]:
         """Returns everything that the losses need of the towers, arrays [B, ...]."""
-        apply = functools.partial(model.apply, {"params": params})
-        image = functools.partial(apply, method=Clip.encode_image)
-        text = functools.partial(apply, method=Clip.encode_text)
+
+        def apply(method: Callable, *inputs, **options) -> Any:
+            return model.apply({"params": params}, *inputs, method=method, **options)
+
+        image = functools.partial(apply, Clip.encode_image)
+        text = functools.partial(apply, Clip.encode_text)
         outputs = self._texts(text, batch)
         if self.mlm:
             outputs["image_tokens"] = image(batch["image"], every_token=True)
@@ -258,17 +262,17 @@ class Objective:
         ]
         parts = jax.tree.map(lambda *values: sum(values) / len(values), *each)
         parts |= self._of_heads(mesh, features, batch, params.get("heads", {}))
-        total = sum(getattr(self, name) * value for name, value in parts.items())
+        total: Any = sum(getattr(self, name) * value for name, value in parts.items())
         return {"loss": total} | (parts if len(parts) > 1 else {})
 
-    def _captions(self, features: Arrays, batch: Arrays) -> list[tuple[jax.Array, jax.Array]]:
+    def _captions(self, features: Arrays, batch: Arrays) -> list[tuple[Array, Array]]:
         """(features [B, D], ids to match by) of the images' first, second, ... captions."""
         texts = [features["text"]]
         texts += [features["more"][:, n] for n in range(self.captions - 1)]
         if not self.facts:
             return [(text, batch["identity"]) for text in texts]
         mentioned = [batch["said"][:, n] for n in range(self.captions)]
-        labels = [jnp.stack([batch["shown"], one], axis=1) for one in mentioned]
+        labels: list[Array] = [jnp.stack([batch["shown"], one], axis=1) for one in mentioned]
         return list(zip(texts, labels, strict=True))
 
     def _of_pairs(self, mesh: Mesh, features: Arrays, ids, weight, scale, step, key) -> dict:
@@ -282,7 +286,7 @@ class Objective:
         parts = {}
         for row in filter(self.weight, CONTRASTIVE):
             loss = similarity.global_loss(mesh, row.of(self, self.soft_label_ratio(step)))
-            images: tuple[jax.Array, ...] = (image,)
+            images: tuple[Array | None, ...] = (image,)
             if row.views and self.multi_view:
                 loss, images = contrastive.multi_view(loss), (image, second)
             options = {"weights": weights} if row.is_weighted else {}

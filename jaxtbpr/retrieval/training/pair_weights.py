@@ -74,8 +74,8 @@ class PairWeights:
         if self.method == "mixture":
             return denoise.clean_probability(0.5 * (by_image + by_text)).astype(np.float32)
         rng = seeds.rng(self.pairs.seed, "consensus", epoch)
-        both = (denoise.clean_probability(values) for values in (by_image, by_text))
-        return denoise.confident_consensus(*both, rng)
+        clean = denoise.clean_probability
+        return denoise.confident_consensus(clean(by_image), clean(by_text), rng)
 
     def _measure(self, params: Any, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """N-ITC of every pair in both directions, float32 [P], each in a random batch.

@@ -10,7 +10,7 @@ from etils import epath
 from jaxtbpr.core import files
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.datasets.resizing import FILTERS, MODES, SQUASH, Resize
-from jaxtbpr.retrieval.clip.model import PIXELS, ClipConfig, Pixels, pixel_moments
+from jaxtbpr.retrieval.clip.model import PIXELS, ClipConfig, Moments, Pixels, pixel_moments
 
 _FILTER_NAMES = {int(number): name for name, number in FILTERS.items()}
 _SIDES = {"height", "width", "shortest_edge"}
@@ -94,6 +94,8 @@ def _huggingface_resize(
     is_done = settings.get("do_resize") is not False and not settings.get("do_pad")
     if first is None or not is_done or "crop_pct" in settings:
         return kept, None
+    if kept is None:
+        raise ValueError(f"crop_size {crop!r}")
     # A shorter side that is not cropped, or not to a square, leaves images of many shapes.
     if is_short and (not is_cropped or kept[0] != kept[1]):
         return kept, None
@@ -140,7 +142,7 @@ def _size(value: Any) -> tuple[int, int] | None:
     return height, width
 
 
-def _named(moments: tuple[tuple[float, ...], ...]) -> Pixels:
+def _named(moments: Moments) -> Pixels:
     """The name of the moments in PIXELS, or they themselves."""
     known = (name for name in PIXELS if _near(pixel_moments(name), moments))
     return next(known, moments)

@@ -137,9 +137,8 @@ def expected_shapes(config: ClipConfig) -> dict[str, tuple[int, ...]]:
     """Returns {path: shape} of all parameters, without scanned blocks."""
     model = Clip(dataclasses.replace(config, scan=False))
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    return {
-        path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params, sep="/").items()
-    }
+    leaves: dict[str, Any] = flax.traverse_util.flatten_dict(params, sep="/")
+    return {path: leaf.shape for path, leaf in leaves.items()}
 
 
 def open_checkpoint(source: epath.PathLike, hints: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -256,7 +255,7 @@ def _read(
         if image:
             arrays = [resample_grid(arrays[0], config.grid, saved_grid)]
         else:
-            arrays = [resample_line(*arrays, shapes[0][0])]
+            arrays = [resample_line(arrays[0], shapes[0][0])]
     if [array.shape for array in arrays] != shapes:
         return None
     arrays = [np.array(array, np.float32, order="C") for array in arrays]

@@ -63,7 +63,7 @@ def eps(settings: Mapping[str, Any], default: float) -> float:
     return value
 
 
-def activation(quick: bool, settings: Mapping[str, Any]) -> str:
+def activation(quick: bool | None, settings: Mapping[str, Any]) -> str:
     """Returns the activation of a tower, from quick_gelu and `act_kwargs`. Raises InputError."""
     values = settings.get("act_kwargs") or {}
     known = {"none": "gelu", "tanh": "gelu_tanh"}

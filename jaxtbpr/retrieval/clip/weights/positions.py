@@ -25,8 +25,8 @@ def resample_grid(
             f"positions of {count} patches, which are no square, cannot be resampled to "
             f"{rows}x{columns}; load the checkpoint at the image size that it was trained with."
         )
-    saved_grid = saved_grid or (math.isqrt(count),) * 2
-    patches = positions[1:].reshape(*saved_grid, -1)
+    side = math.isqrt(count)
+    patches = positions[1:].reshape(*(saved_grid or (side, side)), -1)
     resized = _resize(_resize(patches, rows, axis=0), columns, axis=1).astype(positions.dtype)
     return np.concatenate([positions[:1], resized.reshape(rows * columns, -1)])
 

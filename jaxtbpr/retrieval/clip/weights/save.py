@@ -114,7 +114,7 @@ def save_folder(
 
 def _arrays(params: Any, config: ClipConfig, kind: str, dtype: str) -> dict[str, np.ndarray]:
     """Returns all parameters by the names of `kind`. Raises InputError where it has no place."""
-    ours = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
+    ours: dict[str, Any] = flax.traverse_util.flatten_dict(with_scan(params, scan=False), sep="/")
     wanted = names.tensors(kind, config)
     left = set(ours) ^ {path for one in wanted for path in one.ours}
     if left:
@@ -134,7 +134,8 @@ def _arrays(params: Any, config: ClipConfig, kind: str, dtype: str) -> dict[str,
 
 def _steps(normalizer: normalizers.Normalizer | None) -> list[normalizers.Normalizer]:
     if isinstance(normalizer, normalizers.Sequence):
-        return [normalizer[k] for k in range(len(normalizer))]
+        count = len(normalizer)  # pyright: ignore[reportArgumentType] # not in its stub
+        return [normalizer[k] for k in range(count)]
     return [normalizer] if normalizer else []
 
 

@@ -4,10 +4,11 @@ Hints are Hugging Face's config.json for that format, and for the others open_cl
 `vision_cfg` {head_width, rope, pt_hw_seq_len, image_size}, `text_cfg` {heads}, `quick_gelu`.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.retrieval.clip.model import ClipConfig
@@ -78,7 +79,7 @@ def _openai(shapes: Shapes, prefix: str, hints: Hints, source: str) -> ClipConfi
 
 
 def _openai_text(
-    shapes: Shapes, prefix: str, hints: Hints, quick: bool, source: str
+    shapes: Shapes, prefix: str, hints: Hints, quick: bool | None, source: str
 ) -> TowerConfig:
     settings = hints.get("text_cfg", {})
     width = shapes[f"{prefix}token_embedding.weight"][1]
@@ -94,7 +95,13 @@ def _openai_text(
     )
 
 
-def _openai_words(shapes: Shapes, prefix: str) -> dict[str, int]:
+class _Words(TypedDict):
+    text_length: int
+    vocab_size: int
+    embed_dim: int
+
+
+def _openai_words(shapes: Shapes, prefix: str) -> _Words:
     return {
         "text_length": shapes[f"{prefix}positional_embedding"][0],
         "vocab_size": shapes[f"{prefix}token_embedding.weight"][0],
@@ -129,15 +136,15 @@ def _eva(kind: str, shapes: Shapes, prefix: str, hints: Hints, source: str) -> C
         rope=settings.get("rope", kind == "timm" or f"{trunk}rope.freqs_cos" in shapes),
         **options,
     )
-    config = ClipConfig(
+    plain = ClipConfig(
         image_size=_image_size(shapes[f"{trunk}pos_embed"][1], patch, settings, source),
         patch_size=patch,
         stem="patch",
         vision=vision,
         text=_openai_text(shapes, prefix, hints, hints.get("quick_gelu", False), source),
         **_openai_words(shapes, prefix),
-        **EVA02,
     )
+    config = dataclasses.replace(plain, **EVA02)
     if vision.rope and not settings.get("intp_freq", True) and {*config.grid} != {vision.rope_grid}:
         # EVA02-CLIP then has the angles of pt_hw_seq_len places, not stretched to the grid.
         raise keys.other_network("vision_cfg.intp_freq", settings["intp_freq"], source)
