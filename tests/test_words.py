@@ -49,6 +49,8 @@ NAMES = {
     "captions_refused": "rejected_captions",
     "mending": "what it does",
     "circumstances": "run_info",
+    "first_right_rank": "first_match_rank",
+    "first_right": "first_match",
 }
 # {a phrase of old: what is said now}
 PHRASES = {

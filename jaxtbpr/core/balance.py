@@ -7,16 +7,16 @@ from typing import Any
 
 
 def balance(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, Any]]:
-    """Returns {slot: {"values", "entropy", "fewest", "most"}} of {slot: counts of its values}.
+    """Returns {slot: {"values", "entropy", "min", "max"}} of {slot: counts of its values}.
 
-    values: how many were counted; entropy: see `evenness`; fewest, most: counts of one value.
+    values: how many were counted; entropy: see `evenness`; min, max: counts of one value.
     """
     return {
         slot: {
             "values": len(numbers),
             "entropy": round(evenness(numbers), 4),
-            "fewest": min(numbers.values()),
-            "most": max(numbers.values()),
+            "min": min(numbers.values()),
+            "max": max(numbers.values()),
         }
         for slot, numbers in counts.items()
     }

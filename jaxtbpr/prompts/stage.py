@@ -92,7 +92,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     Returns the counts of every stage, and "redrawn": prompts drawn again because an earlier one is
     the same; "shortened": prompts that lost a clause to fit; "duplicates": the fraction of
     prompts whose text another has; "evenness": {slot: {"values", "entropy" over that of equal
-    shares, "fewest", "most"}} of what was drawn. A prompt that is too long is rejected, never cut.
+    shares, "min", "max"}} of what was drawn. A prompt that is too long is rejected, never cut.
     """
     options, directory = config.prompts, workdir.dir("prompts")
     counts = {split: options[split] for split in template.FIRST_IDENTITY}

@@ -229,9 +229,9 @@ def _disagreements(
     images = SetImages(one.workdir.dir("build"))
     groups = []
     for better, worse, place in ((other, one, 1), (one, other, 0)):
-        differing = [pair for pair in pairs if pair[place]["first_right_rank"] == 1]
-        differing = [pair for pair in differing if pair[1 - place]["first_right_rank"] != 1]
-        differing.sort(key=lambda pair: -(pair[1 - place]["first_right_rank"] or np.inf))
+        differing = [pair for pair in pairs if pair[place]["first_match_rank"] == 1]
+        differing = [pair for pair in differing if pair[1 - place]["first_match_rank"] != 1]
+        differing.sort(key=lambda pair: -(pair[1 - place]["first_match_rank"] or np.inf))
         shown = [_shown(name, pair, place, images) for pair in differing[:SHOWN]]
         groups.append(
             {"right": better.name, "wrong": worse.name, "total": len(differing), "queries": shown}
@@ -243,7 +243,7 @@ def _shown(name: str, pair: tuple[dict, dict], place: int, images: SetImages) ->
     query = pair[place]
     who = f"{query['image_id']}, person {query['identity']}"
     picture = pictures.picture(lambda: images.read(name, query["image_id"]), f"Image {who}")
-    rank = pair[1 - place]["first_right_rank"]
+    rank = pair[1 - place]["first_match_rank"]
     return {"caption": query["caption"], "who": who, "rank": rank, "picture": picture}
 
 

@@ -1,4 +1,4 @@
-"""Where a model fails: ranks of the first right image, by attributes and by length of captions."""
+"""Where a model fails: ranks of the first match, by attributes and by length of captions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from jaxtbpr.core import files
 from jaxtbpr.datasets.source import file_stem
 from jaxtbpr.report import intervals
 
-# The ranks of the first right image that are counted together: 1, 2, 3 to 5, ...
+# The ranks of the first match that are counted together: 1, 2, 3 to 5, ...
 RANKS = (1, 2, 5, 10, 20, 50, 100, 1000)
 MIN_QUERIES = 5  # of a value of an attribute, for its R@1 to be shown
 VALUES_SHOWN = 16
@@ -29,8 +29,8 @@ def read(folder: epath.Path, set_name: str) -> list[dict[str, Any]]:
 
 
 def rank_rows(queries: Sequence[Query]) -> list[dict[str, Any]]:
-    """Returns a histogram of the rank of the first right image, as rows of bars."""
-    ranks = np.array([query["first_right_rank"] for query in queries])
+    """Returns a histogram of the rank of the first match, as rows of bars."""
+    ranks = np.array([query["first_match_rank"] for query in queries])
     top = max(int(ranks.max(initial=1)), 10)
     bounds = [(low + 1, high) for low, high in zip((0, *RANKS), (*RANKS, top), strict=False)]
     rows = [
@@ -79,7 +79,7 @@ def by_attribute(
 
 def is_right(queries: Iterable[Query]) -> np.ndarray:
     """Returns which queries have a right image first, bool [Q]."""
-    return np.array([query["first_right_rank"] == 1 for query in queries], bool)
+    return np.array([query["first_match_rank"] == 1 for query in queries], bool)
 
 
 def interval(queries: Sequence[Query]) -> tuple[float, float] | None:

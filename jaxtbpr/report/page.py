@@ -237,6 +237,6 @@ def _evaluation(workdir: Workdir, done: facts.Commits, queries: int) -> dict[str
         result["breakdown"] = results.breakdown(result, images)
         result["interval"] = failures.interval(result["asked"])
     asked = [query for result in measured[:1] for query in result["queries"]]
-    worked = [query for query in asked if query["first_right_rank"] == 1]
+    worked = [query for query in asked if query["first_match_rank"] == 1]
     opening = (worked or asked or [None])[0]
     return {"results": measured, "cmc": results.cmc_plot(measured), "opening": opening}

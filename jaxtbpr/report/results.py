@@ -94,7 +94,7 @@ def _query(
         return pictures.picture(lambda: images.read(set_name, image_id), alt)
 
     hits = list(enumerate(example["ranked"], 1))
-    first, rank = example.get("first_right"), example["first_right_rank"]
+    first, rank = example.get("first_match"), example["first_match_rank"]
     if is_hard and first and rank > len(hits):
         hits = [*hits[:-1], (rank, first)]
     ranked = [
@@ -117,7 +117,7 @@ def _query(
         "image_id": example["query_image_id"],
         "identity": example.get("query_identity_name", example["query_identity"]),
         "described": show(example["query_image_id"], described),
-        "first_right_rank": example["first_right_rank"],
+        "first_match_rank": example["first_match_rank"],
         "ranked": ranked,
     }
 

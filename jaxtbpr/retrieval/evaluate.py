@@ -173,10 +173,10 @@ def best_on_test(rows: list[dict[str, Any]], name: str) -> dict[str, Any] | None
 
 
 def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[dict[str, Any]]:
-    """Returns of each query {"image_id", "identity", "caption", "first_right_rank", "ap"}.
+    """Returns of each query {"image_id", "identity", "caption", "first_match_rank", "ap"}.
 
     image_id: the image that the caption was written for; identity: as the source of the set names
-    it. first_right_rank: from 1, or 0 where no image is right; ap: average precision, or None
+    it. first_match_rank: from 1, or 0 where no image is right; ap: average precision, or None
     where no image is right.
     """
     captions = [text for captions in one.captions for text in captions]
@@ -185,7 +185,7 @@ def query_rows(one: RetrievalSet, features: Features, metrics: Metrics) -> list[
             "image_id": one.image_ids[image],
             "identity": one.identity_names[image],
             "caption": caption,
-            "first_right_rank": int(rank),
+            "first_match_rank": int(rank),
             "ap": round(float(ap), 6) if rank else None,
         }
         for image, caption, rank, ap in zip(
@@ -203,7 +203,7 @@ def example_queries(
 ) -> list[dict[str, Any]]:
     """Returns the queries of these indices with their top-ranked images.
 
-    first_right: the right image of the highest score, at whatever rank.
+    first_match: the right image of the highest score, at whatever rank.
     """
     if not queries:
         return []
@@ -217,8 +217,8 @@ def example_queries(
             "query_identity_name": one.identity_names[features.image_of_caption[query]],
             "query_image_id": one.image_ids[features.image_of_caption[query]],
             "ranked": _ranked(one, features.image_of_caption[query], *ranking),
-            "first_right_rank": int(metrics.first_match_rank[query]),
-            "first_right": _first_right(one, features, query),
+            "first_match_rank": int(metrics.first_match_rank[query]),
+            "first_match": _first_match(one, features, query),
         }
         for query, *ranking in zip(queries, indices, scores, strict=True)
     ]
@@ -242,7 +242,7 @@ def choose_examples(first_match_rank: np.ndarray, count: int) -> list[int]:
 
 
 def hardest(first_match_rank: np.ndarray, count: int) -> list[int]:
-    """Returns the indices of the `count` queries whose first right image is ranked lowest.
+    """Returns the indices of the `count` queries whose first match is ranked lowest.
 
     Worst first; a query without any right image is the worst. Queries right at rank 1 are left out.
     """
@@ -260,7 +260,7 @@ def _ranked(one: RetrievalSet, image: int, indices, scores) -> list[dict[str, An
     return [_hit(one, image, *pair) for pair in zip(indices, scores, strict=True)]
 
 
-def _first_right(one: RetrievalSet, features: Features, query: int) -> dict[str, Any]:
+def _first_match(one: RetrievalSet, features: Features, query: int) -> dict[str, Any]:
     image = features.image_of_caption[query]
     right = np.flatnonzero(one.identities == one.identities[image])
     scores = features.images[right] @ features.captions[query]

@@ -17,5 +17,5 @@ def test_evenness_is_the_entropy_over_that_of_equal_shares():
 
 def test_balance_counts_each_slot():
     found = balance({"hat": Counter(cap=3, none=3), "bag": Counter(none=5, backpack=1)})
-    assert found["hat"] == {"values": 2, "entropy": 1.0, "fewest": 3, "most": 3}
-    assert found["bag"] == {"values": 2, "entropy": 0.65, "fewest": 1, "most": 5}
+    assert found["hat"] == {"values": 2, "entropy": 1.0, "min": 3, "max": 3}
+    assert found["bag"] == {"values": 2, "entropy": 0.65, "min": 1, "max": 5}

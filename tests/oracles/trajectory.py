@@ -84,7 +84,7 @@ def make_recipe(described, config) -> Recipe:
         ritc=_ratio(experiment, "ritc"),
         soft_label_ratio=ratio,
         soft_labels=model["softlabel_type"],
-        eps=experiment["ritc_eps"],
+        ritc_eps=experiment["ritc_eps"],
     )
     return Recipe(Clip(config), optimizer, meshes.make_mesh(devices=jax.devices()[:1]), objective)
 

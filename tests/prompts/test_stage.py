@@ -131,7 +131,7 @@ def test_every_image_of_a_prompt_is_an_identity_of_its_own(tmp_path):
     ]
     assert all(len(set(numbers[k : k + 5])) == 1 for k in range(0, 60, 5))
     assert result["duplicates"] == 0
-    assert result["evenness"]["gender"]["fewest"] + result["evenness"]["gender"]["most"] == 12
+    assert result["evenness"]["gender"]["min"] + result["evenness"]["gender"]["max"] == 12
 
 
 def test_people_of_the_template_may_have_several_images_too(tmp_path):

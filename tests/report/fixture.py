@@ -22,7 +22,7 @@ from jaxtbpr.datasets import build
 
 SURVEY = {
     "duplicates": 0.0125,
-    "evenness": {"hair_colour": {"values": 6, "entropy": 0.964, "fewest": 7, "most": 1234}},
+    "evenness": {"hair_colour": {"values": 6, "entropy": 0.964, "min": 7, "max": 1234}},
 }
 # What is written here; a usual run has no more record stages.
 WRITTEN = ("prompts", "generate", "filter", "augment", "caption")
@@ -136,7 +136,7 @@ def write_evaluation(run: Workdir, people: int) -> None:
         "best_on_test": {key: value + 0.011 for key, value in METRICS.items()} | {"epoch": 3.0},
         "cmc": [1 - 0.477 * math.exp(-0.17 * k) for k in range(50)],
         "examples": examples,
-        "hardest": sorted(examples, key=lambda one: -one["first_right_rank"])[:3],
+        "hardest": sorted(examples, key=lambda one: -one["first_match_rank"])[:3],
     }
     queries = [_query(one) for one in examples]
     folder = run.dir("evaluate")
@@ -220,17 +220,17 @@ def _example(n: int, test: list[dict]) -> dict:
         "query_identity_name": asked["identity"],
         "query_image_id": asked["id"],
         "ranked": hits,
-        "first_right_rank": first,
-        "first_right": hits[0] | {"image_id": right[0]["id"], "right": True},
+        "first_match_rank": first,
+        "first_match": hits[0] | {"image_id": right[0]["id"], "right": True},
     }
 
 
 def _query(example: dict) -> dict:
     """What evaluate keeps of every query."""
     kept = {"image_id": "query_image_id", "identity": "query_identity_name"}
-    rank = example["first_right_rank"]
+    rank = example["first_match_rank"]
     words = {key: example[own] for key, own in kept.items()}
-    return words | {"caption": example["caption"], "first_right_rank": rank, "ap": 1 / rank}
+    return words | {"caption": example["caption"], "first_match_rank": rank, "ap": 1 / rank}
 
 
 def _commit_manifest(

@@ -24,7 +24,7 @@ def roots(tmp_path_factory):
     path = changed.dir("evaluate") / "synthetic__test.queries.jsonl"
     rows = failures.read(changed.dir("evaluate"), "synthetic/test")
     for row in rows[::2]:
-        row["first_right_rank"] = 9 if row["first_right_rank"] == 1 else 1
+        row["first_match_rank"] = 9 if row["first_match_rank"] == 1 else 1
     fixture._write_lines(path, rows)
     commit = changed.commit("train")
     commit["recipe"]["config"]["train.learning_rate"] = 3e-4
@@ -43,7 +43,7 @@ def text(runs):
 
 
 def ranks(run):
-    return [q["first_right_rank"] for q in run.results["synthetic/test"]["asked"]]
+    return [q["first_match_rank"] for q in run.results["synthetic/test"]["asked"]]
 
 
 def test_the_page_is_whole_and_loads_nothing(text):

@@ -10,7 +10,7 @@ from jaxtbpr.report import failures, intervals
 
 def queries(*ranks, caption="a coat"):
     return [
-        {"image_id": f"{n}", "identity": "a", "caption": caption, "first_right_rank": rank}
+        {"image_id": f"{n}", "identity": "a", "caption": caption, "first_match_rank": rank}
         for n, rank in enumerate(ranks)
     ]
 

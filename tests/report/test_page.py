@@ -160,7 +160,7 @@ def test_the_hardest_queries_end_with_their_right_image_and_its_rank(finished, t
     rows = re.findall(r'<article class="query">(.*?)</article>', part, re.S)
     assert len(rows) == len(hardest) > 0
     for row, one in zip(rows, hardest, strict=True):
-        assert f"First right at rank {one['first_right_rank']}" in row
+        assert f"First match at rank {one['first_match_rank']}" in row
         marks = re.findall(r'<figure class="hit (\w+)"', row)
         assert len(marks) == 10
         assert "right" in marks

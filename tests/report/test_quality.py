@@ -42,7 +42,7 @@ def text(tmp_path_factory):
     commit(run, "measure", {"measures": NUMBERS}, {"model": "tiny-clip"})
     found = {
         "measures": NUMBERS, "words": {"20": 3, "23": 5}, "scores": HISTOGRAM,
-        "attributes": {"upper_colour": {"values": 3, "entropy": 0.5, "fewest": 1, "most": 4}},
+        "attributes": {"upper_colour": {"values": 3, "entropy": 0.5, "min": 1, "max": 4}},
         "examples": {"lowest": [pair], "highest": [pair | {"image": {"path": "gone.png"}}]},
     }  # fmt: skip
     files.write_json_atomic(run.dir("measure") / "measures.json", found)

@@ -99,7 +99,7 @@ def test_examples_show_the_ranking_behind_the_metrics(trained, result, test_set)
         for hit in example["ranked"]:
             assert hit["right"] == (identity[hit["image_id"]] == example["query_identity"])
         first = [hit["right"] for hit in example["ranked"]].index(True) + 1
-        assert first == example["first_right_rank"]
+        assert first == example["first_match_rank"]
 
 
 def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, result, test_set):
@@ -109,7 +109,7 @@ def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, result, te
     assert [row["image_id"] for row in rows] == np.repeat(test_set.image_ids, 2).tolist()
     assert [row["identity"] for row in rows] == np.repeat(test_set.identity_names, 2).tolist()
     assert not set(test_set.identity_names) & set(map(str, test_set.identities.tolist()))
-    ranks = np.array([row["first_right_rank"] for row in rows])
+    ranks = np.array([row["first_match_rank"] for row in rows])
     assert (ranks == 1).mean() == pytest.approx(detail["selected"]["R1"])
     assert np.mean([row["ap"] for row in rows]) == pytest.approx(detail["selected"]["mAP"])
 
@@ -117,14 +117,14 @@ def test_the_rank_of_every_query_is_kept_by_the_user_s_names(trained, result, te
 def test_the_hardest_queries_are_kept_with_their_right_image(trained, result):
     detail = files.read_json(trained.dir("evaluate") / "synthetic__test.json")
     rows = read_metrics(trained.dir("evaluate") / "synthetic__test.queries.jsonl")
-    ranks = sorted((row["first_right_rank"] for row in rows), reverse=True)
-    hardest = [one["first_right_rank"] for one in detail["hardest"]]
+    ranks = sorted((row["first_match_rank"] for row in rows), reverse=True)
+    hardest = [one["first_match_rank"] for one in detail["hardest"]]
     assert hardest == [rank for rank in ranks if rank > 1][:12]
     for one in detail["hardest"]:
-        assert one["first_right"]["identity"] == one["query_identity"]
-        assert one["first_right"]["identity_name"] == one["query_identity_name"]
-        best = one["ranked"][one["first_right_rank"] - 1]
-        assert one["first_right"]["image_id"] == best["image_id"]
+        assert one["first_match"]["identity"] == one["query_identity"]
+        assert one["first_match"]["identity_name"] == one["query_identity_name"]
+        best = one["ranked"][one["first_match_rank"] - 1]
+        assert one["first_match"]["image_id"] == best["image_id"]
 
 
 def test_a_query_without_any_right_image_is_the_hardest():

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from jaxtbpr.retrieval.training import losses
 
-LOSSES = {"nitc": losses.nitc_loss, "ritc": losses.ritc_loss}
-each_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+ITC = {"nitc": losses.nitc_loss, "ritc": losses.ritc_loss}
+each_loss = pytest.mark.parametrize("name", sorted(ITC))
 each_case = pytest.mark.parametrize("case", ["B6", "B16"])
 
 
@@ -35,7 +35,7 @@ def random_inputs(rows=16, width=8, identities=5, seed=0):
 @functools.cache
 def value_and_gradients(name, kind):
     """Compiled: losses and gradients to features and logit scale for (inputs, alpha, options)."""
-    differentiate = jax.value_and_grad(LOSSES[name], argnums=(0, 1, 3))
+    differentiate = jax.value_and_grad(ITC[name], argnums=(0, 1, 3))
     return jax.jit(functools.partial(differentiate, soft_labels=kind))
 
 
@@ -159,7 +159,7 @@ def test_an_unknown_kind_of_soft_label_is_an_error():
 
 def on_mesh(name, devices, shape, arguments):
     mesh = Mesh(np.array(devices[: np.prod(shape)]).reshape(shape), ("data", "fsdp"))
-    loss = losses.global_loss(mesh, functools.partial(LOSSES[name], alpha=0.1))
+    loss = losses.global_loss(mesh, functools.partial(ITC[name], alpha=0.1))
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 3)))(*arguments)
 
 

@@ -51,7 +51,7 @@ def test_the_numbers_of_a_small_set(tmp_path):
     mean = np.array([2, 1, 1]) / 4
     assert numbers["feature_variance"] == pytest.approx(1 - mean @ mean)
     assert (numbers["exact_duplicates"], numbers["near_duplicates"]) == (0.25, 0.75)
-    assert found["attributes"]["upper_colour"]["most"] == 2
+    assert found["attributes"]["upper_colour"]["max"] == 2
     assert numbers["evenness_from"] == "records"
     assert found["words"] == {"6": 5}
     assert numbers["vocabulary"] == len(

@@ -86,7 +86,7 @@ def _nitc(objective: "Objective", alpha: Any) -> similarity.Loss:
 
 def _ritc(objective: "Objective", alpha: Any) -> similarity.Loss:
     settings = _rows(objective) | _soft(objective, alpha)
-    return functools.partial(contrastive.ritc_loss, eps=objective.eps, **settings)
+    return functools.partial(contrastive.ritc_loss, eps=objective.ritc_eps, **settings)
 
 
 def _sdm(objective: "Objective", alpha: Any) -> similarity.Loss:
@@ -94,7 +94,7 @@ def _sdm(objective: "Objective", alpha: Any) -> similarity.Loss:
 
 
 def _robust(objective: "Objective", alpha: Any) -> similarity.Loss:
-    return functools.partial(robust.LOSSES[objective.robust_loss], **_rows(objective))
+    return functools.partial(robust.ROBUST[objective.robust_loss], **_rows(objective))
 
 
 def _rows(objective: "Objective") -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _soft(objective: "Objective", alpha: Any) -> dict[str, Any]:
 
 
 def _simclr(objective: "Objective", mesh: Mesh, head, features: Arrays, batch: Arrays):
-    loss = functools.partial(views.simclr_loss, temperature=objective.temperature)
+    loss = functools.partial(views.simclr_loss, temperature=objective.simclr_temperature)
     return similarity.global_loss(mesh, loss)(head(features["view_1"]), head(features["view_2"]))
 
 
@@ -133,7 +133,7 @@ CONTRASTIVE = (
 WITH_HEADS = (
     HeadLoss(
         "simclr", "SimCLR between two strong views", "view",
-        lambda objective: heads.ViewHead(objective.hidden), ("row",), _simclr, by_rows=False,
+        lambda objective: heads.ViewHead(objective.simclr_hidden), ("row",), _simclr, by_rows=False,
     ),
     HeadLoss(
         "identity", "identity classification", "identity",
@@ -153,14 +153,14 @@ class Objective:
     """The weights of the losses (0 = off) and their settings.
 
     nitc, ritc, citc, sdm, simclr, identity, mlm: weights, see `losses`. robust: weight of the loss
-    `robust_loss`, one of robust.LOSSES. multi_view: N-ITC of a second view of the image, too.
+    `robust_loss`, one of robust.ROBUST. multi_view: N-ITC of a second view of the image, too.
     captions: per image; every contrastive loss is the mean over them of the loss with each one,
     so that an image is encoded once for all (DreamLIP, arXiv:2403.17007, has this mean).
     soft_label_ratio: the fraction alpha of soft labels in the targets, by step; soft_labels: how
-    they are computed; eps: of R-ITC. small_loss_fraction: fraction of the pairs of a batch that
-    count, those of the smallest N-ITC. channel_mask: rate of `robust.mask_channels`. temperature,
-    hidden: of SimCLR and its head; identities: classes of the identity head; vocab_size,
-    mlm_layers: of the word head.
+    they are computed; ritc_eps: added to the targets of R-ITC. small_loss_fraction: fraction of
+    the pairs of a batch that count, those of the smallest N-ITC. channel_mask: rate of
+    `robust.mask_channels`. simclr_temperature, simclr_hidden: of SimCLR and its head; identities:
+    classes of the identity head; vocab_size, mlm_layers: of the word head.
     facts: slots by which captions match every image that they are true of, whoever it shows (as
     labels do in UniCL, arXiv:2204.03610); 0 = by identity alone.
     loss_rows: rows of the similarities that a device holds at a time; 0 = all its rows.
@@ -183,11 +183,11 @@ class Objective:
     facts: int = 0
     soft_label_ratio: optax.Schedule = lambda step: 0.0
     soft_labels: str = "sigmoid"
-    eps: float = 1e-8
+    ritc_eps: float = 1e-8
     small_loss_fraction: float = 1.0
     channel_mask: float = 0.0
-    temperature: float = 0.1
-    hidden: int = 128
+    simclr_temperature: float = 0.1
+    simclr_hidden: int = 128
     identities: int = 0
     vocab_size: int = 0
     mlm_layers: int = 4

@@ -280,7 +280,7 @@ def make_objective(
             options.soft_label_ratio, plan.steps_per_epoch
         ),
         soft_labels=options.soft_labels,
-        eps=options.ritc_eps,
+        ritc_eps=options.ritc_eps,
         small_loss_fraction=options.small_loss_fraction,
         channel_mask=options.channel_mask,
         identities=identities,

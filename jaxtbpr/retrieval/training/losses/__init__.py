@@ -15,8 +15,8 @@ from jaxtbpr.retrieval.training.losses.contrastive import (
     ritc_loss,
     sdm_loss,
 )
-from jaxtbpr.retrieval.training.losses.robust import LOSSES as ROBUST
 from jaxtbpr.retrieval.training.losses.robust import (
+    ROBUST,
     bootstrapped_loss,
     gce_loss,
     mask_channels,

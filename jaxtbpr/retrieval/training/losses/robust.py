@@ -146,7 +146,7 @@ def _triplets(
     return jnp.where(same.all(axis=1), 0, jax.nn.relu(margin - positive + negative))
 
 
-LOSSES = {
+ROBUST = {
     "smoothing": smoothed_loss,
     "bootstrap": bootstrapped_loss,
     "bootstrap_hard": functools.partial(bootstrapped_loss, weight=0.8, hard=True),
