@@ -26,6 +26,7 @@ from jaxtbpr.diffusion.checkpoint import Checkpoint
 from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import guide, sample
+from jaxtbpr.diffusion.sizes import Sizes
 
 # What a UNet is for, by divmod of its input channels and those of latents.
 _PURPOSES = {
@@ -85,7 +86,7 @@ class Generator:
         batch_size: int,
         label: str = "images",
     ):
-        refuse_other_unets(checkpoint, images=self.images_beside)
+        refuse_other_unets(checkpoint.sizes, images=self.images_beside)
         if problem := checkpoint.prompt_tokenizer.problem(sampling.negative_prompt):
             raise InputError(f"the negative prompt {problem}.")
         self.sampling, self._label = sampling, label
@@ -200,13 +201,13 @@ class Generator:
         return lambda i: draw(keys, _STEPS + i, shape)
 
 
-def refuse_other_unets(checkpoint: Checkpoint, images: int = 0) -> None:
+def refuse_other_unets(sizes: Sizes, images: int = 0) -> None:
     """Raises InputError for a UNet that does not take noised latents and a text.
 
     images: how many images' latents it takes besides, 1 for InstructPix2Pix.
     """
-    taken, put_out = (checkpoint.sizes.unet[f"{end}_channels"] for end in ("in", "out"))
-    latents = checkpoint.sizes.vae["latent_channels"]
+    taken, put_out = (sizes.unet[f"{end}_channels"] for end in ("in", "out"))
+    latents = sizes.vae["latent_channels"]
     needed = (1 + images) * latents
     if taken == needed and put_out == latents:
         return

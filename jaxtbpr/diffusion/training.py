@@ -106,7 +106,7 @@ def train(
 def _open(source: str, size: Sequence[int], prediction: str) -> Checkpoint:
     """The model, with this image size."""
     model = open_checkpoint(source, "float32", prediction)
-    refuse_other_unets(model)
+    refuse_other_unets(model.sizes)
     latents = tuple(side // Networks(model.sizes).factor for side in size)
     sizes = model.sizes.replaced("unet", sample_size=latents)
     return dataclasses.replace(model, sizes=sizes)

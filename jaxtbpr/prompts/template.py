@@ -52,6 +52,18 @@ _PLACE = {
 }
 _WEATHER = {"rain": "in the rain", "snow": "in the snow", "fog": "in the fog"}
 _VIEW = {"front": "from the front", "back": "from behind"}
+# For editors that are told what to change.
+_ACT = {
+    "standing": "stand",
+    "walking": "walk",
+    "running": "run",
+    "sitting": "sit",
+    "raising hands": "raise both hands",
+    "thumb up": "give a thumbs up",
+}
+_BECOME = {"clear": "the weather clear", "rain": "it rainy", "snow": "it snowy", "fog": "it foggy"}
+_SIDES = {"left": "from the left", "right": "from the right"} | _VIEW
+_HEIGHT = {"eye level": "at eye level", "high": "from above"}
 
 
 def draw_people(seed: int, split: str, count: int) -> Iterator[tuple[str, dict[str, str], int]]:
@@ -113,6 +125,24 @@ def add_scene(text: str, scene: dict[str, str]) -> str:
         "seen from above" if scene.get("camera") == "high" else "",
     ]
     return agree_articles(", ".join([text.rstrip(". "), *filter(None, words)])) + "."
+
+
+def instruction(scene: dict[str, str]) -> str:
+    """Returns what to tell an editor that is to give an image these slots of `scene`, "" for none.
+
+    >>> instruction({"background": "airport", "weather": "snow", "posture": "sitting"})
+    'put the person at an airport, make it snowy and make the person sit'
+    """
+    words = {
+        "background": lambda place: f"put the person {_place(place)}",
+        "weather": lambda weather: f"make {_BECOME[weather]}",
+        "posture": lambda posture: f"make the person {_ACT[posture]}",
+        "view": lambda view: f"show the person {_SIDES[view]}",
+        "camera": lambda camera: f"show the person {_HEIGHT[camera]}",
+        "style": lambda style: f"turn it into {_STYLE[style].removesuffix(' of')}",
+    }
+    parts = [say(scene[slot]) for slot, say in words.items() if slot in scene]
+    return agree_articles(enumerate_phrases(parts)) if parts else ""
 
 
 def _draw_unseen(
@@ -180,11 +210,15 @@ def _carried(record: dict[str, str]) -> list[str]:
     return ["carrying " + enumerate_phrases(carried)] if carried else []
 
 
+def _place(background: str) -> str:
+    return _PLACE.get(background, "in a " + background)
+
+
 def _scene(record: dict[str, str]) -> str:
     posture, place = record.get("posture", ""), record.get("background", "")
     words = [
         _POSTURE.get(posture, posture),
-        _PLACE.get(place, "in a " + place if place else ""),
+        _place(place) if place else "",
         _WEATHER.get(record.get("weather", ""), ""),
     ]
     return " ".join(filter(None, words))

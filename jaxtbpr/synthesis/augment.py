@@ -3,8 +3,9 @@
 Each edit shows the same person in another scene: background, weather, style and posture as in the
 paper, and the view and height of the camera, which vary in real galleries as well. Engine `render`
 draws the person again; engine `diffusion` is image-to-image: it noises the image partly and
-denoises it with the edited prompt, with the model and the settings of stage generate. A
-further method of editing is a row of EDIT_ENGINES.
+denoises it with the edited prompt, with the model and the settings of stage generate; engine
+`instruct` tells an InstructPix2Pix what to change. A further method of editing is a row of
+EDIT_ENGINES.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from jaxtbpr.core.process_pool import process_map
 from jaxtbpr.core.record import edit_of, require
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
+from jaxtbpr.diffusion.samplers import SAMPLERS
 from jaxtbpr.prompts import template
 from jaxtbpr.synthesis.generate import model_fingerprint
 from jaxtbpr.synthesis.images import (
@@ -152,38 +154,112 @@ def _draw_again(root: str, seed: int, scenes: Scenes, record: Record) -> list[Re
 def _diffuse(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any]:
     from jaxtbpr.synthesis import diffusion  # slow to import, and most runs draw
 
-    plan = functools.partial(_plan, workdir.root, scenes)
-    engine = diffusion.Engine(
-        workdir.root, "augment", config.generate, config.seed, plan, config.augment.strength
-    )
+    plan = functools.partial(_plan, workdir.root, scenes, _image_to_image)
+    settings = (workdir.root, "augment", config.generate, config.seed, plan)
+    told = {"method": "image-to-image"}
+    engine = diffusion.Engine(*settings, told=told, strength=config.augment.strength)
     return workdir.map_stage("augment", engine, whole=True, shared=True)
 
 
-def _plan(root: epath.PathLike, scenes: Scenes, record: Record) -> list[Job]:
-    """The record as it is, and image-to-image edits of it in other scenes."""
+def _image_to_image(edit: Record, source: np.ndarray) -> Job:
+    return Job(edit, source=source)
+
+
+def _plan(
+    root: epath.PathLike,
+    scenes: Scenes,
+    job: Callable[[Record, np.ndarray], Job],
+    record: Record,
+) -> list[Job]:
+    """The record as it is, and what `job` makes of each edit in another scene and the image."""
     require(record, "image", "stage 'augment'")
     try:
         source = read_image(root, record)
     except ImageError as error:
         reason = f"{record['image']['path']} {unreadable(error)}"
         return [Job(reject(record, "augment", reason), is_made=False)]
-    return [Job(record, is_made=False), *(Job(edit, source=source) for edit in scenes(record))]
+    return [Job(record, is_made=False), *(job(edit, source) for edit in scenes(record))]
 
 
-def _check_steps(config: ConfigDict) -> None:
+def _check_diffuse(config: ConfigDict) -> None:
+    from jaxtbpr.synthesis import diffusion
+
     options, steps = config.augment, config.generate.steps
     if options.edits and int(steps * options.strength) < 1:
         raise UserError(
             f"config.augment.strength={options.strength} of config.generate.steps={steps} leaves "
             "no step; raise either."
         )
+    diffusion.check(config.generate.model)
+
+
+# --- engine `instruct` ---------------------------------------------------------------------------
+
+_INSTRUCT: Options = {
+    "model": Option("", "InstructPix2Pix of engine instruct: folder, file or hub id"),
+    "prediction_type": Option("", "what the UNet of that model predicts; '' = as its files say",
+                         choices=("", "epsilon", "v_prediction")),
+    "sampler": Option("", "sampler of engine instruct; '' = the model's default",
+                      choices=("", *SAMPLERS)),
+    "steps": Option(50, "sampling steps of an edit", low=1, high=1000),
+    "guidance_scale": Option(7.5, "how closely an edit follows the instruction; 1 or less = no "
+                             "guidance, also by the image", low=0.0, high=100.0),
+    "image_guidance_scale": Option(1.5, "how much of the image an edit keeps", low=1.0, high=100.0),
+    "negative_prompt": Option("", "text that guidance of an edit moves away from"),
+}  # fmt: skip
+
+
+def _instruct(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any]:
+    from jaxtbpr.diffusion.editing.instruct import InstructGenerator
+    from jaxtbpr.synthesis import diffusion
+
+    own = config.augment.instruct.to_dict()
+    # What a text-to-image model alone has; size, dtype and files are as in stage generate.
+    shared = config.generate.to_dict() | {"guidance_rescale": 0.0, "eta": 0.0}
+    engine = diffusion.Engine(
+        workdir.root,
+        "augment",
+        ConfigDict(shared | own),
+        config.seed,
+        functools.partial(_plan, workdir.root, scenes, _instructed),
+        generator=InstructGenerator,
+        section="augment.instruct",
+        told={"method": "instruct", "image_guidance_scale": own["image_guidance_scale"]},
+    )
+    return workdir.map_stage("augment", engine, whole=True, shared=True)
+
+
+def _instructed(edit: Record, source: np.ndarray) -> Job:
+    looks = edit.get("attributes") or edit["scene"]
+    text = template.instruction({slot: looks[slot] for slot in edit["edits"]})
+    if not text:
+        reason = "nothing of the scene changes, so there is no instruction (augment.change)"
+        return Job(reject(edit, "augment", reason), is_made=False)
+    return Job(edit, source=source, prompt=text, told={"instruction": text})
+
+
+def _instruct_fingerprint(config: ConfigDict) -> dict[str, str]:
+    from jaxtbpr.synthesis import diffusion
+
+    model = config.augment.instruct.model
+    return {"model": diffusion.fingerprint(model, "augment.instruct", "an InstructPix2Pix")}
+
+
+def _check_instruct(config: ConfigDict) -> None:
+    from jaxtbpr.diffusion.editing.instruct import InstructGenerator
+    from jaxtbpr.synthesis import diffusion
+
+    diffusion.check(config.augment.instruct.model, "augment.instruct", InstructGenerator)
 
 
 # --- the table of engines ------------------------------------------------------------------------
 
 EDIT_ENGINES = {
     "render": EditEngine(_render),
-    "diffusion": EditEngine(_diffuse, fingerprint=model_fingerprint, check=_check_steps),
+    "diffusion": EditEngine(_diffuse, fingerprint=model_fingerprint, check=_check_diffuse),
+    "instruct": EditEngine(
+        _instruct, _INSTRUCT, fingerprint=_instruct_fingerprint, check=_check_instruct
+    ),
 }
 
 OPTIONS: Options = {

@@ -1,11 +1,12 @@
-"""Engine `diffusion`: text-to-image and image-to-image with a Stable Diffusion model."""
+"""Engines of a Stable Diffusion: text-to-image, image-to-image, edits by instructions."""
 
 import concurrent.futures
 import dataclasses
 import itertools
 import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -15,21 +16,27 @@ from PIL import Image
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.diffusion import checkpoint as checkpoints
-from jaxtbpr.diffusion.generator import Generator, Images, Sampling
+from jaxtbpr.diffusion import weights
+from jaxtbpr.diffusion.generator import Generator, Images, Sampling, refuse_other_unets
 from jaxtbpr.synthesis.images import Job, write_image
 
 Plan = Callable[[Record], list[Job]]  # the jobs of a record
 
 
-def fingerprint(model: str) -> str:
-    """Returns the SHA-256 of the model of a config. Raises UserError where it names none."""
+def fingerprint(model: str, section: str = "generate", kind: str = "a Stable Diffusion") -> str:
+    """Returns the SHA-256 of the model of a config's section. Raises UserError for none."""
     if not model:
         raise UserError(
-            "engine 'diffusion' needs config.generate.model: the folder, file or hub id of a "
-            "Stable Diffusion."
+            f"this engine needs config.{section}.model: the folder, file or hub id of {kind}."
         )
-    with of_key("generate.model"):
+    with of_key(f"{section}.model"):
         return checkpoints.fingerprint(model)
+
+
+def check(model: str, section: str = "generate", generator: type[Generator] = Generator) -> None:
+    """Raises UserError for a model of another purpose than that of `generator`."""
+    with of_key(f"{section}.model"):
+        refuse_other_unets(weights.read_sizes(model), images=generator.images_beside)
 
 
 class Engine:
@@ -37,8 +44,9 @@ class Engine:
 
     While the devices make one batch, threads write the one before it. A prompt that is too long
     for the text encoder, or whose image is not finite, is rejected. root: the workdir; stage: that
-    the images belong to; options: the config of stage generate; seed: of the run; strength: of
-    image-to-image.
+    the images belong to; options: the settings, with the keys of stage generate; seed: of the run;
+    generator: makes the images; section: of the config, that errors name; told: what the records'
+    `generation` tells besides; strength: of image-to-image.
     """
 
     def __init__(
@@ -48,19 +56,23 @@ class Engine:
         options: ConfigDict,
         seed: int,
         plan: Plan,
+        *,
+        generator: type[Generator] = Generator,
+        section: str = "generate",
+        told: Mapping[str, Any] | None = None,
         strength: float = 1.0,
     ):
         self._root, self._stage, self._plan = root, stage, plan
         self._options = options
-        sha256 = fingerprint(options.model)
+        sha256 = fingerprint(options.model, section=section)
         names = [field.name for field in dataclasses.fields(Sampling) if field.name in options]
         sampling = Sampling(**{name: options[name] for name in names}, strength=strength)
-        with of_key("generate.model"):
+        with of_key(f"{section}.model"):
             checkpoint = checkpoints.open_checkpoint(
                 options.model, sampling.dtype, options.prediction_type
             )
-        with of_key("generate"):
-            self._generator = Generator(
+        with of_key(section):
+            self._generator = generator(
                 checkpoint, sampling, seed=seed, batch_size=options.batch_size, label=stage
             )
         self._made = {
@@ -74,6 +86,7 @@ class Engine:
             "eta": self._generator.schedule.eta,
             "dtype": options.dtype,
             "checkpoint": sha256,
+            **(told or {}),
         } | ({"strength": strength} if strength < 1 else {})
 
     def __call__(self, records: Iterator[Record], done: int = 0) -> Iterator[list[Record]]:
@@ -113,11 +126,13 @@ class Engine:
     def _checked(self, job: Job) -> Job:
         if not job.is_made:
             return job
-        prompt_tokenizer, prompt = self._generator.prompt_tokenizer, job.record["prompt"]
+        prompt_tokenizer, prompt = self._generator.prompt_tokenizer, _prompt(job)
         problem = prompt_tokenizer.problem(prompt)
         if not problem:
             return job
-        if prompt_tokenizer.unlearned(prompt):
+        if job.prompt:
+            advice = f" (augment.change): {prompt}"
+        elif prompt_tokenizer.unlearned(prompt):
             advice = " (prompts.prefix)"
         else:
             advice = (
@@ -131,7 +146,7 @@ class Engine:
         made = [job for job in jobs if job.is_made]
         if not made:
             return None
-        prompts, ids = ([job.record[key] for job in made] for key in ("prompt", "id"))
+        prompts, ids = list(map(_prompt, made)), [job.record["id"] for job in made]
         sources = [job.source for job in made if job.source is not None]
         if not sources:  # all have one, or none has
             return self._generator(prompts, ids)
@@ -144,11 +159,12 @@ class Engine:
 
     def _finish(self, threads, done, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
         made = zip(*images.wait(), strict=True) if images else iter(())
-        results = [(k, job.record, next(made) if job.is_made else None) for k, job in batch]
+        results = [(k, job, next(made) if job.is_made else None) for k, job in batch]
         left = [result for result in results if result[0] >= done]
         yield from threads.map(lambda result: (result[0], self._write(*result[1:])), left)
 
-    def _write(self, record: Record, result: tuple[np.ndarray, bool] | None) -> Record:
+    def _write(self, job: Job, result: tuple[np.ndarray, bool] | None) -> Record:
+        record = job.record
         if result is None:
             return record
         pixels, finite = result
@@ -162,5 +178,9 @@ class Engine:
             "source": "diffusion",
             "edits": edits,
             "image": image,
-            "generation": self._made,
+            "generation": {**self._made, **job.told},
         }
+
+
+def _prompt(job: Job) -> str:
+    return job.prompt or job.record["prompt"]

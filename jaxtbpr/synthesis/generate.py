@@ -47,6 +47,14 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
     return model_fingerprint(config) if config.generate.engine == "diffusion" else {}
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a model that is not one of text to image."""
+    if config.generate.engine == "diffusion":
+        from jaxtbpr.synthesis import diffusion
+
+        diffusion.check(config.generate.model)
+
+
 def run(config: ConfigDict, workdir: Workdir) -> dict:
     """Writes an image for each record of the manifest before it."""
     options = config.generate
@@ -72,4 +80,6 @@ def _plan(record: Record) -> list[Job]:
     return [Job(record)]
 
 
-STAGE = Stage("generate", "generates their images", OPTIONS, run, fingerprint=fingerprint)
+STAGE = Stage(
+    "generate", "generates their images", OPTIONS, run, fingerprint=fingerprint, check=check
+)

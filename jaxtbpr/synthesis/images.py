@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -20,13 +21,16 @@ Scenes = Callable[[Record], list[Record]]  # a record -> those of its edits, wit
 class Job:
     """One output record of a stage.
 
-    is_made: whether its image is to be generated from the record's prompt; else the record is
-    passed on as it is. source: uint8 [H, W, 3], the input of image-to-image; None: text-to-image.
+    is_made: whether its image is to be generated; else the record is passed on as it is. source:
+    uint8 [H, W, 3], the image to edit; None: text-to-image. prompt: what the model is told, "" for
+    the record's prompt. told: what the record's `generation` tells of this image alone.
     """
 
     record: Record
     is_made: bool = True
     source: np.ndarray | None = None
+    prompt: str = ""
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

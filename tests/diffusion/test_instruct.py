@@ -171,6 +171,7 @@ def test_a_single_file_opens_with_the_sampler_of_the_published_one(tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
     (tmp_path / "tokenizer").symlink_to(REFERENCE / "sd1_tiny" / "tokenizer")
     opened = open_checkpoint(tmp_path / "model.safetensors", "float32")
+    assert weights.read_sizes(tmp_path / "model.safetensors") == opened.sizes
     settings = Sampling(**SAMPLING | {"sampler": ""})
     edits = InstructGenerator(opened, settings, seed=0, batch_size=1)
     assert (edits.schedule.sampler, edits.schedule.spacing) == ("euler_a", "linspace")

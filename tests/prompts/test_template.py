@@ -10,6 +10,7 @@ from jaxtbpr.core import attributes
 from jaxtbpr.core.errors import InputError
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.prompts import template
+from jaxtbpr.prompts.clauses import estimate
 
 
 def drawn(split="train", count=20, seed=0):
@@ -126,3 +127,16 @@ def test_a_prompt_reads_as_written_here():
         "a red backpack and a pink umbrella, raising both hands by a lake in the rain, "
         "seen from behind and above."
     )
+
+
+def test_every_change_of_a_scene_has_an_instruction_of_its_own():
+    said = [
+        template.instruction({slot: value})
+        for slot, values in attributes.SCENE.items()
+        for value in values
+    ]
+    assert len(set(said)) == len(said)
+    assert all(text and re.search(r"\ba [aeiou]", text) is None for text in said)
+    assert template.instruction({}) == ""
+    longest = [max(values, key=len) for values in attributes.SCENE.values()]
+    assert estimate(template.instruction(dict(zip(attributes.SCENE, longest, strict=True)))) <= 77

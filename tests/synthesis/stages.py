@@ -22,10 +22,14 @@ def prompt_records(count: int) -> list[dict]:
 
 def make_prompts(root: pathlib.Path, records: list[dict], size: int = 3) -> Workdir:
     """A workdir with stage prompts finished, in shards of `size`."""
-    workdir = open_workdir(root)
-    shards, folder = manifest.split_shards(records, size), workdir.dir("prompts")
+    return finish(open_workdir(root), "prompts", records, size)
+
+
+def finish(workdir: Workdir, stage: str, records: list[dict], size: int = 3) -> Workdir:
+    """The workdir with a stage finished that has left `records`, in shards of `size`."""
+    shards, folder = manifest.split_shards(records, size), workdir.dir(stage)
     manifest.map_records(
-        shards, folder, lambda rs: ([r] for r in rs), label="prompts", shard_count=len(shards)
+        shards, folder, lambda rs: ([r] for r in rs), label=stage, shard_count=len(shards)
     )
     files.write_json_atomic(folder / COMMIT, {"outputs": manifest.shard_digests(folder)})
     return workdir

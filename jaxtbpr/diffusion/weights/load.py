@@ -63,14 +63,10 @@ def load(
     lists what is missing, unexpected or of another shape.
     """
     path = tensors.find(source, FETCHED)
+    base = None if base is None else tensors.find(base, FETCHED)
     if path.is_file():
-        base = None if base is None else tensors.find(base, FETCHED)
         return _load_file(path, dtype, base, prediction)
-    folders = [path] if base is None else [path, tensors.find(base, FETCHED)]
-    _refuse_foreign(path)
-    parts = _find_parts(folders)
-    configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
-    sizes = _sizes(configs, path)
+    parts, sizes = _open_folder(path, base)
     shapes = Networks(sizes).shapes()
     opened = {name: _open(parts[name]) for name in NETWORKS}
     params = {
@@ -78,6 +74,12 @@ def load(
     }
     scheduler = _predicting(files.read_json_object(parts[SCHEDULER]), prediction)
     return sizes, params, scheduler, parts["tokenizer"]
+
+
+def read_sizes(source: epath.PathLike) -> Sizes:
+    """Returns the sizes of a model that `load` would load, without its parameters."""
+    path = tensors.find(source, FETCHED)
+    return _open_file(path, None)[2] if path.is_file() else _open_folder(path, None)[1]
 
 
 def _sizes(configs: Mapping[str, Any], source: epath.Path) -> Sizes:
@@ -100,6 +102,14 @@ def _refuse_foreign(folder: epath.Path) -> None:
             f"{folder} is a {index.get('_class_name', 'model')} with {', '.join(foreign)}, not a "
             "Stable Diffusion 1.x or 2.x, the only models supported here; use one of those."
         )
+
+
+def _open_folder(path: epath.Path, base: epath.Path | None) -> tuple[dict[str, epath.Path], Sizes]:
+    """(the folder or file of every part, sizes)."""
+    _refuse_foreign(path)
+    parts = _find_parts([path] if base is None else [path, base])
+    configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
+    return parts, _sizes(configs, path)
 
 
 def _find_parts(folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
@@ -198,14 +208,7 @@ def _load_file(
     path: epath.Path, dtype: str | None, base: epath.Path | None, prediction: str
 ) -> Loaded:
     source = os.fspath(path)
-    opened = tensors.open_files(tensors.weight_files(path, (), lacking="")).renamed(ldm.current)
-    kind = ldm.recognise(opened.shapes, source)
-    if base is None:
-        configs = infer.infer(kind, opened.shapes, source)
-    else:
-        parts = _find_parts([base])
-        configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
-    sizes = _sizes(configs, path)
+    opened, kind, sizes = _open_file(path, base)
     shapes = Networks(sizes).shapes()
     params = {}
     for name in NETWORKS:
@@ -225,6 +228,19 @@ def _load_file(
             progress.say(_UNMARKED.format(source))
         described = infer.scheduler(second, opened, prediction)
     return sizes, params, described, tokenizer
+
+
+def _open_file(path: epath.Path, base: epath.Path | None) -> tuple[tensors.Opened, str, Sizes]:
+    """(the tensors under today's names, kind, sizes)."""
+    source = os.fspath(path)
+    opened = tensors.open_files(tensors.weight_files(path, (), lacking="")).renamed(ldm.current)
+    kind = ldm.recognise(opened.shapes, source)
+    if base is None:
+        configs = infer.infer(kind, opened.shapes, source)
+    else:
+        parts = _find_parts([base])
+        configs = {name: files.read_json_object(parts[name] / "config.json") for name in NETWORKS}
+    return opened, kind, _sizes(configs, path)
 
 
 def _predicting(scheduler: dict[str, Any], prediction: str) -> dict[str, Any]:
