@@ -9,8 +9,7 @@ from jaxtbpr.core.stage import Stage
 from jaxtbpr.datasets import build, photos
 from jaxtbpr.prompts import stage as prompts
 from jaxtbpr.report import stage as report
-from jaxtbpr.retrieval import clip_filter, evaluate, measure, train
-from jaxtbpr.retrieval import denoise as denoise_stage
+from jaxtbpr.retrieval import clip_filter, denoise, evaluate, measure, train
 from jaxtbpr.retrieval.judging import perception
 from jaxtbpr.retrieval.training.options import DATA_OPTIONS, MODEL_OPTIONS
 from jaxtbpr.synthesis import augment, filter, finetune, generate, quality
@@ -37,7 +36,7 @@ RECORD_STAGES: tuple[Stage, ...] = (
     filter.stage(FILTER_ENGINES),
     augment.STAGE,
     caption.STAGE,
-    denoise_stage.STAGE,
+    denoise.STAGE,
 )
 ORDER = tuple(stage.name for stage in RECORD_STAGES)
 _BEFORE_REPORT = (

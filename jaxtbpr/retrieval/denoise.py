@@ -22,7 +22,7 @@ from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets.source import SPLITS
 from jaxtbpr.retrieval.judging import scoring
-from jaxtbpr.retrieval.training import denoise
+from jaxtbpr.retrieval.training import mixture
 
 OPTIONS: Options = {
     "method": Option(
@@ -56,7 +56,7 @@ class Verdict:
     @property
     def fits(self) -> np.ndarray:
         """Which captions fit their image, bool [captions]."""
-        return self.clean >= denoise.THRESHOLD
+        return self.clean >= mixture.THRESHOLD
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def clean_probability(scores: np.ndarray, options: Mapping[str, Any]) -> np.ndar
         return 1.0 - scoring.worst(scores, options["reject_fraction"])
     if len(scores) < 2:
         return np.ones(len(scores))
-    return denoise.clean_probability(-scores, monotone=True)
+    return mixture.clean_probability(-scores, monotone=True)
 
 
 def _apply(record: Record, verdicts: Mapping[str, Verdict], options: ConfigDict) -> Record:
@@ -175,7 +175,7 @@ def account(records: Sequence[Record], verdicts: Mapping[str, Verdict]) -> dict[
     highest score, "noise": see `agreement`, None where no caption's noise is known}.
     """
     pairs = [pair for record in records for pair in _pairs(record, verdicts[record["id"]])]
-    fits = np.array([pair["clean"] >= denoise.THRESHOLD for pair in pairs], bool)
+    fits = np.array([pair["clean"] >= mixture.THRESHOLD for pair in pairs], bool)
     scores = np.array([pair["score"] for pair in pairs], float)
     doubted = sorted((p for p, fit in zip(pairs, fits, strict=True) if not fit), key=_by_score)
     half = EXAMPLES // 2

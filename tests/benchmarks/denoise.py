@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.datasets import noise
-from jaxtbpr.retrieval import denoise as denoise_stage
+from jaxtbpr.retrieval import denoise
 from jaxtbpr.retrieval.judging import scoring
 from jaxtbpr.retrieval.saved import open_saved
-from jaxtbpr.retrieval.training import denoise
+from jaxtbpr.retrieval.training import mixture
 
 
 def main():
@@ -54,8 +54,8 @@ def methods(wrong: np.ndarray) -> dict[str, dict]:
 
 
 def report(name: str, clauses: bool, method: str, scores, wrong, values: dict) -> None:
-    doubted = denoise_stage.clean_probability(scores, values) < denoise.THRESHOLD
-    found = denoise_stage.agreement(doubted, wrong)
+    doubted = denoise.clean_probability(scores, values) < mixture.THRESHOLD
+    found = denoise.agreement(doubted, wrong)
     shares = (doubted.mean(), found["precision"] or 0, found["recall"] or 0)
     what = f"{name} ({100 * found['by_chance']:.0f} %)"
     parts = "clauses" if clauses else "whole"

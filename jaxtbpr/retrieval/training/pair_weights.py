@@ -15,7 +15,7 @@ from jaxtbpr.core.progress import say
 from jaxtbpr.datasets.pairs import Pairs
 from jaxtbpr.datasets.source import RetrievalSet
 from jaxtbpr.retrieval.evaluation.embed import Embedder
-from jaxtbpr.retrieval.training import denoise, losses
+from jaxtbpr.retrieval.training import losses, mixture
 
 METHODS = ("", "mixture", "consensus")
 _FOLDER = "pair_losses"
@@ -27,7 +27,7 @@ class PairWeights:
     """The weights of all pairs in this epoch; all 1 at first.
 
     method: "" only writes the losses; "mixture" weights each pair by the probability that it is
-    right; "consensus" drops those that both directions call wrong (`denoise`). warmup_epochs:
+    right; "consensus" drops those that both directions call wrong (`mixture`). warmup_epochs:
     epochs without weights. directory: WORKDIR/train; a file per epoch goes to its pair_losses/,
     from which a resumed run reads its weights.
     """
@@ -72,10 +72,10 @@ class PairWeights:
 
     def _weights_from(self, by_image: np.ndarray, by_text: np.ndarray, epoch: int) -> np.ndarray:
         if self.method == "mixture":
-            return denoise.clean_probability(0.5 * (by_image + by_text)).astype(np.float32)
+            return mixture.clean_probability(0.5 * (by_image + by_text)).astype(np.float32)
         rng = seeds.rng(self.pairs.seed, "consensus", epoch)
-        clean = denoise.clean_probability
-        return denoise.confident_consensus(clean(by_image), clean(by_text), rng)
+        clean = mixture.clean_probability
+        return mixture.confident_consensus(clean(by_image), clean(by_text), rng)
 
     def _measure(self, params: Any, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """N-ITC of every pair in both directions, float32 [P], each in a random batch.

@@ -4,7 +4,7 @@ Each is a contrastive loss over identities with the arguments and sharding of `c
 `S`, `p` and the identity targets `q` are defined. `p_y` is the probability of a row's identity,
 the sum of p over the items of that identity, and `N` the number of columns.
 
-RDE's clean labels are weights of the pairs, see `training/denoise.py`. SynTBPR's figure names label
+RDE's clean labels are weights of the pairs, see `training/mixture.py`. SynTBPR's figure names label
 smoothing, a two-component mixture and channel masking, without their settings, so the defaults here
 are those of the methods' own papers.
 """

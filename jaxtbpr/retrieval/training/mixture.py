@@ -20,7 +20,7 @@ class Mixture:
 
     means: np.ndarray
     variances: np.ndarray
-    shares: np.ndarray
+    weights: np.ndarray
 
     def probability_of_low(self, values: np.ndarray) -> np.ndarray:
         """Returns the posterior of the component of the lower mean, float64 [P]."""
@@ -32,7 +32,7 @@ class Mixture:
 
     def _log_joint(self, values: np.ndarray) -> np.ndarray:
         distance = (values[:, None] - self.means) ** 2 / self.variances
-        return np.log(self.shares) - 0.5 * (distance + np.log(2 * np.pi * self.variances))
+        return np.log(self.weights) - 0.5 * (distance + np.log(2 * np.pi * self.variances))
 
 
 def fit_mixture(
@@ -61,7 +61,7 @@ def fit_mixture(
         before = likelihood
         mixture = _maximise(values, np.exp(mixture._log_posterior(values)), floor)
     order = np.argsort(mixture.means)
-    return Mixture(mixture.means[order], mixture.variances[order], mixture.shares[order])
+    return Mixture(mixture.means[order], mixture.variances[order], mixture.weights[order])
 
 
 def clean_probability(losses: np.ndarray, *, monotone: bool = False, **options: Any) -> np.ndarray:
