@@ -13,12 +13,13 @@ from jaxtbpr.core.manifest import Manifest, Record
 from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.workers import answers, asking
+from jaxtbpr.workers import answers
+from jaxtbpr.workers import client as clients
 from jaxtbpr.workers.answers import Limits, Refusal
-from jaxtbpr.workers.asking import Request, Result
+from jaxtbpr.workers.client import Request, Result
 
 OPTIONS: Options = {
-    **asking.options("Qwen/Qwen2.5-VL-7B-Instruct", max_tokens=160),
+    **clients.options("Qwen/Qwen2.5-VL-7B-Instruct", max_tokens=160),
     "instruction": Option(
         "variable",
         "constant, with a sentence pattern drawn for each caption, or both in turn",
@@ -44,8 +45,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     names = [f"records-{k:05d}-of-{len(shards):05d}.jsonl" for k in range(len(shards))]
     todo = [k for k, name in enumerate(names) if not (directory / name).exists()]
     requests = ((k, lambda k=k: _requests(shards[k], config.seed, options)) for k in todo)
-    asker = asking.Asker(workdir.root, "caption", options, config.seed)
-    for number, results in asker.ask(requests, _judge(options)):
+    client = clients.Client(workdir.root, "caption", options, config.seed)
+    for number, results in client.ask(requests, _judge(options)):
 
         def work(records: Iterator[Record], results=results) -> Iterator[list[Record]]:
             return ([_finished(record, config.seed, options, results)] for record in records)
@@ -130,7 +131,7 @@ def _instruction(
     return text, {"instruction": instruction} | ({} if pattern is None else {"pattern": pattern})
 
 
-def _judge(options: Mapping[str, Any]) -> asking.Judge:
+def _judge(options: Mapping[str, Any]) -> clients.Judge:
     limits = Limits(options["min_words"], options["max_words"])
 
     def judge(

@@ -17,7 +17,7 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
-from jaxtbpr.workers import asking
+from jaxtbpr.workers import client as clients
 
 SPLITS = ("train", "val", "test")
 
@@ -28,7 +28,9 @@ def _mention_option(slot: str, probability: float) -> Option:
 
 
 OPTIONS: Options = {
-    "engine": Option("template", "what writes the captions", choices=("template", *asking.ENGINES)),
+    "engine": Option(
+        "template", "what writes the captions", choices=("template", *clients.ENGINES)
+    ),
     "per_image": {
         "train": Option(2, "captions of a train image", low=1),
         "val": Option(1, "captions of a val image", low=1),
@@ -47,13 +49,13 @@ OPTIONS: Options = {
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
     """Returns the digests of the models that the stage uses."""
-    return {} if config.caption.engine == "template" else asking.fingerprint(config.caption)
+    return {} if config.caption.engine == "template" else clients.fingerprint(config.caption)
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError where the stage's models cannot be used."""
     if config.caption.engine != "template":
-        asking.check(config.caption, "caption")
+        clients.check(config.caption, "caption")
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:

@@ -13,13 +13,14 @@ from jaxtbpr.core.options import Option, Options
 from jaxtbpr.core.seeds import rng
 from jaxtbpr.prompts.clauses import Clause, Fitted, Ruler
 from jaxtbpr.prompts.drawing import Prompt
-from jaxtbpr.workers import answers, asking
+from jaxtbpr.workers import answers
+from jaxtbpr.workers import client as clients
 from jaxtbpr.workers.answers import Limits, Refusal
-from jaxtbpr.workers.asking import Asker, Request, Result
+from jaxtbpr.workers.client import Client, Request, Result
 
 OPTIONS: Options = {
-    "engine": Option("transformers", "where the model runs", choices=asking.ENGINES),
-    **asking.options("Qwen/Qwen2.5-7B-Instruct", max_tokens=120),
+    "engine": Option("transformers", "where the model runs", choices=clients.ENGINES),
+    **clients.options("Qwen/Qwen2.5-7B-Instruct", max_tokens=120),
     "min_words": Option(15, "fewest words of a rich prompt", low=1, high=1000),
     "max_words": Option(60, "most words of a rich prompt", low=1, high=1000),
 }
@@ -41,7 +42,7 @@ Draw = Callable[[str, int], Iterator[Prompt]]
 def expand(
     draw: Draw,
     counts: Mapping[str, int],
-    asker: Asker,
+    client: Client,
     ruler: Ruler,
     options: Mapping[str, Any],
     seed: int,
@@ -65,7 +66,7 @@ def expand(
         for number, start in enumerate(starts)
     )
     results: dict[str, Result] = {}
-    for _, done in asker.ask(shards, _judge(rough, ruler, options, subject)):
+    for _, done in client.ask(shards, _judge(rough, ruler, options, subject)):
         results |= done
     models = {request.key: request.model for request in requests}
 
@@ -97,7 +98,7 @@ def _rough(prompt: Prompt) -> str:
 
 def _judge(
     rough: Mapping[str, Prompt], ruler: Ruler, options: Mapping[str, Any], subject: str
-) -> asking.Judge:
+) -> clients.Judge:
     limits = Limits(options["min_words"], options["max_words"])
 
     def judge(

@@ -25,7 +25,7 @@ from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import captions, descriptors, drawing, grammar, llm, plain, template
 from jaxtbpr.prompts.clauses import Clause, Ruler, tokenizer_digest
 from jaxtbpr.prompts.drawing import Prompt
-from jaxtbpr.workers import asking
+from jaxtbpr.workers import client as clients
 
 _MAX_PROMPTS = template.MAX_IDENTITIES
 _KINDS = (*descriptors.KINDS, "plain")
@@ -76,14 +76,14 @@ def fingerprint(config: ConfigDict) -> dict[str, Any]:
             paths = descriptors.paths(options.vocabulary)
         prints |= {name: files.sha256(path.read_bytes()) for name, path in paths.items()}
     if options.engine == "llm":
-        prints |= asking.fingerprint(options.llm)
+        prints |= clients.fingerprint(options.llm)
     return prints
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError where the stage's models cannot be used."""
     if config.prompts.engine == "llm":
-        asking.check(config.prompts.llm, "prompts.llm")
+        clients.check(config.prompts.llm, "prompts.llm")
 
 
 def run(config: ConfigDict, workdir: Workdir) -> dict:
@@ -183,8 +183,8 @@ def _engine(config: ConfigDict, workdir: Workdir) -> Draw:
     if options.engine != "llm":
         return drawn
     counts = {split: options[split] for split in template.FIRST_IDENTITY}
-    asker = asking.Asker(workdir.root, "prompts.llm", options.llm, seed)
-    return llm.expand(drawn, counts, asker, ruler, options.llm, seed, subject)
+    client = clients.Client(workdir.root, "prompts.llm", options.llm, seed)
+    return llm.expand(drawn, counts, client, ruler, options.llm, seed, subject)
 
 
 def _drawn_people(

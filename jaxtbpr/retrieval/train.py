@@ -59,7 +59,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     if meshes.is_primary_process():
         tokenizer.save(text_tokenizer, directory / TOKENIZER)
         trainer.batches.save_noise(directory)
-        model = trainer.recipe.model.config
+        model = trainer.step_config.model.config
         write_model(model, config.data.resample, directory, resize_of(config.data, start))
     with Checkpoints(directory / "checkpoints") as checkpoints:
         train(trainer, checkpoints, directory, seed=config.seed, log_every=config.train.log_every)

@@ -15,7 +15,8 @@ from jaxtbpr.core import files
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.images import plain
 from jaxtbpr.core.options import Option, Options
-from jaxtbpr.workers import asking, isolated
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import isolated
 
 OPTIONS: Options = {
     "weights": Option("", "Inception weights of torch-fidelity, for FID; '' = no FID"),
@@ -72,7 +73,7 @@ def features(images: Iterable[bytes], config: ConfigDict, directory: epath.Path)
         for start in range(0, len(requests), _TASK)
     }
     settings = options.to_dict() | {"engine": "fid"}
-    answers = asking.answer_all(directory, directory / "requests", tasks, settings, "measure.fid")
+    answers = clients.answer_all(directory, directory / "requests", tasks, settings, "measure.fid")
     problems = [answer["problem"] for answer in answers if "problem" in answer]
     if problems:
         raise UserError(

@@ -18,7 +18,8 @@ from jaxtbpr.core.english import enumerate_phrases
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.manifest import Shard
 from jaxtbpr.core.options import Option, Options
-from jaxtbpr.workers import asking, isolated
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import isolated
 from jaxtbpr.workers.worker.answering.exchange import Row
 
 PACKAGED = "mediapipe"
@@ -159,5 +160,5 @@ def _answers(
         if shard
     }
     settings = options.to_dict() | {"engine": "pose"}
-    answers = asking.answer_all(root, folder, tasks, settings, "filter.pose")
+    answers = clients.answer_all(root, folder, tasks, settings, "filter.pose")
     return {answer["id"]: answer for answer in answers}

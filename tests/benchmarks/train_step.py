@@ -73,7 +73,7 @@ def run_jax(options: argparse.Namespace) -> dict:
     from jaxtbpr.retrieval.clip.model import SHARDING, Clip, ClipConfig
     from jaxtbpr.retrieval.clip.transformer import TowerConfig
     from jaxtbpr.retrieval.training import optimizer as optimizers
-    from jaxtbpr.retrieval.training.step import Recipe, compile_step, create_state
+    from jaxtbpr.retrieval.training.step import StepConfig, compile_step, create_state
 
     config = ClipConfig(
         image_size=(SIDE, SIDE), patch_size=PATCH, stem="patch", vision=TowerConfig(**VISION),
@@ -81,13 +81,13 @@ def run_jax(options: argparse.Namespace) -> dict:
         dtype=options.dtype, **SIDES[options.side],
     )  # fmt: skip
     mesh = meshes.make_mesh()
-    recipe = Recipe(Clip(config), optimizers.adamw(1e-5), mesh)
-    shapes = meshes.place(lambda: create_state(jax.random.key(0), recipe), mesh, SHARDING)
+    step_config = StepConfig(Clip(config), optimizers.adamw(1e-5), mesh)
+    shapes = meshes.place(lambda: create_state(jax.random.key(0), step_config), mesh, SHARDING)
     create = jax.jit(
-        lambda key: create_state(key, recipe), out_shardings=meshes.shardings_of(shapes)
+        lambda key: create_state(key, step_config), out_shardings=meshes.shardings_of(shapes)
     )
     began = time.monotonic()
-    step = compile_step(recipe, shapes=shapes, batch_size=options.batch)
+    step = compile_step(step_config, shapes=shapes, batch_size=options.batch)
     compiling = time.monotonic() - began
     rng = np.random.default_rng(0)
     rows = {

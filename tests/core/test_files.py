@@ -121,7 +121,7 @@ def test_no_module_hands_a_folder_s_name_to_epath_s_glob():
     ]
     # These hold paths of pathlib, whose glob takes the folder as it is.
     plain = ("cli.py", "workers/worker/answering/exchange.py", "workers/isolated.py")
-    asked = ("workers/asking.py", "core/files.py")
+    asked = ("workers/client.py", "core/files.py")
     assert [use for use in uses if use[0] not in plain + asked] == []
 
 

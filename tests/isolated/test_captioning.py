@@ -24,7 +24,8 @@ from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.prompts import stage as prompts
-from jaxtbpr.workers import asking, isolated
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import isolated
 from tests.isolated import environments
 from tests.workers import asked
 
@@ -141,7 +142,7 @@ def first_answers(root):
 def test_what_transformers_serve_does_in_silence_is_told(tmp_path, python, monkeypatch):
     """Its version 5 ignores seeds, leaves out images and answers an unknown name by HTTP 500."""
     said = []
-    for module in (asking, isolated):
+    for module in (clients, isolated):
         monkeypatch.setattr(module, "say", said.append)
     model = make_model(python, "llava", tmp_path / "model")
     blind = make_model(python, "qwen2", tmp_path / "blind")

@@ -15,7 +15,7 @@ from jaxtbpr.retrieval.clip.model import Clip
 from jaxtbpr.retrieval.clip.weights import names
 from jaxtbpr.retrieval.training import optimizer as optimizers
 from jaxtbpr.retrieval.training.objective import Objective
-from jaxtbpr.retrieval.training.step import Recipe, direct_gradients, state_of, train_step
+from jaxtbpr.retrieval.training.step import StepConfig, direct_gradients, state_of, train_step
 from tests.oracles.schedule import learning_rate
 
 HIGHEST = {"losses": 1e-4, "gradient_norm": 1e-4, "gradients": 1e-4, "parameters": 5e-5}
@@ -30,10 +30,10 @@ def check(path) -> list[tuple[str, float, float]]:
         hints=described["model_config"],
         pixels="none",
     )
-    recipe = make_recipe(described, config)
-    state = state_of(params, jax.random.key(0), recipe)
-    step = jax.jit(functools.partial(train_step, recipe=recipe))
-    rows = _gradient_rows(config, recipe, state, batch_of(published, 0), path)
+    step_config = make_step_config(described, config)
+    state = state_of(params, jax.random.key(0), step_config)
+    step = jax.jit(functools.partial(train_step, step_config=step_config))
+    rows = _gradient_rows(config, step_config, state, batch_of(published, 0), path)
     recorded = _recorded(described["config"]["experiment"], published)
     for n in range(described["steps"]):
         state, scalars = step(state, batch_of(published, n))
@@ -69,7 +69,7 @@ def _ratio(experiment, part):
     return experiment[f"{part}_ratio"] if experiment.get(part, True) else 0.0
 
 
-def make_recipe(described, config) -> Recipe:
+def make_step_config(described, config) -> StepConfig:
     """The step of the published run: schedules, optimizer and losses by its own settings."""
     settings = described["config"]
     schedule, experiment = settings["schedule"], settings["experiment"]
@@ -86,7 +86,9 @@ def make_recipe(described, config) -> Recipe:
         soft_labels=model["softlabel_type"],
         ritc_eps=experiment["ritc_eps"],
     )
-    return Recipe(Clip(config), optimizer, meshes.make_mesh(devices=jax.devices()[:1]), objective)
+    return StepConfig(
+        Clip(config), optimizer, meshes.make_mesh(devices=jax.devices()[:1]), objective
+    )
 
 
 def batch_of(published, n):
@@ -120,12 +122,14 @@ def _without_key_bias(name, value):
     return np.concatenate([value[:third], value[2 * third :]])
 
 
-def _gradient_rows(config, recipe, state, batch, path):
+def _gradient_rows(config, step_config, state, batch, path):
     """The row of the first gradients, where they are given; relative to each one's largest."""
     file = path.with_suffix(".grads_step1.safetensors")
     if not file.exists():
         return []
-    _, gradients = jax.jit(functools.partial(direct_gradients, recipe=recipe))(state, batch)
+    _, gradients = jax.jit(functools.partial(direct_gradients, step_config=step_config))(
+        state, batch
+    )
     found, errors = _theirs(config, gradients), []
     for name, value in load_file(file).items():
         value = _without_key_bias(name, value)

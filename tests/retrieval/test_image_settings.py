@@ -171,7 +171,7 @@ def test_a_run_remembers_how_its_images_are_resized(sets, tmp_path, capsys):
     assert trainer.batches.pairs.resize == Resize("longest")
     assert trainer.embedder._resize == Resize("longest")
     how = {"resize": setup.resize_of(config.data, None)}
-    train.write_model(trainer.recipe.model.config, "bicubic", folder, **how)
+    train.write_model(trainer.step_config.model.config, "bicubic", folder, **how)
     (folder / "commit.json").write_text("{}")  # else it is told that the training is not finished
     assert saved.open_saved(folder).resize == Resize("longest")
     assert capsys.readouterr().err == ""

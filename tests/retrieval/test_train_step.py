@@ -18,7 +18,7 @@ from jaxtbpr.retrieval.training.objective import LOSSES, Objective
 from jaxtbpr.retrieval.training.options import OPTIONS
 from jaxtbpr.retrieval.training.setup import check_batch
 from jaxtbpr.retrieval.training.step import (
-    Recipe,
+    StepConfig,
     cached_gradients,
     create_state,
     direct_gradients,
@@ -32,9 +32,9 @@ MODEL = Clip(ClipConfig(**SIZES, text_length=6, vocab_size=32, embed_dim=8))
 BOTH = Objective(nitc=1.0, ritc=0.5, soft_label_ratio=lambda step: 0.1)
 
 
-def make_recipe(mesh, **options):
+def make_step_config(mesh, **options):
     optimizer = options.pop("optimizer", optax.sgd(0.1))
-    return Recipe(MODEL, optimizer, mesh, BOTH, **options)
+    return StepConfig(MODEL, optimizer, mesh, BOTH, **options)
 
 
 def make_batch(rows=16):
@@ -49,7 +49,7 @@ def make_batch(rows=16):
 
 @pytest.fixture(scope="module")
 def state():
-    return jax.jit(lambda key: create_state(key, make_recipe(meshes.make_mesh())))(
+    return jax.jit(lambda key: create_state(key, make_step_config(meshes.make_mesh())))(
         jax.random.key(0)
     )
 
@@ -64,9 +64,9 @@ def largest_error(one, other):
 def test_gradients_of_chunks_equal_those_of_the_whole_batch(state, devices, count, fsdp):
     mesh = meshes.make_mesh(fsdp, devices[:count])
     batch = meshes.put_batch(make_batch(), mesh)
-    whole = jax.jit(functools.partial(direct_gradients, recipe=make_recipe(mesh)))
+    whole = jax.jit(functools.partial(direct_gradients, step_config=make_step_config(mesh)))
     parts = jax.jit(
-        functools.partial(cached_gradients, recipe=make_recipe(mesh, grad_cache_chunks=4))
+        functools.partial(cached_gradients, step_config=make_step_config(mesh, grad_cache_chunks=4))
     )
     state = jax.device_put(state, meshes.replicated(mesh))
     (scalars, gradients), (again, others) = whole(state, batch), parts(state, batch)
@@ -89,14 +89,16 @@ def test_chunks_change_nothing_for_losses_with_heads_and_views(devices):
     batch["labels"] = np.where(rng.random((16, 6)) < 0.3, batch["tokens"], -100).astype(np.int32)
     assert batch.keys() == objective.inputs(MODEL.config).keys()
     mesh = meshes.make_mesh(devices=devices[:2])
-    recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
-    state = jax.jit(functools.partial(create_state, recipe=recipe))(jax.random.key(0))
+    step_config = StepConfig(MODEL, optax.sgd(0.1), mesh, objective)
+    state = jax.jit(functools.partial(create_state, step_config=step_config))(jax.random.key(0))
     assert state.params["heads"].keys() == {"view", "identity", "words"}
     batch = meshes.put_batch(batch, mesh)
     state = jax.device_put(state, meshes.replicated(mesh))
-    parts = dataclasses.replace(recipe, grad_cache_chunks=4)
-    scalars, gradients = jax.jit(functools.partial(direct_gradients, recipe=recipe))(state, batch)
-    again, others = jax.jit(functools.partial(cached_gradients, recipe=parts))(state, batch)
+    parts = dataclasses.replace(step_config, grad_cache_chunks=4)
+    scalars, gradients = jax.jit(functools.partial(direct_gradients, step_config=step_config))(
+        state, batch
+    )
+    again, others = jax.jit(functools.partial(cached_gradients, step_config=parts))(state, batch)
     assert largest_error(again, scalars) < 1e-5
     assert largest_error(others, gradients) < 1e-5
 
@@ -152,8 +154,8 @@ def test_several_captions_are_the_mean_of_each_alone(state, devices):
     objective = dataclasses.replace(BOTH, sdm=0.3, captions=3)
 
     def differentiate(objective, batch):
-        recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
-        run = jax.jit(functools.partial(direct_gradients, recipe=recipe))
+        step_config = StepConfig(MODEL, optax.sgd(0.1), mesh, objective)
+        run = jax.jit(functools.partial(direct_gradients, step_config=step_config))
         return run(jax.device_put(state, meshes.replicated(mesh)), meshes.put_batch(batch, mesh))
 
     found = differentiate(objective, batch)
@@ -175,8 +177,8 @@ def test_facts_decide_which_captions_match(state, devices):
     batch |= {"shown": shown, "said": said}
     objective = Objective(captions=2, facts=3)
     assert batch.keys() == objective.inputs(MODEL.config).keys()
-    recipe = Recipe(MODEL, optax.sgd(0.1), mesh, objective)
-    run = jax.jit(functools.partial(direct_gradients, recipe=recipe))
+    step_config = StepConfig(MODEL, optax.sgd(0.1), mesh, objective)
+    run = jax.jit(functools.partial(direct_gradients, step_config=step_config))
     placed = jax.device_put(state, meshes.replicated(mesh))
     scalars, _ = run(placed, meshes.put_batch(batch, mesh))
 
@@ -206,7 +208,7 @@ def test_chunks_take_the_memory_of_one(devices):
     )
     mesh = meshes.make_mesh(devices=devices[:1])
     shapes = jax.eval_shape(
-        lambda: create_state(jax.random.key(0), Recipe(long, optax.sgd(0.1), mesh))
+        lambda: create_state(jax.random.key(0), StepConfig(long, optax.sgd(0.1), mesh))
     )
     batch = {
         "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
@@ -216,8 +218,10 @@ def test_chunks_take_the_memory_of_one(devices):
     }
 
     def temporary(differentiate, grad_cache_chunks):
-        recipe = Recipe(long, optax.sgd(0.1), mesh, grad_cache_chunks=grad_cache_chunks)
-        compiled = jax.jit(functools.partial(differentiate, recipe=recipe)).lower(shapes, batch)
+        step_config = StepConfig(long, optax.sgd(0.1), mesh, grad_cache_chunks=grad_cache_chunks)
+        compiled = jax.jit(functools.partial(differentiate, step_config=step_config)).lower(
+            shapes, batch
+        )
         return compiled.compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(cached_gradients, 16) < 0.25 * temporary(direct_gradients, 1)
@@ -228,11 +232,11 @@ def test_frozen_parameters_stay_and_have_no_moments(devices, grad_cache_chunks):
     mesh = meshes.make_mesh(devices=devices[:1])
     frozen = "image/.*|logit_scale"
     optimizer = optimizers.adamw(0.1, weight_decay=0.5, frozen=frozen)
-    recipe = make_recipe(
+    step_config = make_step_config(
         mesh, optimizer=optimizer, frozen=frozen, grad_cache_chunks=grad_cache_chunks
     )
-    before = create_state(jax.random.key(0), recipe)
-    after, _ = jax.jit(functools.partial(train_step, recipe=recipe))(before, make_batch())
+    before = create_state(jax.random.key(0), step_config)
+    after, _ = jax.jit(functools.partial(train_step, step_config=step_config))(before, make_batch())
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
     assert not any(jax.tree.leaves(moved["image"]))
     assert not moved["logit_scale"]
@@ -242,9 +246,9 @@ def test_frozen_parameters_stay_and_have_no_moments(devices, grad_cache_chunks):
 
 
 def test_the_average_follows_the_parameters_and_is_what_is_kept(devices):
-    recipe = make_recipe(meshes.make_mesh(devices=devices[:1]), ema_decay=0.5)
-    start = create_state(jax.random.key(0), recipe)
-    step = jax.jit(functools.partial(train_step, recipe=recipe))
+    step_config = make_step_config(meshes.make_mesh(devices=devices[:1]), ema_decay=0.5)
+    start = create_state(jax.random.key(0), step_config)
+    step = jax.jit(functools.partial(train_step, step_config=step_config))
     one, _ = step(start, make_batch())
     two, _ = step(one, make_batch())
     for share, before, after in ((1 / 10, start, one), (2 / 11, one, two)):

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxtbpr.core.images import open_image
-from jaxtbpr.workers import asking, fid
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import fid
 from jaxtbpr.workers.worker.answering import images
 from tests.datasets.folders import FAULTS, deep_bytes, turned_bytes, write_image
 
@@ -50,7 +51,7 @@ def test_the_network_of_fid_is_given_what_the_program_sees(tmp_path, monkeypatch
             shown.append(np.asarray(images.open_image(asked, request["image"])))
         return [{"features": "AAAAAA=="} for _ in shown]
 
-    monkeypatch.setattr(asking, "answer_all", answer)
+    monkeypatch.setattr(clients, "answer_all", answer)
     (tmp_path / "requests").mkdir()
     config = ConfigDict({"measure": {"fid": {"weights": "w"}}})
     assert fid.features(given, config, tmp_path).shape == (2, 1)

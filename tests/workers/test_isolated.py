@@ -17,7 +17,8 @@ import time
 import pytest
 
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.workers import asking, install, isolated
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import install, isolated
 from tests.workers import asked, fault_server
 
 REAL = isolated.WORKER
@@ -108,7 +109,7 @@ def test_workers_started_by_hand_share_the_tasks(tmp_path, whole):
 
 
 def test_what_is_waited_for_is_told_and_answers_once_counted_stay_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(asking, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(clients, "SECONDS_BETWEEN_LINES", 0.0)
     folder = tmp_path / "caption" / "requests"
     folder.mkdir(parents=True)
     (folder / "slow").touch()

@@ -7,7 +7,8 @@ import pytest
 
 from jaxtbpr.core import options
 from jaxtbpr.core.errors import UserError
-from jaxtbpr.workers import asking, isolated
+from jaxtbpr.workers import client as clients
+from jaxtbpr.workers import isolated
 from tests.workers import asked
 from tests.workers.fault_server import FAULTS, image_of, serving
 
@@ -108,7 +109,7 @@ def test_an_outage_while_many_requests_are_under_way_loses_none_of_them(tmp_path
 
 
 def test_a_top_p_of_0_which_servers_refuse_is_refused_before_anything_runs():
-    known = asking.options("tiny", max_tokens=10)
+    known = clients.options("tiny", max_tokens=10)
     config = options.default_config(known)
     config.top_p = 0.0
     with pytest.raises(UserError, match=r"top_p=0.0 is out of range"):
@@ -293,7 +294,7 @@ def test_a_model_that_the_server_does_not_list_is_told(tmp_path, monkeypatch, fa
 @pytest.mark.parametrize("is_deaf", [True, False])
 def test_a_server_that_ignores_the_seed_is_told(tmp_path, monkeypatch, is_deaf):
     said = []
-    monkeypatch.setattr(asking, "say", said.append)
+    monkeypatch.setattr(clients, "say", said.append)
 
     def useless(body):
         return "A dog." if is_deaf else f"Dog {body['seed']}."

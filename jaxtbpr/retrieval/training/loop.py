@@ -36,7 +36,7 @@ from jaxtbpr.retrieval.evaluation.embed import Embedder
 from jaxtbpr.retrieval.training.checkpoint import Checkpoints
 from jaxtbpr.retrieval.training.log import EVALS, TrainLog
 from jaxtbpr.retrieval.training.pair_weights import PairWeights
-from jaxtbpr.retrieval.training.step import Recipe, Step, TrainState, compile_step
+from jaxtbpr.retrieval.training.step import Step, StepConfig, TrainState, compile_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Trainer:
     plan: Plan
     sets: Sets
     batches: loader.TrainLoader
-    recipe: Recipe
+    step_config: StepConfig
     create: Callable[[jax.Array], TrainState]
     shapes: TrainState
     embedder: Embedder
@@ -137,11 +137,11 @@ def compile_and_say(trainer: Trainer):
     began = time.monotonic()
     size = trainer.plan.batch_size
     with compilation.announce("train"):
-        step = compile_step(trainer.recipe, shapes=trainer.shapes, batch_size=size)
+        step = compile_step(trainer.step_config, shapes=trainer.shapes, batch_size=size)
     meshes.wait_for_all("compiled")
     parameters = sum(x.size for x in jax.tree.leaves(trainer.shapes.params))
     say(
-        f"train: {parameters / 1e6:.2f} million parameters on {trainer.recipe.mesh.size} "
+        f"train: {parameters / 1e6:.2f} million parameters on {trainer.step_config.mesh.size} "
         f"device(s), step compiled in {time.monotonic() - began:.1f} s"
     )
     return step
@@ -163,7 +163,7 @@ def steps(
             log.waited(time.monotonic() - began)
         rows, pairs = batch.pop("index"), batch.pop("pair")
         batch["weight"] = trainer.weights(pairs)
-        state, scalars = step(state, meshes.put_batch(batch, trainer.recipe.mesh))
+        state, scalars = step(state, meshes.put_batch(batch, trainer.step_config.mesh))
         log.step(n, scalars, {"learning_rate": plan.schedule(n - 1)}, rows)
         yield n, state
 

@@ -31,7 +31,7 @@ from jaxtbpr.retrieval.training.objective import (
     Objective,
 )
 from jaxtbpr.retrieval.training.pair_weights import PairWeights
-from jaxtbpr.retrieval.training.step import Recipe, TrainState, create_state, state_of
+from jaxtbpr.retrieval.training.step import StepConfig, TrainState, create_state, state_of
 
 
 def open_sets(data: ConfigDict, directory: epath.Path) -> Sets:
@@ -168,8 +168,8 @@ def build_trainer(
         optimizers.check_frozen(params, options.freeze)
     resize = resize_of(config.data, start)
     batches = open_batches(config, sets.train, tokenizer, resize)
-    recipe = make_recipe(options, plan, model, mesh, batches.identities, batches.slots)
-    create = functools.partial(create_state, recipe=recipe)
+    step_config = make_step_config(options, plan, model, mesh, batches.identities, batches.slots)
+    create = functools.partial(create_state, step_config=step_config)
     with of_key("train.lora"):
         shapes = meshes.place(lambda: create(jax.random.key(0)), mesh, SHARDING)
     embedder = Embedder(
@@ -184,8 +184,8 @@ def build_trainer(
         plan=plan,
         sets=sets,
         batches=batches,
-        recipe=recipe,
-        create=functools.partial(_create, recipe, start, meshes.shardings_of(shapes)),
+        step_config=step_config,
+        create=functools.partial(_create, step_config, start, meshes.shardings_of(shapes)),
         shapes=shapes,
         embedder=embedder,
         pair_weights=open_pair_weights(options, directory, embedder, sets.train, batches),
@@ -207,16 +207,18 @@ def open_pair_weights(
     )
 
 
-def _create(recipe: Recipe, start: Saved | None, shardings: Any, key: jax.Array) -> TrainState:
+def _create(
+    step_config: StepConfig, start: Saved | None, shardings: Any, key: jax.Array
+) -> TrainState:
     """The state before the first step: with new parameters, or those of `start`."""
     if start is None:
-        create = functools.partial(create_state, recipe=recipe)
+        create = functools.partial(create_state, step_config=step_config)
         return meshes.compiled_together(jax.jit(create, out_shardings=shardings))(key)
     say(f"train: starts from {start.source}")
     params = start.read_params()
     places = {name: shardings.params[name] for name in params}  # heads and LoRA are new
     params = jax.device_put(params, places)
-    create = jax.jit(functools.partial(state_of, recipe=recipe), out_shardings=shardings)
+    create = jax.jit(functools.partial(state_of, step_config=step_config), out_shardings=shardings)
     return meshes.compiled_together(create)(params, key)
 
 
@@ -290,10 +292,10 @@ def make_objective(
     )
 
 
-def make_recipe(
+def make_step_config(
     options: ConfigDict, plan: Plan, model: Clip, mesh: Mesh, identities: int, slots: int = 0
-) -> Recipe:
-    """Returns the recipe of a step; options: the section `train`.
+) -> StepConfig:
+    """Returns the settings of a step; options: the section `train`.
 
     identities, slots: how many identities, and slots of facts, the train sets have.
     """
@@ -314,7 +316,7 @@ def make_recipe(
     objective = make_objective(
         options, plan, identities=identities, vocab_size=model.config.vocab_size, slots=slots
     )
-    return Recipe(
+    return StepConfig(
         model,
         optimizer,
         mesh,

@@ -43,7 +43,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class StepConfig:
     """Everything that defines a step, except its data.
 
     ema_decay: decay of the moving average of the parameters, 0 = off. grad_cache_chunks: chunks of
@@ -82,44 +82,46 @@ def stop_frozen_gradients(params: Any, frozen: str) -> Any:
     return jax.tree.map(lambda x, m: jax.lax.stop_gradient(x) if m else x, params, mask)
 
 
-def create_state(key: jax.Array, recipe: Recipe) -> TrainState:
+def create_state(key: jax.Array, step_config: StepConfig) -> TrainState:
     """Returns the state before the first step, with new parameters; run it under jax.jit."""
     params_key, key = jax.random.split(key)
-    return state_of(init_params(recipe.model, params_key), key, recipe)
+    return state_of(init_params(step_config.model, params_key), key, step_config)
 
 
-def state_of(params: Any, key: jax.Array, recipe: Recipe) -> TrainState:
+def state_of(params: Any, key: jax.Array, step_config: StepConfig) -> TrainState:
     """Returns the state before the first step, with these parameters; run it under jax.jit.
 
     params: of the model; the heads of the objective and LoRA are initialised.
     """
-    heads = init_heads(recipe.objective, recipe.model.config.embed_dim, jax.random.fold_in(key, 1))
-    ema = jax.tree.map(jnp.copy, params) if recipe.ema_decay else None
+    heads = init_heads(
+        step_config.objective, step_config.model.config.embed_dim, jax.random.fold_in(key, 1)
+    )
+    ema = jax.tree.map(jnp.copy, params) if step_config.ema_decay else None
     added = {"heads": heads} if heads else {}
-    if recipe.lora:
+    if step_config.lora:
         change_key = jax.random.fold_in(key, 2)
-        added["lora"] = lora.init(params, recipe.lora, recipe.lora_rank, change_key)
+        added["lora"] = lora.init(params, step_config.lora, step_config.lora_rank, change_key)
     params = dict(params) | added
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=recipe.optimizer.init(params),
+        opt_state=step_config.optimizer.init(params),
         key=jax.random.key_data(key),
         ema=ema,
     )
 
 
 def train_step(
-    state: TrainState, batch: Batch, recipe: Recipe
+    state: TrainState, batch: Batch, step_config: StepConfig
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step over the global batch.
 
     batch: the arrays of `Objective.inputs`. Returns the next state and the scalars of this step,
     taken before the update.
     """
-    differentiate = direct_gradients if recipe.grad_cache_chunks == 1 else cached_gradients
-    scalars, gradients = differentiate(state, batch, recipe)
-    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    differentiate = direct_gradients if step_config.grad_cache_chunks == 1 else cached_gradients
+    scalars, gradients = differentiate(state, batch, step_config)
+    updates, opt_state = step_config.optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     scalars |= {
         "gradient_norm": optax.tree.norm(gradients),
@@ -127,24 +129,26 @@ def train_step(
     }
     ema = None
     if state.ema is not None:
-        ema = moving_average(state.ema, clip_of(params), state.step, recipe.ema_decay)
+        ema = moving_average(state.ema, clip_of(params), state.step, step_config.ema_decay)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), scalars
 
 
-def direct_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[dict, Any]:
+def direct_gradients(state: TrainState, batch: Batch, step_config: StepConfig) -> tuple[dict, Any]:
     """Returns (scalars, gradients) of the objective in one pass over the whole batch."""
 
     def loss_of(params):
-        features = recipe.features(params, batch)
-        rest = _loss_params(stop_frozen_gradients(params, recipe.frozen))
-        loss = recipe.objective(recipe.mesh, features, batch, rest, state.step, _key_of(state))
+        features = step_config.features(params, batch)
+        rest = _loss_params(stop_frozen_gradients(params, step_config.frozen))
+        loss = step_config.objective(
+            step_config.mesh, features, batch, rest, state.step, _key_of(state)
+        )
         return loss["loss"], loss
 
     (_, scalars), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     return scalars, gradients
 
 
-def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[dict, Any]:
+def cached_gradients(state: TrainState, batch: Batch, step_config: StepConfig) -> tuple[dict, Any]:
     """Returns what `direct_gradients` does, in the activation memory of one chunk of the batch.
 
     A contrastive loss needs the features of the whole batch, but activations are needed only for
@@ -158,22 +162,24 @@ def cached_gradients(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[d
     3. for each chunk, compute the towers a second time and pull the gradient of its features back
        to the parameters; add up over the chunks.
     """
-    parts = _split(batch, recipe)
+    parts = _split(batch, step_config)
     whole = jax.tree.map(_join, parts)  # in the order of the chunks
 
     def loss_of(features, rest):
         features = jax.tree.map(_join, features)
-        rest = stop_frozen_gradients(rest, recipe.frozen)
-        loss = recipe.objective(recipe.mesh, features, whole, rest, state.step, _key_of(state))
+        rest = stop_frozen_gradients(rest, step_config.frozen)
+        loss = step_config.objective(
+            step_config.mesh, features, whole, rest, state.step, _key_of(state)
+        )
         return loss["loss"], loss
 
     def add_part(gradients, inputs):
         part, cotangents = inputs
-        _, pull = jax.vjp(lambda params: recipe.features(params, part), state.params)
+        _, pull = jax.vjp(lambda params: step_config.features(params, part), state.params)
         return jax.tree.map(jnp.add, gradients, pull(cotangents)[0]), None
 
     # 1. Features.
-    features = jax.lax.map(lambda part: recipe.features(state.params, part), parts)
+    features = jax.lax.map(lambda part: step_config.features(state.params, part), parts)
     # 2. The loss and its gradients.
     differentiate = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
     (_, scalars), (by_features, by_rest) = differentiate(features, _loss_params(state.params))
@@ -193,12 +199,12 @@ def _key_of(state: TrainState) -> jax.Array:
     return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
-def _split(batch: Batch, recipe: Recipe) -> Batch:
+def _split(batch: Batch, step_config: StepConfig) -> Batch:
     """[B, ...] -> [chunks, B / chunks, ...].
 
     Each chunk takes the same number of rows of every device, so that no row moves between devices.
     """
-    mesh, grad_cache_chunks = recipe.mesh, recipe.grad_cache_chunks
+    mesh, grad_cache_chunks = step_config.mesh, step_config.grad_cache_chunks
     rows = NamedSharding(mesh, P(None, meshes.AXES))
 
     def split(x):
@@ -215,18 +221,18 @@ def _join(rows: jax.Array) -> jax.Array:
     return rows.reshape(-1, *rows.shape[2:])
 
 
-def compile_step(recipe: Recipe, *, shapes: TrainState, batch_size: int) -> Step:
+def compile_step(step_config: StepConfig, *, shapes: TrainState, batch_size: int) -> Step:
     """Compiles `train_step` for one batch size; its state argument is donated.
 
     shapes: the state's arrays as jax.ShapeDtypeStruct with their shardings. The result accepts
     only these shapes, so no later step can compile again.
     """
-    rows = meshes.batch_sharding(recipe.mesh)
-    arrays = recipe.objective.inputs(recipe.model.config)
+    rows = meshes.batch_sharding(step_config.mesh)
+    arrays = step_config.objective.inputs(step_config.model.config)
     batch = {
         name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=rows)
         for name, (shape, dtype) in arrays.items()
     }
-    step = functools.partial(train_step, recipe=recipe)
-    out = (meshes.shardings_of(shapes), meshes.replicated(recipe.mesh))
+    step = functools.partial(train_step, step_config=step_config)
+    out = (meshes.shardings_of(shapes), meshes.replicated(step_config.mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=out).lower(shapes, batch).compile()

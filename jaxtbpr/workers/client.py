@@ -158,7 +158,7 @@ def answer_all(
     return [answer for task in tasks for answer in exchange.read_answers(folder, task)]
 
 
-class Asker:
+class Client:
     """Asks the models of one stage of a run.
 
     root: the workdir; section: of the config, "caption" or "prompts.llm"; options: its values,
