@@ -11,6 +11,8 @@ import runpy
 import sys
 
 _DECLARATION = "COMMAND = "
+# As a user meets them; others are listed after these.
+_ORDER = ("run", "validate", "evaluate", "zero-shot", "export", "export-data", "compare")
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def find_commands() -> dict[str, tuple[str, str]]:
                 name, what = ast.literal_eval(line.removeprefix(_DECLARATION))
                 parts = path.relative_to(package.parent).with_suffix("").parts
                 commands[name] = ".".join(parts).removesuffix(".__main__"), what
-    return commands
+    names = sorted(commands, key=[*_ORDER, *commands].index)
+    return {name: commands[name] for name in names}
 
 
 def usage() -> str:

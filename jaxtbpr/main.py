@@ -1,6 +1,7 @@
-"""`python -m jaxtbpr.main --config=configs/syn.py`: runs a config's stages in a workdir.
+"""`jaxtbpr run --config=configs/syn.py`: runs a config's stages in a workdir.
 
-Further flags change the config (`--config.train.epochs=4`). No logic lives here.
+`python -m jaxtbpr.main` is the same. Further flags change the config
+(`--config.train.epochs=4`). No logic lives here.
 """
 
 import os

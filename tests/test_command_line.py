@@ -1,5 +1,6 @@
 """The command line: config and workdir, lists of stages, keys, and the front for all commands."""
 
+import ast
 import pathlib
 import subprocess
 import sys
@@ -89,11 +90,19 @@ def test_help_explains_the_stages_and_how_to_list_keys():
 def test_the_front_knows_each_command():
     for name, (module, _) in cli.find_commands().items():
         assert name in cli.usage()
-        found = module.replace(".", "/")
-        assert any((cli_root() / f"{found}{end}").exists() for end in (".py", "/__main__.py"))
+        paths = [cli_root() / (module.replace(".", "/") + end) for end in (".py", "/__main__.py")]
+        (source,) = [path.read_text() for path in paths if path.exists()]
+        assert f"jaxtbpr {name} " in ast.get_docstring(ast.parse(source))  # --help shows it
     told = run("jaxtbpr.cli", "validat")
     assert told.returncode == 1
     assert "'validat' is not a command; did you mean 'validate'?" in told.stderr
+
+
+def test_help_of_install_says_what_it_does_and_for_what():
+    shown = " ".join(run("jaxtbpr.cli", "install", "--help").stdout.split())
+    assert shown.startswith("usage: jaxtbpr install ")
+    assert "Install an environment with torch for the workers" in shown
+    assert "(default: transformers)" in shown
 
 
 def test_an_error_is_one_sentence_and_with_traceback_shows_where_it_comes_from():

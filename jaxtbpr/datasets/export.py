@@ -1,6 +1,6 @@
 """Command: writes a built set in formats that other tools read.
 
-  python -m jaxtbpr.datasets.export --data=WORKDIR/build/NAME --format=reid_json --out=FOLDER
+  jaxtbpr export-data --data=WORKDIR/build/NAME --format=reid_json --out=FOLDER
 
 reid_json: reid_raw.json beside imgs/, as CUHK-PEDES, which IRRA, RDE and TBPS-CLIP read.
 imagefolder: a folder per split with metadata.jsonl, as Hugging Face's `datasets` reads it.

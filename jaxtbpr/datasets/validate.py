@@ -1,6 +1,6 @@
 """Says what a data set's folder holds, what is wrong with it and how to fix it.
 
-    python -m jaxtbpr.datasets.validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
+    jaxtbpr validate FOLDER [FOLDER ...] [--no-images] [--flags out.jsonl]
 
 Exit status: 0 fine, 1 problems (missing or broken images, images without a caption, unusable
 records, identities in several splits, a broken file), 2 a folder is not a known data set. Counts
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m jaxtbpr.datasets.validate", description=(__doc__ or "").partition("\n")[0]
+        "jaxtbpr validate", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a data set")
     command.add_traceback(parser)

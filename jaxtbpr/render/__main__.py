@@ -1,4 +1,4 @@
-"""Draws a contact sheet: `python -m jaxtbpr.render --out sheet.png`.
+"""Draws a contact sheet: `jaxtbpr draw --out sheet.png`.
 
 Each row is one identity in several scenes: the clothes stay, all else changes.
 """

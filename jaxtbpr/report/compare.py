@@ -1,6 +1,6 @@
 """Compares finished runs on one self-contained HTML page.
 
-  python -m jaxtbpr.report.compare runs/one runs/other --out=comparison.html
+  jaxtbpr compare runs/one runs/other --out=comparison.html
 
 Results with intervals, their differences query by query, curves, the keys that differ, and queries
 that one run gets right and the other wrong.

@@ -1,7 +1,7 @@
 """Stage evaluate, and the same as a command for any checkpoint and data set.
 
-  python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data WORKDIR/build/synthetic
-  python -m jaxtbpr.retrieval.evaluate --checkpoint WORKDIR/train --data FOLDER --split test
+  jaxtbpr evaluate --checkpoint WORKDIR/train --data WORKDIR/build/synthetic
+  jaxtbpr evaluate --checkpoint WORKDIR/train --data FOLDER --split test
 
 The field's protocol (TBPS-CLIP, IRRA, SynTBPR): every caption queries all images of its split; a
 hit is an image of the same identity. Most papers print the numbers of the epoch that was best on

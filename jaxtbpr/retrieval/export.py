@@ -1,6 +1,6 @@
 """Command: exports a trained model to the formats of other libraries.
 
-  python -m jaxtbpr.retrieval.export --checkpoint=WORKDIR/train --out=FOLDER
+  jaxtbpr export --checkpoint=WORKDIR/train --out=FOLDER
 
 --format=auto chooses the format that most tools open, and prints which and why.
 huggingface: opens with transformers' CLIPModel.from_pretrained and CLIPProcessor, in PyTorch too;

@@ -1,6 +1,6 @@
 """Zero-shot classification of person attributes with a CLIP.
 
-  python -m jaxtbpr.retrieval.zero_shot --model=runs/tiny_clip/train --workdir=runs/tiny_clip
+  jaxtbpr zero-shot --model=runs/tiny_clip/train --workdir=runs/tiny_clip
 
 prints the accuracy of each attribute on the drawn images of a run, whose attributes are known.
 (Method: Radford et al., arXiv:2103.00020, section 3.1.)

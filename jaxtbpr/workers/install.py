@@ -1,4 +1,4 @@
-"""Installs an environment of the isolated worker: python -m jaxtbpr.workers.install [pose | fid]
+"""Installs an environment of the isolated worker: `jaxtbpr install [ENGINE]`.
 
 It is in the user's cache folder, named by a digest of its requirements, so that other versions get
 another environment.
@@ -66,8 +66,18 @@ def install(requirements: pathlib.Path) -> pathlib.Path:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m jaxtbpr.workers.install")
-    parser.add_argument("engine", nargs="?", choices=REQUIREMENTS, default="transformers")
+    name, what = COMMAND
+    parser = argparse.ArgumentParser(
+        prog=f"jaxtbpr {name}",
+        description=f"{what.capitalize()}, in the user's cache folder; prints its Python.",
+    )
+    parser.add_argument(
+        "engine",
+        nargs="?",
+        choices=REQUIREMENTS,
+        default="transformers",
+        help="what it is for: an engine of the config (default: transformers)",
+    )
     command.add_traceback(parser)
     arguments = parser.parse_args()
     with command.exit_on_error():
