@@ -13,7 +13,8 @@ import sys
 _DECLARATION = "COMMAND = "
 # As a user meets them; others are listed after these.
 _ORDER = (
-    "run", "validate", "evaluate", "zero-shot", "export", "export-data", "compare", "install", "draw"
+    "run", "validate", "evaluate", "zero-shot", "export", "export-data", "compare",
+    "install", "draw",
 )  # fmt: skip
 
 
