@@ -37,6 +37,7 @@ def run(config: ConfigDict, root: epath.PathLike, *, rerun: bool = False) -> dic
     try:
         _check_sets(config, workdir, names)
         _check_together(config, names)
+        _check_attributes(config, names)
         _check_batch(config, names)
         # Computed once, since fingerprints of large models take a while.
         prints = {name: _fingerprint(name, config) for name in names}
@@ -83,18 +84,27 @@ def _check_together(config: ConfigDict, names: list[str]) -> None:
             f"config.stages names 'photos' and {others[0]!r}, which both make the people; "
             "leave one of them out."
         )
-    if "prompts" in names and config.prompts.engine != "template":
-        drawing = {"generate": "render", "augment": "render", "caption": "template"}
-        for name, engine in drawing.items():
-            if name in names and config[name].engine == engine:
-                raise UserError(
-                    f"config.{name}.engine={engine!r} needs the attributes of persons, which "
-                    f"config.prompts.engine={config.prompts.engine!r} does not make: choose "
-                    "another engine for it, or prompts.engine='template'."
-                )
     reweights = {"denoise", "build", "train"} <= set(names) and config.denoise.action == "reweight"
     if reweights and "synthetic" in config.data.train_sets:
         setup.check_captions(config.train.captions)
+
+
+def _check_attributes(config: ConfigDict, names: list[str]) -> None:
+    """Raises UserError for an engine that needs attributes where the people have none."""
+    if "photos" in names:
+        source, advice = "stage 'photos'", "."
+    elif "prompts" in names and config.prompts.engine != "template":
+        source = f"config.prompts.engine={config.prompts.engine!r}"
+        advice = ", or prompts.engine='template'."
+    else:
+        return
+    for name in names:
+        needing = stages.STAGES[name].need_attributes
+        if needing and (engine := config[name].engine) in needing:
+            raise UserError(
+                f"config.{name}.engine={engine!r} needs the attributes of persons, which {source} "
+                f"does not make: choose another engine for it{advice}"
+            )
 
 
 def _check_batch(config: ConfigDict, names: list[str]) -> None:

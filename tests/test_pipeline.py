@@ -390,6 +390,10 @@ def test_a_train_set_without_a_train_split_is_told_as_such(tmp_path):
             "config.caption.engine='template' needs the attributes",
         ),
         (
+            {"stages": ("photos", "caption")},
+            "config.caption.engine='template' needs the attributes of persons, which stage 'photo",
+        ),
+        (
             {"prompts.engine": "template", "denoise.action": "reweight", "train.captions": 2},
             "config.train.captions=2 needs one weight per image",
         ),

@@ -110,4 +110,7 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
     }
 
 
-STAGE = Stage("caption", "writes sentences", OPTIONS, run, fingerprint=fingerprint, check=check)
+STAGE = Stage(
+    "caption", "writes sentences", OPTIONS, run,
+    fingerprint=fingerprint, check=check, need_attributes=("template",),
+)  # fmt: skip

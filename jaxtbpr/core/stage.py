@@ -30,6 +30,7 @@ class Stage:
       folders), which a later run compares; None where it reads nothing there.
     fingerprint_changes: returns phrases on what differs between two such fingerprints.
     check: raises UserError, before any stage runs, for what would stop this one later.
+    need_attributes: the engines that draw or describe the attributes of a record.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Stage:
     fingerprint: Callable[[ConfigDict], Fingerprint] | None = None
     fingerprint_changes: Callable[[Mapping, Mapping], list[str]] | None = None
     check: Callable[[ConfigDict], None] | None = None
+    need_attributes: tuple[str, ...] = ()

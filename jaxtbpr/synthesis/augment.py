@@ -47,13 +47,14 @@ class EditEngine:
 
     run(config, workdir, scenes): as a stage's; adds to each record those of its edits, of which
     `scenes` tells what they are to show. options: its section of the config (`augment.NAME`), {}
-    for none. fingerprint and check: as those of a stage.
+    for none. fingerprint and check: as those of a stage. needs_attributes: of the records.
     """
 
     run: Callable[[ConfigDict, Workdir, Scenes], dict[str, Any]]
     options: Options = dataclasses.field(default_factory=dict)
     fingerprint: Callable[[ConfigDict], dict[str, Any]] = lambda config: {}
     check: Callable[[ConfigDict], None] = lambda config: None
+    needs_attributes: bool = False
 
 
 def fingerprint(config: ConfigDict) -> dict[str, Any]:
@@ -255,7 +256,7 @@ def _check_instruct(config: ConfigDict) -> None:
 # --- the table of engines ------------------------------------------------------------------------
 
 EDIT_ENGINES = {
-    "render": EditEngine(_render),
+    "render": EditEngine(_render, needs_attributes=True),
     "diffusion": EditEngine(_diffuse, fingerprint=model_fingerprint, check=_check_diffuse),
     "instruct": EditEngine(
         _instruct, _INSTRUCT, fingerprint=_instruct_fingerprint, check=_check_instruct
@@ -286,4 +287,5 @@ OPTIONS: Options = {
 STAGE = Stage(
     "augment", "edits the images", OPTIONS, run,
     sections=("generate",), fingerprint=fingerprint, check=check,
+    need_attributes=tuple(n for n, engine in EDIT_ENGINES.items() if engine.needs_attributes),
 )  # fmt: skip

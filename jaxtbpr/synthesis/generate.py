@@ -81,5 +81,6 @@ def _plan(record: Record) -> list[Job]:
 
 
 STAGE = Stage(
-    "generate", "generates their images", OPTIONS, run, fingerprint=fingerprint, check=check
-)
+    "generate", "generates their images", OPTIONS, run,
+    fingerprint=fingerprint, check=check, need_attributes=("render",),
+)  # fmt: skip
