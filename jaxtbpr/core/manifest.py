@@ -190,7 +190,7 @@ def _json(record: Record) -> bytes:
 
 def _parse(path: epath.Path, number: int, line: bytes, redo: str) -> Record:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode())  # of bytes it would guess the encoding each time
     except ValueError as error:
         raise UserError(f"{path} line {number} is not valid JSON; {redo}.") from error
     if not isinstance(record, dict) or "id" not in record:

@@ -162,12 +162,14 @@ class _SplitWriter:
         self._paths = [
             template.sharded_filepath(shard_index=k, num_shards=shards) for k in range(shards)
         ]
+        # Joined once: a path costs as much as a row's serialisation.
+        self._unfinished = [path.parent / f".{path.name}" for path in self._paths]
         self._added = 0
         self._writer: array_record_module.ArrayRecordWriter | None = None
 
     def add(self, row: Row) -> None:
-        path = self._paths[self._added // SHARD_ROWS]
-        unfinished = path.parent / f".{path.name}"
+        shard = self._added // SHARD_ROWS
+        path, unfinished = self._paths[shard], self._unfinished[shard]
         if self._added % SHARD_ROWS == 0 and not self._set.take_finished(path):
             self._writer = array_record_module.ArrayRecordWriter(str(unfinished), "group_size:1")
         self._added += 1
