@@ -3,6 +3,7 @@
 No other module of this project imports these packages' models.
 """
 
+import importlib
 import logging
 
 # Every layer warns that Flax classes are deprecated, some when they are imported: so this is first.
@@ -19,8 +20,10 @@ for _name in (
 
 from diffusers.models import attention_flax, embeddings_flax, resnet_flax, vae_flax  # noqa: E402
 from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel  # noqa: E402
-from transformers import CLIPTextConfig  # noqa: E402
-from transformers.models.clip import modeling_flax_clip  # noqa: E402
+
+# By its name, since pyright would read all of transformers' models, which takes most of its time.
+modeling_flax_clip = importlib.import_module("transformers.models.clip.modeling_flax_clip")
+CLIPTextConfig = modeling_flax_clip.CLIPTextConfig
 
 __all__ = [
     "CLIPTextConfig",

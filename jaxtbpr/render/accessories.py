@@ -88,14 +88,14 @@ def _backpack(sketch: Sketch) -> None:
     pocket = pack.patch([140, 220, 226, 134], [0.55, 0.55, 0.93, 0.93])
     if pocket:
         canvas.part([pocket], shade(colour, 0.2))
-        zipper = [*pack.at(146, 0.60), *pack.at(180, 0.60), *pack.at(214, 0.60)]
+        zipper = pack.polyline([146, 180, 214], [0.60] * 3)
         canvas.line(zipper, sketch.cm(1.0), STEEL)
-    flap = pack.seam(180, 0.05, 0.3)
-    lid = [n for a in (130, 155, 180, 205, 230) if pack.at(a, 0.32) for n in pack.at(a, 0.32)]
+    lid = pack.polyline([130, 155, 180, 205, 230], [0.32] * 5)
     if len(lid) > 4:
         canvas.line(lid, sketch.cm(1.2), seam(colour))
-    if flap:
-        tab = circle(pack.at(180, 0.38), sketch.cm(2.0), sketch.cm(3.0))
+    middle = pack.at(180, 0.38)
+    if middle and pack.seam(180):
+        tab = circle(middle, sketch.cm(2.0), sketch.cm(3.0))
         canvas.fill(tab, accent(colour))
 
 
@@ -166,10 +166,7 @@ def _cross_strap(sketch: Sketch) -> None:
         # Over the right shoulder (-50 degrees), down across the middle to the left hip (80).
         angles = np.linspace(-38, 84, 7) if front else np.linspace(218, 96, 7)
         depths = np.linspace(3.5, 48.0, 7)
-        line = []
-        for angle, s in zip(angles, depths, strict=True):
-            at = tube.at(float(angle), v(float(s)))
-            line += at or ()
+        line = tube.polyline(angles.tolist(), [v(s) for s in depths.tolist()])
         if len(line) >= 6:
             sketch.canvas.line(line, sketch.cm(3.4), seam(sketch.colour("bag")))
             sketch.canvas.line(line, sketch.cm(2.6), ink)
@@ -240,7 +237,7 @@ def _scarf(sketch: Sketch) -> None:
         if patch:
             canvas.part([patch], colour)
             for s in (end - 4.5, end - 9.0):
-                stripe = [*tube.at(angles[0], v(s)), *tube.at(angles[1], v(s))]
+                stripe = tube.polyline(angles[:2], [v(s)] * 2)
                 canvas.line(stripe, sketch.cm(1.6), accent(colour))
     ring = [f["neck"] + np.array([0, h * size, 0.8]) for h in (5.0, 2.5, -2.5, -4.5)]
     widths = np.array([7.4, 9.2, 10.2, 9.0]) * size

@@ -28,6 +28,7 @@ class Camera:
     pitch: float
     scale: float = 1.0
     origin: tuple[float, float] = (0.0, 0.0)
+    _basis: tuple[float, float, float, float] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         yaw, pitch = math.radians(self.yaw), math.radians(self.pitch)

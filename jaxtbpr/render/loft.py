@@ -11,12 +11,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtbpr.render.camera import Camera
 from jaxtbpr.render.canvas import Canvas, Point, Shape, circle
 from jaxtbpr.render.palette import RGB, shade
 
 ROWS = 13  # rings after smoothing
+Pixels = NDArray[np.complex128]  # x + iy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Loft:
     ends: tuple[Shape, Shape]
 
     @functools.cached_property
-    def _rows(self) -> list[tuple[float, ...]]:
+    def _rows(self) -> list[list[float]]:
         return self._table.reshape(ROWS, 6).tolist()
 
     @functools.cached_property
@@ -66,6 +68,11 @@ class Loft:
         qs = [math.sin(t) if math.cos(t) > 0 else math.copysign(1, math.sin(t)) for t in turns]
         return [n for q, v in zip(qs, vs, strict=True) for n in self.surface(q, v)]
 
+    def polyline(self, angles: Sequence[float], vs: Sequence[float]) -> Shape:
+        """Returns the polyline through those of the (angle, v) pairs that are on the near side."""
+        points = (self.at(angle, v) for angle, v in zip(angles, vs, strict=True))
+        return [n for point in points if point for n in point]
+
     def band(self, v0: float, v1: float) -> Shape:
         """Returns the part of the visible surface between two heights."""
         points = np.concatenate([_ARCH @ self._row(v0), _ARCH[::-1] @ self._row(v1)])
@@ -90,8 +97,7 @@ class Loft:
         """Returns the polyline down the body at `angle`, None on the far side."""
         if math.cos(math.radians(angle - self.facing)) <= 0.08:
             return None
-        vs = [v0 + (v1 - v0) * i / 5 for i in range(6)]
-        return [n for v in vs for n in self.at(angle, v)]
+        return self.polyline([angle] * 6, [v0 + (v1 - v0) * i / 5 for i in range(6)])
 
     @functools.cached_property
     def silhouette(self) -> list[Shape]:
@@ -116,9 +122,9 @@ class Loft:
 
 def loft(
     camera: Camera,
-    centres: Sequence[np.ndarray],
-    widths: Sequence[float],
-    depths: Sequence[float],
+    centres: Sequence[np.ndarray] | np.ndarray,
+    widths: np.ndarray,
+    depths: np.ndarray,
 ) -> Loft:
     """Returns the loft through K rings, smoothed to ROWS.
 
@@ -144,16 +150,11 @@ def loft(
     return _seen(camera.scale, centre, side - centre, front - centre, facing)
 
 
-def _seen(
-    scale: float, centre: np.ndarray, side: np.ndarray, front: np.ndarray, facing: float
-) -> Loft:
-    """Turns ring axes into (edge, front) pairs as the viewer sees them.
-
-    centre, side, front: pixels [ROWS] as complex numbers x + iy.
-    """
+def _seen(scale: float, centre: Pixels, side: Pixels, front: Pixels, facing: float) -> Loft:
+    """Turns ring axes [ROWS] into (edge, front) pairs as the viewer sees them."""
     tangent = _SLOPE @ centre
     # Seen along the tube there is no edge across it: fall back to left and right.
-    normal = np.where(np.abs(tangent) < 0.35 * scale, 1.0, 1j * tangent)
+    normal: Pixels = np.where(np.abs(tangent) < 0.35 * scale, 1.0, 1j * tangent)
     normal = np.where(normal.real < 0, -normal, normal).conj()
     s, f = (side * normal).real, (front * normal).real
     length = np.hypot(s, f) + 1e-9
@@ -162,9 +163,9 @@ def _seen(
     # The half of each ring that is turned to the viewer, at the angle `facing` of the body.
     near = side * math.sin(facing) + front * math.cos(facing)
     bulge = np.where((near * bulge.conj()).real < 0, -bulge, bulge)
-    centre, edge, bulge = (z.view(np.float64).reshape(ROWS, 2) for z in (centre, edge, bulge))
-    ends = tuple(_ring(centre[i], edge[i], bulge[i]) for i in (0, -1))
-    return Loft(centre, edge, bulge, math.degrees(facing), ends)
+    axes = [z.view(np.float64).reshape(ROWS, 2) for z in (centre, edge, bulge)]
+    first, last = (_ring(*(axis[i] for axis in axes)) for i in (0, -1))
+    return Loft(*axes, facing=math.degrees(facing), ends=(first, last))
 
 
 def _ring(centre: np.ndarray, edge: np.ndarray, bulge: np.ndarray) -> Shape:

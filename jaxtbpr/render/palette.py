@@ -43,7 +43,8 @@ STEEL: RGB = (176, 182, 190)
 @functools.cache
 def mix(one: RGB, two: RGB, weight: float) -> RGB:
     """Returns `one` with `weight` (0..1) of `two` in it."""
-    return tuple(round(a + (b - a) * weight) for a, b in zip(one, two, strict=True))
+    r, g, b = (round(a + (b - a) * weight) for a, b in zip(one, two, strict=True))
+    return r, g, b
 
 
 def shade(colour: RGB, amount: float = 0.3) -> RGB:

@@ -55,9 +55,11 @@ def render(
     painted = attributes["style"] in styles.STROKES
     empty = canvas.pixels() if painted else None
     _draw_person(Sketch(attributes, figure, camera, canvas, lit))
-    person = (canvas.pixels() != empty).any(2, keepdims=True) if painted else None
+    person = None if empty is None else (canvas.pixels() != empty).any(2, keepdims=True)
     weather.fall(canvas, attributes["weather"], rng)
-    return styles.finish(canvas.pixels(), person, attributes["style"], rng)
+    if person is None:
+        return styles.finish(canvas.pixels(), attributes["style"], rng)
+    return styles.paint(canvas.pixels(), person, attributes["style"], rng)
 
 
 def render_png(attributes: dict[str, str], **options) -> bytes:

@@ -33,16 +33,8 @@ STROKES = {
 }
 
 
-def finish(
-    pixels: np.ndarray, person: np.ndarray | None, style: str, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns the finished picture, uint8 [H, W, 3], from the drawn one.
-
-    person: bool [H, W, 1], where the person is, who is painted with a finer brush; only the styles
-      of STROKES need it.
-    """
-    if style in STROKES:
-        return _painted(pixels, person, style, int(rng.integers(VARIANTS)))
+def finish(pixels: np.ndarray, style: str, rng: np.random.Generator) -> np.ndarray:
+    """Returns the finished picture, uint8 [H, W, 3], from the drawn one, which is not painted."""
     if style == "anime":
         return _clip(_saturate(pixels.astype(np.float32), 1.25) * 1.06 + 4)
     height, width, _ = pixels.shape
@@ -62,10 +54,15 @@ def backdrop(image: Image.Image, style: str) -> Image.Image:
     return image
 
 
-def _painted(pixels: np.ndarray, person: np.ndarray, style: str, variant: int) -> np.ndarray:
-    """Re-lays the picture in strokes, half as large on the person."""
+def paint(
+    pixels: np.ndarray, person: np.ndarray, style: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the picture, uint8 [H, W, 3], in strokes; style: one of STROKES.
+
+    person: bool [H, W, 1], where the person is: strokes are half as large there.
+    """
     height, width, _ = pixels.shape
-    stroke = STROKES[style]
+    stroke, variant = STROKES[style], int(rng.integers(VARIANTS))
     index, relief = (
         np.where(person, small, large)
         for small, large in zip(

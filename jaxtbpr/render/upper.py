@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxtbpr.render import patterns
-from jaxtbpr.render.canvas import circle
+from jaxtbpr.render.canvas import Shape, circle
 from jaxtbpr.render.loft import Loft
 from jaxtbpr.render.palette import RGB, STEEL, accent, light, mix, seam, shade
 from jaxtbpr.render.skeleton import free_hand
@@ -183,11 +183,10 @@ class Details:
 
     def neckline(self, width: float, drop: float) -> None:
         """Skin below a round neck, seen from the front."""
-        if abs(self.loft.facing) > 80:
-            return
-        x, y = self.loft.at(0, 0.0)
-        shape = circle((x, y), self.sketch.cm(width), self.sketch.cm(drop))
-        self.sketch.canvas.part([shape], self.sketch.skin)
+        middle = self.loft.at(0, 0.0)
+        if middle and abs(self.loft.facing) <= 80:
+            shape = circle(middle, self.sketch.cm(width), self.sketch.cm(drop))
+            self.sketch.canvas.part([shape], self.sketch.skin)
 
     def ring(self, end: float) -> None:
         """A thick knitted collar."""
@@ -241,8 +240,8 @@ class Details:
         if patch:
             self.outline(patch, seam(self.colour))
 
-    def outline(self, patch: list[float], ink: RGB) -> None:
-        self.sketch.canvas.line(patch + patch[:4], self.sketch.cm(0.8), ink, 0.85)
+    def outline(self, patch: Shape, ink: RGB) -> None:
+        self.sketch.canvas.line([*patch, *patch[:4]], self.sketch.cm(0.8), ink, 0.85)
 
     def vee(self, depth: float, width: float) -> None:
         """A V-neck over a pale shirt."""
