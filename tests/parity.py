@@ -32,14 +32,14 @@ KINDS = {
     "pipeline_text2img": ("diffusion_pipelines", ".safetensors"),
     "pipeline_img2img": ("diffusion_pipelines", ".safetensors"),
     "ddim_inversion": ("diffusion_pipelines", ".safetensors"),
+    "nmg": ("diffusion_editing", ".safetensors"),
+    "masactrl": ("diffusion_masactrl", ".safetensors"),
     "prompt_to_prompt": ("diffusion_editing", ".safetensors"),
     "ptp_nmg": ("diffusion_editing", ".safetensors"),
     "instruct_pix2pix": ("diffusion_instruct", ".safetensors"),
 }
 # Of Stable Diffusion, what is not built yet: editing, fine-tuning.
 NOT_YET = (
-    "nmg",
-    "masactrl",
     "training",
     "lora",
 )

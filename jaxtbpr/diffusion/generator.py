@@ -36,7 +36,7 @@ _PURPOSES = {
     (1, 1): "depth to image",
 }
 # Folded into an image's key: for its initial noise, the VAE's noise, and the noise of its steps.
-_START, _LATENTS, _STEPS = 0, 1, 2
+_START, LATENTS, _STEPS = 0, 1, 2
 _FEW, _MANY = 4, 16  # images of a unit, for large and for small ones
 _ASPECT = 2.0  # height over width of person images
 
@@ -72,10 +72,11 @@ class Generator:
 
     seed: of the run; batch_size: rounded up to whole units; label: prefix of messages. Raises
     InputError for image sizes and samplers that the checkpoint does not support, for a negative
-    negative prompt that is too long, and for a UNet that needs more than noised latents and a text.
+    prompt that is too long, and for a UNet that needs more than noised latents and a text.
     """
 
     images_beside = 0  # whose latents the UNet takes, beside the noised ones
+    rows_of_image = 1  # in the UNet's batch, without those of guidance
 
     def __init__(
         self,
@@ -96,9 +97,10 @@ class Generator:
             checkpoint.scheduler, sampling.sampler, eta=sampling.eta
         )
         self.prompt_tokenizer = checkpoint.prompt_tokenizer
-        self.unit = unit_of(self.size, self.networks.factor)
+        rows = unit_of(self.size, self.networks.factor)
+        self.unit = max(1, rows // self.rows_of_image)
         self._devices = jax.local_devices()
-        if self._devices[0].platform == "cpu" and self.unit < _MANY:
+        if self._devices[0].platform == "cpu" and rows < _MANY:
             # One large image keeps all cores busy, and each device would hold the weights again.
             self._devices = self._devices[:1]
         self.batch = -(-batch_size // self.unit) * self.unit * len(self._devices)
@@ -123,16 +125,23 @@ class Generator:
         return self._start(self._from_image, prompts, records, images)
 
     def _start(self, program, prompts, records, *images) -> "Images":
-        missing = self.batch - len(prompts)
+        ids = self.prompt_tokenizer.encode(prompts)
+        return self._launch(program, ids, records, *images)
+
+    def _launch(self, program, ids, records, *arrays) -> "Images":
+        """Starts a program; ids [N, ...] of texts, records: N ids, arrays: trees of [N, ...]."""
+        missing = self.batch - len(ids)
         if missing < 0:
-            raise ValueError(f"{len(prompts)} prompts are more than the {self.batch} of a batch.")
-        ids = self.prompt_tokenizer.encode([*prompts, *[""] * missing])
-        numbers = np.stack([seeds.words(name) for name in [*records, *[""] * missing]])
-        images = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in images]
+            raise ValueError(f"{len(ids)} images are more than the {self.batch} of a batch.")
+        numbers = np.stack([seeds.words(name) for name in records])
         run, shared = program
-        shape = (len(self._devices), -1, self.unit)
-        rows = [x.reshape(*shape, *x.shape[1:]) for x in (ids, numbers, *images)]
-        return Images(run(self._params, shared, rows), len(prompts))
+
+        def split(x):
+            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+            return x.reshape(len(self._devices), -1, self.unit, *x.shape[1:])
+
+        rows = jax.tree.map(split, [ids, numbers, *arrays])
+        return Images(run(self._params, shared, rows), len(ids))
 
     @functools.cached_property
     def _from_text(self):
@@ -154,13 +163,16 @@ class Generator:
         shared = jax.device_put((table, negative, self._seed), self._everywhere)
 
         is_noisy = samplers.adds_noise(table)
+        return self._over_devices(functools.partial(self._make_unit, start, is_noisy)), shared
+
+    def _over_devices(self, make_unit):
+        """The program that calls make_unit(params, shared, rows) for each unit of all devices."""
 
         def make(params, shared, rows):
-            unit = functools.partial(self._make_unit, start, is_noisy, params, shared)
-            return jax.lax.map(unit, rows)
+            return jax.lax.map(functools.partial(make_unit, params, shared), rows)
 
         program = jax.pmap(make, in_axes=(None, None, 0), devices=self._devices)
-        return compilation.announced(program, self._label), shared
+        return compilation.announced(program, self._label)
 
     def _make_unit(self, start, is_noisy, params, shared, rows):
         ids, numbers, *images = rows
@@ -193,7 +205,7 @@ class Generator:
 
     def _noised_image(self, params, table, keys, images):
         mean, logvar = from_images(self.networks, params, from_pixels(images))
-        latents = mean + jnp.exp(logvar / 2) * draw(keys, _LATENTS, mean.shape[1:])
+        latents = mean + jnp.exp(logvar / 2) * draw(keys, LATENTS, mean.shape[1:])
         noise = draw(keys, _START, mean.shape[1:])
         return (table.start_x * latents * self.networks.scaling_factor + table.start_noise * noise,)
 
@@ -221,7 +233,10 @@ def refuse_other_unets(sizes: Sizes, images: int = 0) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images in the making. pixels: (uint8, bool), [devices, units, unit, ...] each."""
+    """Images in the making. pixels: (uint8, bool), [devices, units, unit, ...] each.
+
+    Of several images for each, such as edits, both have their number as the next axis.
+    """
 
     pixels: tuple[jax.Array, jax.Array]
     count: int
@@ -229,7 +244,8 @@ class Images:
     def wait(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns (uint8 [N, H, W, 3], bool [N]: whether all that was computed is finite)."""
         pixels, finite = jax.device_get(self.pixels)
-        return pixels.reshape(-1, *pixels.shape[3:])[: self.count], finite.ravel()[: self.count]
+        flat = (part.reshape(-1, *part.shape[3:])[: self.count] for part in (pixels, finite))
+        return tuple(flat)
 
 
 def unit_of(size: tuple[int, int], factor: int) -> int:

@@ -97,6 +97,14 @@ def step(predict: Predict, row: Table, walk: Walk, noise: Noise | None = None) -
     return Walk(after, x, kept, i + 1, carry)
 
 
+def advance(row: Table, x: jax.Array, answer: jax.Array) -> jax.Array:
+    """Returns the sample after a step of a sampler without memory, such as DDIM.
+
+    row: of `rows_of`; x, answer: the sample and the network's output at it, [B, ...].
+    """
+    return step(lambda *_: answer, row, begin(row._replace(weights=row.weights[None]), x)).x
+
+
 def guide(
     predict: Callable[..., Any],
     text: jax.Array,

@@ -202,10 +202,10 @@ def test_a_word_has_a_schedule_of_its_own():
 
 
 def test_self_attention_counts_steps_without_the_one_more():
-    edit = prompts.prompt_edit(TOKENIZER, "a man", [Target("a man")], 50, (0.1, 0.99))
-    assert edit.self_steps.tolist() == [5, 49]
-    edit = prompts.prompt_edit(TOKENIZER, "a man", [Target("a man")], 50, 0.58)
-    assert edit.self_steps.tolist() == [0, 28]  # 50 * 0.58 is a little under 29, as published
+    edit = prompts.prompt_edit(TOKENIZER, "a man", [Target("a man", self_replace=(0.1, 0.99))], 50)
+    assert edit.self_steps.tolist() == [[5, 49]]
+    edit = prompts.prompt_edit(TOKENIZER, "a man", [Target("a man", self_replace=0.58)], 50)
+    assert edit.self_steps.tolist() == [[0, 28]]  # 50 * 0.58 is a little under 29, as published
 
 
 def test_phrases_are_weighed_unless_as_published():
@@ -245,7 +245,7 @@ def test_edits_of_different_methods_have_the_same_shapes():
     edit = prompts.prompt_edit(TOKENIZER, HAT, targets, 6)
     shapes = {name: array.shape for name, array in edit._asdict().items()}
     assert shapes == {"mapper": (3, 77, 77), "keep": (3, 77), "equalizer": (3, 77),
-                      "cross": (7, 3, 77), "self_steps": (2,)}  # fmt: skip
+                      "cross": (7, 3, 77), "self_steps": (3, 2)}  # fmt: skip
     assert {array.dtype.name for array in edit} == {"float32", "int32"}
     for k, target in enumerate(targets):
         alone = prompts.prompt_edit(TOKENIZER, HAT, [target], 6)
@@ -289,7 +289,7 @@ def test_an_edit_that_cannot_be_made_is_an_error(target, said):
 
 def test_other_arguments_that_cannot_be_are_errors():
     with pytest.raises(InputError, match="self_replace=nan must be a number of 0 to 1"):
-        prompts.prompt_edit(TOKENIZER, "a man", [Target("a man")], 5, float("nan"))
+        prompts.prompt_edit(TOKENIZER, "a man", [Target("a man", self_replace=float("nan"))], 5)
     with pytest.raises(InputError, match="tail='last' is none of aligned, published"):
         prompts.prompt_edit(TOKENIZER, "a man", [Target("a man")], 5, tail="last")
     with pytest.raises(InputError, match="match='letters' is none of tokens, words"):

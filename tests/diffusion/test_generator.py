@@ -95,7 +95,7 @@ def test_nothing_is_compiled_again_for_another_batch(generator, whole):
 
 def test_more_prompts_than_a_batch_are_refused(generator):
     many = generator.batch + 1
-    with pytest.raises(ValueError, match=f"{many} prompts are more than the {many - 1} of a batch"):
+    with pytest.raises(ValueError, match=f"{many} images are more than the {many - 1} of a batch"):
         generator(["a woman"] * many, ["0"] * many)
 
 

@@ -36,13 +36,13 @@ class PromptEdit(NamedTuple):
     """K edits of one source prompt, which may be of different methods; NumPy arrays.
 
     With the cross-attention maps base [T, L] of the source and own [T, L] of target k, in step s:
-    new = equalizer[k] * (base @ mapper[k] + keep[k] * own), and the map that is used
-    is cross[s, k] * new + (1 - cross[s, k]) * own. In steps self_steps[0] to self_steps[1] - 1 the
-    targets have the self-attention maps of the source.
+    new = equalizer[k] * (base @ mapper[k] + keep[k] * own), and the map that is used is
+    cross[s, k] * new + (1 - cross[s, k]) * own. In steps self_steps[k, 0] to self_steps[k, 1] - 1
+    target k has the self-attention maps of the source.
 
     mapper: float32 [K, L, L], rows source, columns target; keep: float32 [K, L], how much of its
     own map a token keeps; equalizer: float32 [K, L], weights of the tokens; cross: float32
-    [n + 1, K, L], how much of the map is replaced; self_steps: int32 [2].
+    [n + 1, K, L], how much of the map is replaced; self_steps: int32 [K, 2].
     """
 
     mapper: np.ndarray
@@ -58,13 +58,15 @@ class Target:
 
     method: "replace" (word for word, section 3.2 "Word Swap"), "refine" (words are added, "Adding
     a New Phrase") or "reweight" (the same words, "Attention Re-weighting"); cross: the part of the
-    steps in which cross-attention is replaced, see `cross_schedule`; weights: {word of the target:
-    factor of its map}, with every method.
+    steps in which cross-attention is replaced, see `cross_schedule`; self_replace: that for
+    self-attention, a number b is (0, b); weights: {word of the target: factor of its map}, with
+    every method.
     """
 
     prompt: str
     method: str = "replace"
     cross: Schedule = 0.8
+    self_replace: Bounds = 0.5
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -73,14 +75,12 @@ def prompt_edit(
     source: str,
     targets: Sequence[Target],
     steps: int,
-    self_replace: Bounds = 0.5,
     *,
     match: str = "tokens",
     tail: str = "aligned",
 ) -> PromptEdit:
-    """Returns the edits of `source` to each of the K `targets`.
+    """Returns the edits of `source` to each of the K `targets` in so many `steps`.
 
-    self_replace: the part of the steps in which self-attention is replaced: a number b is (0, b).
     match, tail: see the module. Raises InputError as the functions that it calls.
     """
     if not targets:
@@ -93,7 +93,7 @@ def prompt_edit(
         np.stack(
             [cross_schedule(tokenizer, t.prompt, t.cross, steps, match=match) for t in targets], 1
         ),
-        np.array(_rows(self_replace, steps, "self_replace"), np.int32),
+        np.array([_rows(t.self_replace, steps, "self_replace") for t in targets], np.int32),
     )
 
 
