@@ -64,8 +64,8 @@ def run(config: ConfigDict, workdir: Workdir) -> dict:
     Engine `template` adds "captions", "caption_noise" and "facts".
     caption_noise: for each caption the list of [slot, true value, stated value or None], so that
     robustness to noise can be measured. facts: {"shown": {slot: value} of what
-    can be seen, "said": the same of what each caption says}, by which a caption can be compared
-    with other images. Records with missing or inconsistent attributes are rejected.
+    can be seen, "mentioned": the same of what each caption says}, by which a caption can be
+    compared with other images. Records with missing or inconsistent attributes are rejected.
     """
     options = config.caption.to_dict()
     if options["engine"] != "template":
@@ -105,7 +105,7 @@ def add_captions(record: Record, seed: int, options: Mapping) -> Record:
         "caption_noise": [caption.noise for caption in captions],
         "facts": {
             "shown": shown,
-            "said": [facts.labels(caption.mentioned) for caption in captions],
+            "mentioned": [facts.labels(caption.mentioned) for caption in captions],
         },
     }
 

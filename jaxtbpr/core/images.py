@@ -23,7 +23,7 @@ from jaxtbpr.core.errors import InputError
 
 T = TypeVar("T")
 
-# What `look` reports of an image.
+# What `traits_of` reports of an image.
 TURNED, DEEP, BLANK, TRANSPARENT = "turned", "deep", "blank", "transparent"
 
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
@@ -113,13 +113,13 @@ def check(
     *,
     read_bytes: Callable[[epath.PathLike], bytes] | None = None,
 ) -> tuple[bytes, frozenset[str]]:
-    """Reads an image file and decodes it in full; returns (its bytes, what `look` reports).
+    """Reads an image file and decodes it in full; returns (its bytes, what `traits_of` reports).
 
     Arguments and errors are those of `read`; ImageError also where it is not a whole image.
     """
     data = read(path, sha256, read_bytes=read_bytes)
     with at(path):
-        return data, look(data)
+        return data, traits_of(data)
 
 
 def open_file(path: epath.PathLike, sha256: str | None = None) -> Image.Image:
@@ -168,7 +168,7 @@ def open_image(data: bytes) -> Image.Image:
     return _rgb(_decode(data))
 
 
-def look(data: bytes) -> frozenset[str]:
+def traits_of(data: bytes) -> frozenset[str]:
     """Returns what is special about an encoded image; it is decoded in full. Raises ImageError.
 
     TURNED: EXIF says that it must be turned; DEEP: it has more than 8 bits per channel; BLANK: all
@@ -178,8 +178,8 @@ def look(data: bytes) -> frozenset[str]:
     is_transparent, rgb = _is_transparent(one.image), _rgb(one)
     top = rgb.crop((0, 0, rgb.width, 1))  # enough for most images, and fast
     is_blank = all(low == high for part in (top, rgb) for low, high in _extrema(part))
-    looks = {TRANSPARENT: is_transparent, BLANK: is_blank}
-    return one.looks | {name for name, is_so in looks.items() if is_so}
+    traits = {TRANSPARENT: is_transparent, BLANK: is_blank}
+    return one.traits | {name for name, is_so in traits.items() if is_so}
 
 
 def plain(data: bytes, *, turn: bool = True) -> bytes:
@@ -190,7 +190,7 @@ def plain(data: bytes, *, turn: bool = True) -> bytes:
     """
     one = _decode(data)
     rgb = _rgb(one, turn=turn)
-    if not one.looks:
+    if not one.traits:
         return data
     out = io.BytesIO()
     rgb.save(out, "PNG")
@@ -214,9 +214,9 @@ class _Decoded:
     is_deep: bool
 
     @property
-    def looks(self) -> frozenset[str]:
-        looks = {TURNED: self.upright is not None, DEEP: self.is_deep}
-        return frozenset(name for name, is_so in looks.items() if is_so)
+    def traits(self) -> frozenset[str]:
+        traits = {TURNED: self.upright is not None, DEEP: self.is_deep}
+        return frozenset(name for name, is_so in traits.items() if is_so)
 
 
 def _rgb(one: _Decoded, *, turn: bool = True) -> Image.Image:

@@ -120,7 +120,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     keys = ("records_in", "records_out", "rejected")
     counts = {key: sum(result[key] for result in sets.values()) for key in keys}
     splits = {name: result["splits"] for name, result in sets.items()}
-    numbers = {key: {name: sets[name][key] for name in sets} for key in ("seen", "said")}
+    numbers = {key: {name: sets[name][key] for name in sets} for key in ("seen", "remarks")}
     numbers["overlaps"] = overlaps
     return {"outputs": outputs, **counts, "sets": splits} | numbers
 
@@ -235,7 +235,7 @@ def _finish_set(
         manifest = _check(one, checked, root, config.build)
         checked_set, remarks = _survey_checked(one, manifest)
         made = _write(one, manifest, checked_set, directory, root, config)
-        files.write_json_atomic(done, made | {"said": remarks})
+        files.write_json_atomic(done, made | {"remarks": remarks})
     checked.rmtree(missing_ok=True)
     return files.read_json(done)
 

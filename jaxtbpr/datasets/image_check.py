@@ -35,12 +35,12 @@ EXAMPLES = 3
 class ImageResult:
     """The result of checking an image.
 
-    fault: why it cannot be used; None for a good image. looks: what is special about a good one
-    that was decoded; see `images.look`.
+    fault: why it cannot be used; None for a good image. traits: what is special about a good one
+    that was decoded; see `images.traits_of`.
     """
 
     fault: images.ImageError | None = None
-    looks: frozenset[str] = frozenset()
+    traits: frozenset[str] = frozenset()
 
 
 def examine(path: epath.PathLike, *, decode: bool = True) -> ImageResult:
@@ -50,7 +50,7 @@ def examine(path: epath.PathLike, *, decode: bool = True) -> ImageResult:
     """
     try:
         if decode:
-            return ImageResult(looks=images.check(path, read_bytes=packed.read_bytes)[1])
+            return ImageResult(traits=images.check(path, read_bytes=packed.read_bytes)[1])
         is_there = packed.is_packed(path) or epath.Path(path).is_file()
         return (
             ImageResult()
@@ -72,7 +72,7 @@ def result_of_row(row: Mapping[str, Any]) -> ImageResult:
     """
     reason = row.get("rejected", {}).get("reason", "")
     fault = images.ImageError(reason, row["path"]) if reason.startswith("the image ") else None
-    return ImageResult(fault, frozenset(row.get("looks", ())))
+    return ImageResult(fault, frozenset(row.get("traits", ())))
 
 
 def examine_all(
@@ -112,7 +112,7 @@ class ImageReport:
     def add(self, name: str, result: ImageResult) -> None:
         """Counts the image of a usable entry."""
         self.checked += 1
-        self.notes.add(name, (text for look, text in NOTES.items() if look in result.looks))
+        self.notes.add(name, (text for trait, text in NOTES.items() if trait in result.traits))
         fault = result.fault
         if fault and fault.is_missing:
             self.missing += 1

@@ -53,7 +53,7 @@ class Views:
     captions: how many captions of its image a row has; those beyond its own are "more", int32
     [B, captions - 1, L], random ones, each at most once until all are there.
     facts: what the image shows ("shown", int32 [B, 1 + S]) and what each of its captions says
-    ("said", int32 [B, captions, 1 + S]); the identity, then the numbers of `datasets.facts`.
+    ("mentioned", int32 [B, captions, 1 + S]); the identity, then the numbers of `datasets.facts`.
     """
 
     second: bool = False
@@ -72,7 +72,7 @@ class Pairs:
     caption_of_pair: int64 [P], whose caption each pair has, see `noise`. weight_of_pair: float32
     [P], how much a pair counts in the losses, see stage denoise. rows: this process's rows
     of each batch. set_weights: of each set, empty for every pair once an epoch.
-    shown int32 [N, S], said int32 [P, S]: see `datasets.facts`; None without views of them.
+    shown int32 [N, S], mentioned int32 [P, S]: see `datasets.facts`; None without views of them.
     """
 
     images: Images
@@ -95,7 +95,7 @@ class Pairs:
     set_weights: Sequence[float] = ()
     pairs_of_set: Sequence[int] = ()
     shown: np.ndarray | None = None
-    said: np.ndarray | None = None
+    mentioned: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -131,7 +131,7 @@ class Pairs:
             seed=seed,
             views=views,
             shown=shown,
-            said=None if mentioned is None else mentioned[caption_of_pair],
+            mentioned=None if mentioned is None else mentioned[caption_of_pair],
             **others,
         )
 
@@ -193,11 +193,11 @@ class Pairs:
             pairs = np.concatenate([pairs, others], axis=1)
             columns = [self._tokens(column, rngs) for column in pairs.T[1:]]
             views["more"] = np.stack(columns, axis=1)
-        if self.shown is not None and self.said is not None:
+        if self.shown is not None and self.mentioned is not None:
             identity = self.identity_of_image[index]
             views["shown"] = np.column_stack([identity, self.shown[index]])
             every = np.broadcast_to(identity[:, None, None], (*pairs.shape, 1))
-            views["said"] = np.concatenate([every, self.said[pairs]], axis=2)
+            views["mentioned"] = np.concatenate([every, self.mentioned[pairs]], axis=2)
         if self.views.second:
             views["second"] = np.stack([self._image(i, rng) for i, rng in rows])
         for name in ("view_1", "view_2") if self.views.strong else ():

@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     outputs = shard_digests(directory)
     made = Manifest(directory, outputs)
     for record in made:
-        notes.add(record["id"], (NOTES[look] for look in record["image"]["looks"]))
+        notes.add(record["id"], (NOTES[trait] for trait in record["image"]["traits"]))
     for text in notes.lines():
         say(f"photos: warning: {text}")
     counts = count_records(made)
@@ -111,15 +111,15 @@ def _record(one: Entry, title: str, prompt: str) -> Record:
 
 
 def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
-    """Returns a record with its image's digest, size and looks (see `images`), or rejected."""
+    """Returns a record with its image's digest, size and traits (see `images`), or rejected."""
     if "rejected" in record:
         return record
     path = record["image"]["path"]
     try:
-        data, looks = rows.check_image("", path, None)
+        data, traits = rows.check_image("", path, None)
     except images.ImageError as error:
         return reject(record, "photos", error.sentence)
-    if packed.is_packed(path) or looks & {images.DEEP, images.TURNED}:
+    if packed.is_packed(path) or traits & {images.DEEP, images.TURNED}:
         digest, data = files.sha256(data), images.plain(data, turn=exif)
         path = f"photos/images/{digest}.{images.format_of(data).lower()}"
         target = epath.Path(root) / path
@@ -127,7 +127,7 @@ def _looked_at(record: Record, root: str, *, exif: bool) -> Record:
         files.write_bytes_atomic(target, data)
     width, height = images.open_image(data).size
     facts = {"path": path, "sha256": files.sha256(data), "height": height, "width": width}
-    return record | {"image": facts | {"looks": sorted(looks)}}
+    return record | {"image": facts | {"traits": sorted(traits)}}
 
 
 STAGE = Stage(

@@ -62,21 +62,21 @@ def from_entry(entry: Entry, source: str) -> Record:
 def check(row: Record, root: str, *, exif: bool = True) -> Record:
     """Returns `row` with its image's digest and without empty captions, or rejected.
 
-    The image is decoded in full; what is special about it is under "looks" (see `images.look`).
+    The image is decoded in full; "traits" is what is special about it (`images.traits_of`).
     root: the workdir. exif: whether its EXIF orientation counts. Raises OSError where the disk
     fails.
     """
     if problem := row["problem"] or caption_problem(row["captions"]):
         return reject(row, "build", problem)
     try:
-        data, looks = check_image(root, row["path"], row["sha256"])
+        data, traits = check_image(root, row["path"], row["sha256"])
     except images.ImageError as error:
         return reject(row, "build", error.sentence)
     indices = [k for k, caption in enumerate(row["captions"]) if caption.strip()]
     more = {
         "empty_captions": len(row["captions"]) - len(indices),
-        "looks": sorted(looks),
-        "as_stored": images.TURNED in looks and not exif,
+        "traits": sorted(traits),
+        "as_stored": images.TURNED in traits and not exif,
     }
     if "caption_weights" in row:
         more["caption_weights"] = [row["caption_weights"][k] for k in indices]

@@ -45,7 +45,7 @@ def assemble(workdir: Workdir, report_config: Mapping[str, Any], does: Mapping[s
         "columns": COLUMNS,
         "stages": facts.pipeline_strip(done, does),
         "rejected": facts.rejected(workdir, done),
-        "remarks": done.get("build", {}).get("said", {}),
+        "remarks": done.get("build", {}).get("remarks", {}),
         "prompts": _prompts(done),
         "rejected_by": done.get("filter", {}).get("rejected_by", {}),
         "quality": quality.measured(workdir, done),

@@ -79,8 +79,8 @@ def test_facts_are_what_is_shown_and_what_each_caption_says(tmp_path):
         shown = one["facts"]["shown"]
         assert shown["view"] == one["attributes"]["view"].replace("right", "left")
         assert not shown.keys() & attributes.hidden(one["attributes"])
-        assert len(one["facts"]["said"]) == len(one["captions"])
-        for said in one["facts"]["said"]:
+        assert len(one["facts"]["mentioned"]) == len(one["captions"])
+        for said in one["facts"]["mentioned"]:
             assert said
             assert said.items() <= shown.items()
 

@@ -42,7 +42,7 @@ def opened(data) -> np.ndarray:
 def test_grey_of_16_bits_keeps_its_levels(kind):
     data = encode(DEEP, kind)
     assert (opened(data) == np.round(DEEP / 257)[..., None]).all()
-    assert images.look(data) == {images.DEEP}
+    assert images.traits_of(data) == {images.DEEP}
 
 
 def test_grey_of_16_bits_in_the_other_byte_order_and_with_white_at_0_is_read():
@@ -129,7 +129,7 @@ def test_a_photograph_is_turned_as_viewers_turn_it(kind, options, orientation):
     data = encode(COLOURS, kind, exif=exif, **options)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(opened(data), np.asarray(expected))
-    assert images.look(data) == ({images.TURNED} if orientation > 1 else set())
+    assert images.traits_of(data) == ({images.TURNED} if orientation > 1 else set())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -179,7 +179,7 @@ def test_colours_of_16_bits_keep_their_upper_8_and_are_told():
     pixels = RNG.integers(0, 65536, (6, 5, 3)).astype(np.uint16)
     data = png_of_16_bits(pixels)
     np.testing.assert_array_equal(opened(data), pixels >> 8)
-    assert images.look(data) == {images.DEEP}
+    assert images.traits_of(data) == {images.DEEP}
     assert Image.open(io.BytesIO(images.plain(data))).tile[0].args == "RGB"
 
 
@@ -196,16 +196,16 @@ def test_an_image_with_transparent_parts_is_told(mode, lowest):
         image = image.convert(mode)
         image.putalpha(alpha)
         options = {}
-    found = images.look(encode(image, "TIFF" if mode == "PA" else "PNG", **options))
+    found = images.traits_of(encode(image, "TIFF" if mode == "PA" else "PNG", **options))
     assert found == ({images.TRANSPARENT} if lowest < 255 else set())
 
 
 def test_an_image_of_one_colour_is_told():
-    assert images.look(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {images.BLANK}
+    assert images.traits_of(encode(np.full((4, 3, 3), 7, np.uint8), "JPEG")) == {images.BLANK}
     nearly = np.full((4, 3, 3), 7, np.uint8)
     nearly[3, 1, 2] = 8
-    assert not images.look(encode(nearly, "PNG"))
-    assert images.look(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
+    assert not images.traits_of(encode(nearly, "PNG"))
+    assert images.traits_of(encode(np.zeros((4, 3), np.uint16), "PNG")) == {
         images.BLANK,
         images.DEEP,
     }

@@ -11,7 +11,7 @@ FULL = {
     "id": "00000007", "identity": "00000007", "split": "train", "prompt": "a man", "seed": 3,
     "tokens": 5, "generation": {"steps": 12}, "edits": [], "captions": ["one", "two", "three"],
     "caption_noise": [[], [["hat", "cap", None]], []], "caption_weights": [1.0, 0.1, 0.9],
-    "facts": {"shown": {"hat": "cap"}, "said": [{}, {"hat": "cap"}, {}]},
+    "facts": {"shown": {"hat": "cap"}, "mentioned": [{}, {"hat": "cap"}, {}]},
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_what_goes_with_a_caption_goes_with_it():
     assert kept["captions"] == ["one", "three"]
     assert kept["caption_noise"] == [[], []]
     assert kept["caption_weights"] == [1.0, 0.9]
-    assert kept["facts"] == {"shown": {"hat": "cap"}, "said": [{}, {}]}
+    assert kept["facts"] == {"shown": {"hat": "cap"}, "mentioned": [{}, {}]}
     assert FULL["captions"] == ["one", "two", "three"]  # the record itself is left alone
     with pytest.raises(ValueError, match="argument"):
         record.keep_captions(FULL, [True])

@@ -448,7 +448,7 @@ def test_photographs_are_turned_or_left_as_stored_wherever_the_set_is_read(tmp_p
     if not exif:  # whoever reads the set, knowing of EXIF or not, sees the same
         stored = Image.open(folder.image(turned))
         np.testing.assert_array_equal(Image.open(io.BytesIO(one.image_bytes(i))), stored)
-        assert not images.look(one.image_bytes(i))
+        assert not images.traits_of(one.image_bytes(i))
     for photo in (other, deep):
         one, i = found[photo.name]
         assert one.image_bytes(i) == folder.image(photo).read_bytes()

@@ -46,7 +46,7 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data", "look"),
+    ("data", "trait"),
     [
         (turned_bytes(0), images.TURNED),
         (deep_bytes(0), images.DEEP),
@@ -54,13 +54,13 @@ def test_faults_come_in_the_order_of_the_entries(tmp_path, monkeypatch):
         (transparent_bytes(0), images.TRANSPARENT),
     ],
 )
-def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, look):
+def test_what_is_special_about_a_good_image_is_told_where_it_is_decoded(tmp_path, data, trait):
     (tmp_path / "a.png").write_bytes(data)
     assert image_check.examine(tmp_path / "a.png") == image_check.ImageResult(
-        None, frozenset({look})
+        None, frozenset({trait})
     )
-    assert look in image_check.NOTES
-    assert not image_check.examine(tmp_path / "a.png", decode=False).looks
+    assert trait in image_check.NOTES
+    assert not image_check.examine(tmp_path / "a.png", decode=False).traits
 
 
 def hint(folder, names, *roots):

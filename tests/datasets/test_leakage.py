@@ -101,7 +101,7 @@ def test_unusual_images_and_lost_captions_are_told_alike_by_validate_build_and_r
     assert found.problems() + found.notices() == SAID
     assert all(f"build real: PROBLEM {text}" in said for text in found.problems())
     assert all(f"build real: warning: {text}" in said for text in found.notices())
-    assert set(SAID) <= set(result["said"]["real"])
+    assert set(SAID) <= set(result["remarks"]["real"])
     counts = found.tally.counts()["test"]
     assert (counts.images, counts.captions) == (6, 5)
     assert (result["records_out"], result["rejected"]) == (4, 2)

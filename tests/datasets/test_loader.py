@@ -218,7 +218,7 @@ def test_facts_of_a_batch_are_those_of_its_image_and_captions(tmp_path):
     for n, record in enumerate(records):
         colour, bag = ("red", "blue")[n % 2], ("backpack", "handbag")[n // 2 % 2]
         said = [{"upper_colour": colour}, {"bag": bag}][: len(record["captions"])]
-        record["facts"] = {"shown": {"upper_colour": colour, "bag": bag}, "said": said}
+        record["facts"] = {"shown": {"upper_colour": colour, "bag": bag}, "mentioned": said}
     commit_manifest(tmp_path, records)
     build.run(make_config(), make_workdir(tmp_path))
     one = RetrievalSet(tmp_path / "build" / "synthetic", "train")
@@ -230,9 +230,9 @@ def test_facts_of_a_batch_are_those_of_its_image_and_captions(tmp_path):
         assert batches.slots == 2
         for batch in take(batches, 5):
             assert batch["shown"].shape == (4, 3)
-            assert batch["said"].shape == (4, 2, 3)
+            assert batch["mentioned"].shape == (4, 2, 3)
             for row in range(4):
-                shown, said = batch["shown"][row], batch["said"][row]
+                shown, said = batch["shown"][row], batch["mentioned"][row]
                 assert shown[0] == batch["identity"][row] == said[0, 0] == said[1, 0]
                 first = batch["pair"][row] % 2  # of the two captions, what the own one says
                 assert list(said[0, 1:]) == [shown[1 + s] if s != first else -1 for s in (0, 1)]

@@ -77,7 +77,7 @@ def test_images_that_programs_show_differently_are_copied_as_what_they_show(tmp_
     assert (made[MARKET[0]]["width"], made[MARKET[0]]["height"]) == ((24, 12) if exif else (12, 24))
     for name, data in ((MARKET[0], turned_bytes(1)), (MARKET[1], deep_bytes(1))):
         copy = (tmp_path / "run" / made[name]["path"]).read_bytes()
-        assert not images.look(copy)
+        assert not images.traits_of(copy)
         assert copy == images.plain(data, turn=exif)
     assert made[MARKET[2]]["path"] == str(folder / MARKET[2])
     said = capsys.readouterr().err

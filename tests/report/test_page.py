@@ -303,7 +303,7 @@ def test_what_build_says_of_folders_is_shown(finished, tmp_path, text):
     run = copy(finished, tmp_path, "build")
     commit = files.read_json(run.dir("build") / "commit.json")
     said = {"real": ["images of one colour, which show nobody: 1 (a.jpg)."], "synthetic": []}
-    files.write_json_atomic(run.dir("build") / "commit.json", commit | {"said": said})
+    files.write_json_atomic(run.dir("build") / "commit.json", commit | {"remarks": said})
     assert "<li>real: images of one colour, which show nobody: 1 (a.jpg).</li>" in make(run)
     assert "Remarks of stage build" not in text
 

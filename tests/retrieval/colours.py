@@ -50,7 +50,7 @@ def record(name, shown, said=(), *, split="train", wrong=()):
         "caption_noise": [
             [["upper_colour", shown, colour]] if k in wrong else [] for k, colour in enumerate(said)
         ],
-        "facts": {"shown": {}, "said": [{"upper_colour": colour} for colour in said]},
+        "facts": {"shown": {}, "mentioned": [{"upper_colour": colour} for colour in said]},
     }
 
 

@@ -65,7 +65,7 @@ def test_doubted_captions_are_dropped_with_all_that_goes_with_them(tmp_path, met
     assert rejected == {"4": "none of its captions fits the image: the best CLIP score is 0.000"}
     assert kept["1"]["captions"] == ["a person in a green coat"]
     assert kept["1"]["caption_noise"] == [[]]
-    assert kept["1"]["facts"]["said"] == [{"upper_colour": "green"}]
+    assert kept["1"]["facts"]["mentioned"] == [{"upper_colour": "green"}]
     assert all(len(kept[name]["captions"]) == 2 for name in "0235")
     assert kept["6"]["captions"] == ["a person in a green coat"]  # not a split to train on
     assert (result["records_in"], result["records_out"], result["rejected"]) == (7, 6, 1)

@@ -174,7 +174,7 @@ def test_facts_decide_which_captions_match(state, devices):
     said[:, :, 1:] = np.where(rng.random((16, 2, 3)) < 0.5, -1, said[:, :, 1:])
     shown[:, 0], said[:, :, 0] = np.arange(16), np.arange(16)[:, None]  # nobody twice
     batch = make_batch() | {"more": rng.integers(1, 32, (16, 1, 6)).astype(np.int32)}
-    batch |= {"shown": shown, "said": said}
+    batch |= {"shown": shown, "mentioned": said}
     objective = Objective(captions=2, facts=3)
     assert batch.keys() == objective.inputs(MODEL.config).keys()
     step_config = StepConfig(MODEL, optax.sgd(0.1), mesh, objective)

@@ -213,7 +213,7 @@ class Objective:
             shapes["more"] = ((self.captions - 1, config.text_length), jnp.int32)
         if self.facts:
             shapes["shown"] = ((1 + self.facts,), jnp.int32)
-            shapes["said"] = ((self.captions, 1 + self.facts), jnp.int32)
+            shapes["mentioned"] = ((self.captions, 1 + self.facts), jnp.int32)
         if self.simclr:
             shapes |= {"view_1": image, "view_2": image}
         if self.mlm:
@@ -271,7 +271,7 @@ class Objective:
         texts += [features["more"][:, n] for n in range(self.captions - 1)]
         if not self.facts:
             return [(text, batch["identity"]) for text in texts]
-        mentioned = [batch["said"][:, n] for n in range(self.captions)]
+        mentioned = [batch["mentioned"][:, n] for n in range(self.captions)]
         labels: list[Array] = [jnp.stack([batch["shown"], one], axis=1) for one in mentioned]
         return list(zip(texts, labels, strict=True))
 
