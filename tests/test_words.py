@@ -51,6 +51,10 @@ NAMES = {
     "circumstances": "run_info",
     "first_right_rank": "first_match_rank",
     "first_right": "first_match",
+    "Asker": "Client",
+    "asker": "client",
+    "NOT_SAID": "NOT_MENTIONED",
+    "denoise_stage": "denoise; the mixture of losses is in training/mixture.py",
 }
 # {a phrase of old: what is said now}
 PHRASES = {
@@ -60,9 +64,10 @@ PHRASES = {
     r"makes images and captions alike": "no contrastive loss is enabled",
     r"was asked to stop and did": "stopped by SIGTERM after step ...",
     r"; 0: (any|none|all)\b": "0 = what it does",
+    r"\b[Ff]irst right (image|at)\b": "first match",
 }
 # Names that say nothing; {word: how often the package may still use it}.
-FILLERS = {"found": 30, "said": 15, "told": 25, "given": 15, "own": 12, "share": 12}
+FILLERS = {"found": 4, "said": 2, "told": 14, "given": 2, "own": 8, "share": 2, "kind": 175}
 
 
 @functools.cache
