@@ -18,6 +18,7 @@ from tests.oracles.diffusion_pipelines import SAMPLERS, SETTINGS, encode_by, our
 
 # Relative to the largest value: of one call of a network, of one step, of a walk.
 TEXT, IMAGE, STEP, WALK = 2e-5, 3e-5, 1e-5, 1e-3
+GUIDANCE = 7.5  # beyond it the last bits of the network are amplified further
 
 
 def check(path) -> list[tuple[str, float, float]]:
@@ -66,16 +67,17 @@ def _compare(model, published, name, run, text, image):
     table = samplers.make_table(schedule, run["steps"])
     times = published[f"{name}.timesteps"]
     yield row(f"{name}.timesteps", table.timesteps, times, 0)
-    if f"{name}.sigmas" in published:
+    if f"{name}.sigmas" in published and "euler" in run["scheduler"]:  # the others scale nothing
         scale = (published[f"{name}.sigmas"][:-1] ** 2 + 1) ** -0.5
         yield row(f"{name}.sigmas", table.scale, scale, 1e-6)
     start = ours(published[f"{name}.latents_init"]) * table.sigma
     expected = np.stack([ours(x) for x in published[f"{name}.latents"]])
     yield row(f"{name}.latents[0]", start, expected[0], 1e-6)
     guided = _guide(model, run, text, image)
+    amplified = STEP * max(1, run["guidance_scale"] / GUIDANCE)
     for i, answer in enumerate(published.get(f"{name}.guided_prediction", [])):
         found = guided(table.scale[i] * expected[i], table.timesteps[i])
-        yield row(f"{name}.guided_prediction[{i}]", found, ours(answer), STEP)
+        yield row(f"{name}.guided_prediction[{i}]", found, ours(answer), amplified)
     noises = [ours(x) for x in published.get(f"{name}.step_noise", [])]
     forced = _walk(guided, table, start, noises, expected)
     for i in range(len(times)):
