@@ -238,9 +238,9 @@ def test_the_same_prompt_takes_the_map_of_the_source_as_it_is(words, method, tai
 
 def test_edits_of_different_methods_have_the_same_shapes():
     targets = [
-        Target(SUNGLASSES, "replace", 0.4, {"sunglasses": 2.0}),
-        Target("anime, " + HAT, "refine", {"anime": (0, 0.2)}, {"anime": 3.0}),
-        Target(HAT, "reweight", 1.0, {"hat": -1.0}),
+        Target(SUNGLASSES, "replace", 0.4, weights={"sunglasses": 2.0}),
+        Target("anime, " + HAT, "refine", {"anime": (0, 0.2)}, weights={"anime": 3.0}),
+        Target(HAT, "reweight", 1.0, weights={"hat": -1.0}),
     ]
     edit = prompts.prompt_edit(TOKENIZER, HAT, targets, 6)
     shapes = {name: array.shape for name, array in edit._asdict().items()}
