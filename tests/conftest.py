@@ -53,6 +53,9 @@ SLOWEST = (
     "test_train.py",
     "test_train_step.py",
     "test_faults.py",
+    "test_train_recipes.py",
+    "test_editor.py",
+    "test_wheel.py",
     "test_captioning.py",
 )
 
