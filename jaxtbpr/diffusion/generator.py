@@ -98,7 +98,8 @@ class Generator:
         )
         self.prompt_tokenizer = checkpoint.prompt_tokenizer
         rows = unit_of(self.size, self.networks.factor)
-        self.unit = max(1, rows // self.rows_of_image)
+        # A power of 2, so that units of several generators begin at the same images.
+        self.unit = 1 << (max(1, rows // self.rows_of_image).bit_length() - 1)
         self._devices = jax.local_devices()
         if self._devices[0].platform == "cpu" and rows < _MANY:
             # One large image keeps all cores busy, and each device would hold the weights again.

@@ -145,6 +145,32 @@ def instruction(scene: dict[str, str]) -> str:
     return agree_articles(enumerate_phrases(parts)) if parts else ""
 
 
+def scene_words(slot: str, value: str) -> str:
+    """Returns the words by which `prompt` mentions a value of a scene's slot, "" where it does not.
+
+    >>> scene_words("style", "van gogh"), scene_words("weather", "clear")
+    ('Van Gogh painting', '')
+    """
+    if slot == "style":
+        return _STYLE[value].removeprefix("a ").removesuffix(" of")
+    if slot == "weather":
+        return value if value in _WEATHER else ""
+    return _POSTURE.get(value, value) if slot == "posture" else value
+
+
+def scene_phrase(slot: str, value: str) -> str:
+    """Returns a phrase that can stand before a description: "in the snow", "oil painting".
+
+    >>> scene_phrase("background", "airport")
+    'at an airport'
+    """
+    if slot == "background":
+        return agree_articles(_place(value))
+    if slot == "weather":
+        return _WEATHER.get(value, "in clear weather")
+    return scene_words(slot, value)
+
+
 def _draw_unseen(
     seed: int, split: str, identity: str, seen: set[bytes]
 ) -> tuple[dict[str, str], int] | None:

@@ -4,8 +4,8 @@ Each edit shows the same person in another scene: background, weather, style and
 paper, and the view and height of the camera, which vary in real galleries as well. Engine `render`
 draws the person again; engine `diffusion` is image-to-image: it noises the image partly and
 denoises it with the edited prompt, with the model and the settings of stage generate; engine
-`instruct` tells an InstructPix2Pix what to change. A further method of editing is a row of
-EDIT_ENGINES.
+`instruct` tells an InstructPix2Pix what to change; engine `edit` inverts the image and edits it by
+control of attention (`editing`). A further method of editing is a row of EDIT_ENGINES.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from jaxtbpr.core.stage import Stage
 from jaxtbpr.core.workdir import Workdir
 from jaxtbpr.diffusion.samplers import SAMPLERS
 from jaxtbpr.prompts import template
+from jaxtbpr.synthesis.edit_plans import SOURCES, kind_options
 from jaxtbpr.synthesis.generate import model_fingerprint
 from jaxtbpr.synthesis.images import (
     Job,
@@ -253,6 +254,64 @@ def _check_instruct(config: ConfigDict) -> None:
     diffusion.check(config.augment.instruct.model, "augment.instruct", InstructGenerator)
 
 
+# --- engine `edit` -------------------------------------------------------------------------------
+
+_EDIT: Options = {
+    "steps": Option(50, "steps of the inversion, and of the edit", low=1, high=1000),
+    "distance": Option("l1", "to the inversion, of noise map guidance",
+                       choices=("l1", "l2", "smooth_l1")),
+    "inversion_rule": Option("0.18", "of DDIM inversion: that of diffusers 0.18, which the paper "
+                             "used, or the current one", choices=("0.18", "current")),
+    "match": Option("tokens", "which tokens words have: those that spell them, or by the paper's "
+                    "rule, which finds no phrases", choices=("tokens", "words")),
+    "tail": Option("aligned", "how prompts are paired after their last difference",
+                   choices=("aligned", "published")),
+    "blend_from": Option(0.2, "part of the steps before a blend begins", low=0.0, high=1.0),
+    "blend_threshold": Option(0.3, "of the largest value of the words' map", low=0.0, high=1.0),
+    "sample_latents": Option(False, "whether the latents of an image are drawn, not their mean"),
+}  # fmt: skip
+_KINDS: Options = {
+    "background": kind_options(
+        ("forest", "desert", "beach", "airport", "farm", "lake"),
+        self_replace=0.5, weight=2.0, blend=True,
+    ),
+    "weather": kind_options(("snow", "rain", "fog")),
+    "style": kind_options(
+        ("oil painting", "anime", "street photography", "van gogh", "pointillism")
+    ),
+    "posture": kind_options(
+        ("sitting", "raising hands", "thumb up", "running", "walking"), method="masactrl"
+    ),
+}  # fmt: skip
+
+
+def _edit(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any]:
+    from jaxtbpr.synthesis import editing
+
+    del scenes  # each kind has its own
+    engine = editing.Engine(workdir.root, config)
+    return workdir.map_stage("augment", engine, whole=True, shared=True)
+
+
+def _check_edit(config: ConfigDict) -> None:
+    from jaxtbpr.synthesis import diffusion
+
+    for kind, options in config.augment.kinds.items():
+        key = f"config.augment.kinds.{kind}"
+        unknown = [value for value in options.targets if value not in attributes.SCENE[kind]]
+        if unknown:
+            raise UserError(
+                f"{key}.targets has {', '.join(map(repr, unknown))}; use some of "
+                f"{', '.join(attributes.SCENE[kind])}."
+            )
+        if options.count > len(options.targets):
+            raise UserError(
+                f"{key}.count={options.count} is more than its {len(options.targets)} targets; "
+                "lower it, or add targets."
+            )
+    diffusion.check(config.generate.model)
+
+
 # --- the table of engines ------------------------------------------------------------------------
 
 EDIT_ENGINES = {
@@ -261,6 +320,7 @@ EDIT_ENGINES = {
     "instruct": EditEngine(
         _instruct, _INSTRUCT, fingerprint=_instruct_fingerprint, check=_check_instruct
     ),
+    "edit": EditEngine(_edit, _EDIT, fingerprint=model_fingerprint, check=_check_edit),
 }
 
 OPTIONS: Options = {
@@ -280,6 +340,14 @@ OPTIONS: Options = {
             0.9, "probability of drawing the camera's height again", low=0.0, high=1.0
         ),
     },
+    # Of engine edit alone, in place of `edits` and `change`.
+    "source": Option(
+        "record",
+        "prompts of engine edit: the paper's sentences, the record's prompt "
+        "or caption, with the scene exchanged",
+        choices=SOURCES,
+    ),
+    "kinds": _KINDS,
     "processes": Option(0, "worker processes; 0 = one per core", low=0, runtime=True),
     **{name: engine.options for name, engine in EDIT_ENGINES.items() if engine.options},
 }

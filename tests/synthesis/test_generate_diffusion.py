@@ -127,9 +127,9 @@ def show_places(generator, _program, prompts, _records, *_images):
     return Images((pixels[None, None], np.ones((1, 1, len(prompts)), bool)), len(prompts))
 
 
-def killed_after(count, stage, config, root):
-    """Runs `stage` in `root` until it has written `count` images."""
-    written, write = [], diffusion.write_image
+def killed_after(count, stage, config, root, engine=diffusion):
+    """Runs `stage` in `root` until module `engine` has written `count` images."""
+    written, write = [], engine.write_image
 
     def write_or_die(*args):
         if len(written) == count:
@@ -138,7 +138,7 @@ def killed_after(count, stage, config, root):
         return write(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion, "write_image", write_or_die)
+        patch.setattr(engine, "write_image", write_or_die)
         with pytest.raises(Killed):
             stage.run(config, open_workdir(root))
 
