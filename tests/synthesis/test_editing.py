@@ -117,12 +117,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, generated, tmp_path):
     assert content(tmp_path, "augment") == content(whole[0], "augment")
 
 
-def test_the_batch_size_changes_no_byte(whole, generated, tmp_path):
-    shutil.copytree(generated, tmp_path, dirs_exist_ok=True)
-    augment.run(config_of(batch_size=9), open_workdir(tmp_path))
-    assert content(tmp_path, "augment") == content(whole[0], "augment")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
