@@ -296,13 +296,13 @@ def _edit(config: ConfigDict, workdir: Workdir, scenes: Scenes) -> dict[str, Any
 def _check_edit(config: ConfigDict) -> None:
     from jaxtbpr.synthesis import diffusion
 
-    for kind, options in config.augment.kinds.items():
-        key = f"config.augment.kinds.{kind}"
-        unknown = [value for value in options.targets if value not in attributes.SCENE[kind]]
+    for slot, options in config.augment.kinds.items():
+        key = f"config.augment.kinds.{slot}"
+        unknown = [value for value in options.targets if value not in attributes.SCENE[slot]]
         if unknown:
             raise UserError(
                 f"{key}.targets has {', '.join(map(repr, unknown))}; use some of "
-                f"{', '.join(attributes.SCENE[kind])}."
+                f"{', '.join(attributes.SCENE[slot])}."
             )
         if options.count > len(options.targets):
             raise UserError(

@@ -84,14 +84,14 @@ def groups(kinds: Mapping[str, Mapping[str, Any]], source: str) -> dict[tuple, l
 
     kinds: the values of the options of each; source: of SOURCES.
     """
-    found: dict[tuple, list[str]] = {}
-    for kind, options in kinds.items():
+    shared: dict[tuple, list[str]] = {}
+    for slot, options in kinds.items():
         if options["count"]:
             # The paper's prompts of the source differ between kinds, but for weather and style.
-            prompt = kind if source == "paper" and kind in ("background", "posture") else ""
+            prompt = slot if source == "paper" and slot in ("background", "posture") else ""
             key = (*(options[name] for name in SHARED), prompt)
-            found.setdefault(key, []).append(kind)
-    return found
+            shared.setdefault(key, []).append(slot)
+    return shared
 
 
 def plan(
@@ -102,24 +102,24 @@ def plan(
     The targets are drawn by the record's id, each once, and none that the image shows already.
     """
     number, planned = 0, {}
-    for kind, options in kinds.items():
-        shown = (record.get("attributes") or record.get("scene") or {}).get(kind)
+    for slot, options in kinds.items():
+        shown = (record.get("attributes") or record.get("scene") or {}).get(slot)
         left = [value for value in options["targets"] if value != shown]
-        order = seeds.rng(seed, "augment", record["id"], kind).permutation(len(left))
-        planned[kind] = []
+        order = seeds.rng(seed, "augment", record["id"], slot).permutation(len(left))
+        planned[slot] = []
         for k in range(options["count"]):
             number += 1
-            edit = edit_of(record, number) | {"edits": [kind]}
+            edit = edit_of(record, number) | {"edits": [slot]}
             if k >= len(left):
-                reason = f"augment.kinds.{kind}.targets has only {len(left)} that it does not show"
-                planned[kind].append(Planned(reject(edit, "augment", reason)))
+                reason = f"augment.kinds.{slot}.targets has only {len(left)} that it does not show"
+                planned[slot].append(Planned(reject(edit, "augment", reason)))
             else:
-                planned[kind].append(_planned(record, edit, kind, left[order[k]], options, source))
+                planned[slot].append(_planned(record, edit, slot, left[order[k]], options, source))
     return planned
 
 
-def _planned(record, edit, kind, value, options, source) -> Planned:
-    shown, scene = record.get("attributes"), {kind: value}
+def _planned(record, edit, slot, value, options, source) -> Planned:
+    shown, scene = record.get("attributes"), {slot: value}
     if shown:
         looks = attributes.normalise(shown | scene)
         edit |= {"attributes": looks, "prompt": template.prompt(looks, record.get("subject", ""))}
@@ -127,10 +127,10 @@ def _planned(record, edit, kind, value, options, source) -> Planned:
         prompt = template.add_scene(record.get("prompt", ""), scene)
         edit |= {"scene": record.get("scene", {}) | scene, "prompt": prompt}
     text, needed = _text(record, source)
-    if not text and not (source == "paper" and kind in ("background", "posture")):
+    if not text and not (source == "paper" and slot in ("background", "posture")):
         return Planned(reject(edit, "augment", f"it has no {needed} to edit (augment.source)"))
-    before, after, old, new = _prompts(kind, value, text, edit, source, shown or {})
-    is_swap = len(before.split()) == len(after.split()) and kind == "background"
+    before, after, old, new = _prompts(slot, value, text, edit, source, shown or {})
+    is_swap = len(before.split()) == len(after.split()) and slot == "background"
     target = Target(
         after,
         "replace" if is_swap else "refine",
@@ -150,14 +150,14 @@ def _text(record: Record, source: str) -> tuple[str, str]:
     return captions[0].rstrip(". "), "caption"
 
 
-def _prompts(kind, value, text, edit, source, shown) -> tuple[str, str, str, str]:
+def _prompts(slot, value, text, edit, source, shown) -> tuple[str, str, str, str]:
     """The prompts of source and target, and the words of both that differ, "" for none."""
-    phrase = template.scene_words(kind, value)
+    phrase = template.scene_words(slot, value)
     if source == "record":
-        old = template.scene_words(kind, shown[kind]) if kind in shown else ""
+        old = template.scene_words(slot, shown[slot]) if slot in shown else ""
         return text, edit["prompt"], old, phrase
-    if source == "paper" and kind == "background":
+    if source == "paper" and slot == "background":
         return "a person in the street", f"a person in the {value}", "street", value
-    if source == "paper" and kind == "posture":
+    if source == "paper" and slot == "posture":
         return "a person", f"a person, {phrase}", "", phrase
-    return text, f"{template.scene_phrase(kind, value)}, {text}", "", phrase
+    return text, f"{template.scene_phrase(slot, value)}, {text}", "", phrase

@@ -34,16 +34,16 @@ _NOTHING = Edits("", [Target("", "reweight")])
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """Kinds that share an inversion. told: their settings, for the records."""
+    """Kinds that share an inversion. generation: their settings, for the records."""
 
     kinds: tuple[str, ...]
     editor: Editor
-    told: Mapping[str, Any]
+    generation: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Item:
-    """A record and its edits by kind. pixels: its image of the editors' size; None: unreadable."""
+    """A record and its edits by slot. pixels: its image of the editors' size; None: unreadable."""
 
     record: Record
     planned: Mapping[str, list[Planned]]
@@ -57,7 +57,7 @@ class Engine:
         self._root, self._seed = root, config.seed
         self._options, self._shared = config.augment, config.generate
         kinds = config.augment.kinds.to_dict()
-        self._kinds = {kind: kinds[kind] for kind in edit_plans.KINDS}
+        self._kinds = {slot: kinds[slot] for slot in edit_plans.KINDS}
         sha256 = fingerprint(config.generate.model)
         with of_key("generate.model"):
             checkpoint = checkpoints.open_checkpoint(
@@ -67,23 +67,23 @@ class Engine:
         self._groups = [self._group(checkpoint, sha256, kinds) for kinds in shared.values()]
 
     def _group(self, checkpoint, sha256, kinds: Sequence[str]) -> _Group:
-        options, own = self._shared, self._kinds[kinds[0]]
+        options, table = self._shared, self._kinds[kinds[0]]
         steps = self._options.edit.steps
         sampling = Sampling(
             steps=steps,
-            guidance_scale=own["guidance_scale"],
+            guidance_scale=table["guidance_scale"],
             negative_prompt=options.negative_prompt,
             height=options.height,
             width=options.width,
             dtype=options.dtype,
         )
-        settings = {name: own[name] for name in edit_plans.SHARED if name != "first_block"}
+        settings = {name: table[name] for name in edit_plans.SHARED if name != "first_block"}
         settings |= {
             name: self._options.edit[name]
             for name in ("distance", "inversion_rule", "match", "tail", "sample_latents")
         }
         names = {field.name for field in dataclasses.fields(Editing)}
-        blocks = range(own["first_block"], 1000) if own["method"] == "masactrl" else ()
+        blocks = range(table["first_block"], 1000) if table["method"] == "masactrl" else ()
         editing = Editing(
             **{name: value for name, value in settings.items() if name in names},
             blocks=tuple(blocks),
@@ -93,15 +93,15 @@ class Engine:
         with of_key(f"augment.kinds.{kinds[0]}"):
             editor = Editor(
                 checkpoint, sampling, editing,
-                targets=sum(self._kinds[kind]["count"] for kind in kinds), seed=self._seed,
+                targets=sum(self._kinds[slot]["count"] for slot in kinds), seed=self._seed,
                 batch_size=-(-options.batch_size // _UNITS) * _UNITS, label="augment",
             )  # fmt: skip
-        told = settings | {
-            "sampler": "ddim", "steps": steps, "guidance_scale": own["guidance_scale"],
+        generation = settings | {
+            "sampler": "ddim", "steps": steps, "guidance_scale": table["guidance_scale"],
             "prediction_type": editor.schedule.prediction, "dtype": options.dtype,
             "negative_prompt": options.negative_prompt, "seed": self._seed, "checkpoint": sha256,
         }  # fmt: skip
-        return _Group(tuple(kinds), editor, told)
+        return _Group(tuple(kinds), editor, generation)
 
     def __call__(self, records: Iterator[Record], done: int = 0) -> Iterator[list[Record]]:
         """Yields each record with its edits, in order, their images written.
@@ -136,8 +136,8 @@ class Engine:
             resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(resized)
         for group in self._groups:
-            for kind in group.kinds:
-                planned[kind] = [self._checked(group.editor, one) for one in planned[kind]]
+            for slot in group.kinds:
+                planned[slot] = [self._checked(group.editor, one) for one in planned[slot]]
         return _Item(record, planned, pixels)
 
     def _checked(self, editor: Editor, planned: Planned) -> Planned:
@@ -155,7 +155,7 @@ class Engine:
             return None
         made = [item for item in items if item.pixels is not None]
         edits = [
-            self._edits([one for kind in group.kinds for one in item.planned[kind]])
+            self._edits([one for slot in group.kinds for one in item.planned[slot]])
             for item in made
         ]
         ids = [item.record["id"] for item in made]
@@ -177,16 +177,16 @@ class Engine:
         for k, item in enumerate(items, start=first):
             edited = {} if item.pixels is None else self._edited(item, results)
             if k >= done:
-                jobs = [job for kind in self._kinds for job in edited.get(kind, ())]
+                jobs = [job for slot in self._kinds for job in edited.get(slot, ())]
                 yield [item.record, *threads.map(lambda job: self._write(*job), jobs)]
 
     def _edited(self, item: _Item, results: Sequence[Iterator]) -> dict[str, list[tuple]]:
-        """The arguments of `_write` for the edits of the next image of all groups, by kind."""
+        """The arguments of `_write` for the edits of the next image of all groups, by slot."""
         edited = {}
         for group, result in zip(self._groups, results, strict=True):
             made = iter(zip(*next(result), strict=True))
-            for kind in group.kinds:
-                edited[kind] = [(group, one, next(made)) for one in item.planned[kind]]
+            for slot in group.kinds:
+                edited[slot] = [(group, one, next(made)) for one in item.planned[slot]]
         return edited
 
     def _write(self, group: _Group, planned: Planned, made: tuple[np.ndarray, bool]) -> Record:
@@ -198,7 +198,7 @@ class Engine:
                 record, "augment", f"the edit is not finite with dtype {self._shared.dtype}"
             )
         image = write_image(self._root, "augment", record, pixels, self._shared.jpeg_quality)
-        generation = {**group.told, "source_prompt": planned.source}
+        generation = {**group.generation, "source_prompt": planned.source}
         generation["target_prompt"] = planned.target.prompt
         if generation["method"] == "prompt_to_prompt":
             generation["cross_replace"] = planned.target.cross
