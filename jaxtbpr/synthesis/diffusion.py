@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jaxtbpr.core.errors import UserError, of_key
 from jaxtbpr.core.manifest import Record, reject
 from jaxtbpr.diffusion import checkpoint as checkpoints
 from jaxtbpr.diffusion import weights
 from jaxtbpr.diffusion.generator import Generator, Images, Sampling, refuse_other_unets
-from jaxtbpr.synthesis.images import Job, write_image
+from jaxtbpr.synthesis.images import Job, resized, write_image
 
 Plan = Callable[[Record], list[Job]]  # the jobs of a record
 
@@ -150,12 +149,8 @@ class Engine:
         sources = [job.source for job in made if job.source is not None]
         if not sources:  # all have one, or none has
             return self._generator(prompts, ids)
-        height, width = self._generator.size
-        resized = [
-            Image.fromarray(source).resize((width, height), Image.Resampling.LANCZOS)
-            for source in sources
-        ]
-        return self._generator.edit(prompts, ids, np.stack([np.asarray(x) for x in resized]))
+        images = np.stack([resized(source, self._generator.size) for source in sources])
+        return self._generator.edit(prompts, ids, images)
 
     def _finish(self, threads, done, batch, images: Images | None) -> Iterator[tuple[int, Record]]:
         made = zip(*images.wait(), strict=True) if images else iter(())

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jaxtbpr.core.errors import of_key
 from jaxtbpr.core.images import ImageError
@@ -26,10 +25,9 @@ from jaxtbpr.diffusion.generator import Images, Sampling
 from jaxtbpr.synthesis import edit_plans
 from jaxtbpr.synthesis.diffusion import fingerprint
 from jaxtbpr.synthesis.edit_plans import Planned
-from jaxtbpr.synthesis.images import read_image, unreadable, write_image
+from jaxtbpr.synthesis.images import read_image, resized, unreadable, write_image
 
 _UNITS = 16  # a multiple of the images of every unit, so that batches of all groups are as large
-_NOTHING = Edits("", [Target("", "reweight")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +84,7 @@ class Engine:
         blocks = range(table["first_block"], 1000) if table["method"] == "masactrl" else ()
         editing = Editing(
             **{name: value for name, value in settings.items() if name in names},
+            blend=any(self._kinds[slot]["blend"] for slot in kinds),
             blocks=tuple(blocks),
             blend_from=self._options.edit.blend_from,
             thresholds=(self._options.edit.blend_threshold,) * 2,
@@ -131,11 +130,8 @@ class Engine:
             reason = f"{record['image']['path']} {unreadable(error)}"
             return _Item(reject(record, "augment", reason), {}, None)
         planned = edit_plans.plan(record, self._kinds, self._options.source, self._seed)
-        if self._groups:
-            height, width = self._groups[0].editor.size
-            resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-            pixels = np.asarray(resized)
         for group in self._groups:
+            pixels = resized(pixels, group.editor.size)  # the same for all of them
             for slot in group.kinds:
                 planned[slot] = [self._checked(group.editor, one) for one in planned[slot]]
         return _Item(record, planned, pixels)
@@ -150,24 +146,19 @@ class Engine:
 
     def _start(self, group: _Group, items: Sequence[_Item]) -> Images | None:
         """Starts the edits of a batch; where an image has fewer, another is made and left out."""
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        if not pixels:
-            return None
-        made = [item for item in items if item.pixels is not None]
-        edits = [
-            self._edits([one for slot in group.kinds for one in item.planned[slot]])
-            for item in made
-        ]
-        ids = [item.record["id"] for item in made]
-        return group.editor.apply(edits, ids, np.stack(pixels))
+        edits, ids, pixels = [], [], []
+        for item in items:
+            if item.pixels is not None:
+                planned = (one for slot in group.kinds for one in item.planned[slot])
+                edits.append(self._edits(list(planned)))
+                ids.append(item.record["id"])
+                pixels.append(item.pixels)
+        return group.editor.apply(edits, ids, np.stack(pixels)) if ids else None
 
     def _edits(self, planned: Sequence[Planned]) -> Edits:
-        usable = [one for one in planned if one.target is not None]
-        if not usable:
-            return dataclasses.replace(_NOTHING, targets=list(_NOTHING.targets) * len(planned))
-        source = usable[0].source
+        source = next((one.source for one in planned if one.target is not None), "")
         targets = [one.target or Target(source, "reweight") for one in planned]
-        words = tuple(dict.fromkeys(word for one in usable for word in one.source_words))
+        words = tuple(dict.fromkeys(word for one in planned for word in one.source_words))
         return Edits(source, targets, words, [one.words for one in planned])
 
     def _finish(self, threads, done, first, items, started) -> Iterator[list[Record]]:

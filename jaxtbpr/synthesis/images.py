@@ -95,6 +95,12 @@ def read_image(root: epath.PathLike, record: Record) -> np.ndarray:
     return np.asarray(images.open_file(epath.Path(root) / image["path"], image["sha256"]))
 
 
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an image, uint8 [H, W, 3], in another size (height, width)."""
+    height, width = size
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def unreadable(error: images.ImageError) -> str:
     """Returns the message that follows the name of an unreadable image."""
     text = "cannot be read"

@@ -98,6 +98,12 @@ def test_edits_that_cannot_be_made_are_told(editor, edits, message):
     assert editor.problem(replaced()) == ""
 
 
+def test_words_of_a_blend_are_not_ignored_where_none_is_made():
+    editor = make_editor("sd2_tiny", blend=False)
+    assert editor.problem(replaced()) == "words of a blend need an editor with blend=True"
+    assert editor.problem(Edits(STREET, PLACES)) == ""
+
+
 def test_attention_in_blocks_that_are_not_there_is_refused():
     with pytest.raises(InputError, match="blocks 10 to 15 would change nothing: this UNet has"):
         make_editor("sd2_tiny", method="masactrl")

@@ -8,13 +8,12 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file
 
-from jaxtbpr.diffusion import samplers, scheduler_config, weights
-from jaxtbpr.diffusion.checkpoint import Checkpoint
+from jaxtbpr.diffusion import samplers, scheduler_config
 from jaxtbpr.diffusion.editing.instruct import guide_by_image, is_guided
 from jaxtbpr.diffusion.networks import Networks
-from jaxtbpr.diffusion.prompt_tokenizer import open_prompt_tokenizer
 from jaxtbpr.diffusion.sampling import begin, rows_of, step
-from tests.oracles.diffusion_pipelines import SAMPLERS, SETTINGS, encode_by, ours, predict_by, row
+from tests.oracles.diffusion_pipelines import SAMPLERS, SETTINGS, encode_by, predict_by
+from tests.oracles.diffusion_steps import open_model, ours, row
 
 # Relative to the largest value: of one call of a network, of one step, of a walk.
 TEXT, IMAGE, STEP, WALK = 2e-5, 3e-5, 1e-5, 1e-3
@@ -25,7 +24,8 @@ def check(path) -> list[tuple[str, float, float]]:
     """Rows of (quantity, largest error, tolerance)."""
     path = pathlib.Path(path)
     published, described = load_file(path), json.loads(path.with_suffix(".json").read_text())
-    model = _open(path.parent)
+    base, unet = (min(path.parent.glob(pattern)) for pattern in ("sd1_*", "ip2p_*"))
+    model, _ = open_model(base, unet)
     words = [*_listed(described["prompt"]), described["negative"]]
     text = _encode_text(model, words)
     image = _encode_image(model, ours(published["image"]))
@@ -36,14 +36,6 @@ def check(path) -> list[tuple[str, float, float]]:
     for name, run in described["runs"].items():
         rows += _compare(model, published, name, run, np.asarray(text), np.asarray(image))
     return rows
-
-
-def _open(folder) -> Checkpoint:
-    """The UNet of the file, and the rest of the Stable Diffusion 1.x beside it."""
-    unet, base = (min(folder.glob(pattern)) for pattern in ("ip2p_*", "sd1_*"))
-    sizes, params, scheduler, tokenizer = weights.load(unet, "float32", base=base)
-    words = open_prompt_tokenizer(tokenizer, sizes.text["max_position_embeddings"])
-    return Checkpoint(sizes, params, scheduler, words, tokenizer)
 
 
 def _listed(prompt) -> list[str]:

@@ -14,9 +14,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from jaxtbpr.diffusion import generator, samplers, scheduler_config
-from jaxtbpr.diffusion.checkpoint import open_checkpoint
-from jaxtbpr.diffusion.networks import Networks
 from jaxtbpr.diffusion.sampling import begin, guide, rows_of, step
+from tests.oracles.diffusion_steps import open_model, ours, row
 
 # Of values of 1 to 50, relative to the largest; a walk of n steps has n times as much.
 STEP, WALK, IMAGE = 3e-5, 3e-5, 3e-4
@@ -34,19 +33,13 @@ def check(path) -> list[tuple[str, float, float]]:
     return [row for name, run in runs.items() for row in checked(path.parent, published, name, run)]
 
 
-@functools.cache
-def _open(folder):
-    checkpoint = open_checkpoint(folder, "float32")
-    return checkpoint, Networks(checkpoint.sizes)
-
-
 def _model(folder, run):
     """The folder of a run's model: Stable Diffusion 1.x where the run does not say."""
     return folder / run["model"] if "model" in run else min(folder.glob("sd1_*"))
 
 
 def _text_to_image(folder, published, name, run):
-    checkpoint, networks = _open(_model(folder, run))
+    checkpoint, networks = open_model(_model(folder, run))
     schedule = _schedule(checkpoint, run)
     table = samplers.make_table(schedule, run["steps"])
     start = ours(published[f"{name}.latents_init"]) * table.sigma
@@ -64,7 +57,7 @@ def _text_to_image(folder, published, name, run):
 
 
 def _image_to_image(folder, published, name, run):
-    checkpoint, networks = _open(_model(folder, run))
+    checkpoint, networks = open_model(_model(folder, run))
     mean, logvar = networks.encode_image(checkpoint.params, ours(published["image"]))
     latents = (mean + jnp.exp(logvar / 2) * ours(published["vae_eps"])) * networks.scaling_factor
     yield row(f"{name}.init_latents", latents, ours(published["init_latents"]), IMAGE)
@@ -76,7 +69,7 @@ def _image_to_image(folder, published, name, run):
 
 
 def _inversion(folder, published, name, run):
-    checkpoint, networks = _open(_model(folder, run))
+    checkpoint, networks = open_model(_model(folder, run))
     schedule = scheduler_config.from_config(
         checkpoint.scheduler | SETTINGS | {"steps_offset": 0}, "ddim"
     )
@@ -147,17 +140,3 @@ def predict_by(networks):
 @functools.cache
 def _decode(networks):
     return jax.jit(lambda params, x: networks.decode(params, x / networks.scaling_factor))
-
-
-def ours(x):
-    """[B, C, H, W] -> [B, H, W, C]."""
-    return np.asarray(x).transpose(0, 2, 3, 1)
-
-
-def row(name, found, expected, tolerance):
-    """The largest error, relative to the largest value beyond 1."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    if found.shape != expected.shape:
-        return name, float("nan"), tolerance
-    error = np.abs(found - expected).max() / max(1, np.abs(expected).max())
-    return name, float(error), tolerance

@@ -36,7 +36,6 @@ from jaxtbpr.diffusion.layers import from_pixels
 from jaxtbpr.diffusion.sampling import guide
 
 METHODS = ("prompt_to_prompt", "masactrl", "inversion")
-RULES = ("0.18", "current")
 _PAPER = 64 * 64 * 4  # numbers of the latents that the paper's gradient_scale belongs to
 
 
@@ -61,9 +60,10 @@ class Editing:
 
     method: of METHODS; "inversion" changes the prompt alone. noise_map_scale: of noise map
     guidance, 0 = without it; gradient_scale: its other scale, for latents of 64 x 64 x 4, at other
-    sizes in proportion; distance: of `noise_map.DISTANCES`; inversion_rule: of RULES, see
-    `samplers.inversion_table`. thresholds, blend_from: of a blend, the latter the part of the steps
-    before it begins; match, tail: see `prompts`. first_step, blocks: where mutual self-attention
+    sizes in proportion; distance: of `noise_map.DISTANCES`; inversion_rule: of
+    `samplers.inversion_table`. blend: whether edits may have the words of a local blend, whose maps
+    are then summed; thresholds, blend_from: of it, the latter the part of the steps before it
+    begins; match, tail: see `prompts`. first_step, blocks: where mutual self-attention
     applies. sample_latents: whether the VAE's latents are drawn, as in the paper's code, or the
     mean.
     """
@@ -73,6 +73,7 @@ class Editing:
     gradient_scale: float = 5000.0
     distance: str = "l1"
     inversion_rule: str = "0.18"
+    blend: bool = True
     thresholds: tuple[float, float] = (0.3, 0.3)
     blend_from: float = 0.2
     match: str = "tokens"
@@ -106,9 +107,11 @@ class Editor(Generator):
         super().__init__(checkpoint, sampling, seed=seed, batch_size=batch_size, label=label)
         height, width = self.size
         self._latents = height // self.networks.factor, width // self.networks.factor
-        self._layers = self.networks.attention_layers(self._latents)
+        layers = self.networks.attention_layers(self._latents)
         if editing.method == "masactrl":
-            masactrl.choose(self._layers, editing.blocks)
+            self._blocks = masactrl.choose(layers, editing.blocks)
+        elif editing.method == "prompt_to_prompt" and editing.blend:
+            self._blend_size = blend_size(layers, self._latents)
 
     def problem(self, edits: Edits) -> str:
         """Returns why edits cannot be made as they are meant, "" where they can."""
@@ -143,9 +146,10 @@ class Editor(Generator):
         )  # fmt: skip
         words = list(edits.words) or [()] * len(edits.targets)
         texts = [edits.source, *(target.prompt for target in edits.targets)]
-        masks = prompts.word_masks(
-            tokenizer, texts, [edits.source_words, *words], match=editing.match
-        )
+        blended = [edits.source_words, *words]
+        if any(blended) and not editing.blend:
+            raise InputError("words of a blend need an editor with blend=True.")
+        masks = prompts.word_masks(tokenizer, texts, blended, match=editing.match)
         return {"edit": edit, "words": masks, "is_on": np.array([bool(some) for some in words])}
 
     @functools.cached_property
@@ -173,8 +177,7 @@ class Editor(Generator):
     def _shared_control(self) -> dict[str, Any]:
         editing, steps = self.editing, self.sampling.steps
         if editing.method == "masactrl":
-            blocks = masactrl.choose(self._layers, editing.blocks)
-            return {"steps": np.arange(steps) >= editing.first_step, "blocks": blocks}
+            return {"steps": np.arange(steps) >= editing.first_step, "blocks": self._blocks}
         thresholds = np.array(editing.thresholds, np.float32)
         return {"thresholds": thresholds, "start": np.int32(editing.blend_from * steps)}
 
@@ -183,12 +186,13 @@ class Editor(Generator):
             return masactrl.MutualSelfAttention(self.targets, shared["steps"], shared["blocks"])
         if self.editing.method == "inversion":
             return EditControl(self.targets)
+        if not self.editing.blend:
+            return PromptToPrompt(self.targets, arrays["edit"])
         words = arrays["words"]
         blend = Blend(
             words, jnp.zeros_like(words), arrays["is_on"], shared["thresholds"], shared["start"]
         )
-        size = blend_size(self._layers, self._latents)
-        return PromptToPrompt(self.targets, arrays["edit"], blend, blend_size=size)
+        return PromptToPrompt(self.targets, arrays["edit"], blend, blend_size=self._blend_size)
 
     def _edit_unit(self, params, shared, rows):
         ids, numbers, images, arrays = rows
